@@ -1,0 +1,13 @@
+//! clutchcall: a voice engine and its Python SDK in one crate.
+//!
+//! The house has floors; nobody looks up (`ARCHITECTURE.md` draws it, `tests/house.rs` keeps it):
+//!
+//! 1. brains — [`audio`], [`call`], [`moqt`], [`playout`], [`token`]: no sockets, clocks, locks or threads;
+//!    time is an argument, bytes go in, bytes and events come out.
+//! 2. wires — [`net`]: QUIC, WebTransport, TLS, and the loop that drives a [`moqt::Session`].
+//! 3. joints — [`error`], [`ring`], [`tracks`].
+//! 4. hands — [`client`], [`relay`], [`engine`].
+//! 5. face — `python`, the only room that knows PyO3 (cargo feature `python`).
+
+pub mod moqt;
+pub mod net;

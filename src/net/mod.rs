@@ -1,0 +1,147 @@
+//! Wires: QUIC and WebTransport under MoQT sessions, and the one loop that drives them.
+//!
+//! One [`Worker`] is one thread, one UDP socket (4 MiB buffers), any number of links. A *link* is a
+//! [`moqt::Session`](crate::moqt::Session) and what carries it: raw QUIC (`moqt-NN`), WebTransport (`h3`), or a
+//! [`PortEnd`], two bounded queues in one process. The [`App`] on top never sees which.
+//!
+//! The worker owns sockets, timers and wake-ups. In every turn it takes all that arrived, hands events to the app, calls
+//! [`App::flush`] once, then sends what each touched link has to say. There is no task per link, stream or frame.
+//! It never knows what a track, a frame or a call is.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::moqt;
+
+/// Names a link for the life of its worker; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId(pub u64);
+
+/// What carries a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    RawQuic,
+    WebTransport,
+    Port,
+}
+
+/// The other end, known once the transport is up.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub wire: Wire,
+    /// `None` for a port.
+    pub address: Option<SocketAddr>,
+    /// `true`: the peer came to us.
+    pub accepted: bool,
+    /// Path and query of a WebTransport CONNECT (raw QUIC carries them in SETUP).
+    pub path: Option<String>,
+}
+
+/// Why a link is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Down {
+    /// Never came up: name, certificate, ALPN, refused; the text says what to do.
+    Unreachable(String),
+    /// The path went silent.
+    TimedOut,
+    /// A stateless reset: the peer restarted.
+    Reset,
+    /// The peer closed with a MoQT code.
+    Peer { code: u64, reason: String },
+    /// We closed.
+    Local { code: u64, reason: String },
+}
+
+/// What an app learns about its links.
+#[derive(Clone, Debug)]
+pub enum LinkEvent {
+    /// The transport is up and the session has queued its SETUP.
+    Up(Peer),
+    Moqt(moqt::Event),
+    /// Last event of a link; its session is gone.
+    Down(Down),
+}
+
+/// The logic on top of a worker. All methods run on the worker's thread.
+pub trait App {
+    fn handle_event(&mut self, links: &mut Links, link: LinkId, event: LinkEvent, now: Instant);
+    /// Somebody called [`Waker::wake`] since the last turn.
+    fn handle_wake(&mut self, links: &mut Links, now: Instant);
+    /// [`App::poll_timeout`] has passed.
+    fn handle_timeout(&mut self, links: &mut Links, now: Instant);
+    fn poll_timeout(&self) -> Option<Instant>;
+    /// Once at the end of each turn: wake neighbour threads here, at most once each.
+    fn flush(&mut self, now: Instant);
+    /// `true` ends [`Worker::run`]; links are closed first.
+    fn is_done(&self) -> bool;
+}
+
+/// The links of one worker, as its app sees them.
+pub struct Links {
+    _private: (),
+}
+
+#[allow(unused_variables, clippy::todo)]
+impl Links {
+    /// Starts a connection; the outcome comes as [`LinkEvent::Up`] or [`LinkEvent::Down`].
+    pub fn dial(&mut self, dial: Dial, now: Instant) -> LinkId {
+        todo!()
+    }
+    /// Takes one end of a [`port`] as a link; `setup` is ours (tokens for the dialling side).
+    pub fn attach(
+        &mut self,
+        end: PortEnd,
+        role: moqt::session::Role,
+        setup: moqt::message::Setup,
+        now: Instant,
+    ) -> LinkId {
+        todo!()
+    }
+    /// The session of a live link. Whatever is queued in it is sent at the end of the turn.
+    pub fn session(&mut self, link: LinkId) -> Option<&mut moqt::Session> {
+        todo!()
+    }
+    pub fn close(&mut self, link: LinkId, code: u64, reason: &str) {
+        todo!()
+    }
+}
+
+/// Where to connect, and whom to trust. Names are resolved by the caller: a worker never blocks.
+#[derive(Clone, Debug)]
+pub struct Dial {
+    /// `moqt://` (aliases `moq://`, `quic://`) for raw QUIC, `https://` for WebTransport.
+    pub url: url::Url,
+    pub address: SocketAddr,
+    pub trust: Trust,
+    pub setup: moqt::message::Setup,
+}
+
+/// Which server certificates a dial accepts.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// The machine's root certificates.
+    System,
+    /// These roots (DER).
+    Roots(Vec<Vec<u8>>),
+    /// Exactly these SHA-256 hashes of a leaf certificate (as browsers pin them), nothing else.
+    Hashes(Vec<[u8; 32]>),
+    /// Whatever the server shows. Only when the user writes it out.
+    Anything,
+}
+
+/// Ends a worker's sleep from any thread; cheap when it is awake.
+#[derive(Clone, Debug)]
+pub struct Waker {
+    _private: (),
+}
+
+/// One end of an in-process link.
+pub struct PortEnd {
+    _private: (),
+}
+
+/// Two ends of a link inside the process, each for the worker of one thread.
+#[allow(clippy::todo)]
+pub fn port() -> (PortEnd, PortEnd) {
+    todo!()
+}
