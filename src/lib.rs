@@ -12,4 +12,5 @@
 pub mod error;
 pub mod moqt;
 pub mod net;
+pub mod token;
 pub mod tracks;
