@@ -19,6 +19,7 @@ pub mod error;
 pub mod message;
 pub mod name;
 pub mod object;
+pub mod relay;
 pub mod session;
 pub mod version;
 

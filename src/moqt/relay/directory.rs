@@ -1,0 +1,122 @@
+//! Which namespaces are announced, by whom, and who wants to hear of them (§"Namespace Discovery").
+
+use std::collections::BTreeMap;
+
+use super::rights::{Credentials, Lease};
+use crate::moqt::session::RequestId;
+use crate::moqt::{FullTrackName, TrackNamespace};
+
+/// One accepted PUBLISH_NAMESPACE.
+#[derive(Clone, Debug)]
+pub(super) struct Announcement {
+    pub(super) key: u64,
+    pub(super) request: RequestId,
+    pub(super) lease: Option<Lease>,
+    /// A newer epoch of the same holder publishes: this one is asked for nothing more.
+    pub(super) superseded: bool,
+}
+
+impl Announcement {
+    /// A publisher whose token leases one track is asked for no other.
+    pub(super) fn offers(&self, name: &[u8]) -> bool {
+        !self.superseded && self.lease.as_ref().is_none_or(|lease| lease.track == name)
+    }
+}
+
+/// One accepted SUBSCRIBE_NAMESPACE. It is told of what its holder may subscribe to, and of nothing else.
+struct Listing {
+    key: u64,
+    request: RequestId,
+    prefix: TrackNamespace,
+    credentials: Credentials,
+}
+
+impl Listing {
+    fn shows(&self, namespace: &TrackNamespace) -> bool {
+        namespace.starts_with(&self.prefix) && self.credentials.iter().any(|rights| rights.may_subscribe(namespace))
+    }
+}
+
+/// A newer epoch of the same holder publishes already.
+#[derive(Debug)]
+pub(super) struct Superseded;
+
+#[derive(Default)]
+pub(super) struct Directory {
+    announced: BTreeMap<TrackNamespace, Vec<Announcement>>,
+    listings: Vec<Listing>,
+}
+
+impl Directory {
+    /// `Ok(true)`: the namespace is new here.
+    pub(super) fn announce(&mut self, namespace: TrackNamespace, announcement: Announcement) -> bool {
+        let entries = self.announced.entry(namespace).or_default();
+        entries.push(announcement);
+        entries.len() == 1
+    }
+
+    /// `true`: nobody announces the namespace any more.
+    pub(super) fn withdraw(&mut self, namespace: &TrackNamespace, key: u64, request: RequestId) -> bool {
+        let Some(entries) = self.announced.get_mut(namespace) else { return false };
+        let before = entries.len();
+        entries.retain(|entry| (entry.key, entry.request) != (key, request));
+        let gone = entries.is_empty() && before > 0;
+        if gone {
+            self.announced.remove(namespace);
+        }
+        gone
+    }
+
+    /// Retires the announcements that this lease replaces, and says how many they are.
+    pub(super) fn supersede(&mut self, namespace: &TrackNamespace, lease: &Lease) -> Result<usize, Superseded> {
+        let Some(entries) = self.announced.get_mut(namespace) else { return Ok(0) };
+        let same = |entry: &&mut Announcement| entry.lease.as_ref().is_some_and(|other| other.same_speaker(lease));
+        let mut older: Vec<_> = entries.iter_mut().filter(same).collect();
+        if older.iter().any(|entry| entry.lease.as_ref().is_some_and(|other| other.epoch > lease.epoch)) {
+            return Err(Superseded);
+        }
+        older.iter_mut().for_each(|entry| entry.superseded = true);
+        Ok(older.len())
+    }
+
+    /// Everybody who announced the track's namespace or a prefix of it, and may be asked for the track.
+    pub(super) fn publishers(&self, track: &FullTrackName) -> Vec<Announcement> {
+        let fields = track.namespace.fields();
+        (0..=fields.len())
+            .filter_map(|n| TrackNamespace::new(fields[..n].iter().cloned()).ok())
+            .filter_map(|prefix| self.announced.get(&prefix))
+            .flatten()
+            .filter(|entry| entry.offers(&track.name))
+            .cloned()
+            .collect()
+    }
+
+    /// The announced namespaces under a prefix.
+    pub(super) fn under<'a>(&'a self, prefix: &'a TrackNamespace) -> impl Iterator<Item = &'a TrackNamespace> {
+        self.announced.range(prefix.clone()..).map(|(namespace, _)| namespace).take_while(|n| n.starts_with(prefix))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.announced.len()
+    }
+
+    /// §"SUBSCRIBE_NAMESPACE": prefixes of one session must not overlap.
+    pub(super) fn overlaps(&self, key: u64, prefix: &TrackNamespace) -> bool {
+        let overlap = |other: &TrackNamespace| other.starts_with(prefix) || prefix.starts_with(other);
+        self.listings.iter().any(|listing| listing.key == key && overlap(&listing.prefix))
+    }
+
+    pub(super) fn list(&mut self, key: u64, request: RequestId, prefix: TrackNamespace, credentials: Credentials) {
+        self.listings.push(Listing { key, request, prefix, credentials });
+    }
+
+    pub(super) fn unlist(&mut self, key: u64, request: RequestId) {
+        self.listings.retain(|listing| (listing.key, listing.request) != (key, request));
+    }
+
+    /// Who is told about this namespace, and by which suffix.
+    pub(super) fn listeners(&self, namespace: &TrackNamespace) -> Vec<(u64, RequestId, TrackNamespace)> {
+        let shown = self.listings.iter().filter(|listing| listing.shows(namespace));
+        shown.filter_map(|l| Some((l.key, l.request, namespace.strip_prefix(&l.prefix)?))).collect()
+    }
+}

@@ -1,0 +1,291 @@
+//! The relay as a brain: sessions in, forwarded objects out; no socket, clock, lock or thread.
+//!
+//! A [`Core`] owns no session. Somebody ([`crate::relay`]'s shard, a test) owns them, hands every event to
+//! [`Core::handle_event`] and lends the sessions through [`Sessions`]; the core answers by speaking to them. What it
+//! never does: parse a payload or a property, hold an object for later (there is no cache), open a session upstream.
+//!
+//! The rules (draft-18 §"Relays", and ours where the draft leaves room):
+//!
+//! * Every request is authorised by the rights of its own tokens or of its session ([`Rights`]). A refusal has the same
+//!   bytes whether the track exists or not. What was accepted goes on when a token runs out; new requests don't.
+//! * A SUBSCRIBE goes to every publisher of the track's namespace or a prefix of it, and is answered when the first of
+//!   them answers; later subscribers share that upstream subscription, which ends with the last of them.
+//! * Without a publisher it is held for RENDEZVOUS_TIMEOUT, at most [`constants::RENDEZVOUS_MAX`], or answered DOES_NOT_EXIST at once.
+//! * A publisher whose token leases one track is asked for no other; a newer epoch of the same holder replaces the older.
+//! * Several publishers of a track are all heard; a (group, subgroup) is forwarded from one of them, the rest are duplicates.
+//! * A subscriber that falls behind by bytes or by time is ended with TOO_FAR_BEHIND. Nobody else notices.
+//! * When the last publisher is gone its PUBLISH_DONE code goes to the subscribers; a session that died without one reads
+//!   INTERNAL_ERROR. END_OF_TRACK is an object like others and is forwarded.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod backlog;
+mod directory;
+mod forward;
+mod limits;
+mod requests;
+mod rights;
+mod sources;
+mod track;
+
+pub use limits::{Counters, Limits};
+pub use rights::{Gate, Lease, Rights};
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::moqt::message::RequestError;
+use crate::moqt::session::RequestId;
+use crate::moqt::{Event, FullTrackName, RequestErrorCode, Session, TrackNamespace};
+use directory::Directory;
+use limits::Bucket;
+use track::Track;
+
+/// Timers and bounds that are the same for every session; the rest is in [`Limits`].
+pub mod constants {
+    use std::time::Duration;
+
+    /// Longest time that a SUBSCRIBE is held for a publisher.
+    pub const RENDEZVOUS_MAX: Duration = Duration::from_secs(30);
+    /// A publisher must answer our SUBSCRIBE within this time.
+    pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+    /// After PUBLISH_DONE, streams that it counted are waited for this long (§"PUBLISH_DONE").
+    pub const LATE_STREAMS: Duration = Duration::from_secs(2);
+    /// Age of the oldest byte that ends a subscription, and the step in which it is measured.
+    pub const BACKLOG_AGE: Duration = Duration::from_secs(2);
+    pub const BACKLOG_STEP: Duration = Duration::from_millis(100);
+    /// Told to whom we refuse for [`Limits`](super::Limits).
+    pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+    /// Subgroups and datagrams of a track remembered, to know those that a second publisher brings again.
+    pub const REMEMBERED: usize = 64;
+    pub const TOKENS_PER_REQUEST: usize = 4;
+    /// Namespaces told at once to one SUBSCRIBE_NAMESPACE.
+    pub const LISTED: usize = 4096;
+}
+
+/// The sessions that a core speaks to, by the key they were inserted with.
+pub trait Sessions {
+    fn session(&mut self, key: u64) -> Option<&mut Session>;
+}
+
+/// What a request of a session is to the relay.
+#[derive(Clone, Debug)]
+enum Role {
+    /// The peer's SUBSCRIBE.
+    Subscription { track: u64, held: bool, bytes: usize },
+    /// Our SUBSCRIBE to the peer.
+    Source { track: u64 },
+    /// The peer's PUBLISH.
+    Publication { track: u64, bytes: usize },
+    /// The peer's PUBLISH_NAMESPACE.
+    Announcement(TrackNamespace),
+    /// The peer's SUBSCRIBE_NAMESPACE.
+    Listing { bytes: usize },
+}
+
+/// One session, as the relay accounts for it.
+struct Peer {
+    rights: Vec<Arc<dyn Rights>>,
+    limits: Limits,
+    bucket: Bucket,
+    requests: HashMap<RequestId, Role>,
+    subscriptions: usize,
+    held: usize,
+    publications: usize,
+    name_bytes: usize,
+}
+
+/// Forwards between sessions. See the module's contract.
+pub struct Core {
+    gate: Box<dyn Gate>,
+    peers: HashMap<u64, Peer>,
+    directory: Directory,
+    /// Ordered by namespace, so that all tracks under a prefix are neighbours.
+    names: BTreeMap<FullTrackName, u64>,
+    tracks: HashMap<u64, Track>,
+    next_track: u64,
+    /// When a request of a session must be looked at again.
+    deadlines: BTreeSet<(Instant, u64, RequestId)>,
+    counters: Counters,
+}
+
+impl Core {
+    pub fn new(gate: Box<dyn Gate>) -> Self {
+        Self {
+            gate,
+            peers: HashMap::new(),
+            directory: Directory::default(),
+            names: BTreeMap::new(),
+            tracks: HashMap::new(),
+            next_track: 0,
+            deadlines: BTreeSet::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes in a session whose SETUP was checked; `rights` are those of its SETUP's tokens. Events of a session that was
+    /// not inserted are ignored.
+    pub fn insert(&mut self, key: u64, rights: Vec<Arc<dyn Rights>>, limits: Limits, now: Instant) {
+        let peer = Peer {
+            rights,
+            bucket: Bucket::new(&limits, now),
+            limits,
+            requests: HashMap::new(),
+            subscriptions: 0,
+            held: 0,
+            publications: 0,
+            name_bytes: 0,
+        };
+        self.peers.insert(key, peer);
+    }
+
+    pub fn handle_event(&mut self, sessions: &mut dyn Sessions, key: u64, event: Event, now: Instant) {
+        if !self.peers.contains_key(&key) {
+            return;
+        }
+        match event {
+            Event::Object { request, stream, object } => {
+                self.handle_object(sessions, (key, request), stream, &object, now)
+            }
+            Event::Subgroup { request, stream, header } => self.handle_subgroup((key, request), stream, header),
+            Event::SubgroupEnd { request, stream, reset } => {
+                self.handle_subgroup_end(sessions, (key, request), stream, reset);
+            }
+            Event::SubscribeOk { request, ok } => self.handle_subscribe_ok(sessions, key, request, ok),
+            Event::RequestError { request, error } => self.handle_refused(sessions, key, request, &error),
+            Event::PublishDone { request, done } => self.handle_publish_done(sessions, key, request, done, now),
+            Event::Updated { request, forward } => self.handle_updated(sessions, key, request, forward),
+            Event::Cancelled { request } => self.handle_cancelled(sessions, key, request),
+            Event::Subscribe { .. }
+            | Event::Publish { .. }
+            | Event::PublishNamespace { .. }
+            | Event::SubscribeNamespace { .. } => self.handle_request(sessions, key, event, now),
+            // A relay listens where it is asked to publish, lists nothing of others, and sends nobody away yet.
+            Event::Setup(_)
+            | Event::RequestOk { .. }
+            | Event::Namespace { .. }
+            | Event::NamespaceDone { .. }
+            | Event::GoAway(_)
+            | Event::Closed { .. } => {}
+        }
+    }
+
+    /// The session is gone: what it published ends, what it asked for is forgotten.
+    pub fn handle_down(&mut self, sessions: &mut dyn Sessions, key: u64) {
+        let Some(peer) = self.peers.get(&key) else { return };
+        let requests: Vec<RequestId> = peer.requests.keys().copied().collect();
+        for request in requests {
+            self.withdraw(sessions, key, request);
+        }
+        self.peers.remove(&key);
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, ..)| *at)
+    }
+
+    pub fn handle_timeout(&mut self, sessions: &mut dyn Sessions, now: Instant) {
+        while let Some(&(at, key, request)) = self.deadlines.first().filter(|(at, ..)| *at <= now) {
+            self.deadlines.remove(&(at, key, request));
+            match self.peers.get(&key).and_then(|peer| peer.requests.get(&request)) {
+                Some(Role::Subscription { track, held: true, .. }) => self.give_up(sessions, *track, key, request),
+                Some(Role::Source { track } | Role::Publication { track, .. }) => {
+                    self.source_is_late(sessions, *track, (key, request), at);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub fn counters(&self) -> Counters {
+        Counters {
+            sessions: self.peers.len(),
+            tracks: self.tracks.len(),
+            subscriptions: self.tracks.values().map(|track| track.subscribers.len()).sum(),
+            namespaces: self.directory.len(),
+            ..self.counters
+        }
+    }
+
+    fn track_id(&mut self, name: &FullTrackName) -> u64 {
+        if let Some(id) = self.names.get(name) {
+            return *id;
+        }
+        let id = self.next_track;
+        self.next_track += 1;
+        self.names.insert(name.clone(), id);
+        self.tracks.insert(id, Track::new(name.clone()));
+        id
+    }
+
+    /// Forgets a track that nobody publishes, wants or waits for.
+    fn tidy(&mut self, track: u64) {
+        if let Some(unused) = self.tracks.get(&track).filter(|track| track.is_unused()) {
+            self.names.remove(&unused.name);
+            self.tracks.remove(&track);
+        }
+    }
+
+    fn tracks_under(&self, prefix: &TrackNamespace) -> Vec<u64> {
+        let first = FullTrackName { namespace: prefix.clone(), name: bytes::Bytes::new() };
+        let under = self.names.range(first..).take_while(|(name, _)| name.namespace.starts_with(prefix));
+        under.map(|(_, id)| *id).collect()
+    }
+
+    /// The track that a request of ours or of a publisher brings objects of.
+    fn source_track(&self, key: u64, request: RequestId) -> Option<u64> {
+        match self.peers.get(&key)?.requests.get(&request)? {
+            Role::Source { track } | Role::Publication { track, .. } => Some(*track),
+            _ => None,
+        }
+    }
+
+    /// Ends a request's bookkeeping.
+    fn forget(&mut self, key: u64, request: RequestId) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let bytes = match peer.requests.remove(&request) {
+            Some(Role::Subscription { held, bytes, .. }) => {
+                peer.subscriptions -= 1;
+                peer.held -= usize::from(held);
+                bytes
+            }
+            Some(Role::Announcement(namespace)) => {
+                peer.publications -= 1;
+                namespace_bytes(&namespace)
+            }
+            Some(Role::Publication { bytes, .. } | Role::Listing { bytes }) => {
+                peer.publications -= 1;
+                bytes
+            }
+            Some(Role::Source { .. }) | None => 0,
+        };
+        peer.name_bytes -= bytes;
+    }
+}
+
+fn namespace_bytes(namespace: &TrackNamespace) -> usize {
+    namespace.fields().iter().map(|field| field.len()).sum()
+}
+
+fn name_bytes(name: &FullTrackName) -> usize {
+    namespace_bytes(&name.namespace) + name.name.len()
+}
+
+/// A refusal. Its bytes depend on the code alone, so they tell nothing about what exists.
+fn refusal(code: RequestErrorCode) -> RequestError {
+    let reason = match code {
+        RequestErrorCode::Unauthorized => "no token of this request or session allows it",
+        RequestErrorCode::ExpiredAuthToken => "the token that would allow it has expired",
+        RequestErrorCode::MalformedAuthToken => "a token can't be read",
+        RequestErrorCode::ExcessiveLoad => "more than this session may ask for now",
+        RequestErrorCode::DoesNotExist => "nobody publishes this track",
+        RequestErrorCode::Timeout => "nobody published this track in time",
+        RequestErrorCode::DuplicateSubscription => "this session has this track already",
+        RequestErrorCode::PrefixOverlap => "this session lists an overlapping prefix",
+        RequestErrorCode::NamespaceTooLarge => "more namespaces than can be listed",
+        RequestErrorCode::InvalidRange => "the filter ends before the live edge",
+        _ => "the publisher refused",
+    };
+    let retry_after = (code == RequestErrorCode::ExcessiveLoad).then_some(constants::RETRY_AFTER);
+    RequestError { code: code as u64, retry_after, reason: reason.to_owned() }
+}

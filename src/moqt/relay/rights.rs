@@ -1,0 +1,82 @@
+//! Who may do what: the relay asks, somebody who knows tokens answers.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{Core, constants};
+use crate::moqt::message::Token;
+use crate::moqt::{RequestErrorCode, TrackNamespace};
+
+/// What one token allows.
+pub trait Rights: Send + Sync {
+    fn may_publish(&self, namespace: &TrackNamespace) -> bool;
+    fn may_subscribe(&self, namespace: &TrackNamespace) -> bool;
+    /// When set, the only track that may be published is this one.
+    fn lease(&self) -> Option<&Lease>;
+    fn is_expired(&self, now: Instant) -> bool;
+}
+
+/// The right to be the one speaker of a track.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Name of the track, without its namespace.
+    pub track: Bytes,
+    pub holder: String,
+    /// A newer epoch of the same holder replaces the older publication.
+    pub epoch: u64,
+}
+
+impl Lease {
+    pub(super) fn same_speaker(&self, other: &Lease) -> bool {
+        self.track == other.track && self.holder == other.holder
+    }
+}
+
+/// Turns a token into rights: form, signature and time are checked here.
+pub trait Gate {
+    /// The error is one of UNAUTHORIZED, MALFORMED_AUTH_TOKEN, EXPIRED_AUTH_TOKEN.
+    fn rights(&mut self, token: &Token, now: Instant) -> Result<Arc<dyn Rights>, RequestErrorCode>;
+}
+
+/// What a request can lean on: the rights of its own tokens, then those of its session.
+pub(super) type Credentials = Vec<Arc<dyn Rights>>;
+
+impl Core {
+    pub(super) fn credentials(
+        &mut self,
+        key: u64,
+        tokens: &[Token],
+        now: Instant,
+    ) -> Result<Credentials, RequestErrorCode> {
+        if tokens.len() > constants::TOKENS_PER_REQUEST {
+            return Err(RequestErrorCode::MalformedAuthToken);
+        }
+        let mut credentials = Vec::with_capacity(tokens.len() + 1);
+        for token in tokens {
+            credentials.push(self.gate.rights(token, now)?);
+        }
+        if let Some(peer) = self.peers.get(&key) {
+            credentials.extend(peer.rights.iter().cloned());
+        }
+        Ok(credentials)
+    }
+}
+
+/// The first rights that allow it. Rights that would allow it but have run out are told apart from none at all: neither
+/// depends on whether the track exists.
+pub(super) fn permit(
+    credentials: &Credentials,
+    now: Instant,
+    allows: impl Fn(&dyn Rights) -> bool,
+) -> Result<&Arc<dyn Rights>, RequestErrorCode> {
+    let mut refusal = RequestErrorCode::Unauthorized;
+    for rights in credentials.iter().filter(|rights| allows(rights.as_ref())) {
+        if !rights.is_expired(now) {
+            return Ok(rights);
+        }
+        refusal = RequestErrorCode::ExpiredAuthToken;
+    }
+    Err(refusal)
+}

@@ -1,0 +1,277 @@
+//! The upstream half: asking publishers, what they answer, and what happens when they end or vanish.
+
+use std::time::Instant;
+
+use super::directory::Announcement;
+use super::track::{Source, State, Track};
+use super::{Core, Role, Sessions, constants, refusal};
+use crate::moqt::message::{Filter, PublishDone, RequestError, Subscribe, SubscribeOk};
+use crate::moqt::session::RequestId;
+use crate::moqt::{FullTrackName, PublishDoneCode, RequestErrorCode, ResetCode};
+
+impl Core {
+    /// Sends our SUBSCRIBE to a publisher, once per session and track.
+    pub(super) fn ask(&mut self, sessions: &mut dyn Sessions, id: u64, publisher: &Announcement, now: Instant) {
+        let key = publisher.key;
+        let Some(track) = self.tracks.get_mut(&id).filter(|track| !track.has_source(key)) else { return };
+        let (Some(session), Some(peer)) = (sessions.session(key), self.peers.get_mut(&key)) else { return };
+        let request = session.subscribe(upstream_subscribe(&track.name));
+        let until = now + constants::ANSWER_TIMEOUT;
+        self.deadlines.insert((until, key, request));
+        peer.requests.insert(request, Role::Source { track: id });
+        let lease = publisher.lease.clone();
+        let (state, until) = (State::Asked, Some(until));
+        track.sources.push(Source { key, request, pushed: false, lease, state, streams: 0, until });
+    }
+
+    pub(super) fn handle_subscribe_ok(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        key: u64,
+        request: RequestId,
+        ok: SubscribeOk,
+    ) {
+        let Some(id) = self.source_track(key, request) else { return };
+        let Some(track) = self.tracks.get_mut(&id) else { return };
+        track.describe(ok);
+        let Some(source) = track.source(key, request) else { return };
+        source.state = State::Live;
+        if let Some(until) = source.until.take() {
+            self.deadlines.remove(&(until, key, request));
+        }
+        self.answer_all(sessions, id);
+    }
+
+    pub(super) fn answer_all(&mut self, sessions: &mut dyn Sessions, id: u64) {
+        let waiting = self.tracks.get_mut(&id).map(|track| std::mem::take(&mut track.waiting));
+        for waiting in waiting.unwrap_or_default() {
+            self.answer(sessions, id, &waiting);
+        }
+    }
+
+    /// A publisher has no such track: another may, and whoever asked to be held goes on waiting.
+    pub(super) fn handle_refused(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        key: u64,
+        request: RequestId,
+        error: &RequestError,
+    ) {
+        if let Some(id) = self.source_track(key, request) {
+            let code = passed_on(error.code);
+            self.remove_source(sessions, id, key, request, ResetCode::InternalError);
+            self.without_source(sessions, id, code, PublishDoneCode::InternalError);
+        }
+    }
+
+    pub(super) fn handle_publish_done(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        key: u64,
+        request: RequestId,
+        done: PublishDone,
+        now: Instant,
+    ) {
+        let Some(id) = self.source_track(key, request) else { return };
+        let Some(source) = self.tracks.get_mut(&id).and_then(|track| track.source(key, request)) else { return };
+        let until = now + constants::LATE_STREAMS;
+        source.state = State::Ending(done);
+        source.until = Some(until);
+        self.deadlines.insert((until, key, request));
+        self.end_if_complete(sessions, id, key, request);
+    }
+
+    /// PUBLISH_DONE may overtake streams that it counts (§"PUBLISH_DONE"): it is passed on behind them.
+    pub(super) fn end_if_complete(&mut self, sessions: &mut dyn Sessions, id: u64, key: u64, request: RequestId) {
+        let Some(track) = self.tracks.get_mut(&id) else { return };
+        let flowing = track.flows.keys().any(|flow| flow.0 == key);
+        let complete = |source: &mut Source| match &source.state {
+            State::Ending(done) => !flowing && source.streams >= done.streams,
+            _ => false,
+        };
+        if track.source(key, request).is_some_and(complete) {
+            self.end_source(sessions, id, key, request);
+        }
+    }
+
+    fn end_source(&mut self, sessions: &mut dyn Sessions, id: u64, key: u64, request: RequestId) {
+        let code = match self.tracks.get_mut(&id).and_then(|t| t.source(key, request)).map(|s| &s.state) {
+            Some(State::Ending(done)) => done_code(done.code),
+            _ => PublishDoneCode::InternalError,
+        };
+        self.remove_source(sessions, id, key, request, ResetCode::InternalError);
+        self.without_source(sessions, id, RequestErrorCode::DoesNotExist, code);
+    }
+
+    /// `at` has come: an answer that is missing still, or streams that will not come any more.
+    pub(super) fn source_is_late(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        id: u64,
+        (key, request): (u64, RequestId),
+        at: Instant,
+    ) {
+        let source = self.tracks.get_mut(&id).and_then(|track| track.source(key, request));
+        let Some(source) = source.filter(|source| source.until == Some(at)) else { return };
+        if !source.is_asked() {
+            return self.end_source(sessions, id, key, request);
+        }
+        if let Some(session) = sessions.session(key) {
+            session.cancel(request);
+        }
+        self.remove_source(sessions, id, key, request, ResetCode::InternalError);
+        self.without_source(sessions, id, RequestErrorCode::Timeout, PublishDoneCode::InternalError);
+    }
+
+    /// The publisher's session, or its PUBLISH, ended without PUBLISH_DONE.
+    pub(super) fn lose_source(&mut self, sessions: &mut dyn Sessions, id: u64, key: u64, request: RequestId) {
+        self.remove_source(sessions, id, key, request, ResetCode::SessionClosed);
+        self.without_source(sessions, id, RequestErrorCode::DoesNotExist, PublishDoneCode::InternalError);
+    }
+
+    /// We end it: somebody newer speaks.
+    pub(super) fn cancel_source(&mut self, sessions: &mut dyn Sessions, id: u64, key: u64, request: RequestId) {
+        if let Some(session) = sessions.session(key) {
+            session.cancel(request);
+        }
+        self.remove_source(sessions, id, key, request, ResetCode::Cancelled);
+        self.without_source(sessions, id, RequestErrorCode::DoesNotExist, PublishDoneCode::InternalError);
+    }
+
+    /// Takes a source out; what it was in the middle of is reset downstream.
+    fn remove_source(&mut self, sessions: &mut dyn Sessions, id: u64, key: u64, request: RequestId, code: ResetCode) {
+        self.forget(key, request);
+        let Some(track) = self.tracks.get_mut(&id) else { return };
+        for flow in track.flows_of(key) {
+            track.end_flow(sessions, flow, Some(code as u64));
+        }
+        if let Some(until) = track.remove_source(key, request).and_then(|source| source.until) {
+            self.deadlines.remove(&(until, key, request));
+        }
+    }
+
+    /// When no publisher is left: subscribers are told by `done`, those who did not ask to be held by `error`.
+    fn without_source(&mut self, sessions: &mut dyn Sessions, id: u64, error: RequestErrorCode, done: PublishDoneCode) {
+        let Some(track) = self.tracks.get(&id).filter(|track| track.sources.is_empty()) else { return };
+        let ended: Vec<_> = track.subscribers.iter().map(|s| (s.key, s.request)).collect();
+        let refused: Vec<_> = track.waiting.iter().filter(|w| !w.rendezvous).map(|w| (w.key, w.request)).collect();
+        for (key, request) in ended {
+            self.end_subscription(sessions, id, (key, request), done);
+        }
+        for (key, request) in refused {
+            if let Some(session) = sessions.session(key) {
+                session.reject(request, refusal(error));
+            }
+            self.drop_waiting(id, key, request);
+        }
+        self.tidy(id);
+    }
+
+    /// PUBLISH_DONE to one subscriber; what it has open is reset.
+    pub(super) fn end_subscription(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        id: u64,
+        (key, request): (u64, RequestId),
+        code: PublishDoneCode,
+    ) {
+        self.forget(key, request);
+        let Some(track) = self.tracks.get_mut(&id) else { return };
+        let Some(at) = track.subscribers.iter().position(|s| (s.key, s.request) == (key, request)) else { return };
+        let subscriber = track.subscribers.remove(at);
+        let Some(session) = sessions.session(key) else { return };
+        let reset = match code {
+            PublishDoneCode::TooFarBehind => ResetCode::TooFarBehind,
+            _ => ResetCode::Cancelled,
+        };
+        for (_, subgroup) in subscriber.open {
+            session.reset_subgroup(subgroup, reset as u64);
+        }
+        session
+            .end_publication(request, PublishDone { code: code as u64, streams: 0, reason: reason(code).to_owned() });
+    }
+
+    /// Nobody may want the track any more: the upstream subscriptions end with the last subscriber.
+    pub(super) fn rest(&mut self, sessions: &mut dyn Sessions, id: u64) {
+        let Some(track) = self.tracks.get(&id).filter(|track| !track.is_wanted()) else { return };
+        let ours = |source: &&Source| !source.pushed;
+        let asked: Vec<_> = track.sources.iter().filter(ours).map(|source| (source.key, source.request)).collect();
+        for (key, request) in asked {
+            if let Some(session) = sessions.session(key) {
+                session.cancel(request);
+            }
+            self.remove_source(sessions, id, key, request, ResetCode::Cancelled);
+        }
+        self.tidy(id);
+    }
+}
+
+/// From the live edge, forwarding: what single subscribers filter is their own affair (§"Subscriber Interactions").
+fn upstream_subscribe(track: &FullTrackName) -> Subscribe {
+    Subscribe {
+        track: track.clone(),
+        filter: Some(Filter::LargestObject),
+        forward: true,
+        priority: 128,
+        group_order: None,
+        rendezvous_timeout: None,
+        object_delivery_timeout: None,
+        tokens: Vec::new(),
+    }
+}
+
+/// A publisher's refusal, as far as it concerns the subscriber too.
+fn passed_on(code: u64) -> RequestErrorCode {
+    let known = [
+        RequestErrorCode::Timeout,
+        RequestErrorCode::NotSupported,
+        RequestErrorCode::GoingAway,
+        RequestErrorCode::ExcessiveLoad,
+        RequestErrorCode::InvalidRange,
+        RequestErrorCode::MalformedTrack,
+        RequestErrorCode::InternalError,
+    ];
+    known.into_iter().find(|known| *known as u64 == code).unwrap_or(RequestErrorCode::DoesNotExist)
+}
+
+/// A publisher's code, as far as it speaks of the track and not of its own dealings with us.
+fn done_code(code: u64) -> PublishDoneCode {
+    let known = [
+        PublishDoneCode::TrackEnded,
+        PublishDoneCode::SubscriptionEnded,
+        PublishDoneCode::GoingAway,
+        PublishDoneCode::Expired,
+        PublishDoneCode::MalformedTrack,
+    ];
+    known.into_iter().find(|known| *known as u64 == code).unwrap_or(PublishDoneCode::InternalError)
+}
+
+fn reason(code: PublishDoneCode) -> &'static str {
+    match code {
+        PublishDoneCode::TrackEnded => "the publisher ended the track",
+        PublishDoneCode::TooFarBehind => "this subscriber does not take the track as fast as it comes",
+        PublishDoneCode::InternalError => "the publisher is gone",
+        _ => "the publisher ended the subscription",
+    }
+}
+
+impl Track {
+    /// Ends a flow downstream as it ended upstream.
+    pub(super) fn end_flow(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        flow: (u64, crate::moqt::StreamId),
+        reset: Option<u64>,
+    ) {
+        self.close_flow(flow, reset.is_none());
+        for subscriber in &mut self.subscribers {
+            let Some(at) = subscriber.open.iter().position(|(id, _)| *id == flow) else { continue };
+            let (_, subgroup) = subscriber.open.swap_remove(at);
+            let Some(session) = sessions.session(subscriber.key) else { continue };
+            match reset {
+                None => session.finish_subgroup(subgroup),
+                Some(code) => session.reset_subgroup(subgroup, code),
+            }
+        }
+    }
+}
