@@ -12,5 +12,7 @@
 pub mod error;
 pub mod moqt;
 pub mod net;
+#[cfg(feature = "python")]
+mod python;
 pub mod token;
 pub mod tracks;

@@ -1,0 +1,149 @@
+# The one task file: CI calls nothing but these targets. `make help` lists them.
+#
+# Two of them stand in the README: `make call` makes a real call, `make test` runs every check. Both set up all they need.
+# With CI set in the environment a missing tool or peer is a failure; without it, what needs the tool is left out and said.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.NOTPARALLEL:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# The first interpreter that runs and is new enough. A shim on the PATH that can't run does not count.
+newest_of = $(firstword $(foreach python,$(2),$(shell $(python) -c 'import sys; sys.version_info >= (3, $(1)) and print(sys.executable)' 2>/dev/null)))
+PYTHON ?= $(call newest_of,11,python3 python3.14 python3.13 python3.12 python3.11)
+# The newer ones first: aiomoqt has wheels for CPython >= 3.12 only.
+PEERS_PYTHON ?= $(call newest_of,12,python3 python3.14 python3.13 python3.12 $(wildcard $(HOME)/.pyenv/versions/3.1[2-4]*/bin/python3))
+
+TARGET ?= $(or $(CARGO_TARGET_DIR),target)
+VENV := .venv
+VENV_TEST := .venv-test
+VENV_PEERS := .venv-peers
+WHEELS := $(abspath $(TARGET)/wheels)
+export SPEECH ?= /usr/share/asterisk/sounds/en_US_f_Allison
+NUMBER ?= +15550009010
+
+# Bodies that are still being written; empty means that none may be left.
+UNFINISHED := -A clippy::todo
+
+# Nothing of the build machine's paths may stand in the wheel, neither from rustc nor from the C compiler.
+wheel_env := RUSTFLAGS="--remap-path-prefix=$(HOME)=~ --remap-path-prefix=$(CURDIR)=clutchcall" CFLAGS="-ffile-prefix-map=$(HOME)=~"
+say = @printf '\n== %s\n'
+pip = -m pip --disable-pip-version-check --quiet install
+
+.PHONY: help call test lint types stubs docs wheel bench peers packages test-rust test-python venv-test clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+call: packages $(VENV)/bin/clutchcall ## make a real call: engine, relay, phone and SDK on this machine
+	$(say) "calling $(NUMBER)"
+	@mkdir -p $(TARGET)
+	$(VENV)/bin/clutchcall call $(NUMBER) --play $(SPEECH)/demo-congrats.wav --record $(TARGET)/heard.wav
+
+test: packages venv-test venv-peers lint docs test-rust wheel stubs types test-python ## every check; sets up all it needs (about 15 minutes when cold)
+
+lint: $(VENV_TEST)/tools ## formatting and lints of both languages
+	$(say) "formatting"
+	cargo fmt --check
+	$(VENV_TEST)/bin/ruff format --check --quiet .
+	$(say) "lints: ruff"
+	$(VENV_TEST)/bin/ruff check --quiet .
+	$(say) "lints: clippy, without and with the Python face"
+	cargo clippy --locked --quiet --all-targets -- -D warnings $(UNFINISHED)
+	cargo clippy --locked --quiet --all-targets --features python -- -D warnings $(UNFINISHED)
+
+docs:
+	$(say) "Rust documentation"
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --quiet --no-deps --lib --document-private-items
+
+test-rust: packages venv-peers ## the Rust tests; no Python extension is built
+	$(say) "Rust tests"
+	CLUTCHCALL_PEERS_PYTHON="$$( [ -x $(VENV_PEERS)/bin/python ] && echo $(CURDIR)/$(VENV_PEERS)/bin/python )" cargo test --locked --quiet
+
+wheel: $(VENV_TEST)/tools ## the release wheel, into target/wheels
+	$(say) "wheel (release, a few minutes when cold)"
+	rm -rf $(WHEELS)
+	$(wheel_env) $(VENV_TEST)/bin/maturin build --locked --quiet --release --out $(WHEELS)
+	ls -l $(WHEELS)
+
+stubs: $(VENV_TEST)/tools ## fails when python/clutchcall/_core.pyi differs from the Rust source; FIX=1 rewrites it
+	$(say) "stub of the native module"
+	# The development profile: a stripped library can't be read.
+	out=$$(mktemp -d)
+	$(VENV_TEST)/bin/maturin generate-stubs --locked --quiet --out $$out
+	[ -z "$(FIX)" ] || cp $$out/clutchcall/_core.pyi python/clutchcall/_core.pyi
+	diff -u python/clutchcall/_core.pyi $$out/clutchcall/_core.pyi || { echo "run: make stubs FIX=1"; exit 1; }
+	rm -r $$out
+
+types: $(VENV_TEST)/wheel ## types of the package and of its tests
+	$(say) "types"
+	$(VENV_TEST)/bin/mypy --python-executable $(VENV_TEST)/bin/python
+
+test-python: $(VENV_TEST)/wheel ## the Python tests, against the installed wheel
+	$(say) "Python tests"
+	CLUTCHCALL_PEERS_PYTHON="$$( [ -x $(VENV_PEERS)/bin/python ] && echo $(CURDIR)/$(VENV_PEERS)/bin/python )" \
+	CLUTCHCALL_WHEEL="$$(ls $(WHEELS)/*.whl)" $(VENV_TEST)/bin/python -m pytest $(PYTEST)
+
+bench: $(VENV_TEST)/wheel ## the figures of docs/performance.md; needs a quiet machine
+	$(say) "benches"
+	cargo bench --locked
+
+packages:
+	@command -v cargo >/dev/null || { echo "Rust is missing: install it from https://rustup.rs"; exit 1; }
+	[ -n "$(PYTHON)" ] || { echo "CPython >= 3.11 is missing: install it, or say make PYTHON=/path/to/python3"; exit 1; }
+	missing=()
+	command -v cmake >/dev/null || missing+=(cmake)
+	command -v cc >/dev/null || missing+=(build-essential)
+	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+	[ -f $(SPEECH)/demo-congrats.wav ] || missing+=(asterisk-core-sounds-en-wav)
+	[ $${#missing[@]} -gt 0 ] || exit 0
+	printf '\n== Debian packages: %s\n' "$${missing[*]}"
+	if command -v apt-get >/dev/null; then
+	  sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo
+	  $$sudo apt-get -qq update
+	  DEBIAN_FRONTEND=noninteractive $$sudo apt-get -qq install -y --no-install-recommends "$${missing[@]}" >/dev/null
+	else
+	  echo "install the equivalents of these Debian packages: $${missing[*]}"
+	  [ -z "$${CI:-}" ] || exit 1
+	fi
+
+# Fresh for every `make test`, so that nothing an earlier run left behind can help it.
+venv-test:
+	@rm -rf $(VENV_TEST)
+	$(MAKE) $(VENV_TEST)/tools
+
+$(VENV_TEST)/tools: requirements/tools.txt requirements/test.txt
+	$(say) "test environment ($(PYTHON))"
+	[ -x $(VENV_TEST)/bin/python ] || $(PYTHON) -m venv $(VENV_TEST)
+	$(VENV_TEST)/bin/python $(pip) -r requirements/tools.txt -r requirements/test.txt
+	touch $@
+
+$(VENV_TEST)/wheel: $(VENV_TEST)/tools $(wildcard $(WHEELS)/*.whl) $(shell find python -name '*.py')
+	@ls $(WHEELS)/*.whl >/dev/null 2>&1 || $(MAKE) wheel
+	$(VENV_TEST)/bin/python $(pip) --no-deps --force-reinstall $(WHEELS)/*.whl
+	touch $@
+
+peers venv-peers: packages ## the environment of foreign MoQT stacks that the interop tests talk to
+	@if [ -z "$(PEERS_PYTHON)" ]; then
+	  echo "no CPython >= 3.12: the interop tests with aiomoqt and moq-rs are left out"
+	  [ -z "$${CI:-}" ] || exit 1
+	elif ! cmp -s requirements/peers.txt $(VENV_PEERS)/requirements.txt; then
+	  printf '\n== peers (%s)\n' "$(PEERS_PYTHON)"
+	  rm -rf $(VENV_PEERS)
+	  $(PEERS_PYTHON) -m venv $(VENV_PEERS)
+	  $(VENV_PEERS)/bin/python $(pip) -r requirements/peers.txt
+	  cp requirements/peers.txt $(VENV_PEERS)/requirements.txt
+	fi
+
+$(VENV)/bin/clutchcall: $(shell git ls-files src python Cargo.lock)
+	$(say) "building and installing clutchcall (a few minutes when cold)"
+	[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(pip) -r requirements/tools.txt
+	rm -rf $(WHEELS)
+	$(wheel_env) $(VENV)/bin/maturin build --locked --quiet --release --out $(WHEELS)
+	$(VENV)/bin/python $(pip) --no-deps --force-reinstall $(WHEELS)/*.whl
+	touch $@
+
+clean: ## removes what these targets made
+	rm -rf $(VENV) $(VENV_TEST) $(VENV_PEERS) $(WHEELS)

@@ -1,0 +1,24 @@
+//! The face: what Python sees of the house, as the private module `clutchcall._core`.
+//!
+//! One file per class. Each method here checks the *types* of its arguments, lets go of the interpreter where something
+//! may wait or compute for more than a few microseconds, calls one function of floor 3, and turns its error into a Python
+//! exception (`errors`). There is no logic, no state of a call and no retry in this room; names, defaults, docstrings
+//! and public types live in `python/clutchcall/`, which is thin and typed.
+//!
+//! The only thread that starts here is the delivery thread (`delivery`). Nothing starts at import.
+
+mod errors;
+
+use pyo3::prelude::*;
+
+/// The native half of `clutchcall`; use the public modules instead.
+#[pymodule(gil_used = true)]
+mod _core {
+    #[pymodule_export]
+    use super::errors::{error_classes, raise_sample};
+
+    /// The version of the wheel.
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}

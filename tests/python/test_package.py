@@ -1,0 +1,54 @@
+"""What the package weighs: its import, its dependencies, its wheel."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+MIB = 1 << 20
+
+
+def run(code: str) -> str:
+    """Runs `code` in a bare interpreter and returns what it printed."""
+    return subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.mark.parametrize("module", ["clutchcall", "clutchcall.errors", "clutchcall.cli"])
+def test_import_starts_nothing(module: str) -> None:
+    out = run(
+        "import os, sys; tasks = len(os.listdir('/proc/self/task')); fds = len(os.listdir('/proc/self/fd'))\n"
+        f"import {module}\n"
+        "print(len(os.listdir('/proc/self/task')) - tasks, len(os.listdir('/proc/self/fd')) - fds,"
+        " [m for m in ('asyncio', 'ssl', 'urllib.request', 'http.client', 'numpy') if m in sys.modules])"
+    )
+    assert out == "0 0 []"
+
+
+def test_no_dependencies() -> None:
+    assert metadata.requires("clutchcall") in (None, [])
+
+
+def test_version_is_the_distributions() -> None:
+    assert run("import clutchcall; print(clutchcall.__version__)") == metadata.version("clutchcall")
+
+
+def test_wheel_is_small_typed_and_private() -> None:
+    wheel = os.environ.get("CLUTCHCALL_WHEEL")
+    if not wheel:
+        pytest.skip("CLUTCHCALL_WHEEL is not set: `make test-python` sets it")
+    assert Path(wheel).stat().st_size <= 6 * MIB
+    with zipfile.ZipFile(wheel) as archive:
+        entries = archive.infolist()
+        assert sum(entry.file_size for entry in entries) <= 16 * MIB
+        names = {entry.filename for entry in entries}
+        assert {"clutchcall/py.typed", "clutchcall/_core.pyi", "clutchcall/_core.abi3.so"} <= names
+        home = str(Path.home()).encode() + b"/"
+        here = str(Path(__file__).parents[2]).encode() + b"/"
+        for entry in entries:
+            content = archive.read(entry)
+            assert home not in content, f"{entry.filename} names the build machine's home"
+            assert here not in content, f"{entry.filename} names the build folder"
