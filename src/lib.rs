@@ -14,5 +14,6 @@ pub mod moqt;
 pub mod net;
 #[cfg(feature = "python")]
 mod python;
+pub mod ring;
 pub mod token;
 pub mod tracks;
