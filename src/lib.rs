@@ -9,6 +9,7 @@
 //! 4. hands — [`client`], [`relay`], [`engine`].
 //! 5. face — `python`, the only room that knows PyO3 (cargo feature `python`).
 
+pub mod call;
 pub mod error;
 pub mod moqt;
 pub mod net;

@@ -1,0 +1,142 @@
+//! What is known of a call: [`CallRecord`] as the store keeps it, [`CallRow`] as API and SDK exchange it.
+
+use serde::{Deserialize, Serialize};
+
+use super::reason::{EndReason, EndedBy};
+use super::stamp::iso8601;
+
+/// Where a call stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Accepted, and the far end has not rung yet.
+    Dialing,
+    /// 180, 181, 182 or 183 came.
+    Ringing,
+    /// Answered.
+    InProgress,
+    /// Answered, and over.
+    Completed,
+    /// Never answered: `end_reason` says why.
+    Failed,
+    /// It rang, and nobody picked up in time.
+    NoAnswer,
+}
+
+impl Status {
+    /// Nothing follows.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed | Self::NoAnswer)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dialing => "dialing",
+            Self::Ringing => "ringing",
+            Self::InProgress => "in_progress",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::NoAnswer => "no_answer",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    Outbound,
+    Inbound,
+}
+
+/// One call as the store keeps it. Times are Unix milliseconds; distances between them are the monotonic clock's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallRecord {
+    pub sid: String,
+    pub org_id: String,
+    pub status: Status,
+    pub direction: Direction,
+    pub to: String,
+    pub from: String,
+    pub trunk_id: String,
+    pub agent: Option<String>,
+    pub ring_timeout_s: u32,
+    pub started_ms: u64,
+    pub ringing_ms: Option<u64>,
+    pub answered_ms: Option<u64>,
+    pub ended_ms: Option<u64>,
+    pub end_reason: Option<EndReason>,
+    pub ended_by: Option<EndedBy>,
+    /// Final SIP code before the answer, where one came.
+    pub sip_code: Option<u16>,
+    pub sip_phrase: Option<String>,
+    /// Q.850 cause, 1..=127.
+    pub q850: Option<u8>,
+    pub transferred_to: Option<String>,
+}
+
+impl CallRecord {
+    /// Ends the record of a call whose engine died, found by the next start.
+    pub fn orphan(&mut self, unix_ms: u64) {
+        if self.status.is_terminal() {
+            return;
+        }
+        self.status = Status::Failed;
+        self.end_reason = Some(EndReason::NodeLost);
+        self.ended_by = Some(EndedBy::System);
+        self.ended_ms = Some(unix_ms.max(self.started_ms));
+    }
+
+    /// The API's view.
+    pub fn row(&self) -> CallRow {
+        CallRow {
+            sid: self.sid.clone(),
+            status: self.status,
+            to: self.to.clone(),
+            from: self.from.clone(),
+            started_at: iso8601(self.started_ms),
+            trunk_id: Some(self.trunk_id.clone()),
+            agent: self.agent.clone(),
+            direction: Some(self.direction),
+            answered_at: self.answered_ms.map(iso8601),
+            ended_at: self.ended_ms.map(iso8601),
+            end_reason: self.end_reason.map(|reason| reason.as_str().to_owned()),
+            ended_by: self.ended_by,
+            sip_code: self.sip_code,
+            q850: self.q850,
+            transferred_to: self.transferred_to.clone(),
+        }
+    }
+}
+
+/// One call in the API's JSON (camelCase). The first five are always there; an absent, null or empty `agent` means none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallRow {
+    pub sid: String,
+    pub status: Status,
+    pub to: String,
+    pub from: String,
+    /// ISO 8601, UTC.
+    pub started_at: String,
+    #[serde(default)]
+    pub trunk_id: Option<String>,
+    #[serde(default)]
+    pub agent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
+    /// Text, so that an SDK reads the reasons of a newer engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<EndedBy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sip_code: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub q850: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transferred_to: Option<String>,
+}
