@@ -1,4 +1,23 @@
-//! The draft's error codes (§ "IANA"), pinned by a test.
+//! The draft's error codes (§15.10), pinned by a test, and [`Violation`]: what a peer did wrong and what that costs.
+
+/// Bytes of a peer that the draft answers by closing the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason} ({code:?})")]
+pub struct Violation {
+    pub code: CloseCode,
+    /// Ours, never the peer's words.
+    pub reason: &'static str,
+}
+
+impl Violation {
+    pub const fn new(code: CloseCode, reason: &'static str) -> Self {
+        Self { code, reason }
+    }
+
+    pub const fn protocol(reason: &'static str) -> Self {
+        Self::new(CloseCode::ProtocolViolation, reason)
+    }
+}
 
 /// Session close codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +95,7 @@ pub enum ResetCode {
     SessionClosed = 0x3,
     GoingAway = 0x4,
     TooFarBehind = 0x5,
+    UnknownObjectStatus = 0x6,
     ExpiredAuthToken = 0x7,
     ExcessiveLoad = 0x9,
     MalformedTrack = 0x12,

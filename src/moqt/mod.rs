@@ -14,16 +14,24 @@
 //! Objects stay bytes: properties and payload are never taken apart here.
 //!
 //! Section numbers in comments are those of draft-ietf-moq-transport-18.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod authorization;
+mod codec;
 pub mod error;
 pub mod message;
 pub mod name;
 pub mod object;
+mod parameters;
+pub mod properties;
 pub mod relay;
 pub mod session;
+pub mod stream;
+pub mod subgroup;
+pub mod varint;
 pub mod version;
 
-pub use error::{CloseCode, PublishDoneCode, RequestErrorCode, ResetCode};
+pub use error::{CloseCode, PublishDoneCode, RequestErrorCode, ResetCode, Violation};
 pub use name::{FullTrackName, TrackNamespace};
 pub use object::{Object, Status, SubgroupHeader};
 pub use session::{Dir, Event, Session, StreamId, Transmit};

@@ -1,0 +1,4 @@
+//! The engine: control plane, calls, audio threads, and the trunks that carry calls.
+
+pub mod leg;
+pub mod trunk;

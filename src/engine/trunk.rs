@@ -1,0 +1,94 @@
+//! The seam to whatever carries calls: a [`Trunk`] is told what to do and answers by events.
+//!
+//! The control thread owns every trunk. Commands never block and never fail in place: what becomes of a command comes back
+//! as a [`TrunkEvent`] through the channel that the trunk was built with, in order per call. After a final event
+//! (`Rejected`, `Unreachable`, `Bye`) a trunk says nothing more about that call; commands for calls it does not know
+//! do nothing. A trunk never touches records, tracks or the call's state machine.
+
+use std::time::{Duration, Instant};
+
+use super::leg::Leg;
+
+/// One outgoing call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dial {
+    pub sid: String,
+    pub to: String,
+    pub from: String,
+    /// How long the far end may ring. The call's own timer decides; a trunk may pass it on (INVITE `Expires`).
+    pub ring_timeout: Duration,
+}
+
+/// Something happened to a call of this trunk.
+pub struct TrunkEvent {
+    pub sid: String,
+    pub kind: TrunkKind,
+}
+
+pub enum TrunkKind {
+    /// The far side's first hop works on it (SIP 100).
+    Trying,
+    /// Provisional answer, 180..=199.
+    Progress { code: u16 },
+    /// The far end picked up. `None`: nobody is there ([`FarEnd::Empty`]), `attach_caller` speaks for it.
+    Answered { leg: Option<Box<dyn Leg>> },
+    /// Final answer, 300..=699. `reason` is the far end's phrase, untrusted.
+    Rejected {
+        code: u16,
+        reason: String,
+        q850: Option<u16>,
+    },
+    /// No answer of any kind came from the far side's first hop.
+    Unreachable,
+    /// The far end hung up.
+    Bye { q850: Option<u16> },
+    /// The far end agreed to be transferred; its own `Bye` may follow.
+    TransferAccepted,
+    /// Final answer to the transfer, 300..=699; the call goes on.
+    TransferRefused { code: u16 },
+}
+
+/// Who is to be expected behind a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FarEnd {
+    /// A phone with audio of its own.
+    Phone,
+    /// Nobody: the audio of the far side is `attach_caller`'s.
+    Empty,
+}
+
+/// Where a trunk's events go. Unbounded by type, bounded by use: a call causes a handful of events, and calls are limited.
+pub type Events = tokio::sync::mpsc::UnboundedSender<TrunkEvent>;
+
+/// A carrier of calls: the simulated phone, later SIP.
+pub trait Trunk: Send {
+    fn dial(&mut self, dial: Dial, now: Instant);
+    /// Gives up an unanswered call. Answered meanwhile: hangs up.
+    fn cancel(&mut self, sid: &str, now: Instant);
+    /// Hangs up an answered call.
+    fn bye(&mut self, sid: &str, now: Instant);
+    /// Asks the far end of an answered call to call `to` instead.
+    fn transfer(&mut self, sid: &str, to: &str, now: Instant);
+    /// Known from the number alone, before `dial`.
+    fn far_end(&self, _to: &str) -> FarEnd {
+        FarEnd::Phone
+    }
+    /// When [`Trunk::handle_timeout`] wants to be called; asked again after every command.
+    fn poll_timeout(&self) -> Option<Instant>;
+    fn handle_timeout(&mut self, now: Instant);
+}
+
+impl std::fmt::Debug for TrunkKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Trying => f.write_str("Trying"),
+            Self::Progress { code } => write!(f, "Progress({code})"),
+            Self::Answered { leg } => write!(f, "Answered(leg: {})", leg.is_some()),
+            Self::Rejected { code, .. } => write!(f, "Rejected({code})"),
+            Self::Unreachable => f.write_str("Unreachable"),
+            Self::Bye { .. } => f.write_str("Bye"),
+            Self::TransferAccepted => f.write_str("TransferAccepted"),
+            Self::TransferRefused { code } => write!(f, "TransferRefused({code})"),
+        }
+    }
+}
