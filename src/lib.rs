@@ -9,12 +9,17 @@
 //! 4. hands — [`client`], [`relay`], [`engine`].
 //! 5. face — `python`, the only room that knows PyO3 (cargo feature `python`).
 
+pub mod audio;
 pub mod call;
+pub mod client;
+pub mod engine;
 pub mod error;
 pub mod moqt;
 pub mod net;
+pub mod playout;
 #[cfg(feature = "python")]
 mod python;
+pub mod relay;
 pub mod ring;
 pub mod token;
 pub mod tracks;

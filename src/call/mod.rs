@@ -10,6 +10,7 @@
 //! | `state` | the machine and its timers |
 //! | `reason` | why calls end: final SIP codes and Q.850 causes into status and end reason |
 //! | `record` | what is known of a call: the stored record, and the row that API and SDK share |
+//! | `wire` | what API and SDK say to each other beside the row |
 //! | `stamp` | ISO 8601 |
 //!
 //! The room has no clock, socket, lock or store. It knows no SIP beyond the numbers of its answers, and no audio.
@@ -19,6 +20,7 @@ mod reason;
 pub mod record;
 pub mod stamp;
 mod state;
+pub mod wire;
 
 pub use reason::{EndReason, EndedBy, Ending};
 pub use record::{CallRecord, CallRow, Status};

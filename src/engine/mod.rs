@@ -1,4 +1,20 @@
-//! The engine: control plane, calls, audio threads, and the trunks that carry calls.
+//! The engine: control plane, calls, audio threads, and the trunks that carry calls. This file assembles; no logic.
+//!
+//! | Room | Holds |
+//! |---|---|
+//! | `config` | [`Config`]: listen addresses, state folder, keys, orgs, trunks, agents, relay; from TOML, environment or code |
+//! | `runtime` | the control thread: one tokio `current_thread` runtime for API, timers and trunks |
+//! | `api/` | HTTP: the procedures, their answers and refusals |
+//! | `calls` | one place that owns every [`Call`](crate::call::Call): commands in, actions carried out |
+//! | `store/` | call records, durable before an answer |
+//! | `trunk`, `leg` | the seam to whatever carries calls |
+//! | `phone/` | the simulated phone: a trunk and its legs |
+//! | `media/` | the audio threads |
+//! | `agents/` | agents that live in the engine |
+//!
+//! It never parses MoQT (that is `tracks`), never touches Python, and forwards no audio between sessions (that is `relay`).
 
+pub mod agents;
 pub mod leg;
+pub mod media;
 pub mod trunk;

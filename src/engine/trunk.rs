@@ -33,11 +33,7 @@ pub enum TrunkKind {
     /// The far end picked up. `None`: nobody is there ([`FarEnd::Empty`]), `attach_caller` speaks for it.
     Answered { leg: Option<Box<dyn Leg>> },
     /// Final answer, 300..=699. `reason` is the far end's phrase, untrusted.
-    Rejected {
-        code: u16,
-        reason: String,
-        q850: Option<u16>,
-    },
+    Rejected { code: u16, reason: String, q850: Option<u16> },
     /// No answer of any kind came from the far side's first hop.
     Unreachable,
     /// The far end hung up.

@@ -8,6 +8,8 @@
 //! [`App::flush`] once, then sends what each touched link has to say. There is no task per link, stream or frame.
 //! It never knows what a track, a frame or a call is.
 
+pub mod tls;
+
 use std::net::SocketAddr;
 use std::time::Instant;
 

@@ -128,6 +128,8 @@ pub enum Event {
     Frame { track: TrackId, timestamp_us: Option<u64>, payload: Bytes, sequence: u64 },
     /// The number of subscriptions on a published track changed.
     Subscribers { track: TrackId, count: usize },
+    /// A subscription was accepted: there is a publisher. [`Event::Lost`] or [`Event::Ended`] takes it back.
+    Live { track: TrackId },
     /// The publisher ended the track: the call is over. Nothing follows.
     Ended { track: TrackId },
     /// A subscription that delivered stopped without the track's end. The pool subscribes again by itself.

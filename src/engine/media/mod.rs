@@ -1,0 +1,69 @@
+//! The audio threads: who ticks every 20 ms, and who stands between a call's leg and its tracks.
+//!
+//! One audio thread is one [`net::Worker`](crate::net::Worker) without strangers: its app holds a [`tracks::Pool`](crate::tracks::Pool)
+//! with one route (the engine's own relay through a port, or `relay.url` over QUIC) and the calls that were given to it.
+//! A call lives on one audio thread from [`Command::Open`] to [`Command::Close`]. Calls are spread over the twenty 1 ms slots
+//! of a frame; in its slot a call's leg is pulled and pushed once.
+//!
+//! Up: the leg's frame, or the agent's ear, goes to every rendition somebody subscribes to (made once, passed through where codecs
+//! agree). Down: what arrives on the downlink's renditions is kept per rendition, 10 frames at most; at its tick the leg gets
+//! one frame, mixed when two speak at once. An attached agent is the one speaker: what bridges publish meanwhile is dropped, counted.
+//!
+//! The control thread speaks to it in [`Command`]s and hears [`Event`]s; both are few per call, none per frame.
+
+use std::sync::Arc;
+
+use super::leg::Leg;
+use crate::audio::Params;
+use crate::tracks::Side;
+
+/// Who speaks for the far end of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// A leg will come with [`Command::Start`]: uplink is published here, downlink is heard here.
+    Leg,
+    /// Nobody: an `attach_caller` bridge publishes the uplink and hears the downlink itself. The engine listens, makes
+    /// renditions and says the end.
+    Bridge,
+}
+
+/// What the control thread asks of an audio thread.
+pub enum Command {
+    /// Opens both tracks of a call; [`Event::Opened`] follows.
+    Open { sid: Arc<str>, caller: Caller },
+    /// The call was answered. `None`: there is no leg ([`Caller::Bridge`]).
+    Start { sid: Arc<str>, leg: Option<Box<dyn Leg>> },
+    /// Makes a rendition of a side available: published (uplink) while somebody subscribes, or taken (downlink) while
+    /// somebody publishes. Repeating it does nothing.
+    Rendition { sid: Arc<str>, side: Side, params: Params },
+    /// Binds an agent to the call, in place of the one before; `None` frees the place.
+    Agent { sid: Arc<str>, agent: Option<Box<dyn super::agents::Agent>> },
+    /// END_OF_TRACK on both sides; leg and agent are dropped.
+    Close { sid: Arc<str> },
+}
+
+/// What an audio thread tells the control thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Both tracks are announced and subscribed, as far as the relay can be reached now.
+    Opened { sid: Arc<str> },
+    /// A bridge began (`true`) or ceased to publish this rendition.
+    Speaking { sid: Arc<str>, side: Side, rendition: String, live: bool },
+    /// The agent on the call gave up by itself.
+    AgentEnded { sid: Arc<str>, reason: String },
+    /// Figures of the call's media, once, after [`Command::Close`].
+    Closed { sid: Arc<str>, stats: Stats },
+}
+
+/// A call's media in numbers. Frames are of the leg's own duration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub frames_up: u64,
+    pub frames_down: u64,
+    /// Ticks at which the leg had nothing to say, or nothing to hear after it had begun.
+    pub gaps_up: u64,
+    pub gaps_down: u64,
+    pub dropped_before_answer: u64,
+    /// Downlink frames beyond the 10 that a rendition keeps, or while an agent speaks.
+    pub dropped_down: u64,
+}
