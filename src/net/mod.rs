@@ -11,7 +11,7 @@
 pub mod tls;
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::moqt;
 
@@ -60,6 +60,10 @@ pub enum LinkEvent {
     /// The transport is up and the session has queued its SETUP.
     Up(Peer),
     Moqt(moqt::Event),
+    /// Data of ours has been outstanding for [`QUIET_AFTER`] without an acknowledgement: the path may be dead. Never of a port.
+    Quiet,
+    /// After `Quiet`: an acknowledgement has arrived.
+    Alive,
     /// Last event of a link; its session is gone.
     Down(Down),
 }
@@ -76,6 +80,71 @@ pub trait App {
     fn flush(&mut self, now: Instant);
     /// `true` ends [`Worker::run`]; links are closed first.
     fn is_done(&self) -> bool;
+}
+
+/// How long data of ours may be outstanding before [`LinkEvent::Quiet`].
+pub const QUIET_AFTER: Duration = Duration::from_millis(500);
+
+/// What a worker is told at birth.
+pub struct WorkerConfig {
+    /// Where the UDP socket is bound. An unspecified IPv6 address reaches IPv4 peers too.
+    pub bind: SocketAddr,
+    /// `None`: this worker only dials.
+    pub listen: Option<Listen>,
+    /// Bounds of every session of this worker.
+    pub limits: moqt::session::Limits,
+}
+
+/// How a worker takes connections.
+pub struct Listen {
+    pub identity: tls::Identity,
+    /// Our SETUP on every link that comes to us.
+    pub setup: moqt::message::Setup,
+}
+
+/// What a worker did since it was born.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Rounds of the loop; each is one wait.
+    pub turns: u64,
+    /// Times another thread ended a sleep.
+    pub wakes: u64,
+    /// Receiving and sending system calls.
+    pub recv_calls: u64,
+    pub send_calls: u64,
+    /// UDP packets.
+    pub packets_in: u64,
+    pub packets_out: u64,
+    /// QUIC datagrams, and those that made room for newer ones.
+    pub datagrams_in: u64,
+    pub datagrams_out: u64,
+    pub datagrams_dropped: u64,
+    /// Expired timers that had something to do.
+    pub timeouts: u64,
+    /// Connections refused or sent a Retry because too many were in their handshake.
+    pub refused: u64,
+    pub retried: u64,
+    pub links: u64,
+}
+
+/// One thread's loop: one UDP socket and all links of one [`App`]. Whoever calls [`Worker::run`] gives it its thread.
+pub struct Worker {
+    _private: (),
+}
+
+#[allow(unused_variables, clippy::todo)]
+impl Worker {
+    /// Binds the socket. The error names the address and the remedy.
+    pub fn new(config: WorkerConfig) -> Result<(Self, Waker), String> {
+        todo!()
+    }
+    pub fn local_addr(&self) -> SocketAddr {
+        todo!()
+    }
+    /// Runs until [`App::is_done`]; then every link is closed and the socket with it.
+    pub fn run(self, app: &mut impl App) {
+        todo!()
+    }
 }
 
 /// The links of one worker, as its app sees them.
@@ -103,7 +172,15 @@ impl Links {
     pub fn session(&mut self, link: LinkId) -> Option<&mut moqt::Session> {
         todo!()
     }
+    /// Closes with a MoQT code; [`LinkEvent::Down`] follows.
     pub fn close(&mut self, link: LinkId, code: u64, reason: &str) {
+        todo!()
+    }
+    /// How long data of ours has been outstanding without an acknowledgement; zero when none is.
+    pub fn quiet_for(&self, link: LinkId, now: Instant) -> Duration {
+        todo!()
+    }
+    pub fn counters(&self) -> Counters {
         todo!()
     }
 }
@@ -135,6 +212,14 @@ pub enum Trust {
 #[derive(Clone, Debug)]
 pub struct Waker {
     _private: (),
+}
+
+#[allow(clippy::todo)]
+impl Waker {
+    /// [`App::handle_wake`] is called in the worker's next turn; many calls may end in one.
+    pub fn wake(&self) {
+        todo!()
+    }
 }
 
 /// One end of an in-process link.
