@@ -12,51 +12,106 @@
 //!
 //! It never parses audio, asks nobody about a token, and outlives whatever its peers do.
 
+mod auth;
+mod config;
+mod shard;
+
+pub use config::{Admission, Config};
+
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
-use crate::moqt::relay::{Counters, Limits};
-use crate::net::PortEnd;
-use crate::token::KeySet;
+use crate::moqt::relay::Counters;
+use crate::net::{self, PortEnd, Waker};
 
-/// What a relay is told at its start.
-pub struct Config {
-    pub listen: SocketAddr,
-    /// Certificate and QUIC keys.
-    pub identity: crate::net::tls::Identity,
-    /// Public keys of those who mint tokens.
-    pub keys: KeySet,
-    /// For strangers on a wire; a port gets [`Limits::engine`].
-    pub limits: Limits,
+/// What a shard's thread shares with whoever holds the [`Server`].
+#[derive(Default)]
+struct Shared {
+    ending: AtomicBool,
+    counters: Mutex<Counters>,
+}
+
+impl Shared {
+    fn publish(&self, counters: Counters) {
+        *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+    }
+    fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+}
+
+/// Port ends that the shard has not taken yet. It takes them at every wake-up, so this many wait only if its thread is gone.
+const PORTS_WAITING: usize = 256;
+
+/// Opens sessions without a socket on a relay of this process, from any thread, for as long as the relay lives.
+#[derive(Clone)]
+pub struct Ports {
+    waker: Waker,
+    ends: crossbeam_channel::Sender<PortEnd>,
+}
+
+impl Ports {
+    /// One end of a session without a socket; the shard takes the other. If the relay is gone the link goes down at once.
+    pub fn open(&self) -> PortEnd {
+        let (ours, theirs) = net::port();
+        // What can't be handed over is dropped, and our end reads that as a link that closed.
+        let _ = self.ends.try_send(theirs);
+        self.waker.wake();
+        ours
+    }
 }
 
 /// A running relay. Dropping it ends its threads; links are closed first.
 pub struct Server {
-    _private: (),
+    address: SocketAddr,
+    ports: Ports,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
 }
 
-#[allow(unused_variables, clippy::todo)]
 impl Server {
     /// Binds and starts. The error names the address and the remedy.
     pub fn start(config: Config) -> Result<Self, String> {
-        todo!()
+        let shared = Arc::new(Shared::default());
+        let (ends, taken) = crossbeam_channel::bounded(PORTS_WAITING);
+        let shard::Started { address, waker, thread } = shard::start(config, taken, shared.clone())?;
+        Ok(Self { address, ports: Ports { waker, ends }, shared, thread: Some(thread) })
     }
 
     /// The bound address, with the real port.
     pub fn address(&self) -> SocketAddr {
-        todo!()
+        self.address
     }
 
     /// One end of a session without a socket; the other is taken by the shard.
     pub fn port(&self) -> PortEnd {
-        todo!()
+        self.ports.open()
     }
 
+    /// The same for a thread that will want more of them, each time it lost one.
+    pub fn ports(&self) -> Ports {
+        self.ports.clone()
+    }
+
+    /// Figures that are at most some hundredths of a second old.
     pub fn counters(&self) -> Counters {
-        todo!()
+        *self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Closes every session and joins the threads.
-    pub fn shutdown(self) {
-        todo!()
+    pub fn shutdown(self) {}
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.ending.store(true, Ordering::Release);
+        self.ports.waker.wake();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the relay's thread panicked");
+        }
     }
 }

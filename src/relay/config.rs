@@ -1,0 +1,41 @@
+//! What a relay is told at its start.
+
+use std::net::SocketAddr;
+
+use crate::moqt::relay::Limits;
+use crate::net::tls::Identity;
+use crate::token::KeySet;
+
+/// Where to listen, who we are, whose tokens count, and what one stranger may cost.
+pub struct Config {
+    pub listen: SocketAddr,
+    /// Certificate and QUIC keys.
+    pub identity: Identity,
+    /// Public keys of those who mint tokens.
+    pub keys: KeySet,
+    /// For strangers on a wire; a port gets [`Limits::engine`].
+    pub limits: Limits,
+    pub admission: Admission,
+}
+
+impl Config {
+    /// With the usual limits.
+    pub fn new(listen: SocketAddr, identity: Identity, keys: KeySet) -> Self {
+        Self { listen, identity, keys, limits: Limits::default(), admission: Admission::default() }
+    }
+}
+
+/// How many sessions there may be. Who comes beyond is closed with a reason; who is there stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Of all peers on wires.
+    pub sessions: usize,
+    /// Of one IPv4 address or one IPv6 /64.
+    pub sessions_per_address: usize,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self { sessions: 16 * 1024, sessions_per_address: 4096 }
+    }
+}

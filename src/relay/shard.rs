@@ -1,0 +1,247 @@
+//! One shard: the app of one [`net`] worker, and the thread it runs on.
+//!
+//! It lets sessions into the [`Core`] once their SETUP is checked, hands it their events and lends it their sessions. It counts
+//! who is there and from where, closes who comes beyond the bounds, and publishes the counters for other threads. A session of
+//! a port takes the same way as a stranger's; only its bounds are those of an engine.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::auth::{SharedGate, Verifier};
+use super::{Admission, Config, Shared};
+use crate::moqt::message::Setup;
+use crate::moqt::relay::{Core, Limits, Sessions};
+use crate::moqt::session::Role;
+use crate::moqt::{self, CloseCode, Event, Session};
+use crate::net::{App, Down, LinkEvent, LinkId, Links, Listen, Peer, PortEnd, Waker, Wire, Worker, WorkerConfig};
+
+/// Counters are summed up for other threads this often while anything happens; never while nothing does.
+const COUNTERS_STEP: Duration = Duration::from_millis(50);
+/// A peer that is up must say its SETUP within this time.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Payload of one object: audio frames are a tenth of it at most.
+const OBJECT_BYTES: usize = 64 * 1024;
+/// Streams and datagrams that came before the answer that explains them.
+const PENDING_BYTES: usize = 32 * 1024;
+const PENDING_TIME: Duration = Duration::from_millis(500);
+/// MOQT_IMPLEMENTATION (§10.3.1.5).
+const IMPLEMENTATION: &str = concat!("clutchcall-relay/", env!("CARGO_PKG_VERSION"));
+
+/// A shard that runs.
+pub(super) struct Started {
+    pub(super) address: SocketAddr,
+    pub(super) waker: Waker,
+    pub(super) thread: JoinHandle<()>,
+}
+
+/// Binds the worker, so that an error is the caller's, and starts its thread.
+pub(super) fn start(
+    config: Config,
+    ports: crossbeam_channel::Receiver<PortEnd>,
+    shared: Arc<Shared>,
+) -> Result<Started, String> {
+    let Config { listen, identity, keys, limits, admission } = config;
+    let listening = Listen { identity, setup: our_setup() };
+    let worker = WorkerConfig { bind: listen, listen: Some(listening), limits: session_limits() };
+    let (worker, waker) = Worker::new(worker)?;
+    let address = worker.local_addr();
+    let run = move || {
+        let verifier = Verifier::new(keys, Box::new(unix_now));
+        worker.run(&mut Shard::new(verifier, limits, admission, ports, shared));
+    };
+    let thread = std::thread::Builder::new().name("relay-0".to_owned()).spawn(run);
+    let thread = thread.map_err(|error| format!("the relay's thread can't start: {error}"))?;
+    Ok(Started { address, waker, thread })
+}
+
+/// What a session itself may hold, before the core has counted it. The worker has one answer for all its sessions, so it is
+/// the one that an engine needs; strangers meet [`Limits`] behind it.
+fn session_limits() -> moqt::session::Limits {
+    let engine = Limits::engine();
+    moqt::session::Limits {
+        setup_timeout: SETUP_TIMEOUT,
+        requests: engine.subscriptions + engine.publications,
+        object_bytes: OBJECT_BYTES,
+        pending_bytes: PENDING_BYTES,
+        pending_time: PENDING_TIME,
+    }
+}
+
+fn our_setup() -> Setup {
+    Setup { implementation: Some(IMPLEMENTATION.to_owned()), ..Setup::default() }
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// A link that is up.
+struct Visitor {
+    peer: Peer,
+    /// Its SETUP was checked, the core knows it.
+    inserted: bool,
+}
+
+/// Lends the worker's sessions to the core.
+struct Lent<'a>(&'a mut Links);
+
+impl Sessions for Lent<'_> {
+    fn session(&mut self, key: u64) -> Option<&mut Session> {
+        self.0.session(LinkId(key))
+    }
+}
+
+struct Shard {
+    core: Core,
+    verifier: Rc<RefCell<Verifier>>,
+    limits: Limits,
+    admission: Admission,
+    visitors: HashMap<LinkId, Visitor>,
+    /// Wire sessions by address, as [`Admission::sessions_per_address`] counts them.
+    addresses: HashMap<IpAddr, usize>,
+    wires: usize,
+    /// Sessions closed at SETUP over their tokens.
+    refused: u64,
+    ports: crossbeam_channel::Receiver<PortEnd>,
+    shared: Arc<Shared>,
+    /// When the counters that changed since are to be published; `None`: nothing changed.
+    publish_at: Option<Instant>,
+}
+
+impl Shard {
+    fn new(
+        verifier: Verifier,
+        limits: Limits,
+        admission: Admission,
+        ports: crossbeam_channel::Receiver<PortEnd>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let verifier = Rc::new(RefCell::new(verifier));
+        Self {
+            core: Core::new(Box::new(SharedGate(verifier.clone()))),
+            verifier,
+            limits,
+            admission,
+            visitors: HashMap::new(),
+            addresses: HashMap::new(),
+            wires: 0,
+            refused: 0,
+            ports,
+            shared,
+            publish_at: None,
+        }
+    }
+
+    fn handle_up(&mut self, links: &mut Links, link: LinkId, peer: Peer) {
+        if let Some(address) = peer.address.map(|address| counted(address.ip())) {
+            let there = self.addresses.entry(address).or_default();
+            *there += 1;
+            self.wires += 1;
+            if *there > self.admission.sessions_per_address || self.wires > self.admission.sessions {
+                // The draft has no code for a full house; this one does not make a client doubt its token.
+                links.close(link, CloseCode::InternalError as u64, "too many sessions: close some, or try again later");
+            }
+        }
+        self.visitors.insert(link, Visitor { peer, inserted: false });
+    }
+
+    fn handle_setup(&mut self, links: &mut Links, link: LinkId, setup: &Setup, now: Instant) {
+        let Some(visitor) = self.visitors.get_mut(&link) else { return };
+        match self.verifier.borrow_mut().admit(setup, visitor.peer.path.as_deref(), now) {
+            Ok(admitted) => {
+                let roomy = visitor.peer.wire == Wire::Port || admitted.every_call;
+                let limits = if roomy { Limits::engine() } else { self.limits };
+                visitor.inserted = true;
+                self.core.insert(link.0, admitted.rights, limits, now);
+            }
+            Err(refused) => {
+                self.refused += 1;
+                tracing::info!(peer = ?visitor.peer.address, code = ?refused.code, "SETUP refused: {}", refused.reason);
+                links.close(link, refused.code as u64, &refused.reason);
+            }
+        }
+    }
+
+    fn handle_down(&mut self, links: &mut Links, link: LinkId, down: &Down) {
+        let Some(visitor) = self.visitors.remove(&link) else { return };
+        tracing::debug!(peer = ?visitor.peer.address, wire = ?visitor.peer.wire, ?down, "session ended");
+        if let Some(address) = visitor.peer.address.map(|address| counted(address.ip())) {
+            self.wires -= 1;
+            if let Some(there) = self.addresses.get_mut(&address) {
+                *there -= 1;
+                if *there == 0 {
+                    self.addresses.remove(&address);
+                }
+            }
+        }
+        self.core.handle_down(&mut Lent(links), link.0);
+    }
+
+    fn note_change(&mut self, now: Instant) {
+        self.publish_at.get_or_insert(now + COUNTERS_STEP);
+    }
+
+    fn publish(&mut self) {
+        let mut counters = self.core.counters();
+        counters.unauthorized += self.refused;
+        self.shared.publish(counters);
+        self.publish_at = None;
+    }
+}
+
+/// One household is one /64.
+fn counted(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        v4 => v4,
+    }
+}
+
+impl App for Shard {
+    fn handle_event(&mut self, links: &mut Links, link: LinkId, event: LinkEvent, now: Instant) {
+        self.note_change(now);
+        match event {
+            LinkEvent::Up(peer) => self.handle_up(links, link, peer),
+            LinkEvent::Moqt(Event::Setup(setup)) => self.handle_setup(links, link, &setup, now),
+            LinkEvent::Moqt(event) => self.core.handle_event(&mut Lent(links), link.0, event, now),
+            // A dead path shows as a backlog that is not taken, and the core bounds that; then as a lost link.
+            LinkEvent::Quiet | LinkEvent::Alive => {}
+            LinkEvent::Down(down) => self.handle_down(links, link, &down),
+        }
+    }
+
+    fn handle_wake(&mut self, links: &mut Links, now: Instant) {
+        while let Ok(end) = self.ports.try_recv() {
+            links.attach(end, Role::Server, our_setup(), now);
+        }
+    }
+
+    fn handle_timeout(&mut self, links: &mut Links, now: Instant) {
+        if self.publish_at.is_some_and(|at| at <= now) {
+            self.publish();
+        }
+        if self.core.poll_timeout().is_some_and(|at| at <= now) {
+            self.core.handle_timeout(&mut Lent(links), now);
+            self.note_change(now);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        [self.core.poll_timeout(), self.publish_at].into_iter().flatten().min()
+    }
+
+    /// Nobody else's thread waits for ours: a port wakes its other side itself.
+    fn flush(&mut self, _now: Instant) {}
+
+    fn is_done(&self) -> bool {
+        self.shared.is_ending()
+    }
+}
