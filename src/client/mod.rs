@@ -10,3 +10,15 @@
 //! | `moqt` | `MoqtClient`: tracks by name on a relay of the user's choice |
 //!
 //! Whoever calls waits in his own thread; every wait takes a cancel check that is asked at least every 100 ms.
+
+mod calls;
+mod http;
+pub mod options;
+pub mod runtime;
+
+pub use calls::{Client, Originate, TERMINAL, Transfer, status};
+pub use options::{Arguments, Options};
+pub use runtime::{Cancel, Runtime};
+
+#[cfg(test)]
+mod tests;
