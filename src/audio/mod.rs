@@ -6,7 +6,7 @@
 //! | File | Holds |
 //! |---|---|
 //! | `params` | [`Codec`], [`Params`], the names of renditions |
-//! | `g711`, `pcm`, `opus` | the codecs; `opus` is the only place that names a crate for it |
+//! | `g711`, `pcm`, `opus` | the codecs; `opus` is the only place that names a crate for it; `pcm` also mixes |
 //! | `resample` | rates and channels, 20 ms at a time |
 //! | `transcode` | [`Decoder`], [`Encoder`], [`Transcoder`]: one frame of these params into frames of those |
 //! | `wav` | RIFF/WAVE, read whole and written as it grows |
@@ -14,9 +14,18 @@
 //! The room knows nothing of calls, tracks or time: how late a frame is, is somebody else's business.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod g711;
+pub mod opus;
 mod params;
+pub mod pcm;
+pub mod resample;
+mod transcode;
+#[cfg(test)]
+mod transcode_tests;
+pub mod wav;
 
 pub use params::{Codec, Params, ParamsError};
+pub use transcode::{CodecError, Decoder, Encoder, Transcoder};
 
 /// One encoded frame of some [`Params`].
 pub type Frame = bytes::Bytes;

@@ -1,0 +1,195 @@
+//! Opus (RFC 6716) through libopus. The only file that names a crate for it.
+//!
+//! Both directions run at any of the five rates, whatever rate the other end runs at: a packet has none. Malformed packets
+//! are errors. What a packet says about its own duration is obeyed up to 120 ms, the format's maximum (RFC 6716 §3.2.5).
+
+use audiopus::coder::{Decoder as LibDecoder, Encoder as LibEncoder};
+use audiopus::packet::Packet;
+use audiopus::{Application, Bitrate, Channels, SampleRate, Signal};
+
+use super::CodecError;
+
+/// Per channel. Speech of a phone needs no more (`docs/decisions/0050-audio-codecs.md`).
+const BITRATE: i32 = 24_000;
+/// Five keeps 98 % of the score of nine for 70 % of its cost.
+const COMPLEXITY: u8 = 5;
+/// Without an expected loss the encoder leaves in-band FEC out of its packets.
+const EXPECTED_LOSS_PERCENT: u8 = 5;
+/// RFC 6716 §3.2.5: no packet is longer.
+const MAX_PACKET_MS: usize = 120;
+/// Of a 60 ms packet: three frames of 1275 bytes (RFC 6716 §3.4) and their lengths.
+const MAX_PACKET_BYTES: usize = 3 * 1275 + 7;
+
+/// The version of libopus in this binary, as it names itself.
+pub fn version() -> &'static str {
+    audiopus::version()
+}
+
+fn lib_error(error: audiopus::Error) -> CodecError {
+    CodecError::Opus(error.to_string())
+}
+
+fn rate_and_channels(sample_rate: u32, channels: u8) -> Result<(SampleRate, Channels), CodecError> {
+    let sample_rate = SampleRate::try_from(sample_rate as i32).map_err(lib_error)?;
+    Ok((sample_rate, Channels::try_from(i32::from(channels)).map_err(lib_error)?))
+}
+
+/// Samples to packets: VOIP, variable rate, in-band FEC.
+pub struct Encoder {
+    lib: LibEncoder,
+    lookahead: usize,
+    packet: Vec<u8>,
+}
+
+impl Encoder {
+    pub fn new(sample_rate: u32, channels: u8) -> Result<Self, CodecError> {
+        let (rate, layout) = rate_and_channels(sample_rate, channels)?;
+        let mut lib = LibEncoder::new(rate, layout, Application::Voip).map_err(lib_error)?;
+        let mut set = || {
+            lib.set_bitrate(Bitrate::BitsPerSecond(BITRATE * i32::from(channels)))?;
+            lib.set_complexity(COMPLEXITY)?;
+            lib.set_signal(Signal::Voice)?;
+            lib.enable_vbr()?;
+            lib.enable_inband_fec()?;
+            lib.set_packet_loss_perc(EXPECTED_LOSS_PERCENT)?;
+            lib.disable_dtx()
+        };
+        set().map_err(lib_error)?;
+        let lookahead = lib.lookahead().map_err(lib_error)? as usize;
+        Ok(Self { lib, lookahead, packet: vec![0; MAX_PACKET_BYTES] })
+    }
+
+    /// Interleaved samples of 10, 20, 40 or 60 ms to one packet, valid until the next call.
+    pub fn encode(&mut self, samples: &[i16]) -> Result<&[u8], CodecError> {
+        let length = self.lib.encode(samples, &mut self.packet).map_err(lib_error)?;
+        Ok(&self.packet[..length])
+    }
+
+    /// Samples per channel that decoded audio lags behind what was encoded.
+    pub fn lookahead(&self) -> usize {
+        self.lookahead
+    }
+}
+
+/// Packets to samples, with concealment.
+pub struct Decoder {
+    lib: LibDecoder,
+    channels: usize,
+    sample_rate: usize,
+}
+
+impl Decoder {
+    pub fn new(sample_rate: u32, channels: u8) -> Result<Self, CodecError> {
+        let (rate, layout) = rate_and_channels(sample_rate, channels)?;
+        let lib = LibDecoder::new(rate, layout).map_err(lib_error)?;
+        Ok(Self { lib, channels: usize::from(channels), sample_rate: sample_rate as usize })
+    }
+
+    /// Appends what a packet holds, interleaved. After an error nothing is appended and the decoder goes on.
+    pub fn decode(&mut self, packet: &[u8], out: &mut Vec<i16>) -> Result<(), CodecError> {
+        let packet = Packet::try_from(packet).map_err(lib_error)?;
+        self.run(Some(packet), MAX_PACKET_MS, out)
+    }
+
+    /// Appends `ms` (a multiple of 10, at most 120) of what may have stood in a lost packet.
+    pub fn conceal(&mut self, ms: usize, out: &mut Vec<i16>) -> Result<(), CodecError> {
+        self.run(None, ms.min(MAX_PACKET_MS), out)
+    }
+
+    fn run(&mut self, packet: Option<Packet<'_>>, most_ms: usize, out: &mut Vec<i16>) -> Result<(), CodecError> {
+        let start = out.len();
+        out.resize(start + self.sample_rate * most_ms / 1000 * self.channels, 0);
+        let decoded = match out[start..].as_mut().try_into() {
+            Ok(signals) => self.lib.decode(packet, signals, false),
+            Err(error) => Err(error),
+        };
+        out.truncate(start + decoded.as_ref().map_or(0, |samples| samples * self.channels));
+        decoded.map(|_| ()).map_err(lib_error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packets(rate: u32, channels: u8, ms: usize, count: usize) -> Vec<Vec<u8>> {
+        let mut encoder = Encoder::new(rate, channels).unwrap();
+        let samples = rate as usize * ms / 1000;
+        let tone = |n: usize| (10_000.0 * (n as f64 * 400.0 * std::f64::consts::TAU / f64::from(rate)).sin()) as i16;
+        let frame = |i: usize| -> Vec<i16> {
+            (i * samples..(i + 1) * samples).flat_map(|n| vec![tone(n); usize::from(channels)]).collect()
+        };
+        (0..count).map(|i| encoder.encode(&frame(i)).unwrap().to_vec()).collect()
+    }
+
+    #[test]
+    fn libopus_is_the_wanted_one() {
+        assert!(version().starts_with("libopus 1.6.1"), "{}", version());
+    }
+
+    #[test]
+    fn every_rate_duration_and_layout_decodes_at_every_rate() {
+        for rate in [8000, 12_000, 16_000, 24_000, 48_000] {
+            for (channels, ms) in [(1, 10), (1, 20), (2, 20), (1, 40), (2, 60)] {
+                for packet in packets(rate, channels, ms, 3) {
+                    for (out_rate, out_channels) in [(8000, 1), (16_000, 2), (48_000, 1)] {
+                        let (mut decoder, mut out) = (Decoder::new(out_rate, out_channels).unwrap(), Vec::new());
+                        decoder.decode(&packet, &mut out).unwrap();
+                        assert_eq!(out.len(), out_rate as usize * ms / 1000 * usize::from(out_channels));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_lost_packet_sounds_like_the_one_before() {
+        let (mut decoder, mut out) = (Decoder::new(16_000, 1).unwrap(), Vec::new());
+        for packet in packets(16_000, 1, 20, 20) {
+            decoder.decode(&packet, &mut out).unwrap();
+        }
+        let energy =
+            |samples: &[i16]| samples.iter().map(|s| f64::from(*s).powi(2)).sum::<f64>() / samples.len() as f64;
+        let before = energy(&out[out.len() - 320..]);
+        let start = out.len();
+        decoder.conceal(20, &mut out).unwrap();
+        assert_eq!(out.len() - start, 320);
+        assert!(energy(&out[start..]) > before / 4.0, "concealed 20 ms are not silence");
+    }
+
+    #[test]
+    fn malformed_packets_are_errors_and_the_decoder_goes_on() {
+        let good = packets(48_000, 1, 20, 4);
+        let (mut decoder, mut out) = (Decoder::new(48_000, 1).unwrap(), Vec::new());
+        assert!(decoder.decode(&[], &mut out).is_err());
+        // Code 3 with no frame count, with zero frames, and with more than 120 ms (RFC 6716 §3.4, R5).
+        assert!(decoder.decode(&[0x03], &mut out).is_err());
+        assert!(decoder.decode(&[0x03, 0x00], &mut out).is_err());
+        assert!(decoder.decode(&[0x1B, 0x3F, 0, 0, 0, 0], &mut out).is_err());
+        assert!(out.is_empty());
+        let mut seed = 0x2545_F491_4F6C_DD1D_u64;
+        let mut random = move || {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed
+        };
+        for round in 0..4000 {
+            let mut packet = good[round % 4].clone();
+            match random() % 3 {
+                0 => packet = (0..random() % 200).map(|_| random() as u8).collect(),
+                1 => packet.truncate(random() as usize % packet.len()),
+                _ => (0..=random() % 8).for_each(|_| {
+                    let at = random() as usize % packet.len();
+                    packet[at] = random() as u8;
+                }),
+            }
+            out.clear();
+            let _ = decoder.decode(&packet, &mut out);
+            assert!(out.len() <= 5760);
+        }
+        out.clear();
+        decoder.decode(&good[0], &mut out).unwrap();
+        assert_eq!(out.len(), 960);
+    }
+}
