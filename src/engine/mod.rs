@@ -15,6 +15,9 @@
 //! It never parses MoQT (that is `tracks`), never touches Python, and forwards no audio between sessions (that is `relay`).
 
 pub mod agents;
+pub mod config;
 pub mod leg;
 pub mod media;
 pub mod trunk;
+
+pub use config::Config;

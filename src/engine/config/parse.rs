@@ -1,0 +1,219 @@
+//! TOML into [`Config`], table by table.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use url::Url;
+
+use super::key::unhex;
+use super::table::Table;
+use super::{Agent, AgentKind, ApiKey, Config, Limits, Org, Phone, Relay, Trunk, TrunkKind, Trust};
+
+/// Fields of an id that the API shows and accepts.
+const ID: &str = "letters, digits, - and _, at most 64";
+const RELAY_SCHEMES: [&str; 4] = ["moqt", "moq", "quic", "https"];
+
+pub(super) fn config(root: toml::Table, base: &Path) -> Result<Config, String> {
+    let mut root = Table::new(String::new(), root);
+    let state = root.text("state")?.ok_or("state is missing: name a folder for records, keys and certificate")?;
+    let mut config = Config::new(base.join(state));
+    if let Some(node) = root.text("node")? {
+        if node.len() > 8 || !node.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(format!("node is {node:?}: write letters and digits, at most 8"));
+        }
+        config.node = node;
+    }
+    config.audio_threads = root.number("audio_threads", 1, 1..=64)? as usize;
+    let mut api = root.table("api")?;
+    config.api.listen = listen(&mut api, config.api.listen)?;
+    api.finish()?;
+    relay(root.table("relay")?, base, &mut config.relay)?;
+    config.phone = phone(root.table("phone")?, base)?;
+    config.limits = limits(root.table("limits")?)?;
+    config.orgs = named(root.named("orgs")?, org)?;
+    config.trunks = named(root.named("trunks")?, trunk)?;
+    config.agents = named(root.named("agents")?, agent)?;
+    config.keys = root.rows("keys")?.into_iter().map(key).collect::<Result<_, _>>()?;
+    root.finish()?;
+    check_orgs(&config)?;
+    Ok(config)
+}
+
+/// Organisations need no table of their own; where some have one, a name outside of it is a slip.
+fn check_orgs(config: &Config) -> Result<(), String> {
+    if config.orgs.is_empty() {
+        return Ok(());
+    }
+    let of_keys = config.keys.iter().enumerate().map(|(i, key)| (format!("keys[{i}].org"), &key.org));
+    let of_trunks =
+        config.trunks.iter().filter_map(|(id, trunk)| Some((format!("trunks.{id}.org"), trunk.org.as_ref()?)));
+    match of_keys.chain(of_trunks).find(|(_, org)| !config.orgs.contains_key(*org)) {
+        None => Ok(()),
+        Some((path, org)) => Err(format!("{path} is {org:?}: there is no [orgs.{org}]")),
+    }
+}
+
+fn named<T>(tables: Vec<(String, Table)>, read: fn(Table) -> Result<T, String>) -> Result<BTreeMap<String, T>, String> {
+    let mut all = BTreeMap::new();
+    for (name, table) in tables {
+        check_id(&table.at(&name), &name)?;
+        all.insert(name, read(table)?);
+    }
+    Ok(all)
+}
+
+fn check_id(path: &str, id: &str) -> Result<(), String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let right = (1..=64).contains(&id.len()) && id.bytes().all(fits);
+    if right { Ok(()) } else { Err(format!("{path}: {id:?} is no id: write {ID}")) }
+}
+
+fn listen(table: &mut Table, default: SocketAddr) -> Result<SocketAddr, String> {
+    Ok(table.parsed("listen", "an address with a port, such as \"127.0.0.1:8080\"")?.unwrap_or(default))
+}
+
+fn relay(mut table: Table, base: &Path, relay: &mut Relay) -> Result<(), String> {
+    relay.listen = listen(&mut table, relay.listen)?;
+    let (chain, key) = (path(&mut table, "certificate", base)?, path(&mut table, "key", base)?);
+    relay.certificate = match (chain, key) {
+        (None, None) => None,
+        (Some(chain), Some(key)) => Some((chain, key)),
+        (Some(_), None) => {
+            return Err(format!("{} is missing: name the PEM file of the certificate's key", table.at("key")));
+        }
+        (None, Some(_)) => {
+            return Err(format!("{} is missing: name the PEM file of the chain", table.at("certificate")));
+        }
+    };
+    relay.url = relay_url(&mut table, "url")?;
+    relay.public_url = relay_url(&mut table, "public_url")?;
+    relay.web_transport_url = relay_url(&mut table, "web_transport_url")?;
+    relay.trust = trust(&mut table, base)?;
+    relay.pool = table.number("pool", 1, 1..=32)? as usize;
+    table.finish()
+}
+
+fn relay_url(table: &mut Table, key: &'static str) -> Result<Option<Url>, String> {
+    let Some(url) = table.parsed::<Url>(key, "a URL such as \"moqt://relay.example.com:4433\"")? else {
+        return Ok(None);
+    };
+    if !RELAY_SCHEMES.contains(&url.scheme()) || url.host_str().is_none() {
+        return Err(format!("{} is \"{url}\": write {}:// and a host", table.at(key), RELAY_SCHEMES.join("://, ")));
+    }
+    Ok(Some(url))
+}
+
+fn trust(table: &mut Table, base: &Path) -> Result<Trust, String> {
+    let word = table.text("trust")?;
+    let roots = path(table, "roots", base)?;
+    let hashes = table.texts("certificate_hashes")?;
+    let hashes = hashes.iter().enumerate().map(|(i, text)| {
+        let plain: String = text.chars().filter(|c| *c != ':').collect();
+        unhex(&plain).ok_or_else(|| {
+            format!("{}[{i}] is {text:?}: write 64 hexadecimal digits (SHA-256)", table.at("certificate_hashes"))
+        })
+    });
+    let hashes: Vec<[u8; 32]> = hashes.collect::<Result<_, _>>()?;
+    match (word.as_deref(), roots, hashes.is_empty()) {
+        (None | Some("system"), None, true) => Ok(Trust::System),
+        (None, Some(file), true) => Ok(Trust::Roots(file)),
+        (None, None, false) => Ok(Trust::Hashes(hashes)),
+        (Some("anything"), None, true) => Ok(Trust::Anything),
+        (Some(word), None, true) => Err(format!("{} is {word:?}: write \"system\" or \"anything\"", table.at("trust"))),
+        _ => Err(format!("{0}.trust, {0}.roots and {0}.certificate_hashes exclude each other: keep one", "relay")),
+    }
+}
+
+fn path(table: &mut Table, key: &'static str, base: &Path) -> Result<Option<PathBuf>, String> {
+    Ok(table.text(key)?.map(|text| base.join(text)))
+}
+
+fn phone(mut table: Table, base: &Path) -> Result<Phone, String> {
+    const DEFAULT: u64 = u64::MAX;
+    let phone = Phone {
+        clip: path(&mut table, "clip", base)?,
+        record: path(&mut table, "record", base)?,
+        ring: Some(table.number("ring_ms", DEFAULT, 0..=120_000)?)
+            .filter(|ms| *ms != DEFAULT)
+            .map(Duration::from_millis),
+    };
+    table.finish()?;
+    Ok(phone)
+}
+
+fn limits(mut table: Table) -> Result<Limits, String> {
+    let default = Limits::default();
+    let limits = Limits {
+        calls: table.number("calls", default.calls as u64, 1..=100_000)? as usize,
+        connections: table.number("connections", default.connections as u64, 1..=100_000)? as usize,
+        requests_per_s: table.number("requests_per_s", u64::from(default.requests_per_s), 1..=1_000_000)? as u32,
+        request_burst: table.number("request_burst", u64::from(default.request_burst), 1..=1_000_000)? as u32,
+        records: table.number("records", default.records, 1..=100_000_000)?,
+        record_days: table.number("record_days", default.record_days, 1..=36_500)?,
+        store_mb: table.number("store_mb", default.store_mb, 1..=1_000_000)?,
+    };
+    table.finish()?;
+    Ok(limits)
+}
+
+fn org(mut table: Table) -> Result<Org, String> {
+    let org = Org { display_name: table.text("display_name")? };
+    table.finish()?;
+    Ok(org)
+}
+
+fn trunk(mut table: Table) -> Result<Trunk, String> {
+    let default = Trunk::default();
+    let kind = match table.text("kind")?.as_deref() {
+        Some("phone") => TrunkKind::Phone,
+        Some("sip") => {
+            return Err(format!("{} is \"sip\": this version has no SIP yet, write \"phone\"", table.at("kind")));
+        }
+        Some(other) => return Err(format!("{} is {other:?}: write \"phone\"", table.at("kind"))),
+        None => return Err(format!("{} is missing: write \"phone\" for the simulated phone", table.at("kind"))),
+    };
+    let trunk = Trunk {
+        kind,
+        display_name: table.text("display_name")?,
+        org: table.text("org")?,
+        channel_limit: table.number("channel_limit", default.channel_limit as u64, 1..=100_000)? as usize,
+        max_cps: table.number("max_cps", default.max_cps as u64, 1..=10_000)? as usize,
+    };
+    table.finish()?;
+    Ok(trunk)
+}
+
+fn agent(mut table: Table) -> Result<Agent, String> {
+    let kind = match table.text("kind")?.as_deref() {
+        Some("echo") => AgentKind::Echo,
+        Some(other) => return Err(format!("{} is {other:?}: write \"echo\"", table.at("kind"))),
+        None => return Err(format!("{} is missing: write \"echo\"", table.at("kind"))),
+    };
+    table.finish()?;
+    Ok(Agent { kind })
+}
+
+fn key(mut table: Table) -> Result<ApiKey, String> {
+    let org = table.text("org")?.ok_or_else(|| format!("{} is missing: whose key is it?", table.at("org")))?;
+    let mut scopes = table.texts("scopes")?;
+    if scopes.is_empty() {
+        scopes.push("voice:*".to_owned());
+    }
+    let key = match (table.text("hash")?, table.text("key")?) {
+        (Some(hash), None) => ApiKey::from_hash(&org, scopes, &hash).ok_or_else(|| {
+            format!(
+                "{} is no hash of a key: write hmac-sha256$<salt>$<tag>, as `clutchcall keys` prints it",
+                table.at("hash")
+            )
+        })?,
+        (None, Some(text)) if text.len() >= 16 => ApiKey::from_text(&org, scopes, &text),
+        (None, Some(_)) => {
+            return Err(format!("{} is too short to be safe: use 16 characters or more", table.at("key")));
+        }
+        _ => return Err(format!("{} or {} is needed, not both", table.at("hash"), table.at("key"))),
+    };
+    table.finish()?;
+    Ok(key)
+}
