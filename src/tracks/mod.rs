@@ -22,9 +22,11 @@
 //! it is a loss: [`Event::Lost`], and the pool subscribes again for as long as the lease lives; whoever knows better
 //! (the control plane) releases the lease.
 
+pub mod edge;
 pub mod names;
 pub mod pool;
 pub mod reconnect;
+pub mod stamp;
 
 pub use names::Side;
 pub use pool::Pool;
@@ -120,11 +122,14 @@ pub enum Written {
 pub enum Event {
     /// A link is needed: answer with [`Pool::supply`]. `lease` is one that will use it.
     WantDial { id: DialId, lease: LeaseId },
+    /// The peer refused a request of this lease for its tokens: answer with [`Pool::renew`] within 10 s, or the request
+    /// ends in [`Event::Refused`]. Asked at most twice in a row.
+    WantTokens { lease: LeaseId },
     /// `reason`: why the last link or attempt failed, with what to do about it.
     State { lease: LeaseId, state: State, reason: Option<String> },
     /// One frame of a subscribed track, each (group, object) once, in the order of arrival. `timestamp_us` is the
     /// publisher's own clock, `None` when it sent none. `sequence` grows by one per frame and by the number of objects
-    /// that are known to be missing before it.
+    /// that are known to be missing before it; one of those that arrives after all has the number that was left for it.
     Frame { track: TrackId, timestamp_us: Option<u64>, payload: Bytes, sequence: u64 },
     /// The number of subscriptions on a published track changed.
     Subscribers { track: TrackId, count: usize },
@@ -146,7 +151,7 @@ pub struct Counters {
     pub frames_in: u64,
     /// Objects that arrived a second time, or from before the live edge.
     pub stale: u64,
-    /// Objects known missing: gaps inside a group, or between groups of one object.
+    /// Objects known missing: gaps inside a group, or between groups of one object. What arrives late is taken off again.
     pub missing: u64,
     pub frames_out: u64,
     /// Frames written while no link was up.
