@@ -1,0 +1,181 @@
+use super::*;
+use crate::call::EndReason;
+use crate::call::record::Direction;
+
+const BOUNDS: Bounds = Bounds { records: 1000, days: 30, pages: 4096 };
+
+fn record(n: u64) -> CallRecord {
+    CallRecord {
+        sid: format!("CA1{n:04}"),
+        org_id: "org_a".to_owned(),
+        status: Status::Dialing,
+        direction: Direction::Outbound,
+        to: "+15550001".to_owned(),
+        from: "+15550002".to_owned(),
+        trunk_id: "trunk_main".to_owned(),
+        agent: None,
+        ring_timeout_s: 30,
+        started_ms: sqlite::unix_ms() + n,
+        ringing_ms: None,
+        answered_ms: None,
+        ended_ms: None,
+        end_reason: None,
+        ended_by: None,
+        sip_code: None,
+        sip_phrase: None,
+        q850: None,
+        transferred_to: None,
+    }
+}
+
+fn ended(n: u64) -> CallRecord {
+    CallRecord { status: Status::Completed, end_reason: Some(EndReason::Normal), ..record(n) }
+}
+
+fn wait<T>(pending: Pending<T>) -> Result<T, StoreError> {
+    pending.blocking_recv().expect("the store answers every question")
+}
+
+fn all(store: &Sqlite, status: Option<Status>) -> Vec<String> {
+    let query = Query { org: "org_a".to_owned(), status, limit: 10_000, after: None };
+    wait(store.list(query)).unwrap().into_iter().map(|record| record.sid).collect()
+}
+
+#[test]
+fn an_engine_that_died_leaves_no_open_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("calls.db");
+    let store = Sqlite::open(&path, BOUNDS).unwrap();
+    for n in 0..3 {
+        wait(store.create(record(n), None)).unwrap();
+    }
+    store.update(ended(2));
+    drop(store);
+    let store = Sqlite::open(&path, BOUNDS).unwrap();
+    let orphan = wait(store.get("CA10000")).unwrap().unwrap();
+    assert_eq!((orphan.status, orphan.end_reason), (Status::Failed, Some(EndReason::NodeLost)));
+    assert!(orphan.ended_ms.unwrap() >= orphan.started_ms);
+    assert_eq!(wait(store.get("CA10002")).unwrap().unwrap().end_reason, Some(EndReason::Normal));
+    assert_eq!(all(&store, Some(Status::Failed)), ["CA10001", "CA10000"]);
+    assert_eq!(wait(store.get("nobody")).unwrap(), None);
+}
+
+#[test]
+fn one_engine_per_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("calls.db");
+    let _first = Sqlite::open(&path, BOUNDS).unwrap();
+    let error = Sqlite::open(&path, BOUNDS).err().unwrap();
+    assert!(error.contains("another engine") && error.contains("calls.db"), "{error}");
+}
+
+#[test]
+fn what_is_no_store_is_refused_with_a_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("calls.db");
+    std::fs::write(&path, vec![b'x'; 8192]).unwrap();
+    let error = Sqlite::open(&path, BOUNDS).err().unwrap();
+    assert!(error.contains("damaged") && error.contains("calls.db"), "{error}");
+    let error = Sqlite::open(folder.path(), BOUNDS).err().unwrap();
+    assert!(error.contains("state folder"), "{error}");
+}
+
+#[test]
+fn pages_of_a_list_meet_without_a_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(&folder.path().join("calls.db"), BOUNDS).unwrap();
+    let base = record(0).started_ms;
+    for n in 0..7 {
+        // Calls of the same millisecond have an order too.
+        wait(store.create(CallRecord { started_ms: base + n / 3, ..record(n) }, None)).unwrap();
+    }
+    wait(store.create(CallRecord { org_id: "org_b".to_owned(), ..record(9) }, None)).unwrap();
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = wait(store.list(Query { org: "org_a".to_owned(), status: None, limit: 2, after })).unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(Place { started_ms: last.started_ms, sid: last.sid.clone() });
+        seen.extend(page.into_iter().map(|record| record.sid));
+    }
+    assert_eq!(seen, all(&store, None));
+    assert_eq!(seen.len(), 7);
+}
+
+#[test]
+fn a_request_is_remembered_across_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("calls.db");
+    let store = Sqlite::open(&path, BOUNDS).unwrap();
+    let remembered = |hash| Remembered { org: "org_a".to_owned(), key: "k".to_owned(), hash: [hash; 32] };
+    wait(store.create(record(1), Some(remembered(7)))).unwrap();
+    drop(store);
+    let store = Sqlite::open(&path, BOUNDS).unwrap();
+    let recalled = wait(store.recall("org_a", "k")).unwrap();
+    assert_eq!(recalled, Some(Recalled { sid: "CA10001".to_owned(), hash: [7; 32] }));
+    assert_eq!(wait(store.recall("org_b", "k")).unwrap(), None);
+}
+
+#[test]
+fn the_oldest_ended_calls_are_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("calls.db");
+    let store = Sqlite::open(&path, BOUNDS).unwrap();
+    let old = CallRecord { started_ms: 1000, ..ended(0) };
+    wait(store.create(old, None)).unwrap();
+    for n in 1..20 {
+        wait(store.create(ended(n), None)).unwrap();
+    }
+    drop(store);
+    let store = Sqlite::open(&path, Bounds { records: 5, ..BOUNDS }).unwrap();
+    assert_eq!(all(&store, None), (15..20).rev().map(|n| record(n).sid).collect::<Vec<_>>());
+}
+
+/// A file that can't grow: live calls go on in memory, a new one is refused by cause, and all is well once there is room.
+#[test]
+fn a_full_store_refuses_new_calls_and_loses_no_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("calls.db");
+    let store = Sqlite::open(&path, Bounds { pages: 24, ..BOUNDS }).unwrap();
+    let mut live = 0;
+    let refusal = loop {
+        match wait(store.create(record(live), None)) {
+            Ok(()) => live += 1,
+            Err(error) => break error.to_string(),
+        }
+        assert!(live < 10_000, "24 pages never fill");
+    };
+    assert!(refusal.contains("full") && refusal.contains("limits.store_mb"), "{refusal}");
+    assert!(wait(store.get(&record(live).sid)).unwrap().is_none(), "a refused call left a record");
+    // Too long for the pages that are left: these changes wait.
+    let long = |n| CallRecord { sip_phrase: Some("x".repeat(900)), ..record(n) };
+    (0..live).for_each(|n| store.update(long(n)));
+    assert!(wait(store.flush()).is_err());
+    let health = store.health();
+    assert!(health.failing.is_some() && health.waiting > 0 && health.dropped == 0, "{health:?}");
+    assert!(wait(store.create(record(9000), None)).unwrap_err().to_string().contains("full"));
+    // The calls end with short records: they fit, and may be forgotten in favour of new ones.
+    (0..live).for_each(|n| store.update(ended(n)));
+    wait(store.flush()).unwrap();
+    assert_eq!(store.health().waiting, 0);
+    wait(store.create(record(9001), None)).unwrap();
+    assert!(all(&store, Some(Status::Dialing)).contains(&record(9001).sid));
+}
+
+#[test]
+fn too_many_waiting_changes_cost_the_oldest_ended_call() {
+    let mut queue = queue::Queue::default();
+    queue.change(record(0));
+    queue.change(ended(1));
+    for n in 2..=MAX_WAITING as u64 {
+        queue.change(record(n));
+    }
+    assert_eq!(queue.health().dropped, 1);
+    let taken = queue.take_changes();
+    assert_eq!(taken.len(), MAX_WAITING);
+    assert!(taken.iter().all(|record| !record.status.is_terminal()));
+    // A newer state wins over one that comes back.
+    queue.change(ended(5));
+    queue.put_back(vec![record(4), record(5)]);
+    let taken = queue.take_changes();
+    assert_eq!(taken.iter().map(|record| record.status).collect::<Vec<_>>(), [Status::Dialing, Status::Completed]);
+}

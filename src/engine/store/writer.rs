@@ -1,0 +1,178 @@
+//! [`Sqlite`]: the store's thread, which commits all that waits at once.
+
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::queue::{Answer, Question, Queue};
+use super::sqlite::{Bounds, File};
+use super::{Health, Pending, Query, Recalled, Remembered, Store, StoreError};
+use crate::call::CallRecord;
+
+/// A failing disk is tried again after this long.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The embedded store. Dropping it writes what waits and ends the thread.
+pub struct Sqlite {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+impl Sqlite {
+    /// Opens the file and ends the calls that an engine which died has left open. Blocks until that is durable.
+    pub fn open(path: &Path, bounds: Bounds) -> Result<Self, String> {
+        let file = File::open(path, bounds)?;
+        let shared = Arc::new(Shared { queue: Mutex::default(), wake: Condvar::new() });
+        let writer = Writer { file, shared: Arc::clone(&shared) };
+        let thread = std::thread::Builder::new().name("clutchcall-store".to_owned()).spawn(|| writer.run());
+        let thread = thread.map_err(|e| format!("the store's thread can't start: {e}"))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(Answer<T>) -> Question) -> Pending<T> {
+        let (answer, pending) = oneshot::channel();
+        self.shared.lock().ask(question(answer));
+        self.shared.wake.notify_one();
+        pending
+    }
+}
+
+impl Store for Sqlite {
+    fn create(&self, record: CallRecord, remembered: Option<Remembered>) -> Pending<()> {
+        self.ask(|answer| Question::Create { record: Box::new(record), remembered, answer })
+    }
+
+    fn update(&self, record: CallRecord) {
+        self.shared.lock().change(record);
+        self.shared.wake.notify_one();
+    }
+
+    fn get(&self, sid: &str) -> Pending<Option<CallRecord>> {
+        self.ask(|answer| Question::Get { sid: sid.to_owned(), answer })
+    }
+
+    fn list(&self, query: Query) -> Pending<Vec<CallRecord>> {
+        self.ask(|answer| Question::List { query, answer })
+    }
+
+    fn recall(&self, org: &str, key: &str) -> Pending<Option<Recalled>> {
+        self.ask(|answer| Question::Recall { org: org.to_owned(), key: key.to_owned(), answer })
+    }
+
+    fn health(&self) -> Health {
+        self.shared.lock().health()
+    }
+
+    fn flush(&self) -> Pending<()> {
+        self.ask(|answer| Question::Flush { answer })
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.wake.notify_one();
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+impl Shared {
+    /// The queue is whole between any two statements, so a panic elsewhere leaves it usable.
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+struct Writer {
+    file: File,
+    shared: Arc<Shared>,
+}
+
+impl Writer {
+    fn run(mut self) {
+        while let Some((changes, questions)) = self.wait() {
+            self.turn(changes, questions);
+            let queue = self.shared.lock();
+            if queue.failing.is_some() && queue.closed {
+                break;
+            }
+        }
+        let mut queue = self.shared.lock();
+        queue.closed = true;
+        for question in std::mem::take(&mut queue.questions) {
+            question.refuse(StoreError::Closed);
+        }
+    }
+
+    /// The next turn's work; while the disk fails, at the latest after [`RETRY`]. `None`: closed, and nothing is left.
+    fn wait(&self) -> Option<(Vec<CallRecord>, Vec<Question>)> {
+        let retry_at = Instant::now() + RETRY;
+        let mut queue = self.shared.lock();
+        loop {
+            let due = if queue.failing.is_some() { !queue.questions.is_empty() } else { queue.has_work() };
+            if due || queue.closed {
+                break;
+            }
+            if queue.failing.is_none() {
+                queue = self.shared.wake.wait(queue).unwrap_or_else(|poisoned| poisoned.into_inner());
+                continue;
+            }
+            // Changes don't hurry a failing disk; only the clock and questions do.
+            let left = retry_at.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            queue = self.shared.wake.wait_timeout(queue, left).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+        if queue.closed && !queue.has_work() {
+            return None;
+        }
+        let questions = std::mem::take(&mut queue.questions);
+        Some((queue.take_changes(), questions.into()))
+    }
+
+    /// Writes, then reads: an answer sees everything that was asked before it.
+    fn turn(&mut self, changes: Vec<CallRecord>, questions: Vec<Question>) {
+        let writes =
+            questions.iter().any(|question| matches!(question, Question::Create { .. } | Question::Flush { .. }));
+        let failing = self.shared.lock().failing.is_some();
+        let outcome =
+            if failing || writes || !changes.is_empty() { self.file.commit(&changes, &questions) } else { Ok(()) };
+        {
+            let mut queue = self.shared.lock();
+            match &outcome {
+                Ok(()) => queue.commits += 1,
+                Err(_) => queue.put_back(changes),
+            }
+            queue.failing = outcome.clone().err();
+        }
+        for question in questions {
+            self.answer(question, &outcome);
+        }
+    }
+
+    /// An asker who has gone needs no answer.
+    fn answer(&self, question: Question, outcome: &Result<(), String>) {
+        let failing = StoreError::Failing;
+        match question {
+            Question::Create { answer, .. } | Question::Flush { answer } => {
+                drop(answer.send(outcome.clone().map_err(failing)));
+            }
+            Question::Get { sid, answer } => drop(answer.send(self.file.get(&sid).map_err(failing))),
+            Question::List { query, answer } => drop(answer.send(self.file.list(&query).map_err(failing))),
+            Question::Recall { org, key, answer } => {
+                drop(answer.send(self.file.recall(&org, &key).map_err(failing)));
+            }
+        }
+    }
+}
