@@ -1,0 +1,391 @@
+//! What the peer says on request streams: its own requests, its answers to ours, and how the streams end.
+
+use super::requests::{Kind, Phase, Publication, Request, Subscription, error, silence};
+use super::streams::Stream;
+use super::{Event, RequestId, Role, Session, StreamId, Transmit, constants};
+use crate::moqt::error::{CloseCode, PublishDoneCode, RequestErrorCode, ResetCode, Violation};
+use crate::moqt::message::{
+    Message, Parameters, Publish, PublishDone, PublishOk, RequestError, RequestOk, Scopes, Subscribe, SubscribeOk,
+    TrackProperties,
+};
+use crate::moqt::name::{FullTrackName, TrackNamespace};
+
+impl Session {
+    pub(super) fn request_data(&mut self, stream: StreamId, data: bytes::Bytes, fin: bool) {
+        let Some(Stream::Request(state)) = self.streams.get_mut(&stream) else { return };
+        let len = data.len();
+        state.push(data, fin);
+        if self.is_set_up {
+            return self.read_request(stream);
+        }
+        if !std::mem::replace(&mut state.early, true) {
+            self.early.push(stream);
+        }
+        self.early_bytes += len;
+        if self.early_bytes > constants::EARLY_BYTES {
+            self.early_bytes -= len;
+            self.counters.refused += 1;
+            let code = ResetCode::ExcessiveLoad as u64;
+            self.queue(Transmit::Stop { stream, code });
+            self.request_stream_ended(stream, true);
+        }
+    }
+
+    /// Everything that is whole, then the FIN.
+    pub(super) fn read_request(&mut self, stream: StreamId) {
+        loop {
+            let Some(Stream::Request(state)) = self.streams.get_mut(&stream) else { return };
+            match (state.reader.read(), state.request) {
+                (Ok(Some(message)), Some(request)) => self.handle_message(request, message),
+                (Ok(Some(message)), None) => self.handle_first(stream, message),
+                (Ok(None), _) => break,
+                (Err(violation), _) => return self.fail(violation),
+            }
+        }
+        let Some(Stream::Request(state)) = self.streams.get(&stream) else { return };
+        if state.fin {
+            match state.reader.finish() {
+                Ok(()) => self.request_stream_ended(stream, false),
+                Err(violation) => self.fail(violation),
+            }
+        }
+    }
+
+    // ---- the peer asks ----
+
+    fn handle_first(&mut self, stream: StreamId, message: Message) {
+        let (Message::Subscribe { id, .. }
+        | Message::Publish { id, .. }
+        | Message::PublishNamespace { id, .. }
+        | Message::SubscribeNamespace { id, .. }
+        | Message::SubscribeTracks { id, .. }
+        | Message::Fetch { id, .. }
+        | Message::TrackStatus { id, .. }) = message
+        else {
+            return self.fail(Violation::protocol("a request stream that begins with no request"));
+        };
+        if !self.peer_ids.take(id) {
+            return self
+                .fail(Violation::new(CloseCode::InvalidRequestId, "a Request ID of the wrong parity or used twice"));
+        }
+        let id = RequestId(id);
+        if let Some(error) = self.refusal_of(&message) {
+            if let Message::Publish { alias, .. } = message {
+                self.aliases.refuse(alias);
+                self.discard_held(alias);
+            }
+            return self.refuse(stream, error);
+        }
+        match message {
+            Message::Subscribe { track, parameters, .. } => self.peer_subscribes(stream, id, track, parameters),
+            Message::Publish { track, alias, parameters, properties, .. } => {
+                let publish = Publish::from_parameters(track, parameters, properties);
+                self.peer_publishes(stream, id, alias, publish);
+            }
+            Message::PublishNamespace { namespace, parameters, .. } => {
+                let tokens = parameters.tokens;
+                let event = Event::PublishNamespace { request: id, namespace, tokens };
+                self.peer_asks(stream, id, Kind::Announcement, event);
+            }
+            Message::SubscribeNamespace { prefix, parameters, .. } => {
+                let event = Event::SubscribeNamespace { request: id, prefix, tokens: parameters.tokens };
+                self.peer_asks(stream, id, Kind::Listing(Default::default()), event);
+            }
+            _ => {}
+        }
+    }
+
+    /// What is refused without asking the application.
+    fn refusal_of(&mut self, message: &Message) -> Option<RequestError> {
+        if self.goaway_sent {
+            return Some(error(RequestErrorCode::GoingAway, "this session takes no new requests"));
+        }
+        if self.peer_requests >= self.limits.requests {
+            self.counters.refused += 1;
+            let retry_after = Some(constants::RETRY_AFTER);
+            let refusal = error(RequestErrorCode::ExcessiveLoad, "more open requests than this session may have");
+            return Some(RequestError { retry_after, ..refusal });
+        }
+        match message {
+            Message::Fetch { .. } | Message::TrackStatus { .. } | Message::SubscribeTracks { .. } => {
+                Some(error(RequestErrorCode::NotSupported, "this endpoint does not serve such requests"))
+            }
+            Message::Publish { properties, .. } if properties.has_mandatory() => Some(unsupported_extension()),
+            _ => None,
+        }
+    }
+
+    fn peer_asks(&mut self, stream: StreamId, id: RequestId, kind: Kind, event: Event) {
+        if let Some(Stream::Request(state)) = self.streams.get_mut(&stream) {
+            state.request = Some(id);
+            self.requests.insert(id, Request::new(stream, false, kind));
+            self.peer_requests += 1;
+            self.events.push_back(event);
+        }
+    }
+
+    fn peer_subscribes(&mut self, stream: StreamId, request: RequestId, track: FullTrackName, parameters: Parameters) {
+        let subscribe = Subscribe::from_parameters(track, parameters);
+        let kind = Kind::Publication(Publication::new(subscribe.forward, subscribe.priority));
+        self.peer_asks(stream, request, kind, Event::Subscribe { request, subscribe });
+    }
+
+    fn peer_publishes(&mut self, stream: StreamId, request: RequestId, alias: u64, publish: Publish) {
+        if self.name_alias(alias, request, &publish.track) {
+            let kind = Kind::Subscription(Subscription::new(publish.track.clone(), Some(alias)));
+            self.peer_asks(stream, request, kind, Event::Publish { request, publish });
+        }
+    }
+
+    /// `false`: the alias is another live track's, and the session is over (§11.1).
+    fn name_alias(&mut self, alias: u64, request: RequestId, track: &FullTrackName) -> bool {
+        let taken = match self.aliases.owner(alias) {
+            super::aliases::Owner::Request(other) => self.requests.get(&other).is_some_and(|other| match &other.kind {
+                Kind::Subscription(subscription) => other.phase != Phase::Ended && subscription.track != *track,
+                _ => false,
+            }),
+            _ => false,
+        };
+        if taken {
+            self.fail(Violation::new(CloseCode::DuplicateTrackAlias, "one track alias for two tracks"));
+        } else {
+            self.aliases.name(alias, request);
+        }
+        !taken
+    }
+
+    // ---- the peer answers, updates and ends ----
+
+    fn handle_message(&mut self, id: RequestId, message: Message) {
+        let Some(entry) = self.requests.get_mut(&id) else { return };
+        let (ours, asked) = (entry.ours, entry.phase == Phase::Asked);
+        match (message, &mut entry.kind) {
+            (Message::SubscribeOk { alias, parameters, properties }, Kind::Subscription(_)) if ours && asked => {
+                self.handle_subscribe_ok(id, alias, parameters, properties);
+            }
+            (Message::RequestOk(ok), _) if ours && asked => self.handle_request_ok(id, &ok),
+            (Message::RequestError(error), _) if ours && asked => self.handle_request_error(id, error),
+            (Message::Redirected { error, redirect }, _) if ours && asked => {
+                if self.role == Role::Server && !redirect.uri.is_empty() {
+                    return self.fail(Violation::protocol("a client sends a server elsewhere"));
+                }
+                self.handle_request_error(id, error);
+            }
+            (Message::PublishDone(done), Kind::Subscription(_)) if entry.phase != Phase::Ended && !(ours && asked) => {
+                self.handle_publish_done(id, done);
+            }
+            (Message::RequestUpdate { id: update, parameters }, kind) => {
+                match !ours || matches!(kind, Kind::Publication(_)) {
+                    true => self.handle_update(id, update, parameters),
+                    false => self.out_of_place(),
+                }
+            }
+            (Message::Namespace(suffix), Kind::Listing(_)) if ours && !asked => self.handle_namespace(id, suffix),
+            (Message::NamespaceDone(suffix), Kind::Listing(shown)) if ours && !asked => match shown.remove(&suffix) {
+                true => self.events.push_back(Event::NamespaceDone { request: id, suffix }),
+                false => self.fail(Violation::protocol("NAMESPACE_DONE before its NAMESPACE")),
+            },
+            // The peer's wish that this request moves. Whoever does not move sees it end.
+            (Message::GoAway { goaway, request: None }, _) if !entry.goaway => {
+                entry.goaway = true;
+                if self.role == Role::Server && !goaway.uri.is_empty() {
+                    self.fail(Violation::protocol("a client sends a server elsewhere"));
+                }
+            }
+            _ => self.out_of_place(),
+        }
+    }
+
+    fn out_of_place(&mut self) {
+        self.fail(Violation::protocol("a message that this request can't have here"));
+    }
+
+    fn handle_subscribe_ok(
+        &mut self,
+        request: RequestId,
+        alias: u64,
+        parameters: Parameters,
+        properties: TrackProperties,
+    ) {
+        let Some(entry) = self.requests.get_mut(&request) else { return };
+        let Kind::Subscription(subscription) = &mut entry.kind else { return };
+        let track = subscription.track.clone();
+        subscription.alias = Some(alias);
+        subscription.delivers = true;
+        entry.phase = Phase::Accepted;
+        if !self.name_alias(alias, request, &track) {
+            return;
+        }
+        if properties.has_mandatory() {
+            // §2.5.1: such a track is neither processed nor passed on.
+            self.cancel(request);
+            return self.events.push_back(Event::RequestError { request, error: unsupported_extension() });
+        }
+        let ok = SubscribeOk::from_parameters(parameters, properties);
+        self.events.push_back(Event::SubscribeOk { request, ok });
+        self.release(alias, request);
+    }
+
+    fn handle_request_ok(&mut self, request: RequestId, ok: &RequestOk) {
+        let Some(entry) = self.requests.get_mut(&request) else { return };
+        let scopes = match entry.kind {
+            Kind::Publication(_) => Scopes::PUBLISH_OK,
+            Kind::Announcement | Kind::Listing(_) => Scopes::NAMESPACE_OK,
+            Kind::Subscription(_) => return self.out_of_place(),
+        };
+        if let Err(violation) = ok.fit(self.draft, scopes) {
+            return self.fail(violation);
+        }
+        entry.phase = Phase::Accepted;
+        self.events.push_back(Event::RequestOk { request });
+        if let Kind::Publication(publication) = &mut entry.kind {
+            let PublishOk { forward, priority, filter } = PublishOk::from_parameters(&ok.parameters);
+            publication.forward = forward;
+            publication.subscriber_priority = priority;
+            if !forward || filter.is_some() {
+                self.events.push_back(Event::Updated { request, forward, filter });
+            }
+        }
+    }
+
+    fn handle_request_error(&mut self, request: RequestId, error: RequestError) {
+        let Some(gone) = self.remove_request(request) else { return };
+        self.events.push_back(Event::RequestError { request, error });
+        self.end_our_half(gone.stream);
+        self.let_go(gone.stream);
+    }
+
+    fn handle_publish_done(&mut self, request: RequestId, done: PublishDone) {
+        let Some(entry) = self.requests.get_mut(&request) else { return };
+        entry.phase = Phase::Ended;
+        self.ending.push_back((self.now + constants::LATE_STREAMS, request));
+        self.events.push_back(Event::PublishDone { request, done });
+    }
+
+    fn handle_update(&mut self, request: RequestId, update: u64, parameters: Parameters) {
+        if !self.peer_ids.take(update) {
+            return self
+                .fail(Violation::new(CloseCode::InvalidRequestId, "a Request ID of the wrong parity or used twice"));
+        }
+        let Some(entry) = self.requests.get_mut(&request) else { return };
+        let stream = entry.stream;
+        let waits = entry.phase == Phase::Asked && !entry.ours;
+        if waits {
+            entry.updates += 1;
+            if entry.updates > constants::EARLY_UPDATES {
+                return self.fail(Violation::protocol("more updates than a request without an answer may have"));
+            }
+        }
+        match &mut entry.kind {
+            Kind::Publication(publication) => {
+                publication.forward = parameters.forward.unwrap_or(publication.forward);
+                publication.subscriber_priority = parameters.priority.unwrap_or(publication.subscriber_priority);
+                publication.filter = parameters.filter.or(publication.filter);
+                if !waits {
+                    let (forward, filter) = (publication.forward, publication.filter.take());
+                    self.send(stream, &Message::RequestOk(RequestOk::default()));
+                    self.forward_changed(request);
+                    self.events.push_back(Event::Updated { request, forward, filter });
+                }
+            }
+            Kind::Announcement | Kind::Listing(_) if parameters.namespace_prefix.is_some() => {
+                // §10.9.2: a failed update ends the request.
+                self.remove_request(request);
+                let reason = "the prefix of a namespace subscription can't be changed here";
+                self.refuse(stream, error(RequestErrorCode::NotSupported, reason));
+                self.events.push_back(Event::Cancelled { request });
+            }
+            _ if waits => {}
+            _ => {
+                self.send(stream, &Message::RequestOk(RequestOk::default()));
+            }
+        }
+    }
+
+    /// Open streams can't end by FIN when objects are left out (§11.4.3).
+    fn forward_changed(&mut self, request: RequestId) {
+        let Some(Kind::Publication(publication)) = self.requests.get(&request).map(|entry| &entry.kind) else { return };
+        if !publication.forward {
+            for stream in publication.open.clone() {
+                self.drop_outbound(stream, ResetCode::Cancelled as u64);
+            }
+        }
+    }
+
+    fn handle_namespace(&mut self, request: RequestId, suffix: TrackNamespace) {
+        let Some(Kind::Listing(shown)) = self.requests.get_mut(&request).map(|entry| &mut entry.kind) else { return };
+        if shown.len() < constants::NAMESPACES_PER_LISTING || shown.contains(&suffix) {
+            shown.insert(suffix.clone());
+            self.events.push_back(Event::Namespace { request, suffix });
+        } else {
+            self.cancel(request);
+            let error = error(RequestErrorCode::ExcessiveLoad, "more namespaces than one request may list");
+            self.events.push_back(Event::RequestError { request, error });
+        }
+    }
+
+    // ---- how request streams end ----
+
+    fn end_our_half(&mut self, stream: StreamId) {
+        if matches!(self.streams.get(&stream), Some(Stream::Request(state)) if !state.mute) {
+            self.queue(Transmit::Finish { stream });
+        }
+    }
+
+    /// FIN or RESET_STREAM of the peer: whatever was asked on the stream is over.
+    pub(super) fn request_stream_ended(&mut self, stream: StreamId, reset: bool) {
+        let Some(Stream::Request(state)) = self.streams.remove(&stream) else { return };
+        match reset || state.request.is_none() {
+            _ if state.mute => {}
+            true => self.queue(Transmit::Reset { stream, code: ResetCode::Cancelled as u64 }),
+            false => self.queue(Transmit::Finish { stream }),
+        }
+        let Some(request) = state.request else { return };
+        let Some(entry) = self.requests.get(&request).filter(|entry| entry.phase != Phase::Ended) else { return };
+        let (ours, asked) = (entry.ours, entry.phase == Phase::Asked);
+        match &entry.kind {
+            Kind::Subscription(_) if ours && !asked => {
+                let code = PublishDoneCode::InternalError as u64;
+                self.handle_publish_done(request, PublishDone { code, streams: 0, reason: String::new() });
+            }
+            Kind::Publication(_) if ours && !asked => self.withdrawn(request),
+            Kind::Listing(_) if ours => {
+                if let Some(Request { kind: Kind::Listing(shown), .. }) = self.remove_request(request) {
+                    self.events.extend(shown.into_iter().map(|suffix| Event::NamespaceDone { request, suffix }));
+                }
+                self.events.push_back(Event::RequestError { request, error: silence() });
+            }
+            _ if ours => {
+                self.remove_request(request);
+                self.events.push_back(Event::RequestError { request, error: silence() });
+            }
+            _ => self.withdrawn(request),
+        }
+    }
+
+    fn withdrawn(&mut self, request: RequestId) {
+        self.remove_request(request);
+        self.events.push_back(Event::Cancelled { request });
+    }
+
+    /// STOP_SENDING on a request stream. To our own requests it is no answer yet: that is on the other half, perhaps behind.
+    pub(super) fn request_stopped(&mut self, stream: StreamId, code: u64) {
+        let Some(Stream::Request(state)) = self.streams.get_mut(&stream) else { return };
+        if std::mem::replace(&mut state.mute, true) {
+            return;
+        }
+        let request = state.request;
+        self.queue(Transmit::Reset { stream, code });
+        let Some(request) = request else { return };
+        let Some(entry) = self.requests.get(&request) else { return };
+        let subscriber_left = matches!(entry.kind, Kind::Publication(_)) && entry.phase == Phase::Accepted;
+        if subscriber_left || !entry.ours && entry.phase != Phase::Ended {
+            self.withdrawn(request);
+            self.let_go(stream);
+        }
+    }
+}
+
+fn unsupported_extension() -> RequestError {
+    error(RequestErrorCode::UnsupportedExtension, "the track has a mandatory property that is not known here")
+}

@@ -1,0 +1,176 @@
+//! Data as it leaves: subgroup streams, datagrams, and how much of them the link still holds.
+//!
+//! Objects of one stream that are sent between two calls of [`Session::poll_transmit`] share a buffer and leave as one chunk.
+
+use bytes::{Bytes, BytesMut};
+
+use super::requests::{Kind, Phase, Publication};
+use super::{Dir, RequestId, Session, StreamId, SubgroupId, TooLarge, Transmit, constants, priority};
+use crate::moqt::error::ResetCode;
+use crate::moqt::object::{Object, SubgroupHeader, encode_datagram};
+use crate::moqt::subgroup::{Objects, encode_header};
+
+/// What waits for the link.
+pub(super) enum Queued {
+    Ready(Transmit),
+    /// The bytes of this stream's buffer.
+    Flush(StreamId),
+}
+
+/// A subgroup stream of ours, until the link wrote all of it.
+pub(super) struct Outbound {
+    request: RequestId,
+    objects: Objects,
+    buffer: BytesMut,
+    /// A flush is queued.
+    queued: bool,
+    /// Bytes that the link has not reported as written, the buffer's included.
+    unwritten: usize,
+    finished: bool,
+}
+
+impl Session {
+    // ---- media of a publication of ours (accepted SUBSCRIBE of the peer, or our accepted PUBLISH) ----
+
+    /// Opens a subgroup stream. `None` when the request is unknown, ended, or not forwarding.
+    pub fn open_subgroup(&mut self, request: RequestId, header: &SubgroupHeader) -> Option<SubgroupId> {
+        let publication = self.publication(request).filter(|publication| publication.forward)?;
+        let publisher = header.priority.unwrap_or(publication.publisher_priority);
+        let (alias, priority) = (publication.alias, priority::data(publication.subscriber_priority, publisher));
+        let stream = self.open(Dir::Uni, priority);
+        let mut buffer = BytesMut::with_capacity(constants::SUBGROUP_BUFFER);
+        encode_header(alias, header, &mut buffer);
+        let unwritten = buffer.len();
+        let publication = self.publication(request)?;
+        publication.streams += 1;
+        publication.open.push(stream);
+        publication.backlog += unwritten;
+        let objects = Objects::new(*header);
+        let outbound = Outbound { request, objects, buffer, queued: true, unwritten, finished: false };
+        self.outbound.insert(stream, outbound);
+        self.transmits.push_back(Queued::Flush(stream));
+        Some(SubgroupId(stream.0))
+    }
+
+    /// Appends an object to an open subgroup; ids must grow. Unknown subgroups do nothing (the peer may have stopped it). An object
+    /// that the stream can't say resets it: its end would be a lie.
+    pub fn send_object(&mut self, subgroup: SubgroupId, object: &Object) {
+        let stream = StreamId(subgroup.0);
+        let Some(outbound) = self.outbound.get_mut(&stream).filter(|outbound| !outbound.finished) else { return };
+        let before = outbound.buffer.len();
+        if outbound.objects.encode(object, &mut outbound.buffer).is_err() {
+            self.counters.unsendable += 1;
+            return self.drop_outbound(stream, ResetCode::InternalError as u64);
+        }
+        let bytes = outbound.buffer.len() - before;
+        outbound.unwritten += bytes;
+        let (request, queued) = (outbound.request, std::mem::replace(&mut outbound.queued, true));
+        if !queued {
+            self.transmits.push_back(Queued::Flush(stream));
+        }
+        if let Some(publication) = self.publication(request) {
+            publication.backlog += bytes;
+        }
+    }
+
+    pub fn finish_subgroup(&mut self, subgroup: SubgroupId) {
+        self.finish(StreamId(subgroup.0));
+    }
+
+    pub(super) fn finish(&mut self, stream: StreamId) {
+        let Some(outbound) = self.outbound.get_mut(&stream).filter(|outbound| !outbound.finished) else { return };
+        outbound.finished = true;
+        let request = outbound.request;
+        if outbound.unwritten == 0 {
+            self.outbound.remove(&stream);
+        }
+        self.queue(Transmit::Finish { stream });
+        self.close_stream(request, stream);
+    }
+
+    pub fn reset_subgroup(&mut self, subgroup: SubgroupId, code: u64) {
+        let stream = StreamId(subgroup.0);
+        if self.outbound.get(&stream).is_some_and(|outbound| !outbound.finished) {
+            self.drop_outbound(stream, code);
+        }
+    }
+
+    /// Resets a stream, finished or not; what the link has of it no longer counts.
+    pub(super) fn drop_outbound(&mut self, stream: StreamId, code: u64) {
+        let Some(gone) = self.outbound.remove(&stream) else { return };
+        if let Some(publication) = self.publication(gone.request) {
+            publication.backlog -= gone.unwritten;
+        }
+        self.close_stream(gone.request, stream);
+        self.queue(Transmit::Reset { stream, code });
+    }
+
+    fn close_stream(&mut self, request: RequestId, stream: StreamId) {
+        if let Some(publication) = self.publication(request) {
+            publication.open.retain(|open| *open != stream);
+        }
+    }
+
+    /// An object as a datagram. A publication that is over or does not forward sends nothing.
+    pub fn send_datagram(&mut self, request: RequestId, object: &Object) -> Result<(), TooLarge> {
+        let Some(publication) = self.publication(request).filter(|publication| publication.forward) else {
+            return Ok(());
+        };
+        let alias = publication.alias;
+        let max = self.max_datagram.ok_or(TooLarge)?;
+        if object.payload.len() + object.properties.len() > max {
+            return Err(TooLarge);
+        }
+        if self.datagrams.capacity() < max {
+            self.datagrams.reserve(max.max(constants::DATAGRAM_BUFFER));
+        }
+        if encode_datagram(alias, object, &mut self.datagrams).is_err() {
+            self.counters.unsendable += 1;
+            return Ok(());
+        }
+        if self.datagrams.len() > max {
+            self.datagrams.clear();
+            return Err(TooLarge);
+        }
+        let datagram = self.datagrams.split().freeze();
+        self.queue(Transmit::Datagram(datagram));
+        Ok(())
+    }
+
+    /// Bytes of the publication's streams that the session or its link still holds.
+    pub fn backlog(&self, request: RequestId) -> usize {
+        match self.requests.get(&request).map(|entry| &entry.kind) {
+            Some(Kind::Publication(publication)) => publication.backlog,
+            _ => 0,
+        }
+    }
+
+    fn publication(&mut self, request: RequestId) -> Option<&mut Publication> {
+        let entry = self.requests.get_mut(&request).filter(|entry| entry.phase == Phase::Accepted)?;
+        match &mut entry.kind {
+            Kind::Publication(publication) => Some(publication),
+            _ => None,
+        }
+    }
+
+    pub(super) fn written(&mut self, stream: StreamId, bytes: usize) {
+        let Some(outbound) = self.outbound.get_mut(&stream) else { return };
+        // Never more than the link was given: the buffer is still here.
+        let bytes = bytes.min(outbound.unwritten - outbound.buffer.len());
+        outbound.unwritten -= bytes;
+        let (request, done) = (outbound.request, outbound.finished && outbound.unwritten == 0);
+        if done {
+            self.outbound.remove(&stream);
+        }
+        if let Some(publication) = self.publication(request) {
+            publication.backlog -= bytes;
+        }
+    }
+
+    /// The bytes that a queued flush stands for; `None` when the stream was reset meanwhile.
+    pub(super) fn take_buffer(&mut self, stream: StreamId) -> Option<Bytes> {
+        let outbound = self.outbound.get_mut(&stream)?;
+        outbound.queued = false;
+        Some(outbound.buffer.split().freeze()).filter(|data| !data.is_empty())
+    }
+}

@@ -1,0 +1,339 @@
+//! Requests: what each of them is, the ones we make, and our answers to the peer's.
+
+use std::collections::HashSet;
+
+use super::streams::Stream;
+use super::{Dir, Event, RequestId, Session, StreamId, Transmit, priority};
+use crate::moqt::error::{RequestErrorCode, ResetCode};
+use crate::moqt::message::{
+    DEFAULT_PRIORITY, Filter, Message, Parameters, PublishDone, PublishOk, RequestError, RequestOk, Subscribe,
+    SubscribeOk, Token, TrackProperties,
+};
+use crate::moqt::name::{FullTrackName, TrackNamespace};
+use crate::moqt::properties;
+
+pub(super) struct Request {
+    pub(super) stream: StreamId,
+    pub(super) ours: bool,
+    pub(super) phase: Phase,
+    pub(super) kind: Kind,
+    /// REQUEST_UPDATEs of the peer that are answered behind the answer to its request.
+    pub(super) updates: u32,
+    /// A GOAWAY came on its stream: there is only one (§10.4).
+    pub(super) goaway: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Asked,
+    Accepted,
+    /// The publisher said PUBLISH_DONE; late streams are still taken.
+    Ended,
+}
+
+pub(super) enum Kind {
+    /// Objects come: our SUBSCRIBE or the peer's PUBLISH.
+    Subscription(Subscription),
+    /// Objects go: the peer's SUBSCRIBE or our PUBLISH.
+    Publication(Publication),
+    Announcement,
+    /// SUBSCRIBE_NAMESPACE; ours remembers the suffixes that are announced now.
+    Listing(HashSet<TrackNamespace>),
+}
+
+pub(super) struct Subscription {
+    pub(super) track: FullTrackName,
+    pub(super) alias: Option<u64>,
+    /// Objects become events; before, they are held.
+    pub(super) delivers: bool,
+    pub(super) open: Vec<StreamId>,
+}
+
+pub(super) struct Publication {
+    pub(super) alias: u64,
+    pub(super) forward: bool,
+    pub(super) subscriber_priority: u8,
+    pub(super) publisher_priority: u8,
+    /// From a REQUEST_UPDATE that came before our answer.
+    pub(super) filter: Option<Filter>,
+    /// Streams opened ever: PUBLISH_DONE says it.
+    pub(super) streams: u64,
+    pub(super) open: Vec<StreamId>,
+    /// Bytes that the link has not reported as written.
+    pub(super) backlog: usize,
+}
+
+impl Subscription {
+    pub(super) fn new(track: FullTrackName, alias: Option<u64>) -> Self {
+        Self { track, alias, delivers: false, open: Vec::new() }
+    }
+}
+
+impl Publication {
+    pub(super) fn new(forward: bool, subscriber_priority: u8) -> Self {
+        Self {
+            alias: 0,
+            forward,
+            subscriber_priority,
+            publisher_priority: DEFAULT_PRIORITY,
+            filter: None,
+            streams: 0,
+            open: Vec::new(),
+            backlog: 0,
+        }
+    }
+
+    fn describe(&mut self, alias: u64, properties: &TrackProperties) {
+        self.alias = alias;
+        let default = properties::number(&properties.0, properties::kind::DEFAULT_PUBLISHER_PRIORITY);
+        self.publisher_priority = default.and_then(|value| u8::try_from(value).ok()).unwrap_or(DEFAULT_PRIORITY);
+    }
+}
+
+impl Request {
+    pub(super) fn new(stream: StreamId, ours: bool, kind: Kind) -> Self {
+        Self { stream, ours, phase: Phase::Asked, kind, updates: 0, goaway: false }
+    }
+}
+
+/// A refusal in our words.
+pub(super) fn error(code: RequestErrorCode, reason: &str) -> RequestError {
+    RequestError::new(code, reason)
+}
+
+/// The peer said nothing.
+pub(super) fn silence() -> RequestError {
+    error(RequestErrorCode::InternalError, "")
+}
+
+fn with_tokens(tokens: Vec<Token>) -> Parameters {
+    Parameters { tokens, ..Parameters::default() }
+}
+
+// ---- requests of ours (each on its own bidi stream, may precede the peer's SETUP) ----
+
+impl Session {
+    pub fn subscribe(&mut self, subscribe: Subscribe) -> RequestId {
+        let parameters = subscribe.parameters();
+        let kind = Kind::Subscription(Subscription::new(subscribe.track.clone(), None));
+        self.request(kind, |id| Message::Subscribe { id, track: subscribe.track, parameters })
+    }
+
+    /// Objects can be sent from [`Event::RequestOk`] on.
+    pub fn publish(&mut self, track: FullTrackName, properties: TrackProperties, tokens: Vec<Token>) -> RequestId {
+        let alias = self.next_alias;
+        self.next_alias += 1;
+        let mut publication = Publication::new(true, DEFAULT_PRIORITY);
+        publication.describe(alias, &properties);
+        let parameters = Parameters { forward: Some(true), ..with_tokens(tokens) };
+        let kind = Kind::Publication(publication);
+        self.request(kind, |id| Message::Publish { id, track, alias, parameters, properties })
+    }
+
+    pub fn publish_namespace(&mut self, namespace: TrackNamespace, tokens: Vec<Token>) -> RequestId {
+        let parameters = with_tokens(tokens);
+        self.request(Kind::Announcement, |id| Message::PublishNamespace { id, namespace, parameters })
+    }
+
+    pub fn subscribe_namespace(&mut self, prefix: TrackNamespace, tokens: Vec<Token>) -> RequestId {
+        let parameters = with_tokens(tokens);
+        let kind = Kind::Listing(HashSet::new());
+        self.request(kind, |id| Message::SubscribeNamespace { id, prefix, parameters })
+    }
+
+    /// A message that can't be said is refused at once by [`Event::RequestError`], under an id that never travels.
+    fn request(&mut self, kind: Kind, message: impl FnOnce(u64) -> Message) -> RequestId {
+        let message = message(self.next_request);
+        let mut data = bytes::BytesMut::new();
+        if self.closed || message.encode(self.draft, &mut data).is_err() {
+            self.unsent_requests += 1;
+            let request = RequestId(u64::MAX - self.unsent_requests);
+            if !self.closed {
+                let error = error(RequestErrorCode::InternalError, "the request is longer than 65535 bytes");
+                self.events.push_back(Event::RequestError { request, error });
+            }
+            return request;
+        }
+        let id = RequestId(self.next_request);
+        self.next_request += 2;
+        let stream = self.open(Dir::Bi, priority::REQUEST);
+        self.queue(Transmit::Data { stream, data: data.freeze() });
+        self.streams.insert(stream, Stream::request(Some(id), self.draft));
+        self.requests.insert(id, Request::new(stream, true, kind));
+        id
+    }
+
+    /// Withdraws a request of ours, or a PUBLISH of the peer that was accepted (RESET_STREAM + STOP_SENDING on its stream).
+    /// Unknown ids do nothing.
+    pub fn cancel(&mut self, request: RequestId) {
+        let Some(gone) = self.remove_request(request) else { return };
+        let code = ResetCode::Cancelled as u64;
+        let stream = gone.stream;
+        if let Some(Stream::Request(state)) = self.streams.remove(&stream) {
+            if !state.mute {
+                self.queue(Transmit::Reset { stream, code });
+            }
+            if !state.fin {
+                self.queue(Transmit::Stop { stream, code });
+            }
+        }
+    }
+
+    // ---- answers to the peer's requests ----
+
+    /// SUBSCRIBE_OK; a free track alias is chosen. The request is a publication from here on.
+    pub fn accept_subscribe(&mut self, request: RequestId, ok: SubscribeOk) {
+        let alias = self.next_alias;
+        let Some(asked) = self.asked(request) else { return };
+        let Kind::Publication(publication) = &mut asked.kind else { return };
+        let properties = ok.track_properties();
+        publication.describe(alias, &properties);
+        let stream = asked.stream;
+        let message = Message::SubscribeOk { alias, parameters: ok.parameters(), properties };
+        if !self.send(stream, &message) {
+            let reason = "the answer is longer than 65535 bytes";
+            return self.reject(request, error(RequestErrorCode::InternalError, reason));
+        }
+        self.next_alias += 1;
+        self.accepted(request);
+    }
+
+    /// REQUEST_OK to PUBLISH: objects of the track follow as events, those that came before it first.
+    pub fn accept_publish(&mut self, request: RequestId, ok: PublishOk) {
+        let Some(entry) = self.requests.get_mut(&request).filter(|entry| !entry.ours) else { return };
+        let Kind::Subscription(subscription) = &mut entry.kind else { return };
+        if std::mem::replace(&mut subscription.delivers, true) {
+            return;
+        }
+        let (stream, alias) = (entry.stream, subscription.alias);
+        if entry.phase == Phase::Asked {
+            self.send(stream, &Message::RequestOk(RequestOk { parameters: ok.parameters(), ..RequestOk::default() }));
+            self.accepted(request);
+        }
+        if let Some(alias) = alias {
+            self.release(alias, request);
+        }
+    }
+
+    /// REQUEST_OK to PUBLISH_NAMESPACE or SUBSCRIBE_NAMESPACE.
+    pub fn accept(&mut self, request: RequestId) {
+        let Some(asked) = self.asked(request) else { return };
+        if matches!(asked.kind, Kind::Announcement | Kind::Listing(_)) {
+            let stream = asked.stream;
+            self.send(stream, &Message::RequestOk(RequestOk::default()));
+            self.accepted(request);
+        }
+    }
+
+    pub fn reject(&mut self, request: RequestId, error: RequestError) {
+        if self.asked(request).is_some()
+            && let Some(gone) = self.remove_request(request)
+        {
+            self.refuse(gone.stream, error);
+        }
+    }
+
+    /// REQUEST_ERROR and FIN: nothing else is said or heard on the stream.
+    pub(super) fn refuse(&mut self, stream: StreamId, error: RequestError) {
+        self.send(stream, &Message::RequestError(error));
+        self.queue(Transmit::Finish { stream });
+        self.let_go(stream);
+    }
+
+    /// NAMESPACE / NAMESPACE_DONE on an accepted SUBSCRIBE_NAMESPACE.
+    pub fn namespace(&mut self, request: RequestId, suffix: &TrackNamespace) {
+        self.tell(request, Message::Namespace(suffix.clone()));
+    }
+
+    pub fn namespace_done(&mut self, request: RequestId, suffix: &TrackNamespace) {
+        self.tell(request, Message::NamespaceDone(suffix.clone()));
+    }
+
+    fn tell(&mut self, request: RequestId, message: Message) {
+        let listing =
+            |entry: &&Request| !entry.ours && entry.phase == Phase::Accepted && matches!(entry.kind, Kind::Listing(_));
+        if let Some(stream) = self.requests.get(&request).filter(listing).map(|entry| entry.stream) {
+            self.send(stream, &message);
+        }
+    }
+
+    /// PUBLISH_DONE with the exact stream count, then FIN; open subgroups of the publication are finished first. A request that
+    /// was not accepted is refused with the same reason.
+    pub fn end_publication(&mut self, request: RequestId, done: PublishDone) {
+        if self.asked(request).is_some() {
+            return self.reject(request, error(RequestErrorCode::InternalError, &done.reason));
+        }
+        let Some(Kind::Publication(publication)) = self.requests.get(&request).map(|entry| &entry.kind) else { return };
+        let streams = publication.streams;
+        for stream in publication.open.clone() {
+            self.finish(stream);
+        }
+        let Some(gone) = self.remove_request(request) else { return };
+        self.send(gone.stream, &Message::PublishDone(PublishDone { streams, ..done }));
+        self.queue(Transmit::Finish { stream: gone.stream });
+        self.let_go(gone.stream);
+    }
+
+    // ---- bookkeeping ----
+
+    /// A request of the peer that has no answer.
+    fn asked(&mut self, request: RequestId) -> Option<&mut Request> {
+        self.requests.get_mut(&request).filter(|entry| !entry.ours && entry.phase == Phase::Asked)
+    }
+
+    /// Answers the updates that came before the answer.
+    fn accepted(&mut self, request: RequestId) {
+        let Some(entry) = self.requests.get_mut(&request) else { return };
+        entry.phase = Phase::Accepted;
+        let (stream, updates) = (entry.stream, std::mem::take(&mut entry.updates));
+        if let (Kind::Publication(publication), true) = (&mut entry.kind, updates > 0) {
+            let (forward, filter) = (publication.forward, publication.filter.take());
+            self.events.push_back(Event::Updated { request, forward, filter });
+        }
+        for _ in 0..updates {
+            self.send(stream, &Message::RequestOk(RequestOk::default()));
+        }
+    }
+
+    /// Takes a request out with its data streams; its own stream is the caller's affair.
+    pub(super) fn remove_request(&mut self, request: RequestId) -> Option<Request> {
+        let gone = self.requests.remove(&request)?;
+        self.peer_requests -= usize::from(!gone.ours);
+        match &gone.kind {
+            Kind::Subscription(subscription) => {
+                for stream in &subscription.open {
+                    self.discard(*stream, ResetCode::Cancelled);
+                }
+                if let Some(alias) = subscription.alias {
+                    self.aliases.retire(alias, request);
+                    self.discard_held(alias);
+                }
+            }
+            Kind::Publication(publication) => {
+                for stream in &publication.open {
+                    self.drop_outbound(*stream, ResetCode::Cancelled as u64);
+                }
+            }
+            Kind::Announcement | Kind::Listing(_) => {}
+        }
+        Some(gone)
+    }
+
+    /// The peer's half of a request stream says nothing more that matters.
+    pub(super) fn let_go(&mut self, stream: StreamId) {
+        if matches!(self.streams.get(&stream), Some(Stream::Request(state)) if state.fin) {
+            self.streams.remove(&stream);
+        } else if let Some(entry) = self.streams.get_mut(&stream) {
+            *entry = Stream::Discarded;
+        }
+    }
+
+    /// The time for late streams is over.
+    pub(super) fn end_subscription(&mut self, request: RequestId) {
+        if self.requests.get(&request).is_some_and(|entry| entry.phase == Phase::Ended)
+            && let Some(gone) = self.remove_request(request)
+        {
+            self.let_go(gone.stream);
+        }
+    }
+}

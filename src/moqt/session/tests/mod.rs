@@ -1,0 +1,7 @@
+//! Sessions in virtual time: two of them over a simulated link ([`pair`]), or one against bytes we write ourselves.
+#![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
+
+#[allow(dead_code, reason = "each room uses some of it")]
+pub(crate) mod pair;
+
+mod smoke;

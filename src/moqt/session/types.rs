@@ -1,0 +1,225 @@
+//! The words between a session, its link and its application: names, bounds, [`Transmit`]s and [`Event`]s.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::moqt::message::{Filter, GoAway, Publish, PublishDone, RequestError, Setup, Subscribe, SubscribeOk, Token};
+use crate::moqt::name::TrackNamespace;
+use crate::moqt::object::{Object, SubgroupHeader};
+use crate::moqt::version::Draft;
+
+/// A stream as the session and its link name it; the link maps it to a QUIC stream id.
+///
+/// Numbers the session chose (streams it opens) are even, numbers from [`Session::accept_stream`] are odd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub u64);
+
+/// A request of either side, as this endpoint names it: its draft-18 Request ID (§9.1), unique in the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// An outgoing subgroup stream opened by [`Session::open_subgroup`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SubgroupId(pub u64);
+
+/// Direction of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dir {
+    Bi,
+    Uni,
+}
+
+/// Which side of the connection this endpoint is: it decides the parity of Request IDs (§9.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Client,
+    Server,
+}
+
+/// What an endpoint is told at birth.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub role: Role,
+    pub draft: Draft,
+    /// Our own SETUP: tokens, path and authority (raw QUIC clients only), implementation name.
+    pub setup: Setup,
+    pub limits: Limits,
+}
+
+/// Bounds on what a peer can make this session remember.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The peer's SETUP must arrive within this time, or the session closes with CONTROL_MESSAGE_TIMEOUT.
+    pub setup_timeout: Duration,
+    /// Open requests of the peer that this session holds at once.
+    pub requests: usize,
+    /// Bytes of one object's payload.
+    pub object_bytes: usize,
+    /// Bytes held for data streams and datagrams whose track alias is not known yet, and for how long.
+    pub pending_bytes: usize,
+    pub pending_time: Duration,
+}
+
+/// What the link has to do. Order matters within one stream, and `Open` comes before the rest of its stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transmit {
+    /// `priority`: higher is sent first (QUIC stream priority). On a bidirectional stream of the peer, which nobody opens here,
+    /// we answer with [`priority::REQUEST`].
+    Open {
+        stream: StreamId,
+        dir: Dir,
+        priority: i32,
+    },
+    Data {
+        stream: StreamId,
+        data: Bytes,
+    },
+    /// FIN after what was written.
+    Finish {
+        stream: StreamId,
+    },
+    Reset {
+        stream: StreamId,
+        code: u64,
+    },
+    /// STOP_SENDING.
+    Stop {
+        stream: StreamId,
+        code: u64,
+    },
+    Datagram(Bytes),
+    /// Close the whole session; nothing follows.
+    Close {
+        code: u64,
+        reason: String,
+    },
+}
+
+/// What the application learns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The peer's SETUP arrived; requests of ours may have been sent before.
+    Setup(Setup),
+
+    // The peer asks; answer with accept_*/reject.
+    Subscribe {
+        request: RequestId,
+        subscribe: Subscribe,
+    },
+    Publish {
+        request: RequestId,
+        publish: Publish,
+    },
+    PublishNamespace {
+        request: RequestId,
+        namespace: TrackNamespace,
+        tokens: Vec<Token>,
+    },
+    SubscribeNamespace {
+        request: RequestId,
+        prefix: TrackNamespace,
+        tokens: Vec<Token>,
+    },
+    /// REQUEST_UPDATE on a publication of ours (already answered OK), or its PUBLISH_OK with forward state 0. When `forward` went
+    /// to 0 its open subgroups are reset. `filter` is a new one, if the peer sent one.
+    Updated {
+        request: RequestId,
+        forward: bool,
+        filter: Option<Filter>,
+    },
+    /// The peer withdrew its own request (reset, stopped, or finished the request stream), or its subscription to what we said
+    /// PUBLISH of. Open subgroups are reset already.
+    Cancelled {
+        request: RequestId,
+    },
+
+    // Answers to our requests.
+    SubscribeOk {
+        request: RequestId,
+        ok: SubscribeOk,
+    },
+    /// REQUEST_OK to PUBLISH_NAMESPACE, SUBSCRIBE_NAMESPACE or PUBLISH.
+    RequestOk {
+        request: RequestId,
+    },
+    /// A refusal; or the peer ended the request's stream without a word, also long after it accepted it (`error` is then
+    /// INTERNAL_ERROR with an empty reason). The request is over.
+    RequestError {
+        request: RequestId,
+        error: RequestError,
+    },
+    /// The publisher says that a subscription of ours is over; or its stream ended without a word (`done` is then INTERNAL_ERROR
+    /// with an empty reason).
+    PublishDone {
+        request: RequestId,
+        done: PublishDone,
+    },
+    Namespace {
+        request: RequestId,
+        suffix: TrackNamespace,
+    },
+    NamespaceDone {
+        request: RequestId,
+        suffix: TrackNamespace,
+    },
+
+    // Media of a subscription of ours.
+    /// A subgroup stream began; its objects follow with the same `stream`.
+    Subgroup {
+        request: RequestId,
+        stream: StreamId,
+        header: SubgroupHeader,
+    },
+    /// One object, as soon as it is whole. `stream` is `None` when it came as a datagram.
+    Object {
+        request: RequestId,
+        stream: Option<StreamId>,
+        object: Object,
+    },
+    /// A subgroup stream ended: by FIN (`reset` is `None`) or by RESET_STREAM.
+    SubgroupEnd {
+        request: RequestId,
+        stream: StreamId,
+        reset: Option<u64>,
+    },
+
+    GoAway(GoAway),
+    /// The session is over: we closed it (a violation by the peer, or [`Session::close`]).
+    Closed {
+        code: u64,
+        reason: String,
+    },
+}
+
+/// A datagram that does not fit or that the path can't carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLarge;
+
+/// Priorities of streams: control before requests, requests before data (§7.2).
+pub mod priority {
+    pub const CONTROL: i32 = 2;
+    pub const REQUEST: i32 = 1;
+
+    /// Data: the subscriber's priority decides, then the publisher's; 0 is the most urgent of each.
+    pub fn data(subscriber: u8, publisher: u8) -> i32 {
+        -(i32::from(subscriber) << 8 | i32::from(publisher))
+    }
+}
+
+/// What a session dropped within its [`Limits`], since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Data streams and datagrams of an alias that nobody named in time, or beyond `pending_bytes`.
+    pub unknown_streams: u64,
+    pub unknown_datagrams: u64,
+    /// Data of subscriptions that were cancelled before.
+    pub late_streams: u64,
+    pub late_datagrams: u64,
+    /// Streams stopped because unfinished objects held too many bytes.
+    pub stopped: u64,
+    /// Requests refused for `requests`, or before SETUP for `pending_bytes`.
+    pub refused: u64,
+    /// Objects of ours that their stream or datagram can't say.
+    pub unsendable: u64,
+}
