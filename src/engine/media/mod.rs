@@ -11,11 +11,46 @@
 //!
 //! The control thread speaks to it in [`Command`]s and hears [`Event`]s; both are few per call, none per frame.
 
+//!
+//! | File | Holds |
+//! |---|---|
+//! | `threads` | [`AudioThreads`]: starts them, spreads calls over them |
+//! | `app` | the worker's app: commands, ticks, and what the pool says |
+//! | `clock` | when each call's next frame is due; pure |
+//! | `call` | one call: who speaks and who hears |
+//! | `rendition`, `mix`, `speaker` | one rendition; one frame out of several; an agent |
+
+mod app;
+mod call;
+mod clock;
+mod mix;
+mod rendition;
+mod speaker;
+mod threads;
+
+pub use threads::AudioThreads;
+
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::leg::Leg;
 use crate::audio::Params;
+use crate::net::Trust;
+use crate::relay::Ports;
 use crate::tracks::Side;
+
+/// Gives a fresh token (JWT) with every right in every call; called on the audio threads.
+pub type Mint = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// How an audio thread reaches the relay.
+#[derive(Clone)]
+pub enum Supply {
+    /// The engine's own, in this process.
+    Port(Ports),
+    /// One elsewhere. Its name is resolved by the control thread, which also keeps `address` up to date; an error is the
+    /// text of what to do.
+    Dial { url: url::Url, trust: Trust, address: tokio::sync::watch::Receiver<Result<SocketAddr, String>> },
+}
 
 /// Who speaks for the far end of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +75,18 @@ pub enum Command {
     Agent { sid: Arc<str>, agent: Option<Box<dyn super::agents::Agent>> },
     /// END_OF_TRACK on both sides; leg and agent are dropped.
     Close { sid: Arc<str> },
+}
+
+impl Command {
+    pub fn sid(&self) -> &Arc<str> {
+        match self {
+            Self::Open { sid, .. }
+            | Self::Start { sid, .. }
+            | Self::Rendition { sid, .. }
+            | Self::Agent { sid, .. }
+            | Self::Close { sid } => sid,
+        }
+    }
 }
 
 /// What an audio thread tells the control thread.

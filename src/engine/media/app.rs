@@ -1,0 +1,324 @@
+//! The app of one audio thread: commands and ticks in, frames and events out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::call::{Call, Floor, Place};
+use super::clock::{Tick, Wheel};
+use super::{Command, Event, Mint, Supply};
+use crate::moqt::message::{Setup, Token};
+use crate::net::{App, Dial, LinkEvent, LinkId, Links};
+use crate::tracks::{self, DialId, LeaseId, Pool, RouteId, RouteKind, State, TrackId};
+
+/// A minted token goes with the calls of so many minutes; it lives for an hour.
+const TOKEN_AGE: Duration = Duration::from_secs(600);
+/// Calls that share one connection to a relay elsewhere: what a lost connection takes with it.
+const CALLS_PER_LINK: usize = 128;
+/// When the thread ends, last words have this long to leave.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+const IMPLEMENTATION: &str = concat!("clutchcall-engine/", env!("CARGO_PKG_VERSION"));
+
+/// What a thread is started with.
+pub(super) struct Start {
+    pub(super) supply: Supply,
+    pub(super) mint: Mint,
+    pub(super) events: UnboundedSender<Event>,
+    pub(super) commands: crossbeam_channel::Receiver<Command>,
+    pub(super) ending: Arc<AtomicBool>,
+    pub(super) seed: u64,
+    /// The wall clock's reading at the start.
+    pub(super) unix: Duration,
+}
+
+pub(super) struct Media {
+    start: Start,
+    pool: Pool,
+    route: RouteId,
+    /// Keeps the link up while there is no call.
+    home: LeaseId,
+    token: (Instant, Token),
+    wheel: Wheel,
+    calls: HashMap<u64, Call>,
+    by_sid: HashMap<Arc<str>, u64>,
+    tracks: HashMap<TrackId, Place>,
+    next_call: u64,
+    /// Reused in every turn.
+    ticks: Vec<Tick>,
+    /// Calls that wait for their last word.
+    leaving: Vec<u64>,
+    /// The thread is to end: when it does.
+    ends_at: Option<Instant>,
+    done: bool,
+}
+
+impl Media {
+    pub(super) fn new(start: Start, now: Instant) -> Self {
+        let mut pool = Pool::new(start.seed, now, start.unix);
+        let cap = match start.supply {
+            Supply::Port(_) => usize::MAX,
+            Supply::Dial { .. } => CALLS_PER_LINK,
+        };
+        let route = pool.route(RouteKind { cap });
+        let token = token(&start.mint);
+        let home = pool.lease(route, vec![token.clone()], now);
+        Self {
+            wheel: Wheel::new(now, start.unix.as_micros() as u64),
+            start,
+            pool,
+            route,
+            home,
+            token: (now, token),
+            calls: HashMap::new(),
+            by_sid: HashMap::new(),
+            tracks: HashMap::new(),
+            next_call: 0,
+            ticks: Vec::new(),
+            leaving: Vec::new(),
+            ends_at: None,
+            done: false,
+        }
+    }
+
+    /// Runs `work` on a call with all that it needs.
+    fn with<R>(
+        &mut self,
+        links: &mut Links,
+        key: u64,
+        now: Instant,
+        work: impl FnOnce(&mut Call, &mut Floor<'_>) -> R,
+    ) -> Option<R> {
+        let call = self.calls.get_mut(&key)?;
+        let (pool, tracks, events) = (&mut self.pool, &mut self.tracks, &self.start.events);
+        Some(work(call, &mut Floor { pool, links, tracks, events, now }))
+    }
+
+    fn handle_command(&mut self, links: &mut Links, command: Command, now: Instant) {
+        if let Command::Open { sid, caller } = command {
+            return self.open(links, sid, caller, now);
+        }
+        let sid = command.sid();
+        let Some(key) = self.by_sid.get(sid).copied() else {
+            return tracing::debug!(%sid, "a command for a call that is not here");
+        };
+        match command {
+            Command::Start { leg, .. } => {
+                self.with(links, key, now, |call, floor| call.start(leg, floor));
+                self.schedule(key, now);
+            }
+            Command::Rendition { side, params, .. } => {
+                self.with(links, key, now, |call, floor| call.add(floor, side, params));
+            }
+            Command::Agent { agent, .. } => {
+                self.with(links, key, now, |call, floor| call.bind(agent, floor));
+                self.schedule(key, now);
+            }
+            Command::Close { .. } => self.close(links, key, now),
+            Command::Open { .. } => {}
+        }
+    }
+
+    fn open(&mut self, links: &mut Links, sid: Arc<str>, caller: super::Caller, now: Instant) {
+        if self.by_sid.contains_key(&sid) {
+            return;
+        }
+        if now.saturating_duration_since(self.token.0) > TOKEN_AGE {
+            self.token = (now, token(&self.start.mint));
+        }
+        let lease = self.pool.lease(self.route, vec![self.token.1.clone()], now);
+        let key = self.next_call;
+        self.next_call += 1;
+        self.by_sid.insert(sid.clone(), key);
+        self.calls.insert(key, Call::new(key, sid.clone(), caller, lease));
+        self.with(links, key, now, |call, floor| call.open(floor));
+        let _ = self.start.events.send(Event::Opened { sid });
+    }
+
+    /// Puts the call on the clock, or takes it off.
+    fn schedule(&mut self, key: u64, now: Instant) {
+        self.wheel.remove(key);
+        if let Some(period_ms) = self.calls.get(&key).and_then(Call::period_ms) {
+            self.wheel.insert(key, period_ms, now);
+        }
+    }
+
+    fn close(&mut self, links: &mut Links, key: u64, now: Instant) {
+        self.wheel.remove(key);
+        let Some(all_said) = self.with(links, key, now, |call, floor| call.close(floor)) else { return };
+        let Some(call) = self.calls.get(&key) else { return };
+        self.by_sid.remove(&call.sid);
+        let _ = self.start.events.send(Event::Closed { sid: call.sid.clone(), stats: call.stats() });
+        if all_said {
+            self.forget(links, key, now);
+        } else {
+            self.leaving.push(key);
+        }
+    }
+
+    fn forget(&mut self, links: &mut Links, key: u64, now: Instant) {
+        self.with(links, key, now, |call, floor| call.release(floor));
+        self.calls.remove(&key);
+    }
+
+    /// Calls whose last word was said, or will not be heard.
+    fn handle_farewells(&mut self, links: &mut Links, now: Instant) {
+        let due = |key: &u64| self.calls.get(key).and_then(Call::farewell).is_none_or(|at| at <= now);
+        let (gone, left) = std::mem::take(&mut self.leaving).into_iter().partition::<Vec<u64>, _>(due);
+        self.leaving = left;
+        for key in gone {
+            self.with(links, key, now, |call, floor| call.say_end(floor));
+            self.forget(links, key, now);
+        }
+    }
+
+    fn handle_ticks(&mut self, links: &mut Links, now: Instant) {
+        let mut ticks = std::mem::take(&mut self.ticks);
+        self.wheel.due(now, &mut ticks);
+        for tick in ticks.drain(..) {
+            let Tick { key, timestamp_us, at } = tick;
+            self.with(links, key, now, |call, floor| call.tick(floor, at, timestamp_us));
+        }
+        self.ticks = ticks;
+    }
+
+    /// What the pool has to say, to the last word.
+    fn handle_pool(&mut self, links: &mut Links, now: Instant) {
+        while let Some(event) = self.pool.poll_event() {
+            match event {
+                tracks::Event::WantDial { id, .. } => self.supply(links, id, now),
+                tracks::Event::WantTokens { lease } => {
+                    self.token = (now, token(&self.start.mint));
+                    self.pool.renew(lease, vec![self.token.1.clone()]);
+                }
+                tracks::Event::State { lease, state, reason } => self.note_state(lease, state, reason),
+                event => self.handle_track(links, event, now),
+            }
+        }
+        if self.leaving.iter().any(|key| self.calls.get(key).and_then(Call::farewell).is_none_or(|at| at <= now)) {
+            self.handle_farewells(links, now);
+        }
+    }
+
+    fn handle_track(&mut self, links: &mut Links, event: tracks::Event, now: Instant) {
+        let place = |media: &Self, track: TrackId| media.tracks.get(&track).copied();
+        match event {
+            tracks::Event::Frame { track, timestamp_us, payload, .. } => {
+                let Some(place) = place(self, track) else { return };
+                let stamp = timestamp_us.unwrap_or_else(|| self.wheel.timestamp_us(now));
+                self.with(links, place.call, now, |call, floor| call.handle_frame(floor, place, stamp, payload));
+            }
+            tracks::Event::Subscribers { track, count } => {
+                let Some(place) = place(self, track) else { return };
+                self.with(links, place.call, now, |call, floor| call.handle_subscribers(floor, place, count));
+            }
+            tracks::Event::Live { track } => {
+                let Some(place) = place(self, track) else { return };
+                self.with(links, place.call, now, |call, floor| call.handle_live(floor, place, true));
+            }
+            tracks::Event::Lost { track, .. } => {
+                let Some(place) = place(self, track) else { return };
+                self.with(links, place.call, now, |call, floor| call.handle_live(floor, place, false));
+            }
+            tracks::Event::Ended { track } => {
+                let Some(place) = place(self, track) else { return };
+                self.with(links, place.call, now, |call, floor| call.handle_ended(floor, place));
+            }
+            tracks::Event::Refused { track, code, reason } => {
+                tracing::error!(place = ?place(self, track), code, reason, "the relay refuses a call's track");
+            }
+            tracks::Event::WantDial { .. } | tracks::Event::WantTokens { .. } | tracks::Event::State { .. } => {}
+        }
+    }
+
+    fn supply(&mut self, links: &mut Links, id: DialId, now: Instant) {
+        let setup = Setup {
+            tokens: vec![token(&self.start.mint)],
+            implementation: Some(IMPLEMENTATION.to_owned()),
+            ..Setup::default()
+        };
+        let supply = match &self.start.supply {
+            Supply::Port(ports) => Ok(tracks::Supply::Port(ports.open(), setup)),
+            Supply::Dial { url, trust, address } => address.borrow().clone().map(|address| {
+                let (url, trust) = (url.clone(), trust.clone());
+                tracks::Supply::Dial(Box::new(Dial { url, address, trust, setup }))
+            }),
+        };
+        self.pool.supply(links, id, supply, now);
+    }
+
+    /// The link's story, told once and not per call.
+    fn note_state(&self, lease: LeaseId, state: State, reason: Option<String>) {
+        if lease == self.home {
+            match state {
+                State::Connected => tracing::info!("the relay is connected"),
+                State::Connecting | State::Reconnecting => tracing::warn!(?state, ?reason, "no link to the relay"),
+                State::Failed => tracing::error!(?reason, "the relay refuses the engine's tokens"),
+            }
+        }
+    }
+
+    /// Ends every call, then waits for the last words to leave.
+    fn wind_up(&mut self, links: &mut Links, now: Instant) {
+        let live: Vec<u64> = self.by_sid.values().copied().collect();
+        live.into_iter().for_each(|key| self.close(links, key, now));
+        self.ends_at = Some(now + LAST_WORDS);
+    }
+}
+
+fn token(mint: &Mint) -> Token {
+    Token { kind: 0, value: Bytes::from(mint()) }
+}
+
+impl App for Media {
+    fn handle_event(&mut self, links: &mut Links, link: LinkId, event: LinkEvent, now: Instant) {
+        self.pool.handle_event(links, link, event, now);
+        self.handle_pool(links, now);
+    }
+
+    fn handle_wake(&mut self, links: &mut Links, now: Instant) {
+        while let Ok(command) = self.start.commands.try_recv() {
+            self.handle_command(links, command, now);
+        }
+        if self.start.ending.load(Ordering::Acquire) && self.ends_at.is_none() {
+            self.wind_up(links, now);
+        }
+        self.handle_pool(links, now);
+    }
+
+    fn handle_timeout(&mut self, links: &mut Links, now: Instant) {
+        self.handle_ticks(links, now);
+        if self.pool.poll_timeout().is_some_and(|at| at <= now) {
+            self.pool.handle_timeout(links, now);
+        }
+        self.handle_farewells(links, now);
+        self.handle_pool(links, now);
+        if self.ends_at.is_some_and(|at| at <= now) && !self.done {
+            self.pool.shutdown(links);
+            self.done = true;
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let farewells = self.leaving.iter().filter_map(|key| self.calls.get(key).and_then(Call::farewell)).min();
+        [self.wheel.poll_timeout(), self.pool.poll_timeout(), farewells, self.ends_at].into_iter().flatten().min()
+    }
+
+    /// The control thread is woken by its channel, the relay by the port.
+    fn flush(&mut self, _now: Instant) {}
+
+    fn is_done(&self) -> bool {
+        self.done
+    }
+}
+
+impl Drop for Media {
+    fn drop(&mut self) {
+        if self.wheel.skipped() > 0 {
+            tracing::warn!(ticks = self.wheel.skipped(), "audio ticks were skipped: the machine was too busy");
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! One call on an audio thread: its leg or its absence, its renditions, its agent.
+//!
+//! With a leg the engine publishes every uplink rendition and listens to every downlink one. Without one
+//! ([`Caller::Bridge`]) bridges publish both sides themselves: the engine listens, and as soon as one rendition of a side has a
+//! speaker it publishes that side's others. It never publishes and hears the same rendition, so it never hears itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::mix::Mixer;
+use super::rendition::{Incoming, Outgoing};
+use super::speaker::Speaker;
+use super::{Caller, Event, Stats};
+use crate::audio::{Frame, Params};
+use crate::engine::agents::Agent;
+use crate::engine::leg::Leg;
+use crate::moqt::message::TrackProperties;
+use crate::net::Links;
+use crate::tracks::{Delivery, LeaseId, Pool, PublishTrack, Side, TrackId, names};
+
+/// After [`Call::close`] without a leg, subscribers must have found us as a publisher within this time.
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What a call works with; all of it is the thread's.
+pub(super) struct Floor<'a> {
+    pub(super) pool: &'a mut Pool,
+    pub(super) links: &'a mut Links,
+    pub(super) tracks: &'a mut HashMap<TrackId, Place>,
+    pub(super) events: &'a UnboundedSender<Event>,
+    pub(super) now: Instant,
+}
+
+/// Where a track belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) call: u64,
+    pub(super) side: Side,
+    rendition: usize,
+}
+
+enum Way {
+    Out(Outgoing),
+    In(Box<Incoming>),
+}
+
+impl Way {
+    fn params(&self) -> Params {
+        match self {
+            Way::Out(out) => out.params,
+            Way::In(incoming) => incoming.params,
+        }
+    }
+    fn track(&self) -> TrackId {
+        match self {
+            Way::Out(out) => out.track,
+            Way::In(incoming) => incoming.track,
+        }
+    }
+    fn is_live(&self) -> bool {
+        matches!(self, Way::In(incoming) if incoming.live)
+    }
+}
+
+pub(super) struct Call {
+    pub(super) key: u64,
+    pub(super) sid: Arc<str>,
+    pub(super) lease: LeaseId,
+    caller: Caller,
+    uplink: Vec<Way>,
+    downlink: Vec<Way>,
+    started: bool,
+    leg: Option<Box<dyn Leg>>,
+    /// What the call's frames are: the leg's, or the call's own rendition.
+    params: Params,
+    speaker: Option<Speaker>,
+    /// Bound before the call was answered: what the leg speaks is not known yet.
+    waiting: Option<Box<dyn Agent>>,
+    mixer: Mixer,
+    /// The leg has heard something.
+    began: bool,
+    stats: Stats,
+    /// Closed without a leg: when the last word has been said, or is not said any more.
+    farewell: Option<Instant>,
+}
+
+impl Call {
+    pub(super) fn new(key: u64, sid: Arc<str>, caller: Caller, lease: LeaseId) -> Self {
+        Self {
+            key,
+            sid,
+            lease,
+            caller,
+            uplink: Vec::new(),
+            downlink: Vec::new(),
+            started: false,
+            leg: None,
+            params: Params::CALL,
+            speaker: None,
+            waiting: None,
+            mixer: Mixer::default(),
+            began: false,
+            stats: Stats::default(),
+            farewell: None,
+        }
+    }
+
+    pub(super) fn open(&mut self, floor: &mut Floor<'_>) {
+        self.add(floor, Side::Uplink, Params::CALL);
+        self.add(floor, Side::Downlink, Params::CALL);
+    }
+
+    /// Makes a rendition available; one that is there stays as it is.
+    pub(super) fn add(&mut self, floor: &mut Floor<'_>, side: Side, params: Params) {
+        if self.side(side).iter().any(|way| way.params() == params) || self.farewell.is_some() {
+            return;
+        }
+        let out = match self.caller {
+            Caller::Leg => side == Side::Uplink,
+            Caller::Bridge => self.has_source(side),
+        };
+        let rendition = self.side(side).len();
+        if let Some(way) = self.way(floor, side, rendition, params, out) {
+            self.side_mut(side).push(way);
+        }
+    }
+
+    pub(super) fn start(&mut self, leg: Option<Box<dyn Leg>>, floor: &mut Floor<'_>) {
+        self.started = true;
+        if let Some(leg) = &leg {
+            self.params = leg.params();
+        }
+        self.leg = leg;
+        if let Some(agent) = self.waiting.take() {
+            self.bind(Some(agent), floor);
+        }
+    }
+
+    /// How often the call wants to tick; `None`: it has nothing to do by the clock.
+    pub(super) fn period_ms(&self) -> Option<u8> {
+        let ticks = self.leg.is_some() || (self.caller == Caller::Bridge && self.speaker.is_some());
+        (ticks && self.farewell.is_none()).then_some(self.params.frame_ms)
+    }
+
+    pub(super) fn bind(&mut self, agent: Option<Box<dyn Agent>>, floor: &mut Floor<'_>) {
+        self.speaker = None;
+        self.waiting = None;
+        match agent {
+            Some(agent) if self.started => match Speaker::new(agent, self.params) {
+                Ok(speaker) => self.speaker = Some(speaker),
+                Err(error) => {
+                    let reason = format!("its audio does not fit the call's: {error}");
+                    let _ = floor.events.send(Event::AgentEnded { sid: self.sid.clone(), reason });
+                }
+            },
+            agent => self.waiting = agent,
+        }
+        if self.speaker.is_some() {
+            let kept = self.downlink.iter_mut().map(|way| if let Way::In(heard) = way { heard.clear() } else { 0 });
+            self.stats.dropped_down += kept.sum::<usize>() as u64;
+        }
+        self.settle(floor, Side::Downlink);
+    }
+
+    /// One frame each way.
+    pub(super) fn tick(&mut self, floor: &mut Floor<'_>, at: Instant, timestamp_us: u64) {
+        let Some(mut leg) = self.leg.take() else { return self.tick_speaker(floor, at, timestamp_us) };
+        match leg.pull(at) {
+            Some(frame) => self.heard_caller(floor, &frame, at, timestamp_us),
+            None => self.stats.gaps_up += 1,
+        }
+        let frame = match &mut self.speaker {
+            Some(speaker) => speaker.say(at),
+            None => self.mixer.mix(self.downlink.iter_mut().filter_map(incoming), self.params),
+        };
+        match &frame {
+            Some(_) => {
+                self.began = true;
+                self.stats.frames_down += 1;
+            }
+            None => self.stats.gaps_down += u64::from(self.began),
+        }
+        leg.push(frame.as_ref(), at);
+        self.leg = Some(leg);
+    }
+
+    /// Without a leg only an agent speaks by the clock.
+    fn tick_speaker(&mut self, floor: &mut Floor<'_>, at: Instant, timestamp_us: u64) {
+        let Some(frame) = self.speaker.as_mut().and_then(|speaker| speaker.say(at)) else { return };
+        self.stats.frames_down += 1;
+        write(floor, &mut self.downlink, self.params, &frame, timestamp_us);
+    }
+
+    fn heard_caller(&mut self, floor: &mut Floor<'_>, frame: &Frame, at: Instant, timestamp_us: u64) {
+        self.stats.frames_up += 1;
+        if let Some(speaker) = &mut self.speaker {
+            speaker.hear(frame, self.params, at);
+        }
+        write(floor, &mut self.uplink, self.params, frame, timestamp_us);
+    }
+
+    /// A bridge said something.
+    pub(super) fn handle_frame(&mut self, floor: &mut Floor<'_>, place: Place, timestamp_us: u64, frame: Frame) {
+        if place.side == Side::Uplink {
+            return self.heard_bridge(floor, place, timestamp_us, &frame);
+        }
+        let Some(Way::In(incoming)) = self.downlink.get_mut(place.rendition) else { return };
+        if self.caller == Caller::Leg && !self.started {
+            self.stats.dropped_before_answer += 1;
+        } else if self.speaker.is_some() {
+            self.stats.dropped_down += 1;
+        } else if self.caller == Caller::Leg {
+            self.stats.dropped_down += u64::from(!incoming.insert(frame));
+        } else {
+            self.stats.frames_down += 1;
+            let params = incoming.params;
+            write(floor, &mut self.downlink, params, &frame, timestamp_us);
+        }
+    }
+
+    /// A caller's bridge said something: the agent hears it, and the renditions that the bridge does not publish.
+    fn heard_bridge(&mut self, floor: &mut Floor<'_>, place: Place, timestamp_us: u64, frame: &Frame) {
+        let Some(Way::In(incoming)) = self.uplink.get(place.rendition) else { return };
+        let params = incoming.params;
+        self.stats.frames_up += 1;
+        if let Some(speaker) = &mut self.speaker {
+            speaker.hear(frame, params, floor.now);
+        }
+        write(floor, &mut self.uplink, params, frame, timestamp_us);
+    }
+
+    /// A bridge began, or ceased, to publish a rendition.
+    pub(super) fn handle_live(&mut self, floor: &mut Floor<'_>, place: Place, live: bool) {
+        let Some(Way::In(incoming)) = self.side_mut(place.side).get_mut(place.rendition) else { return };
+        if std::mem::replace(&mut incoming.live, live) == live {
+            return;
+        }
+        let rendition = incoming.params.rendition();
+        let _ = floor.events.send(Event::Speaking { sid: self.sid.clone(), side: place.side, rendition, live });
+        self.settle(floor, place.side);
+    }
+
+    /// A bridge said the end of its track. The end of a call is the engine's to say, so it goes on listening.
+    pub(super) fn handle_ended(&mut self, floor: &mut Floor<'_>, place: Place) {
+        self.handle_live(floor, place, false);
+        if let Some(Way::In(_)) = self.side(place.side).get(place.rendition) {
+            self.turn(floor, place.side, place.rendition, false);
+        }
+    }
+
+    pub(super) fn handle_subscribers(&mut self, floor: &mut Floor<'_>, place: Place, count: usize) {
+        let farewell = self.farewell.is_some();
+        let Some(Way::Out(out)) = self.side_mut(place.side).get_mut(place.rendition) else { return };
+        out.set_subscribers(count);
+        if farewell && count > 0 {
+            let track = out.track;
+            end(floor, track);
+            if !self.ways().any(|way| floor.tracks.contains_key(&way.track())) {
+                self.farewell = Some(floor.now);
+            }
+        }
+    }
+
+    /// Says the end on both sides. `true`: all is said, the call can go; else it goes at [`Call::farewell`].
+    pub(super) fn close(&mut self, floor: &mut Floor<'_>) -> bool {
+        (self.leg, self.speaker, self.waiting) = (None, None, None);
+        if self.caller == Caller::Leg {
+            self.say_end(floor);
+            return true;
+        }
+        // Subscribers of a bridge's track know the bridge alone: only who publishes beside it can tell them.
+        self.farewell = Some(floor.now + FAREWELL);
+        for side in [Side::Uplink, Side::Downlink] {
+            for rendition in 0..self.side(side).len() {
+                match &self.side(side)[rendition] {
+                    Way::Out(out) if out.subscribers > 0 => end(floor, out.track),
+                    Way::Out(_) => {}
+                    Way::In(_) => self.turn(floor, side, rendition, true),
+                }
+            }
+        }
+        false
+    }
+
+    pub(super) fn farewell(&self) -> Option<Instant> {
+        self.farewell
+    }
+
+    /// END_OF_TRACK on whatever is published still.
+    pub(super) fn say_end(&mut self, floor: &mut Floor<'_>) {
+        for way in self.ways() {
+            match way {
+                Way::Out(out) if floor.tracks.contains_key(&out.track) => end(floor, out.track),
+                _ => {}
+            }
+        }
+    }
+
+    /// Gives everything back.
+    pub(super) fn release(&mut self, floor: &mut Floor<'_>) {
+        for way in self.ways() {
+            floor.tracks.remove(&way.track());
+        }
+        floor.pool.release(floor.links, self.lease, floor.now);
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Without a leg: who is a source and who is made of it may have changed. With one nothing ever turns.
+    fn settle(&mut self, floor: &mut Floor<'_>, side: Side) {
+        if self.caller == Caller::Leg || self.farewell.is_some() {
+            return;
+        }
+        let source = self.has_source(side);
+        let agent = side == Side::Downlink && self.speaker.is_some();
+        for rendition in 0..self.side(side).len() {
+            match &self.side(side)[rendition] {
+                Way::In(incoming) if source && (agent || !incoming.live) => self.turn(floor, side, rendition, true),
+                Way::Out(_) if !source => self.turn(floor, side, rendition, false),
+                _ => {}
+            }
+        }
+    }
+
+    fn has_source(&self, side: Side) -> bool {
+        let agent = side == Side::Downlink && self.speaker.is_some();
+        agent || self.side(side).iter().any(Way::is_live)
+    }
+
+    /// Publishes what was heard, or hears what was published; also begins to hear afresh.
+    fn turn(&mut self, floor: &mut Floor<'_>, side: Side, rendition: usize, out: bool) {
+        let Some(old) = self.side(side).get(rendition) else { return };
+        let (params, track, was_live) = (old.params(), old.track(), old.is_live());
+        floor.tracks.remove(&track);
+        floor.pool.close(floor.links, track);
+        if was_live {
+            let rendition = params.rendition();
+            let _ = floor.events.send(Event::Speaking { sid: self.sid.clone(), side, rendition, live: false });
+        }
+        if let Some(way) = self.way(floor, side, rendition, params, out) {
+            self.side_mut(side)[rendition] = way;
+        }
+    }
+
+    fn way(&self, floor: &mut Floor<'_>, side: Side, rendition: usize, params: Params, out: bool) -> Option<Way> {
+        let track = names::track(&self.sid, side, &params.rendition()).ok()?;
+        let (way, id) = if out {
+            let properties = TrackProperties::default();
+            let publish = PublishTrack { track, delivery: Delivery::Stream, frame_us: params.frame_us(), properties };
+            let id = floor.pool.publish(floor.links, self.lease, publish, floor.now);
+            (Way::Out(Outgoing::new(id, params)), id)
+        } else {
+            let id = floor.pool.subscribe(floor.links, self.lease, track, floor.now);
+            (Way::In(Box::new(Incoming::new(id, params))), id)
+        };
+        floor.tracks.insert(id, Place { call: self.key, side, rendition });
+        Some(way)
+    }
+
+    fn side(&self, side: Side) -> &Vec<Way> {
+        match side {
+            Side::Uplink => &self.uplink,
+            Side::Downlink => &self.downlink,
+        }
+    }
+
+    fn side_mut(&mut self, side: Side) -> &mut Vec<Way> {
+        match side {
+            Side::Uplink => &mut self.uplink,
+            Side::Downlink => &mut self.downlink,
+        }
+    }
+
+    fn ways(&self) -> impl Iterator<Item = &Way> {
+        self.uplink.iter().chain(&self.downlink)
+    }
+}
+
+fn incoming(way: &mut Way) -> Option<&mut Incoming> {
+    match way {
+        Way::In(incoming) => Some(incoming),
+        Way::Out(_) => None,
+    }
+}
+
+/// One frame of a side's source into all that the engine publishes of that side.
+fn write(floor: &mut Floor<'_>, side: &mut [Way], from: Params, frame: &Frame, timestamp_us: u64) {
+    for way in side {
+        if let Way::Out(out) = way {
+            let track = out.track;
+            out.make(from, frame, timestamp_us, |at_us, frame: Bytes| {
+                floor.pool.write(floor.links, track, at_us, frame, floor.now);
+            });
+        }
+    }
+}
+
+fn end(floor: &mut Floor<'_>, track: TrackId) {
+    floor.tracks.remove(&track);
+    floor.pool.end(floor.links, track, floor.now);
+}

@@ -1,0 +1,237 @@
+//! One rendition of one side of a call: published here ([`Outgoing`]) or taken here ([`Incoming`]).
+
+use std::collections::VecDeque;
+
+use crate::audio::{CodecError, Decoder, Frame, Params, Transcoder};
+use crate::tracks::TrackId;
+
+/// Frames that an incoming rendition keeps: 200 ms of 20 ms frames.
+pub(super) const KEPT_FRAMES: usize = 10;
+
+/// A rendition that the engine publishes, made only while somebody listens.
+pub(super) struct Outgoing {
+    pub(super) track: TrackId,
+    pub(super) params: Params,
+    pub(super) subscribers: usize,
+    maker: Option<Maker>,
+}
+
+/// What turns the source's frames into this rendition's.
+struct Maker {
+    from: Params,
+    transcoder: Transcoder,
+    /// Stamp of the next frame made, and of the next source frame if none is missing.
+    next_us: u64,
+    expected_us: u64,
+}
+
+impl Outgoing {
+    pub(super) fn new(track: TrackId, params: Params) -> Self {
+        Self { track, params, subscribers: 0, maker: None }
+    }
+
+    pub(super) fn set_subscribers(&mut self, count: usize) {
+        self.subscribers = count;
+        if count == 0 {
+            self.maker = None;
+        }
+    }
+
+    /// One frame of the source; `write` gets each frame of this rendition that is complete by now, with its stamp. Equal
+    /// parameters pass the frame through.
+    pub(super) fn make(&mut self, from: Params, frame: &Frame, timestamp_us: u64, mut write: impl FnMut(u64, Frame)) {
+        if self.subscribers == 0 {
+            return;
+        }
+        if from == self.params {
+            return write(timestamp_us, frame.clone());
+        }
+        let to = self.params;
+        let maker = match self.maker.as_mut().filter(|maker| maker.goes_on(from, to, timestamp_us)) {
+            Some(maker) => maker,
+            None => match Maker::new(from, to, timestamp_us) {
+                Ok(maker) => self.maker.insert(maker),
+                Err(error) => return tracing::error!(?from, ?to, %error, "a rendition can't be made"),
+            },
+        };
+        maker.push(frame, timestamp_us, to.frame_us(), write);
+    }
+}
+
+impl Maker {
+    fn new(from: Params, to: Params, timestamp_us: u64) -> Result<Self, CodecError> {
+        let transcoder = Transcoder::new(from, to)?;
+        Ok(Self { from, transcoder, next_us: timestamp_us, expected_us: timestamp_us })
+    }
+
+    /// Frames of other durations are cut from what came before, so behind a gap they begin afresh.
+    fn goes_on(&self, from: Params, to: Params, timestamp_us: u64) -> bool {
+        self.from == from && (from.frame_ms == to.frame_ms || self.expected_us == timestamp_us)
+    }
+
+    fn push(&mut self, frame: &Frame, timestamp_us: u64, step_us: u32, mut write: impl FnMut(u64, Frame)) {
+        if timestamp_us != self.expected_us {
+            self.next_us = timestamp_us;
+        }
+        self.expected_us = timestamp_us + u64::from(self.from.frame_us());
+        let next_us = &mut self.next_us;
+        self.transcoder.push(Some(frame), |frame| {
+            write(*next_us, frame);
+            *next_us += u64::from(step_us);
+        });
+    }
+}
+
+/// A rendition that somebody else publishes.
+pub(super) struct Incoming {
+    pub(super) track: TrackId,
+    pub(super) params: Params,
+    /// Somebody publishes it now.
+    pub(super) live: bool,
+    fifo: VecDeque<Frame>,
+    /// Frames to the listener's parameters, and those that are ready: at most one frame's worth.
+    transcoder: Option<Transcoder>,
+    ready: VecDeque<Frame>,
+    decoder: Option<Decoder>,
+}
+
+impl Incoming {
+    pub(super) fn new(track: TrackId, params: Params) -> Self {
+        let fifo = VecDeque::with_capacity(KEPT_FRAMES);
+        Self { track, params, live: false, fifo, transcoder: None, ready: VecDeque::new(), decoder: None }
+    }
+
+    /// `false`: the oldest frame made room.
+    pub(super) fn insert(&mut self, frame: Frame) -> bool {
+        let fits = self.fifo.len() < KEPT_FRAMES;
+        if !fits {
+            self.fifo.pop_front();
+        }
+        self.fifo.push_back(frame);
+        fits
+    }
+
+    /// The next frame in the listener's parameters.
+    pub(super) fn take(&mut self, to: Params) -> Option<Frame> {
+        if self.params == to {
+            return self.fifo.pop_front();
+        }
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                return Some(frame);
+            }
+            let frame = self.fifo.pop_front()?;
+            if self.transcoder.is_none() {
+                match Transcoder::new(self.params, to) {
+                    Ok(transcoder) => self.transcoder = Some(transcoder),
+                    Err(error) => {
+                        tracing::error!(from = ?self.params, ?to, %error, "a rendition can't be heard");
+                        return None;
+                    }
+                }
+            }
+            let ready = &mut self.ready;
+            if let Some(transcoder) = &mut self.transcoder {
+                transcoder.push(Some(&frame), |frame| ready.push_back(frame));
+            }
+        }
+    }
+
+    /// Appends the samples of a frame that [`Incoming::take`] gave.
+    pub(super) fn decode(&mut self, frame: &Frame, params: Params, out: &mut Vec<i16>) -> Result<(), CodecError> {
+        if self.decoder.is_none() {
+            self.decoder = Some(Decoder::new(params)?);
+        }
+        match &mut self.decoder {
+            Some(decoder) => decoder.decode(Some(frame), out),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn clear(&mut self) -> usize {
+        self.ready.clear();
+        let kept = self.fifo.len();
+        self.fifo.clear();
+        kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audio::Codec;
+
+    fn pcm(frame_ms: u32) -> Params {
+        Params::new(Codec::Pcm16, Some(16_000), 1, frame_ms).unwrap()
+    }
+
+    fn frame(params: Params, fill: u8) -> Frame {
+        vec![fill; params.frame_bytes().unwrap()].into()
+    }
+
+    fn heard(rendition: &mut Outgoing) {
+        rendition.set_subscribers(1);
+    }
+
+    #[test]
+    fn nothing_is_made_for_nobody_and_equal_parameters_pass_through() {
+        let mut rendition = Outgoing::new(TrackId(1), pcm(20));
+        rendition.make(pcm(20), &frame(pcm(20), 1), 0, |_, _| panic!("nobody listens"));
+        heard(&mut rendition);
+        let (source, mut made) = (frame(pcm(20), 1), Vec::new());
+        rendition.make(pcm(20), &source, 40_000, |at, frame| made.push((at, frame)));
+        assert_eq!(made, [(40_000, source.clone())]);
+        assert_eq!(made[0].1.as_ptr(), source.as_ptr(), "not even copied");
+    }
+
+    #[test]
+    fn frames_of_another_duration_keep_the_time() {
+        for (to, per_source) in [(10, 2.0), (40, 0.5), (60, 1.0 / 3.0)] {
+            let mut rendition = Outgoing::new(TrackId(1), pcm(to));
+            heard(&mut rendition);
+            let mut stamps = Vec::new();
+            for i in 0..30 {
+                let at = 1_000_000 + i * 20_000;
+                rendition.make(pcm(20), &frame(pcm(20), 1), at, |at, made| {
+                    assert_eq!(Some(made.len()), pcm(to).frame_bytes());
+                    stamps.push(at);
+                });
+            }
+            assert_eq!(stamps.len() as f64, 30.0 * per_source);
+            assert_eq!(stamps[0], 1_000_000);
+            assert!(stamps.windows(2).all(|pair| pair[1] - pair[0] == u64::from(to) * 1000));
+        }
+    }
+
+    #[test]
+    fn a_gap_in_the_source_is_a_gap_in_the_stamps() {
+        let mut rendition = Outgoing::new(TrackId(1), pcm(40));
+        heard(&mut rendition);
+        let mut stamps = Vec::new();
+        for at in [0, 20_000, 40_000, 100_000, 120_000] {
+            rendition.make(pcm(20), &frame(pcm(20), 1), at, |at, _| stamps.push(at));
+        }
+        assert_eq!(stamps, [0, 100_000], "the half frame before the gap is nobody's");
+    }
+
+    #[test]
+    fn the_oldest_makes_room() {
+        let mut rendition = Incoming::new(TrackId(1), pcm(20));
+        let kept = (0..12).filter(|n| rendition.insert(frame(pcm(20), *n))).count();
+        assert_eq!(kept, KEPT_FRAMES);
+        let first: Vec<u8> = (0..12).filter_map(|_| rendition.take(pcm(20))).map(|frame| frame[0]).collect();
+        assert_eq!(first, [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    }
+
+    #[test]
+    fn a_listener_of_another_duration_gets_his_own_frames() {
+        let mut rendition = Incoming::new(TrackId(1), pcm(60));
+        rendition.insert(frame(pcm(60), 1));
+        let taken: Vec<usize> = (0..4).filter_map(|_| rendition.take(pcm(20))).map(|frame| frame.len()).collect();
+        assert_eq!(taken, [640, 640, 640]);
+        let mut rendition = Incoming::new(TrackId(1), pcm(10));
+        (0..3).for_each(|_| assert!(rendition.insert(frame(pcm(10), 1))));
+        assert_eq!(rendition.take(pcm(20)).map(|frame| frame.len()), Some(640));
+        assert_eq!(rendition.take(pcm(20)), None, "half a frame waits for its other half");
+    }
+}
