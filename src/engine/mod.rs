@@ -18,6 +18,7 @@ pub mod agents;
 pub mod config;
 pub mod leg;
 pub mod media;
+pub mod phone;
 pub mod store;
 pub mod trunk;
 

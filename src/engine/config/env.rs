@@ -31,6 +31,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("relay.pool", Kind::Number),
     ("phone.clip", Kind::Text),
     ("phone.record", Kind::Text),
+    ("phone.record_rate", Kind::Number),
     ("phone.ring_ms", Kind::Number),
     ("limits.calls", Kind::Number),
     ("limits.connections", Kind::Number),

@@ -108,6 +108,8 @@ pub struct Phone {
     pub clip: Option<PathBuf>,
     /// A folder into which it records what it hears.
     pub record: Option<PathBuf>,
+    /// Hz of its recordings, one of Opus's rates; `None`: the phone's own default.
+    pub record_rate: Option<u32>,
     /// How long it rings before it picks up; `None`: the phone's own default.
     pub ring: Option<Duration>,
 }

@@ -135,6 +135,9 @@ fn phone(mut table: Table, base: &Path) -> Result<Phone, String> {
     let phone = Phone {
         clip: path(&mut table, "clip", base)?,
         record: path(&mut table, "record", base)?,
+        record_rate: Some(table.number("record_rate", DEFAULT, 8000..=48_000)?)
+            .filter(|rate| *rate != DEFAULT)
+            .map(|rate| rate as u32),
         ring: Some(table.number("ring_ms", DEFAULT, 0..=120_000)?)
             .filter(|ms| *ms != DEFAULT)
             .map(Duration::from_millis),
