@@ -189,6 +189,10 @@ impl Client {
         self.0.runtime.control()?.run(work(self.0.clone()), cancel)
     }
 
+    pub(super) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+
     fn mutate(&self, procedure: &'static str, sid: &str, to: Transfer, cancel: Cancel<'_>) -> Result<()> {
         let sid = checked_sid(sid)?;
         self.run(cancel, |inner| async move {
@@ -200,7 +204,6 @@ impl Client {
     }
 }
 
-#[allow(dead_code)] // The media worker asks.
 impl Inner {
     pub(super) async fn call(&self, sid: &str) -> Result<CallRow> {
         let input = SidInput { org_id: &self.options.org_id, sid, to: None, agent: None };

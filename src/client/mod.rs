@@ -2,21 +2,28 @@
 //!
 //! | File | Holds |
 //! |---|---|
-//! | `runtime` | the control thread (HTTP, names, timers) and the media worker; both start on first need and end with their [`Client`](self) |
+//! | `runtime` | the control thread (HTTP, names, timers) and the media worker; one pair per process, started on first need, ended at its exit |
 //! | `options` | where the control plane is and who asks: argument → environment → running `clutchcall dev` |
 //! | `http`, `calls` | the procedures: one request, its retries, its errors |
 //! | `media` | the media worker's app: a [`tracks::Pool`](crate::tracks::Pool), its bridges and their playout queues |
+//! | `relay` | from a relay's URL to a dial |
 //! | `bridge` | one bridge, as its user holds it |
 //! | `moqt` | `MoqtClient`: tracks by name on a relay of the user's choice |
 //!
 //! Whoever calls waits in his own thread; every wait takes a cancel check that is asked at least every 100 ms.
 
+pub mod bridge;
 mod calls;
 mod http;
+mod media;
+pub mod moqt;
 pub mod options;
+mod relay;
 pub mod runtime;
 
+pub use bridge::{Bridge, BridgeSpec, Stats};
 pub use calls::{Client, Originate, TERMINAL, Transfer, status};
+pub use media::{Clock, Delivered, Link};
 pub use options::{Arguments, Options};
 pub use runtime::{Cancel, Runtime};
 

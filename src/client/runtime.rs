@@ -4,9 +4,11 @@
 //! A process that forked keeps none of its parent's threads: [`after_fork`] marks the child, and whatever was made
 //! before says so ([`Runtime::check`]) instead of waiting for a thread that is not there.
 
+use std::cell::Cell;
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +16,10 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
+use super::media::{Command, Media, MediaPort, Parts};
 use crate::error::{Error, Kind, Result};
+use crate::moqt::session::Limits;
+use crate::net::{Waker, Worker, WorkerConfig};
 use crate::ring::Inbox;
 
 /// How long a wait may go on without asking whether it still should.
@@ -28,19 +33,56 @@ static FORKS: AtomicU32 = AtomicU32::new(0);
 /// Swapped without a lock: a lock that another thread held at the fork would stay shut in the child.
 static SHARED: ArcSwapOption<Runtime> = ArcSwapOption::const_empty();
 
+thread_local! {
+    /// This thread tells the media worker of its frames at the end of its turn.
+    static IN_TURN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What a relay may make one session remember.
+const SESSION_LIMITS: Limits = Limits {
+    setup_timeout: Duration::from_secs(5),
+    requests: 256,
+    object_bytes: 256 * 1024,
+    pending_bytes: 64 * 1024,
+    pending_time: Duration::from_secs(2),
+};
+/// Commands to the media worker that it has not looked at; whoever has more waits.
+const MAX_COMMANDS: usize = 1024;
+
 /// The threads, and the inbox of those who take what they deliver.
 pub struct Runtime {
     forks: u32,
     control: OnceLock<Result<Control>>,
+    media: OnceLock<Result<MediaThread>>,
     delivery: Inbox,
+    hook: Arc<TurnHook>,
+}
+
+struct MediaThread {
+    port: MediaPort,
+    ended: Ended,
+}
+
+/// Disconnects when its thread has ended.
+type Ended = std::sync::Mutex<Receiver<()>>;
+
+/// Called by the media worker at the end of each of its turns; says when it wants to be called without one.
+#[derive(Default)]
+pub struct TurnHook(OnceLock<Look>);
+
+type Look = Box<dyn Fn(Instant) -> Option<Instant> + Send + Sync>;
+
+impl TurnHook {
+    pub(super) fn look(&self, now: Instant) -> Option<Instant> {
+        self.0.get().and_then(|look| look(now))
+    }
 }
 
 /// The control thread, as others see it.
 pub(super) struct Control {
     handle: tokio::runtime::Handle,
     stop: Arc<Notify>,
-    /// Disconnects when the thread has ended.
-    ended: std::sync::Mutex<Receiver<()>>,
+    ended: Ended,
 }
 
 /// Called in the child of a fork, before anything else of ours.
@@ -63,13 +105,18 @@ impl Runtime {
             if let Some(runtime) = found.as_ref().filter(|runtime| runtime.forks == forks) {
                 return runtime.clone();
             }
-            let fresh = Arc::new(Self { forks, control: OnceLock::new(), delivery: Inbox::parking() });
+            let fresh = Arc::new(Self::new(forks));
             let before = SHARED.compare_and_swap(&found, Some(fresh));
             if let Some(before) = before.as_ref().filter(|before| before.forks != forks) {
                 // The parent's: its threads are not here to be joined, its locks may be shut.
                 std::mem::forget(before.clone());
             }
         }
+    }
+
+    fn new(forks: u32) -> Self {
+        let (control, media, hook) = (OnceLock::new(), OnceLock::new(), Arc::new(TurnHook::default()));
+        Self { forks, control, media, delivery: Inbox::parking(), hook }
     }
 
     /// Not in the process it was made in?
@@ -87,33 +134,101 @@ impl Runtime {
         &self.delivery
     }
 
+    /// Once, by the room that delivers: what the media worker calls at the end of each turn.
+    pub fn set_turn_hook(&self, look: impl Fn(Instant) -> Option<Instant> + Send + Sync + 'static) {
+        // A second one changes nothing: there is one such room.
+        let _ = self.hook.0.set(Box::new(look));
+    }
+
+    /// From now on the frames that this thread publishes are told to the media worker by [`Runtime::flush`] only.
+    pub fn begin_turns() {
+        IN_TURN.set(true);
+    }
+
+    /// Tells the media worker of the frames that were published in this turn.
+    pub fn flush(&self) {
+        if let Some(Ok(media)) = self.media.get() {
+            media.port.flush();
+        }
+    }
+
     pub(super) fn control(&self) -> Result<&Control> {
         self.check()?;
         self.control.get_or_init(Control::start).as_ref().map_err(Clone::clone)
     }
 
+    pub(super) fn media(&self) -> Result<&MediaPort> {
+        let control = self.control()?;
+        let media = self.media.get_or_init(|| self.start_media(control.handle.clone()));
+        media.as_ref().map(|media| &media.port).map_err(Clone::clone)
+    }
+
+    fn start_media(&self, control: tokio::runtime::Handle) -> Result<MediaThread> {
+        let unreachable = |why: String| Error::new(Kind::RelayUnreachable, format!("no socket for audio: {why}"));
+        let (worker, waker) = bind().map_err(unreachable)?;
+        let (sender, commands) = crossbeam_channel::bounded(MAX_COMMANDS);
+        let port = MediaPort::new(sender, waker);
+        let (delivery, hook) = (self.delivery.neighbour(), self.hook.clone());
+        let parts = Parts { commands, port: port.clone(), control, delivery, hook };
+        let ended = start("clutchcall-media", move || {
+            let seed = u64::from_le_bytes(super::http::random());
+            worker.run(&mut Media::new(parts, seed, Instant::now()));
+        })?;
+        Ok(MediaThread { port, ended })
+    }
+
     fn end(&self, deadline: Instant) -> bool {
-        self.control.get().is_none_or(|control| control.as_ref().is_ok_and(|control| control.end(deadline)))
+        let media = self.media.get().and_then(|media| media.as_ref().ok()).is_none_or(|media| {
+            media.port.send(Command::Shutdown);
+            has_ended(&media.ended, deadline)
+        });
+        let control = self.control.get().and_then(|control| control.as_ref().ok()).is_none_or(|control| {
+            control.stop.notify_one();
+            has_ended(&control.ended, deadline)
+        });
+        media && control
     }
 }
 
-#[allow(dead_code)] // The media worker asks.
+/// Whether a pushing thread leaves the signal to the end of its turn.
+pub(super) fn in_turn() -> bool {
+    IN_TURN.get()
+}
+
+/// Both families through one socket; IPv4 alone where the machine has no IPv6.
+fn bind() -> std::result::Result<(Worker, Waker), String> {
+    let config = |ip: IpAddr| WorkerConfig { bind: SocketAddr::new(ip, 0), listen: None, limits: SESSION_LIMITS };
+    Worker::new(config(Ipv6Addr::UNSPECIFIED.into())).or_else(|_| Worker::new(config(Ipv4Addr::UNSPECIFIED.into())))
+}
+
+fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<Ended> {
+    let (ending, ended) = sync_channel(0);
+    let run = move || {
+        run();
+        drop::<SyncSender<()>>(ending);
+    };
+    let started = thread::Builder::new().name(name.into()).spawn(run);
+    started.map(|_| Ended::new(ended)).map_err(|error| {
+        Error::config(format!("the thread {name} can't start: {error}; look at the limits of processes and memory"))
+    })
+}
+
+fn has_ended(ended: &Ended, deadline: Instant) -> bool {
+    let ended = ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let left = deadline.saturating_duration_since(Instant::now());
+    ended.recv_timeout(left) == Err(RecvTimeoutError::Disconnected)
+}
+
 impl Control {
     fn start() -> Result<Self> {
-        let no_thread = |error: std::io::Error| {
-            Error::config(format!("the control thread can't start: {error}; look at the process and memory limits"))
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_thread)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| {
+            Error::config(format!("the control thread can't start: {error}; look at the limit of open files"))
+        })?;
         let (handle, stop) = (runtime.handle().clone(), Arc::new(Notify::new()));
-        let (ending, ended) = sync_channel(0);
         let stopped = stop.clone();
-        let run = move || {
-            runtime.block_on(stopped.notified());
-            drop(runtime);
-            drop(ending);
-        };
-        thread::Builder::new().name("clutchcall-control".into()).spawn(run).map_err(no_thread)?;
-        Ok(Self { handle, stop, ended: std::sync::Mutex::new(ended) })
+        let ended = start("clutchcall-control", move || runtime.block_on(stopped.notified()))?;
+        Ok(Self { handle, stop, ended })
     }
 
     /// Does `work` on the control thread and waits for it here.
@@ -140,17 +255,5 @@ impl Control {
                 }
             }
         }
-    }
-
-    /// Does `work` on the control thread, for nobody who waits.
-    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        self.handle.spawn(work);
-    }
-
-    fn end(&self, deadline: Instant) -> bool {
-        self.stop.notify_one();
-        let ended = self.ended.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let left = deadline.saturating_duration_since(Instant::now());
-        ended.recv_timeout(left) == Err(RecvTimeoutError::Disconnected)
     }
 }

@@ -1,0 +1,369 @@
+//! One bridge, as its user holds it: he hears one side of a call and speaks on the other.
+//!
+//! [`Client::attach`] asks the control plane for the call's tracks and the right to speak, and returns as soon as that is
+//! granted: audio comes when it comes. The media worker owns everything that moves; the bridge is a handle to it, and dropping
+//! the handle changes nothing. [`Bridge::close`] withdraws both tracks and gives the right to speak back; so does the call's end.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::calls::{self, Client, TERMINAL, checked_sid};
+use super::http::random_id;
+use super::media::{
+    Boxed, Clock, Command, Delivered, Dialer, Figures, HolderId, Link, MediaPort, Outgoing, Prepared, Publication,
+    Refused, RouteKey, Seat, Standing, Subscription, Verdict,
+};
+use super::relay::{Relay, token};
+use super::runtime::{Cancel, in_turn};
+use crate::audio::{Codec, Params};
+use crate::call::wire::{BridgeRole, TokenAnswer, TokenRequest, TrackRef};
+use crate::error::{Error, Kind, Result};
+use crate::moqt::{FullTrackName, TrackNamespace};
+use crate::playout::CAPACITY;
+use crate::ring::{HandoffSender, RingReceiver};
+use crate::tracks::{Delivery, PublishTrack};
+
+/// Frames that wait for a callback.
+pub const RING_FRAMES: usize = 10;
+/// The largest Opus packet of 60 ms stereo is far below; more is not a frame.
+const MAX_OPUS_BYTES: usize = 8 * 1024;
+/// A token this young serves the next dial; an older one is fetched afresh.
+const FRESH: Duration = Duration::from_secs(5);
+/// Before its end a token is renewed for the requests of a link that stays up.
+const RENEW_BEFORE: Duration = Duration::from_secs(60);
+/// How long `close` waits for the control plane to take the right to speak back.
+const RELEASE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What to attach to, and as what.
+#[derive(Clone, Debug)]
+pub struct BridgeSpec {
+    pub sid: String,
+    pub role: BridgeRole,
+    pub params: Params,
+    pub delivery: Delivery,
+    /// Stamps count on this clock.
+    pub clock: Clock,
+}
+
+/// See the module's contract.
+pub struct Bridge {
+    client: Client,
+    sid: Arc<str>,
+    params: Params,
+    role: BridgeRole,
+    holder: HolderId,
+    media: MediaPort,
+    frames: HandoffSender<Outgoing>,
+    standing: Arc<Standing>,
+    figures: Arc<Figures>,
+    request: TokenRequest,
+    closed: AtomicBool,
+}
+
+/// A bridge in numbers since it was attached; frames unless the name says otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    pub frames_in: u64,
+    pub gaps: u64,
+    pub missing: u64,
+    pub frames_out: u64,
+    pub unheard: u64,
+    pub offline: u64,
+    pub behind: u64,
+    pub queued_us: u64,
+    pub reconnects: u64,
+}
+
+impl Client {
+    /// Returns once the control plane has granted it; the ring carries what is heard.
+    pub fn attach(&self, spec: BridgeSpec, cancel: Cancel<'_>) -> Result<(Bridge, RingReceiver<Delivered>)> {
+        let sid = checked_sid(&spec.sid)?;
+        let request = self.token_request(&sid, &spec);
+        let asked = request.clone();
+        let answer = self.run(cancel, |inner| async move { inner.token(&asked).await })?;
+        let granted = Granted::read(&answer, self.options().relay_host.as_deref())?;
+        let media = self.runtime().media()?.clone();
+        let (ring, receiver) = self.runtime().delivery().ring(RING_FRAMES);
+        let (frames, taken) = media.handoff(CAPACITY);
+        let (standing, figures) = (Arc::new(Standing::new()), Arc::new(Figures::default()));
+        let holder = media.holder();
+        let dialer = BridgeDialer::new(self, request.clone(), answer);
+        media.send(Command::Open(holder, Box::new(granted.seat(dialer, standing.clone()))));
+        let publication = Publication {
+            track: PublishTrack {
+                track: granted.publish,
+                delivery: spec.delivery,
+                frame_us: spec.params.frame_us(),
+                properties: Default::default(),
+            },
+            frames: taken,
+            pace: Some(spec.clock),
+            figures: figures.clone(),
+        };
+        let subscription = Subscription { track: granted.subscribe, ring, figures: figures.clone() };
+        media.send(Command::Subscribe(holder, Box::new(subscription)));
+        media.send(Command::Publish(holder, Box::new(publication)));
+        let (client, sid, params, role) = (self.clone(), Arc::from(sid), spec.params, spec.role);
+        let closed = AtomicBool::new(false);
+        let bridge = Bridge { client, sid, params, role, holder, media, frames, standing, figures, request, closed };
+        Ok((bridge, receiver))
+    }
+
+    fn token_request(&self, sid: &str, spec: &BridgeSpec) -> TokenRequest {
+        TokenRequest {
+            org_id: self.options().org_id.clone(),
+            sid: sid.to_owned(),
+            role: spec.role,
+            codec: spec.params.codec.as_str().to_owned(),
+            sample_rate: spec.params.sample_rate,
+            channels: spec.params.channels.into(),
+            frame_ms: spec.params.frame_ms.into(),
+            holder: random_id(),
+            release: false,
+        }
+    }
+}
+
+impl Bridge {
+    pub fn sid(&self) -> &str {
+        &self.sid
+    }
+
+    pub fn params(&self) -> Params {
+        self.params
+    }
+
+    pub fn role(&self) -> BridgeRole {
+        self.role
+    }
+
+    /// One encoded frame, said after those before it, or at `timestamp_us`. Waits for nothing and takes no lock.
+    pub fn publish(&self, frame: Bytes, timestamp_us: Option<u64>) -> Result<()> {
+        self.check_frame(frame.len())?;
+        self.check_open()?;
+        let frame_us = u64::from(self.params.frame_us());
+        let queued_us = self.queued_us();
+        let limit_us = CAPACITY.as_micros() as u64;
+        let full = || {
+            Error::new(
+                Kind::Bridge,
+                format!(
+                    "the bridge holds {} s of audio that has not been heard yet, which is all it may (60 s): publish at the speed of speech",
+                    queued_us / 1_000_000
+                ),
+            )
+        };
+        if queued_us + frame_us > limit_us {
+            return Err(full());
+        }
+        self.frames.push(Outgoing { payload: frame, timestamp_us }, frame_us).map_err(|_| full())?;
+        if !in_turn() {
+            self.media.flush();
+        }
+        Ok(())
+    }
+
+    /// Microseconds of audio that was published and has not left yet.
+    pub fn queued_us(&self) -> u64 {
+        self.frames.queued_us() + self.figures.paced_us.load(Relaxed)
+    }
+
+    pub fn link(&self) -> Link {
+        if self.closed.load(SeqCst) { Link::Closed } else { self.standing.link() }
+    }
+
+    /// Why it is not connected, where that is known.
+    pub fn reason(&self) -> Option<String> {
+        self.standing.reason()
+    }
+
+    pub fn stats(&self) -> Stats {
+        let figures = &self.figures;
+        Stats {
+            frames_in: figures.frames_in.load(Relaxed),
+            gaps: figures.gaps.load(Relaxed),
+            missing: figures.missing.load(Relaxed),
+            frames_out: figures.frames_out.load(Relaxed),
+            unheard: figures.unheard.load(Relaxed),
+            offline: figures.offline.load(Relaxed),
+            behind: figures.behind.load(Relaxed),
+            queued_us: self.queued_us(),
+            reconnects: self.standing.reconnects(),
+        }
+    }
+
+    /// Withdraws both tracks and gives the right to speak back. Twice is once. What has not been heard by then is not heard.
+    pub fn close(&self, cancel: Cancel<'_>) -> Result<()> {
+        if self.closed.swap(true, SeqCst) {
+            return Ok(());
+        }
+        let over = self.standing.link() == Link::Closed;
+        self.media.send(Command::Close(self.holder));
+        if over || self.client.runtime().check().is_err() {
+            return Ok(());
+        }
+        let request = TokenRequest { release: true, ..self.request.clone() };
+        self.client.run(cancel, |inner| async move {
+            // Without an answer the engine notices by itself that the holder is gone.
+            let _ = tokio::time::timeout(RELEASE_LIMIT, inner.release(&request)).await;
+            Ok(())
+        })
+    }
+
+    fn check_open(&self) -> Result<()> {
+        match self.link() {
+            Link::Closed => {
+                let reason = self.reason().unwrap_or_else(|| "it was closed".into());
+                Err(Error::closed(format!("this bridge is closed ({reason}): nothing can be published any more")))
+            }
+            Link::Failed => {
+                let reason = self.reason().unwrap_or_else(|| "the relay refuses it".into());
+                Err(Error::new(Kind::Bridge, format!("{reason}: close this bridge and attach again")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_frame(&self, length: usize) -> Result<()> {
+        let codec = self.params.codec;
+        match self.params.frame_bytes() {
+            Some(expected) if length != expected => Err(Error::value(format!(
+                "frame is {length} bytes long: a frame of {} with sample_rate {}, channels {} and frame_ms {} has {expected}",
+                codec.as_str(),
+                self.params.sample_rate,
+                self.params.channels,
+                self.params.frame_ms
+            ))),
+            None if length == 0 => Err(Error::value("frame is empty: publish one encoded frame")),
+            None if length > MAX_OPUS_BYTES => {
+                Err(Error::value(format!("frame is {length} bytes long: one Opus packet has at most {MAX_OPUS_BYTES}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a caller of `attach` may ask for, as one error says it.
+pub fn params(codec: &str, sample_rate: Option<u32>, channels: u32, frame_ms: u32) -> Result<Params> {
+    let wrong = |error: crate::audio::ParamsError| Error::value(error.to_string());
+    let codec: Codec = codec.parse().map_err(wrong)?;
+    Params::new(codec, sample_rate, channels, frame_ms).map_err(wrong)
+}
+
+/// A token answer, read.
+struct Granted {
+    relay: Relay,
+    route: RouteKey,
+    token: String,
+    renew_at: Option<Instant>,
+    publish: FullTrackName,
+    subscribe: FullTrackName,
+}
+
+impl Granted {
+    fn read(answer: &TokenAnswer, relay_host: Option<&str>) -> Result<Self> {
+        let foreign = |why: String| Error::new(Kind::ApiStatus, format!("the token answer can't be used: {why}"));
+        let relay = Relay::new(&answer.relay.url, &answer.relay.certificate_hashes, false).map_err(foreign)?;
+        let relay = match relay_host {
+            Some(host) => relay.at_host(host),
+            None => relay,
+        };
+        let route = RouteKey {
+            url: relay.url.to_string(),
+            trust: relay.hashes.clone(),
+            anything: false,
+            cap: answer.relay.pool.max(1),
+        };
+        Ok(Self {
+            relay,
+            route,
+            token: answer.token.clone(),
+            renew_at: Some(renew_at(answer)),
+            publish: track(&answer.publish).map_err(foreign)?,
+            subscribe: track(&answer.subscribe).map_err(foreign)?,
+        })
+    }
+
+    fn seat(&self, dialer: BridgeDialer, standing: Arc<Standing>) -> Seat {
+        Seat {
+            route: self.route.clone(),
+            tokens: vec![token(&self.token)],
+            dialer: Arc::new(dialer),
+            standing,
+            states: None,
+            ends_with_track: true,
+            renew_at: self.renew_at,
+        }
+    }
+}
+
+fn renew_at(answer: &TokenAnswer) -> Instant {
+    let left = Duration::from_secs(answer.expires_in_s.min(86_400));
+    Instant::now() + left.saturating_sub(RENEW_BEFORE).max(left / 2)
+}
+
+fn track(name: &TrackRef) -> std::result::Result<FullTrackName, String> {
+    let fields = name.namespace.iter().map(|field| Bytes::copy_from_slice(field.as_bytes()));
+    let namespace = TrackNamespace::new(fields).map_err(|error| error.to_string())?;
+    FullTrackName::new(namespace, name.name.clone().into_bytes()).map_err(|error| error.to_string())
+}
+
+/// Fetches tokens for one bridge and learns whether its call still lives.
+struct BridgeDialer {
+    inner: Arc<calls::Inner>,
+    request: TokenRequest,
+    /// The answer to `attach`, until it is used or old.
+    first: Mutex<Option<(TokenAnswer, Instant)>>,
+    attempt: Arc<AtomicUsize>,
+}
+
+impl BridgeDialer {
+    fn new(client: &Client, request: TokenRequest, answer: TokenAnswer) -> Self {
+        let first = Mutex::new(Some((answer, Instant::now())));
+        Self { inner: client.inner().clone(), request, first, attempt: Arc::default() }
+    }
+}
+
+impl Dialer for BridgeDialer {
+    fn prepare(&self) -> Boxed<std::result::Result<Prepared, Refused>> {
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let first = first.filter(|(_, at)| at.elapsed() < FRESH).map(|(answer, _)| answer);
+        let (inner, request, attempt) = (self.inner.clone(), self.request.clone(), self.attempt.clone());
+        Box::pin(async move {
+            let answer = match first {
+                Some(answer) => answer,
+                None => inner.token(&request).await.map_err(refused)?,
+            };
+            let no = |reason| Refused { reason, ask: false };
+            // A restarted engine may name another port or certificate than before.
+            let granted = Granted::read(&answer, inner.options.relay_host.as_deref()).map_err(refused)?;
+            let tokens = vec![token(&answer.token)];
+            let dial = granted.relay.dial(tokens.clone(), &attempt).await.map_err(no)?;
+            Ok(Prepared { dial, tokens, renew_at: Some(renew_at(&answer)) })
+        })
+    }
+
+    fn verdict(&self) -> Boxed<Verdict> {
+        let (inner, sid) = (self.inner.clone(), self.request.sid.clone());
+        Box::pin(async move {
+            match inner.call(&sid).await {
+                Ok(row) if TERMINAL.contains(&row.status) => {
+                    let reason = row.end_reason.map_or_else(String::new, |reason| format!(": {reason}"));
+                    Verdict::Over(format!("the call ended{reason}"))
+                }
+                Ok(_) => Verdict::Lives,
+                Err(error) if error.kind() == Kind::NotFound => Verdict::Over("the engine knows no such call".into()),
+                Err(_) => Verdict::Unknown,
+            }
+        })
+    }
+}
+
+/// A refusal by name may mean that the call is over; silence means nothing.
+fn refused(error: Error) -> Refused {
+    let ask = matches!(error.kind(), Kind::NotFound | Kind::Conflict | Kind::BadRequest);
+    Refused { reason: format!("no token for the relay: {error}"), ask }
+}
