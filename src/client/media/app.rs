@@ -106,7 +106,7 @@ impl Media {
             Command::EndTrack(id, ring) => self.end_track(links, id, ring, now),
             Command::Unsubscribe(id, ring) => self.unsubscribe(links, id, ring),
             Command::Supply(dial, id, prepared) => self.supply(links, dial, id, prepared, now),
-            Command::Renewed(id, prepared) => self.renewed(id, prepared.map(|prepared| *prepared), now),
+            Command::Renewed(id, prepared) => self.renewed(id, prepared, now),
             Command::Verdict(id, verdict) => self.verdict(links, id, verdict, now),
             Command::Close(id) => self.close(links, id, "the bridge was closed", now),
             Command::Shutdown => self.shutdown(links, now),
@@ -187,15 +187,24 @@ impl Media {
         self.set_timer(prepared.renew_at, Timer::Renew(id));
     }
 
-    fn renewed(&mut self, id: HolderId, prepared: Option<Prepared>, now: Instant) {
+    fn fetch_tokens(&self, id: HolderId) {
+        let Some(holder) = self.holders.get(&id) else { return };
+        let (prepare, port) = (holder.dialer.prepare(), self.port.clone());
+        self.control.spawn(async move { port.send(Command::Renewed(id, prepare.await.map(Box::new))) });
+    }
+
+    fn renewed(&mut self, id: HolderId, prepared: Result<Box<Prepared>, Refused>, now: Instant) {
         match prepared {
-            Some(prepared) => self.renew(id, &prepared),
-            None => {
+            Ok(prepared) => self.renew(id, &prepared),
+            Err(refused) => {
                 let again = Some(now + ASK_CAP);
                 if let Some(holder) = self.holders.get_mut(&id) {
                     holder.renew_at = again;
                 }
                 self.set_timer(again, Timer::Renew(id));
+                if refused.ask {
+                    self.ask(id);
+                }
             }
         }
     }
@@ -214,6 +223,11 @@ impl Media {
                 }
             }
             Event::WantDial { id, lease } => self.want_dial(links, id, lease, now),
+            Event::WantTokens { lease } => {
+                if let Some(id) = self.leases.get(&lease).copied() {
+                    self.fetch_tokens(id);
+                }
+            }
             Event::State { lease, state, reason } => self.state(lease, state, reason),
             Event::Subscribers { track, count } => {
                 if let Some(publisher) = self.published.get(&track).and_then(|ring| self.publishers.get(ring)) {
@@ -371,8 +385,7 @@ impl Media {
                 if holder.renew_at.take_if(|at| *at <= now).is_none() {
                     return;
                 }
-                let (prepare, port) = (holder.dialer.prepare(), self.port.clone());
-                self.control.spawn(async move { port.send(Command::Renewed(id, prepare.await.ok().map(Box::new))) });
+                self.fetch_tokens(id);
             }
         }
     }
@@ -380,10 +393,9 @@ impl Media {
 
 impl Holder {
     fn stand(&self, link: Link, reason: Option<String>) {
-        if self.standing.set(link, reason) {
-            if let Some(states) = &self.states {
-                states.push(Delivered::State(link));
-            }
+        let changed = self.standing.set(link, reason);
+        if let Some(states) = self.states.as_ref().filter(|_| changed) {
+            states.push(Delivered::State(link));
         }
     }
 }

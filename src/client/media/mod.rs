@@ -139,7 +139,7 @@ pub(super) enum Command {
     EndTrack(HolderId, RingId),
     Unsubscribe(HolderId, RingId),
     Supply(DialId, HolderId, Result<Box<Prepared>, Refused>),
-    Renewed(HolderId, Option<Box<Prepared>>),
+    Renewed(HolderId, Result<Box<Prepared>, Refused>),
     Verdict(HolderId, Verdict),
     Close(HolderId),
     Shutdown,
