@@ -8,7 +8,26 @@
 //! [`App::flush`] once, then sends what each touched link has to say. There is no task per link, stream or frame.
 //! It never knows what a track, a frame or a call is.
 
+mod bell;
+mod certificate;
+mod dial;
+mod down;
+mod links;
+mod port;
+mod quic;
+mod quiet;
+mod socket;
+mod streams;
+mod timers;
 pub mod tls;
+mod transport;
+mod verify;
+mod worker;
+
+pub use bell::Waker;
+pub use links::Links;
+pub use port::{PortEnd, port};
+pub use worker::Worker;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -127,64 +146,6 @@ pub struct Counters {
     pub links: u64,
 }
 
-/// One thread's loop: one UDP socket and all links of one [`App`]. Whoever calls [`Worker::run`] gives it its thread.
-pub struct Worker {
-    _private: (),
-}
-
-#[allow(unused_variables, clippy::todo)]
-impl Worker {
-    /// Binds the socket. The error names the address and the remedy.
-    pub fn new(config: WorkerConfig) -> Result<(Self, Waker), String> {
-        todo!()
-    }
-    pub fn local_addr(&self) -> SocketAddr {
-        todo!()
-    }
-    /// Runs until [`App::is_done`]; then every link is closed and the socket with it.
-    pub fn run(self, app: &mut impl App) {
-        todo!()
-    }
-}
-
-/// The links of one worker, as its app sees them.
-pub struct Links {
-    _private: (),
-}
-
-#[allow(unused_variables, clippy::todo)]
-impl Links {
-    /// Starts a connection; the outcome comes as [`LinkEvent::Up`] or [`LinkEvent::Down`].
-    pub fn dial(&mut self, dial: Dial, now: Instant) -> LinkId {
-        todo!()
-    }
-    /// Takes one end of a [`port`] as a link; `setup` is ours (tokens for the dialling side).
-    pub fn attach(
-        &mut self,
-        end: PortEnd,
-        role: moqt::session::Role,
-        setup: moqt::message::Setup,
-        now: Instant,
-    ) -> LinkId {
-        todo!()
-    }
-    /// The session of a live link. Whatever is queued in it is sent at the end of the turn.
-    pub fn session(&mut self, link: LinkId) -> Option<&mut moqt::Session> {
-        todo!()
-    }
-    /// Closes with a MoQT code; [`LinkEvent::Down`] follows.
-    pub fn close(&mut self, link: LinkId, code: u64, reason: &str) {
-        todo!()
-    }
-    /// How long data of ours has been outstanding without an acknowledgement; zero when none is.
-    pub fn quiet_for(&self, link: LinkId, now: Instant) -> Duration {
-        todo!()
-    }
-    pub fn counters(&self) -> Counters {
-        todo!()
-    }
-}
-
 /// Where to connect, and whom to trust. Names are resolved by the caller: a worker never blocks.
 #[derive(Clone, Debug)]
 pub struct Dial {
@@ -206,29 +167,4 @@ pub enum Trust {
     Hashes(Vec<[u8; 32]>),
     /// Whatever the server shows. Only when the user writes it out.
     Anything,
-}
-
-/// Ends a worker's sleep from any thread; cheap when it is awake.
-#[derive(Clone, Debug)]
-pub struct Waker {
-    _private: (),
-}
-
-#[allow(clippy::todo)]
-impl Waker {
-    /// [`App::handle_wake`] is called in the worker's next turn; many calls may end in one.
-    pub fn wake(&self) {
-        todo!()
-    }
-}
-
-/// One end of an in-process link.
-pub struct PortEnd {
-    _private: (),
-}
-
-/// Two ends of a link inside the process, each for the worker of one thread.
-#[allow(clippy::todo)]
-pub fn port() -> (PortEnd, PortEnd) {
-    todo!()
 }

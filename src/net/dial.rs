@@ -1,0 +1,56 @@
+//! A [`Dial`] made ready: its wire, server name, TLS and SETUP.
+
+use std::net::SocketAddr;
+
+use url::{Host, Url};
+
+use super::{Dial, transport, verify};
+use crate::moqt::Draft;
+use crate::moqt::message::Setup;
+
+pub(super) struct Ready {
+    pub(super) url: Url,
+    pub(super) address: SocketAddr,
+    /// For the certificate.
+    pub(super) name: String,
+    pub(super) config: quinn_proto::ClientConfig,
+    pub(super) setup: Setup,
+}
+
+pub(super) fn prepare(dial: Dial) -> Result<Ready, String> {
+    let Dial { url, address, trust, mut setup } = dial;
+    let name = match url.host() {
+        Some(Host::Domain(name)) => name.to_owned(),
+        Some(Host::Ipv4(ip)) => ip.to_string(),
+        Some(Host::Ipv6(ip)) => ip.to_string(),
+        None => return Err(format!("{url} names no host: write moqt://host:port")),
+    };
+    let alpn = match url.scheme() {
+        "moqt" | "moq" | "quic" => {
+            // Over raw QUIC the SETUP says what the URL says (§10.3.1.1–2).
+            setup.authority.get_or_insert_with(|| authority(&url, &name));
+            if setup.path.is_none() {
+                setup.path = path(&url);
+            }
+            Draft::ALL[0].alpn()
+        }
+        "https" => {
+            // Over WebTransport it must not: the CONNECT does.
+            (setup.path, setup.authority) = (None, None);
+            transport::H3
+        }
+        other => return Err(format!("{other}:// is not a MoQT address: write moqt:// or https://")),
+    };
+    let config = transport::client(verify::client(&trust, alpn)?);
+    Ok(Ready { url, address, name, config, setup })
+}
+
+fn authority(url: &Url, name: &str) -> String {
+    let host = url.host_str().unwrap_or(name);
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+fn path(url: &Url) -> Option<String> {
+    let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+    Some(format!("{}{query}", url.path())).filter(|path| !path.is_empty())
+}

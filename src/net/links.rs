@@ -1,0 +1,522 @@
+//! The links of one worker: which carrier each has, which are touched in this turn, which have news, when each wants time.
+//!
+//! A link is named by slot and generation, so that a name is never used twice. Everything here runs inside one turn of the
+//! worker's loop: nothing waits, and nothing scans all links.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use quinn_proto::{Connection, ConnectionHandle, DatagramEvent, Endpoint, Incoming, Transmit};
+
+use super::bell::Bell;
+use super::port::{self, Port, PortEnd};
+use super::quic::{Birth, Context, Quic};
+use super::socket::{Received, Socket};
+use super::timers::Timers;
+use super::{Counters, Dial, Down, LinkEvent, LinkId, Peer, Wire, dial};
+use crate::moqt::message::Setup;
+use crate::moqt::session::{Config, Limits, Role};
+use crate::moqt::{Draft, Session};
+
+/// Connections in their handshake: beyond the first bound a stranger must prove his address, beyond the second he is refused.
+const RETRY_FROM: usize = 256;
+const REFUSE_FROM: usize = 1_024;
+/// QUIC packets of one connection in one sending call.
+const SEGMENTS: usize = 16;
+
+enum Carrier {
+    Quic(Box<Quic>),
+    Port(Box<Port>),
+    /// A dial that failed before it began.
+    None,
+}
+
+struct Link {
+    id: LinkId,
+    session: Option<Session>,
+    carrier: Carrier,
+    news: VecDeque<LinkEvent>,
+    /// On the list of links that may have something to send.
+    touched: bool,
+    /// On the list of links that may have something to tell.
+    telling: bool,
+    /// On the list of links whose connection got packets.
+    arrived: bool,
+    /// Counted among those in their handshake.
+    knocking: bool,
+    /// The transport has nothing more to do.
+    drained: bool,
+}
+
+/// The links of one worker, as its app sees them.
+pub struct Links {
+    slots: Vec<Option<Box<Link>>>,
+    generations: Vec<u32>,
+    free: Vec<usize>,
+    /// Slot of a connection.
+    by_handle: Vec<usize>,
+    touched: Vec<usize>,
+    telling: VecDeque<usize>,
+    timers: Timers,
+    pub(super) socket: Socket,
+    endpoint: Endpoint,
+    inbound: Vec<(Received, BytesMut)>,
+    outbound: Vec<u8>,
+    /// What the kernel would not take.
+    unsent: Option<(Transmit, Vec<u8>)>,
+    knocking: usize,
+    bell: Arc<Bell>,
+    /// Our SETUP for those who come to us.
+    setup: Setup,
+    limits: Limits,
+    pub(super) counters: Counters,
+    now: Instant,
+}
+
+impl Links {
+    pub(super) fn new(socket: Socket, endpoint: Endpoint, bell: Arc<Bell>, setup: Setup, limits: Limits) -> Self {
+        Self {
+            slots: Vec::new(),
+            generations: Vec::new(),
+            free: Vec::new(),
+            by_handle: Vec::new(),
+            touched: Vec::new(),
+            telling: VecDeque::new(),
+            timers: Timers::default(),
+            socket,
+            endpoint,
+            inbound: Vec::new(),
+            outbound: Vec::new(),
+            unsent: None,
+            knocking: 0,
+            bell,
+            setup,
+            limits,
+            counters: Counters::default(),
+            now: Instant::now(),
+        }
+    }
+
+    /// Starts a connection; the outcome comes as [`LinkEvent::Up`] or [`LinkEvent::Down`].
+    pub fn dial(&mut self, dial: Dial, now: Instant) -> LinkId {
+        let connected = dial::prepare(dial).and_then(|ready| {
+            let remote = self.socket.reach(ready.address);
+            let connected = self.endpoint.connect(now, ready.config, remote, &ready.name);
+            let (handle, connection) = connected.map_err(|error| format!("can't dial {}: {error}", ready.url))?;
+            Ok((handle, connection, ready.setup, ready.url))
+        });
+        match connected {
+            Ok((handle, connection, setup, url)) => {
+                let birth = Birth { role: Role::Client, setup, limits: self.limits.clone(), url: Some(url) };
+                self.insert_quic(handle, connection, birth, now)
+            }
+            Err(reason) => {
+                let (slot, id) = self.insert(Carrier::None, None);
+                self.tell(slot, LinkEvent::Down(Down::Unreachable(reason)));
+                id
+            }
+        }
+    }
+
+    /// Takes one end of a [`port`](super::port()) as a link; `setup` is ours (tokens for the dialling side).
+    pub fn attach(&mut self, end: PortEnd, role: Role, setup: Setup, now: Instant) -> LinkId {
+        let config = Config { role, draft: Draft::ALL[0], setup, limits: self.limits.clone() };
+        let mut session = Session::new(config, now);
+        session.set_max_datagram(Some(port::DATAGRAM_BYTES));
+        let (slot, id) = self.insert(Carrier::None, Some(session));
+        let port = Port::attach(end, self.bell.clone(), id);
+        if let Some(link) = self.slots[slot].as_mut() {
+            link.carrier = Carrier::Port(Box::new(port));
+        }
+        let peer = Peer { wire: Wire::Port, address: None, accepted: role == Role::Server, path: None };
+        self.tell(slot, LinkEvent::Up(peer));
+        id
+    }
+
+    /// The session of a live link. Whatever is queued in it is sent at the end of the turn.
+    pub fn session(&mut self, link: LinkId) -> Option<&mut Session> {
+        let slot = self.slot(link)?;
+        self.touch(slot);
+        let link = self.slots[slot].as_mut()?;
+        let session = link.session.as_mut()?;
+        if let Carrier::Port(port) = &mut link.carrier {
+            port.settle(session);
+        }
+        if !link.telling {
+            link.telling = true;
+            self.telling.push_back(slot);
+        }
+        Some(session)
+    }
+
+    /// Closes with a MoQT code; [`LinkEvent::Down`] follows.
+    pub fn close(&mut self, link: LinkId, code: u64, reason: &str) {
+        let Some(slot) = self.slot(link) else { return };
+        let now = self.now;
+        let counters = &mut self.counters;
+        if let Some(link) = self.slots[slot].as_mut() {
+            match (&mut link.session, &mut link.carrier) {
+                (Some(session), _) => session.close(code, reason),
+                (None, Carrier::Quic(quic)) => quic.close(code, reason),
+                (None, Carrier::Port(port)) => {
+                    let mut cx = Context { session: &mut link.session, news: &mut link.news, counters, now };
+                    port.close(&mut cx, code, reason);
+                }
+                (None, Carrier::None) => {}
+            }
+        }
+        self.touch(slot);
+        self.listen_to(slot);
+    }
+
+    /// How long data of ours has been outstanding without an acknowledgement; zero when none is.
+    pub fn quiet_for(&self, link: LinkId, now: Instant) -> Duration {
+        let link = self.slot(link).and_then(|slot| self.slots[slot].as_ref());
+        match link.map(|link| &link.carrier) {
+            Some(Carrier::Quic(quic)) => quic.quiet_for(now),
+            _ => Duration::ZERO,
+        }
+    }
+
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    // ---- the turn ----
+
+    /// Takes packets from the socket. `true`: there may be more.
+    pub(super) fn receive(&mut self, now: Instant) -> bool {
+        self.now = now;
+        let mut inbound = std::mem::take(&mut self.inbound);
+        let more = self.socket.receive(&mut self.counters, |received, packet| inbound.push((*received, packet)));
+        let mut arrived = Vec::new();
+        for (received, packet) in inbound.drain(..) {
+            self.packet(received, packet, &mut arrived);
+        }
+        self.inbound = inbound;
+        for slot in arrived {
+            self.work(slot, |quic, cx| quic.intake(cx));
+        }
+        more
+    }
+
+    fn packet(&mut self, received: Received, packet: BytesMut, arrived: &mut Vec<usize>) {
+        let Received { from, to, ecn } = received;
+        self.outbound.clear();
+        match self.endpoint.handle(self.now, from, to, ecn, packet, &mut self.outbound) {
+            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
+                let slot = self.by_handle.get(handle.0).copied().unwrap_or(usize::MAX);
+                let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
+                if let Carrier::Quic(quic) = &mut link.carrier {
+                    quic.connection.handle_event(event);
+                }
+                if !std::mem::replace(&mut link.arrived, true) {
+                    arrived.push(slot);
+                }
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => arrived.extend(self.admit(incoming)),
+            Some(DatagramEvent::Response(transmit)) => self.respond(&transmit),
+            None => {}
+        }
+    }
+
+    /// Somebody knocks.
+    fn admit(&mut self, incoming: Incoming) -> Option<usize> {
+        if self.knocking >= REFUSE_FROM {
+            self.counters.refused += 1;
+            let transmit = self.endpoint.refuse(incoming, &mut self.outbound);
+            self.respond(&transmit);
+            return None;
+        }
+        if self.knocking >= RETRY_FROM && incoming.may_retry() && !incoming.remote_address_validated() {
+            self.counters.retried += 1;
+            if let Ok(transmit) = self.endpoint.retry(incoming, &mut self.outbound) {
+                self.respond(&transmit);
+            }
+            return None;
+        }
+        match self.endpoint.accept(incoming, self.now, &mut self.outbound, None) {
+            Ok((handle, connection)) => {
+                let setup = self.setup.clone();
+                let birth = Birth { role: Role::Server, setup, limits: self.limits.clone(), url: None };
+                let id = self.insert_quic(handle, connection, birth, self.now);
+                let slot = self.slot(id)?;
+                if let Some(link) = self.slots[slot].as_mut() {
+                    link.knocking = true;
+                    link.arrived = true;
+                    self.knocking += 1;
+                }
+                Some(slot)
+            }
+            Err(error) => {
+                if let Some(transmit) = error.response {
+                    self.respond(&transmit);
+                }
+                None
+            }
+        }
+    }
+
+    /// One packet outside of connections; lost if the kernel is full, as the network may lose it.
+    fn respond(&mut self, transmit: &Transmit) {
+        let contents = self.outbound.get(..transmit.size).unwrap_or_default();
+        if self.socket.is_writable() {
+            self.socket.send(transmit, contents, &mut self.counters);
+        }
+    }
+
+    /// Everything whose time has come.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.now = now;
+        while let Some(slot) = self.timers.expire(now) {
+            self.counters.timeouts += 1;
+            let Some(link) = self.slots[slot].as_mut() else { continue };
+            match (&link.carrier, &mut link.session) {
+                (Carrier::Quic(_), _) => {
+                    self.work(slot, |quic, cx| quic.handle_timeout(cx));
+                    self.transmit(slot);
+                    self.with_quic(slot, |quic, cx| quic.probed(cx.now));
+                }
+                (_, Some(session)) => session.handle_timeout(now),
+                _ => {}
+            }
+            self.touch(slot);
+            self.listen_to(slot);
+        }
+    }
+
+    /// What neighbours put into ports.
+    pub(super) fn take_ports(&mut self, now: Instant) {
+        self.now = now;
+        // Each port stands on the bell at most once; one that is listed again meanwhile waits for the next turn.
+        for _ in 0..self.slots.len() {
+            let Some(id) = self.bell.take_port() else { break };
+            let Some(slot) = self.slot(id) else { continue };
+            let Some(link) = self.slots[slot].as_mut() else { continue };
+            if let Carrier::Port(port) = &mut link.carrier {
+                let counters = &mut self.counters;
+                port.intake(&mut Context { session: &mut link.session, news: &mut link.news, counters, now });
+            }
+            self.touch(slot);
+            self.listen_to(slot);
+        }
+    }
+
+    /// The next thing that the app has to hear, in order per link; [`LinkEvent::Down`] is a link's last.
+    pub(super) fn next_event(&mut self) -> Option<(LinkId, LinkEvent)> {
+        while let Some(&slot) = self.telling.front() {
+            let Some(link) = self.slots[slot].as_mut() else {
+                self.telling.pop_front();
+                continue;
+            };
+            let ends = matches!(link.news.front(), Some(LinkEvent::Down(_)));
+            if !ends && let Some(event) = link.news.pop_front() {
+                return Some((link.id, event));
+            }
+            if let Some(event) = link.session.as_mut().and_then(Session::poll_event) {
+                return Some((link.id, LinkEvent::Moqt(event)));
+            }
+            link.telling = false;
+            self.telling.pop_front();
+            if let Some(event) = link.news.pop_front() {
+                let id = link.id;
+                link.session = None;
+                if link.drained || !matches!(link.carrier, Carrier::Quic(_)) {
+                    self.remove(slot);
+                }
+                return Some((id, event));
+            }
+        }
+        None
+    }
+
+    /// Sends what each touched link has to say.
+    pub(super) fn flush(&mut self, now: Instant) {
+        self.now = now;
+        if let Some((transmit, contents)) = self.unsent.take() {
+            self.send(transmit, &contents);
+        }
+        for slot in std::mem::take(&mut self.touched) {
+            let Some(link) = self.slots[slot].as_mut() else { continue };
+            link.touched = false;
+            if !self.socket.is_writable() && matches!(link.carrier, Carrier::Quic(_)) {
+                self.touch(slot);
+                continue;
+            }
+            self.flush_link(slot);
+        }
+    }
+
+    /// Something was left to tell or to send that need not wait for the network.
+    pub(super) fn has_work(&self) -> bool {
+        !self.telling.is_empty() || (!self.touched.is_empty() && self.socket.is_writable())
+    }
+
+    pub(super) fn next_timeout(&mut self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// The app is done: every link says goodbye. Nobody hears of it any more.
+    pub(super) fn close_all(&mut self) {
+        let live: Vec<LinkId> = self.slots.iter().flatten().map(|link| link.id).collect();
+        for id in live {
+            self.close(id, 0, "");
+        }
+    }
+
+    fn flush_link(&mut self, slot: usize) {
+        self.with_quic(slot, |quic, cx| quic.output(cx));
+        self.transmit(slot);
+        let mut closes = false;
+        self.with_quic(slot, |quic, cx| closes = quic.close_if_asked(cx));
+        if closes {
+            self.transmit(slot);
+        }
+        let Some(link) = self.slots[slot].as_mut() else { return };
+        let deadline = match &mut link.carrier {
+            Carrier::Quic(quic) => quic.poll_timeout(link.session.as_ref()),
+            Carrier::Port(port) => {
+                let (now, counters) = (self.now, &mut self.counters);
+                port.output(&mut Context { session: &mut link.session, news: &mut link.news, counters, now });
+                link.session.as_ref().and_then(Session::poll_timeout)
+            }
+            Carrier::None => None,
+        };
+        let tells = !link.news.is_empty();
+        self.timers.arm(slot, deadline);
+        if tells {
+            self.listen_to(slot);
+        }
+    }
+
+    /// Packets of one connection, as far as congestion control and the kernel take them.
+    fn transmit(&mut self, slot: usize) {
+        let segments = self.socket.max_segments().min(SEGMENTS);
+        while self.socket.is_writable() {
+            let Some(link) = self.slots[slot].as_mut() else { return };
+            let Carrier::Quic(quic) = &mut link.carrier else { return };
+            let mut outbound = std::mem::take(&mut self.outbound);
+            outbound.clear();
+            let transmit = quic.connection.poll_transmit(self.now, segments, &mut outbound);
+            let sent = transmit.is_some();
+            if let Some(transmit) = transmit {
+                let size = transmit.size;
+                self.send(transmit, outbound.get(..size).unwrap_or_default());
+            }
+            self.outbound = outbound;
+            if !sent {
+                return;
+            }
+        }
+    }
+
+    fn send(&mut self, transmit: Transmit, contents: &[u8]) {
+        if !self.socket.send(&transmit, contents, &mut self.counters) {
+            self.unsent = Some((transmit, contents.to_vec()));
+        }
+    }
+
+    /// Runs `step` on a connection, then carries its words to the endpoint and back.
+    fn work(&mut self, slot: usize, step: impl FnOnce(&mut Quic, &mut Context<'_>)) {
+        self.with_quic(slot, step);
+        let Some(link) = self.slots[slot].as_mut() else { return };
+        let Carrier::Quic(quic) = &mut link.carrier else { return };
+        link.arrived = false;
+        while let Some(event) = quic.connection.poll_endpoint_events() {
+            if let Some(event) = self.endpoint.handle_event(quic.handle, event) {
+                quic.connection.handle_event(event);
+            }
+        }
+        if link.knocking && !quic.is_knocking() {
+            link.knocking = false;
+            self.knocking -= 1;
+        }
+        link.drained = quic.connection.is_drained();
+        if link.drained && link.news.is_empty() {
+            self.remove(slot);
+            return;
+        }
+        self.touch(slot);
+        self.listen_to(slot);
+    }
+
+    fn with_quic(&mut self, slot: usize, step: impl FnOnce(&mut Quic, &mut Context<'_>)) {
+        let Some(link) = self.slots[slot].as_mut() else { return };
+        if let Carrier::Quic(quic) = &mut link.carrier {
+            let (now, counters) = (self.now, &mut self.counters);
+            step(quic, &mut Context { session: &mut link.session, news: &mut link.news, counters, now });
+        }
+    }
+
+    // ---- slots ----
+
+    fn insert_quic(&mut self, handle: ConnectionHandle, connection: Connection, birth: Birth, now: Instant) -> LinkId {
+        let quic = Quic::new(handle, connection, birth, now);
+        let (slot, id) = self.insert(Carrier::Quic(Box::new(quic)), None);
+        if handle.0 >= self.by_handle.len() {
+            self.by_handle.resize(handle.0 + 1, usize::MAX);
+        }
+        self.by_handle[handle.0] = slot;
+        id
+    }
+
+    fn insert(&mut self, carrier: Carrier, session: Option<Session>) -> (usize, LinkId) {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.generations.push(0);
+            self.slots.len() - 1
+        });
+        let id = LinkId(u64::from(self.generations[slot]) << 32 | slot as u64);
+        let (news, touched, telling, arrived) = (VecDeque::new(), false, false, false);
+        let link = Link { id, session, carrier, news, touched, telling, arrived, knocking: false, drained: false };
+        self.slots[slot] = Some(Box::new(link));
+        self.counters.links += 1;
+        self.touch(slot);
+        (slot, id)
+    }
+
+    fn remove(&mut self, slot: usize) {
+        if let Some(link) = self.slots[slot].take() {
+            self.knocking -= usize::from(link.knocking);
+            self.generations[slot] = self.generations[slot].wrapping_add(1);
+            self.timers.arm(slot, None);
+            self.counters.links -= 1;
+            self.free.push(slot);
+        }
+    }
+
+    fn slot(&self, link: LinkId) -> Option<usize> {
+        let slot = (link.0 & 0xffff_ffff) as usize;
+        self.slots.get(slot)?.as_ref().filter(|found| found.id == link).map(|_| slot)
+    }
+
+    fn touch(&mut self, slot: usize) {
+        if let Some(link) = self.slots[slot].as_mut()
+            && !std::mem::replace(&mut link.touched, true)
+        {
+            self.touched.push(slot);
+        }
+    }
+
+    fn listen_to(&mut self, slot: usize) {
+        if let Some(link) = self.slots[slot].as_mut()
+            && !std::mem::replace(&mut link.telling, true)
+        {
+            self.telling.push_back(slot);
+        }
+    }
+
+    fn tell(&mut self, slot: usize, event: LinkEvent) {
+        if let Some(link) = self.slots[slot].as_mut() {
+            link.news.push_back(event);
+        }
+        self.listen_to(slot);
+    }
+
+    pub(super) fn local_addr(&self) -> SocketAddr {
+        self.socket.local_addr()
+    }
+}

@@ -1,0 +1,350 @@
+//! One QUIC connection under one session: what arrives goes into `handle_*`, what `poll_transmit` gives goes out.
+//!
+//! Owned by its link; knows no socket. Raw QUIC hands streams through as they are; WebTransport adds what `webtransport` says.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use quinn_proto::crypto::rustls::HandshakeData;
+use quinn_proto::{Connection, ConnectionHandle, Event, ReadError, StreamEvent, VarInt};
+
+use super::quiet::Quiet;
+use super::streams::{Streams, WireId, varint};
+use super::transport::{BIDI_STREAMS_MAX, H3, UNI_STREAMS_MAX};
+use super::{Counters, Down, LinkEvent, Peer, Wire, down};
+use crate::moqt::message::Setup;
+use crate::moqt::session::{Config, Dir, Limits, Role};
+use crate::moqt::{Draft, Session, Transmit};
+
+/// A dial without an answer by then has failed: the server is down or UDP is blocked.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a connection needs to become a session.
+pub(super) struct Birth {
+    pub(super) role: Role,
+    pub(super) setup: Setup,
+    pub(super) limits: Limits,
+    /// Of a dial.
+    pub(super) url: Option<url::Url>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// TLS, and the CONNECT of WebTransport.
+    Handshake,
+    Up,
+    /// The app was told; packets are still answered until the connection is drained (RFC 9000 §10.2).
+    Down,
+}
+
+pub(super) struct Quic {
+    pub(super) handle: ConnectionHandle,
+    pub(super) connection: Connection,
+    birth: Birth,
+    state: State,
+    streams: Streams,
+    max_datagram: Option<usize>,
+    quiet: Quiet,
+    dialled: Instant,
+    /// Asked for by the session; carried out after what it said before is sent.
+    closing: Option<(u64, String)>,
+}
+
+/// What the link sees besides the connection.
+pub(super) struct Context<'a> {
+    pub(super) session: &'a mut Option<Session>,
+    pub(super) news: &'a mut VecDeque<LinkEvent>,
+    pub(super) counters: &'a mut Counters,
+    pub(super) now: Instant,
+}
+
+impl Quic {
+    pub(super) fn new(handle: ConnectionHandle, connection: Connection, birth: Birth, now: Instant) -> Self {
+        Self {
+            handle,
+            connection,
+            birth,
+            state: State::Handshake,
+            streams: Streams::new(Default::default()),
+            max_datagram: None,
+            quiet: Quiet::default(),
+            dialled: now,
+            closing: None,
+        }
+    }
+
+    /// In its TLS handshake, for the bound on those who knock.
+    pub(super) fn is_knocking(&self) -> bool {
+        self.birth.role == Role::Server && self.connection.is_handshaking()
+    }
+
+    /// After packets came in or a timer fired.
+    pub(super) fn intake(&mut self, cx: &mut Context<'_>) {
+        while let Some(event) = self.connection.poll() {
+            match event {
+                Event::Connected => self.connected(cx),
+                Event::ConnectionLost { reason } => {
+                    let down = down::lost(&reason, self.state == State::Up, &self.target());
+                    self.down(cx, down);
+                }
+                Event::Stream(event) => self.stream_event(cx, event),
+                Event::DatagramReceived => self.datagrams(cx),
+                Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
+            }
+        }
+        if self.state == State::Up {
+            cx.news.extend(self.quiet.received(&self.connection));
+            self.measure(cx);
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        self.connection.handle_timeout(cx.now);
+        if let Some(session) =
+            cx.session.as_mut().filter(|session| session.poll_timeout().is_some_and(|at| at <= cx.now))
+        {
+            session.handle_timeout(cx.now);
+        }
+        match self.state {
+            State::Handshake if self.is_dial() && cx.now >= self.dialled + DIAL_TIMEOUT => {
+                let reason = down::no_answer(&self.target());
+                self.connection.close(cx.now, VarInt::from_u32(0), Bytes::new());
+                self.down(cx, Down::Unreachable(reason));
+            }
+            State::Up => cx.news.extend(self.quiet.handle_timeout(self.connection.rtt(), cx.now)),
+            _ => {}
+        }
+        self.intake(cx);
+    }
+
+    pub(super) fn poll_timeout(&mut self, session: Option<&Session>) -> Option<Instant> {
+        let connection = self.connection.poll_timeout();
+        match self.state {
+            State::Handshake => {
+                let dial = self.is_dial().then_some(self.dialled + DIAL_TIMEOUT);
+                connection.into_iter().chain(dial).min()
+            }
+            State::Up => {
+                let session = session.and_then(Session::poll_timeout);
+                connection.into_iter().chain(session).chain(self.quiet.deadline(self.connection.rtt())).min()
+            }
+            State::Down => connection,
+        }
+    }
+
+    /// Moves what the session says into the connection. Packets follow by [`Connection::poll_transmit`].
+    pub(super) fn output(&mut self, cx: &mut Context<'_>) {
+        let Some(session) = cx.session.as_mut() else { return };
+        while let Some(transmit) = session.poll_transmit() {
+            match transmit {
+                Transmit::Open { stream, dir, priority } => {
+                    self.streams.open(&mut self.connection, stream, dir, priority);
+                }
+                Transmit::Data { stream, data } => {
+                    self.quiet.sent(cx.now);
+                    self.streams.data(&mut self.connection, session, stream, data);
+                }
+                Transmit::Finish { stream } => self.streams.finish(&mut self.connection, session, stream),
+                Transmit::Reset { stream, code } => self.streams.reset(&mut self.connection, stream, code),
+                Transmit::Stop { stream, code } => self.streams.stop(&mut self.connection, stream, code),
+                Transmit::Datagram(data) => {
+                    self.quiet.sent(cx.now);
+                    send_datagram(&mut self.connection, data, cx.counters);
+                }
+                Transmit::Close { code, reason } => {
+                    self.closing = Some((code, reason));
+                    break;
+                }
+            }
+        }
+    }
+
+    /// After everything said before is in packets. `true`: the close itself wants a packet.
+    pub(super) fn close_if_asked(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some((code, reason)) = self.closing.take() else { return false };
+        self.connection.close(cx.now, varint(code), Bytes::from(reason.clone()));
+        self.down(cx, Down::Local { code, reason });
+        true
+    }
+
+    /// Before there is a session, or without it.
+    pub(super) fn close(&mut self, code: u64, reason: &str) {
+        if self.state != State::Down {
+            self.closing = Some((code, reason.to_owned()));
+        }
+    }
+
+    /// After timers: a keep-alive counts as something that waits for an answer.
+    pub(super) fn probed(&mut self, now: Instant) {
+        if self.state == State::Up {
+            self.quiet.probed(&self.connection, now);
+        }
+    }
+
+    pub(super) fn quiet_for(&self, now: Instant) -> Duration {
+        self.quiet.quiet_for(now)
+    }
+
+    fn is_dial(&self) -> bool {
+        self.birth.role == Role::Client
+    }
+
+    fn target(&self) -> down::Target<'_> {
+        down::Target { url: self.birth.url.as_ref(), address: canonical(self.connection.remote_address()) }
+    }
+
+    fn connected(&mut self, cx: &mut Context<'_>) {
+        let data = self.connection.crypto_session().handshake_data();
+        let alpn = data.and_then(|data| data.downcast::<HandshakeData>().ok()).and_then(|data| data.protocol);
+        match alpn.as_deref().map(|alpn| (alpn, Draft::from_alpn(alpn))) {
+            Some((_, Some(draft))) => self.up(cx, Wire::RawQuic, draft, None),
+            Some((alpn, None)) if alpn == H3.as_bytes() => {
+                self.close(0, "WebTransport is not served");
+            }
+            // TLS has refused everything else.
+            _ => self.close(0, "no common protocol"),
+        }
+    }
+
+    fn up(&mut self, cx: &mut Context<'_>, wire: Wire, draft: Draft, path: Option<String>) {
+        self.state = State::Up;
+        let config = Config {
+            role: self.birth.role,
+            draft,
+            setup: std::mem::take(&mut self.birth.setup),
+            limits: self.birth.limits.clone(),
+        };
+        *cx.session = Some(Session::new(config, cx.now));
+        self.measure(cx);
+        let address = Some(canonical(self.connection.remote_address()));
+        cx.news.push_back(LinkEvent::Up(Peer { wire, address, accepted: !self.is_dial(), path }));
+        for dir in [quinn_proto::Dir::Bi, quinn_proto::Dir::Uni] {
+            self.accept(cx, dir);
+        }
+    }
+
+    /// The app is told once, and only if it knows of the link.
+    fn down(&mut self, cx: &mut Context<'_>, down: Down) {
+        let known = self.state == State::Up || self.is_dial();
+        if self.state != State::Down && known {
+            cx.news.push_back(LinkEvent::Down(down));
+        }
+        self.state = State::Down;
+    }
+
+    /// Tells the session how large a datagram may be, when that has changed.
+    fn measure(&mut self, cx: &mut Context<'_>) {
+        let size = self.connection.datagrams().max_size();
+        if size != self.max_datagram {
+            self.max_datagram = size;
+            if let Some(session) = cx.session.as_mut() {
+                session.set_max_datagram(size);
+            }
+        }
+    }
+
+    fn stream_event(&mut self, cx: &mut Context<'_>, event: StreamEvent) {
+        match event {
+            StreamEvent::Opened { dir } => self.accept(cx, dir),
+            StreamEvent::Readable { id } => self.read(cx, id),
+            StreamEvent::Finished { id } => self.streams.sent(id),
+            StreamEvent::Writable { id } => {
+                if let (Some(session), Some(name)) = (cx.session.as_mut(), self.streams.name(id)) {
+                    self.streams.write(&mut self.connection, session, name);
+                }
+            }
+            StreamEvent::Stopped { id, error_code } => {
+                let name = self.streams.stopped(&mut self.connection, id, error_code);
+                if let (Some(session), Some(name)) = (cx.session.as_mut(), name) {
+                    session.handle_stopped(name, error_code.into_inner(), cx.now);
+                }
+            }
+            StreamEvent::Available { dir } => {
+                if let Some(session) = cx.session.as_mut() {
+                    self.streams.available(&mut self.connection, session, session_dir(dir));
+                }
+            }
+        }
+    }
+
+    fn accept(&mut self, cx: &mut Context<'_>, dir: quinn_proto::Dir) {
+        if cx.session.is_none() {
+            return;
+        }
+        while let Some(id) = self.connection.streams().accept(dir) {
+            if let Some(session) = cx.session.as_mut() {
+                let name = session.accept_stream(session_dir(dir));
+                self.streams.accept(id, name);
+            }
+            self.read(cx, id);
+        }
+        let limit = self.connection.max_concurrent_streams(dir);
+        let most = if dir == quinn_proto::Dir::Bi { BIDI_STREAMS_MAX } else { UNI_STREAMS_MAX };
+        if limit < most && self.connection.streams().remote_open_streams(dir) * 2 >= limit {
+            self.connection.set_max_concurrent_streams(dir, varint((limit * 2).min(most)));
+        }
+    }
+
+    fn read(&mut self, cx: &mut Context<'_>, id: WireId) {
+        let (Some(session), Some(name)) = (cx.session.as_mut(), self.streams.name(id)) else { return };
+        let mut stream = self.connection.recv_stream(id);
+        let Ok(mut chunks) = stream.read(true) else { return };
+        // One chunk is held back, so that the last one carries the FIN.
+        let mut held: Option<Bytes> = None;
+        let end = loop {
+            match chunks.next(usize::MAX) {
+                Ok(Some(chunk)) => {
+                    if let Some(data) = held.replace(chunk.bytes) {
+                        session.handle_data(name, data, false, cx.now);
+                    }
+                }
+                Ok(None) => break Some(None),
+                Err(ReadError::Blocked) => break None,
+                Err(ReadError::Reset(code)) => break Some(Some(code)),
+            }
+        };
+        let _ = chunks.finalize();
+        match end {
+            None => held.into_iter().for_each(|data| session.handle_data(name, data, false, cx.now)),
+            Some(None) => session.handle_data(name, held.unwrap_or_default(), true, cx.now),
+            Some(Some(code)) => {
+                held.into_iter().for_each(|data| session.handle_data(name, data, false, cx.now));
+                session.handle_reset(name, code.into_inner(), cx.now);
+            }
+        }
+        if end.is_some() {
+            self.streams.received(id);
+        }
+    }
+
+    fn datagrams(&mut self, cx: &mut Context<'_>) {
+        while let Some(data) = self.connection.datagrams().recv() {
+            cx.counters.datagrams_in += 1;
+            if let Some(session) = cx.session.as_mut() {
+                session.handle_datagram(data, cx.now);
+            }
+        }
+    }
+}
+
+/// The oldest makes room; one that does not fit the path (any more) is dropped too.
+fn send_datagram(connection: &mut Connection, data: Bytes, counters: &mut Counters) {
+    let crowded = connection.datagrams().send_buffer_space() < data.len();
+    let sent = connection.datagrams().send(data, true);
+    counters.datagrams_out += u64::from(sent.is_ok());
+    counters.datagrams_dropped += u64::from(crowded || sent.is_err());
+}
+
+fn session_dir(dir: quinn_proto::Dir) -> Dir {
+    match dir {
+        quinn_proto::Dir::Bi => Dir::Bi,
+        quinn_proto::Dir::Uni => Dir::Uni,
+    }
+}
+
+/// An IPv4 peer of an IPv6 socket, as everybody else calls it.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -1,0 +1,119 @@
+//! Which servers a dial believes: [`Trust`] as a TLS client configuration.
+//!
+//! Whatever is trusted, the handshake's signature is always verified: who shows a certificate must hold its key.
+
+use std::sync::{Arc, OnceLock};
+
+use quinn_proto::crypto::rustls::QuicClientConfig;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use super::{Trust, certificate};
+
+pub(super) fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    PROVIDER.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider())).clone()
+}
+
+/// TLS 1.3 only, one ALPN.
+pub(super) fn client(trust: &Trust, alpn: &str) -> Result<Arc<QuicClientConfig>, String> {
+    let builder = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| format!("TLS 1.3 is missing: {error}"))?;
+    let mut tls = match trust {
+        Trust::System => builder.with_root_certificates(system_roots()?).with_no_client_auth(),
+        Trust::Roots(roots) => builder.with_root_certificates(given_roots(roots)?).with_no_client_auth(),
+        Trust::Hashes(hashes) => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Pinned { hashes: Some(hashes.clone()) }))
+            .with_no_client_auth(),
+        Trust::Anything => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Pinned { hashes: None }))
+            .with_no_client_auth(),
+    };
+    tls.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+    let quic = QuicClientConfig::try_from(tls).map_err(|error| format!("no cipher suite for QUIC: {error}"))?;
+    Ok(Arc::new(quic))
+}
+
+/// Read once per process: some 150 certificates.
+fn system_roots() -> Result<Arc<RootCertStore>, String> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let roots = ROOTS.get_or_init(|| {
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(store)
+    });
+    if roots.is_empty() {
+        return Err("this machine has no root certificates: install ca-certificates, set SSL_CERT_FILE, or pin \
+                    the server's certificate by its hash"
+            .into());
+    }
+    Ok(roots.clone())
+}
+
+fn given_roots(roots: &[Vec<u8>]) -> Result<RootCertStore, String> {
+    let mut store = RootCertStore::empty();
+    for root in roots {
+        store
+            .add(CertificateDer::from(root.as_slice()))
+            .map_err(|error| format!("a given root certificate is unusable ({error}): give DER of a CA certificate"))?;
+    }
+    Ok(store)
+}
+
+/// Exactly these leaf certificates, or any at all.
+#[derive(Debug)]
+struct Pinned {
+    hashes: Option<Vec<[u8; 32]>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("its certificate is not pinned; its SHA-256 is {0}")]
+struct NotPinned(String);
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let hash = certificate::sha256(leaf);
+        match &self.hashes {
+            Some(hashes) if !hashes.contains(&hash) => {
+                let hex = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+                Err(CertificateError::Other(OtherError(Arc::new(NotPinned(hex)))).into())
+            }
+            _ => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _leaf: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::Error::General("QUIC speaks TLS 1.3 only (RFC 9001 §4.2)".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = provider().signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, leaf, signature, &algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
+}
