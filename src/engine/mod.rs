@@ -15,9 +15,11 @@
 //! It never parses MoQT (that is `tracks`), never touches Python, and forwards no audio between sessions (that is `relay`).
 
 pub mod agents;
+pub mod calls;
 pub mod config;
 pub mod leg;
 pub mod media;
+pub mod metrics;
 pub mod phone;
 pub mod store;
 pub mod trunk;

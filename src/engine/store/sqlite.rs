@@ -58,7 +58,8 @@ impl File {
     pub(super) fn open(path: &Path, bounds: Bounds) -> Result<Self, String> {
         let explain = |e: rusqlite::Error| explain_open(path, &e);
         let db = Connection::open(path).map_err(explain)?;
-        // Exclusive: no second engine, and no shared-memory file.
+        // Exclusive: no second engine, and no shared-memory file. Who holds it holds it for good: waiting is no use.
+        db.busy_timeout(std::time::Duration::ZERO).map_err(explain)?;
         db.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(explain)?;
         db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(explain)?;
         db.pragma_update(None, "synchronous", "FULL").map_err(explain)?;

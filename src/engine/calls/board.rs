@@ -1,0 +1,387 @@
+//! The calls, and what happens to them. Nothing here waits: answers and events come back through [`Board`]'s methods.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::lease::Leases;
+use super::trunks::Trunks;
+use super::{Answer, MakeAgent, Media, Minter, Parts, Refused, Request, Why};
+use crate::call::wire::RelayRef;
+use crate::call::{Action, Call, CallRecord, CallRow, Command, Event, Refusal, Settled};
+use crate::engine::leg::Leg;
+use crate::engine::media::{self, Caller};
+use crate::engine::metrics::Metrics;
+use crate::engine::store::{Pending, Store};
+use crate::engine::trunk::{Dial, TrunkEvent, TrunkKind};
+
+/// An ended call stays in memory for this long, and longer while the store fails.
+const KEEP_ENDED: Duration = Duration::from_secs(60);
+/// Ended calls in memory; beyond, the oldest is left to the store alone.
+const MAX_ENDED: usize = 10_000;
+
+pub(super) type Sid = Arc<str>;
+
+/// A record on its way to the disk, for the task to wait on.
+pub(super) struct Saving {
+    pub(super) sid: Sid,
+    pub(super) pending: Pending<()>,
+}
+
+pub(super) struct Board {
+    pub(super) node: String,
+    pub(super) calls: HashMap<Sid, Entry>,
+    pub(super) trunks: Trunks,
+    pub(super) agents: BTreeMap<String, MakeAgent>,
+    pub(super) media: Box<dyn Media>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) minter: Arc<Minter>,
+    pub(super) relay: RelayRef,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) savings: VecDeque<Saving>,
+    pub(super) is_closing: bool,
+    /// Calls whose media was opened and is not yet closed.
+    pub(super) open_media: HashSet<Sid>,
+    timers: BTreeSet<(Instant, Sid)>,
+    ended: VecDeque<Sid>,
+}
+
+/// One call in memory.
+pub(super) struct Entry {
+    pub(super) org: String,
+    pub(super) trunk_id: String,
+    pub(super) caller: Caller,
+    pub(super) phase: Phase,
+    /// Who asked for the call and waits for `dialing`.
+    pub(super) asker: Option<Answer<CallRow>>,
+    /// The request can be repeated by its key: it counts even when the asker has gone.
+    pub(super) is_keyed: bool,
+    pub(super) transfers: Vec<Answer<Settled>>,
+    pub(super) leases: Leases,
+    /// The agent that speaks, or will speak after the answer.
+    pub(super) agent: Option<String>,
+    pub(super) leg: Option<Box<dyn Leg>>,
+    pub(super) forget_at: Option<Instant>,
+    pub(super) timer: Option<Instant>,
+}
+
+pub(super) enum Phase {
+    /// The record is on its way to the disk.
+    Saving(Early),
+    /// Both tracks are being opened.
+    Opening(Early, Instant),
+    Live(Box<Call>),
+}
+
+/// A call that is not dialled yet.
+pub(super) struct Early {
+    pub(super) record: CallRecord,
+    pub(super) max_duration: Option<Duration>,
+    /// It was hung up before it was dialled.
+    pub(super) ended: Option<Command>,
+}
+
+impl Entry {
+    pub(super) fn record(&self) -> &CallRecord {
+        match &self.phase {
+            Phase::Saving(early) | Phase::Opening(early, _) => &early.record,
+            Phase::Live(call) => call.record(),
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.record().status.is_terminal()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let phase = match &self.phase {
+            Phase::Saving(_) => None,
+            Phase::Opening(_, until) => Some(*until),
+            Phase::Live(call) => call.poll_timeout(),
+        };
+        phase.into_iter().chain(self.forget_at).min()
+    }
+}
+
+impl Board {
+    pub(super) fn new(parts: Parts) -> (Self, super::task::Channels) {
+        let board = Self {
+            node: parts.node,
+            calls: HashMap::new(),
+            trunks: Trunks::new(parts.lines, parts.max_calls),
+            agents: parts.agents,
+            media: parts.media,
+            store: parts.store,
+            minter: parts.minter,
+            relay: parts.relay,
+            metrics: parts.metrics,
+            savings: VecDeque::new(),
+            is_closing: false,
+            open_media: HashSet::new(),
+            timers: BTreeSet::new(),
+            ended: VecDeque::new(),
+        };
+        (board, super::task::Channels { trunks: parts.trunk_events, media: parts.media_events })
+    }
+
+    /// An asker who has gone needs no answer.
+    pub(super) fn handle_request(&mut self, request: Request, now: Instant) {
+        match request {
+            Request::Originate(asked, answer) => self.originate(*asked, answer, now),
+            Request::Get { org, sid, answer } => {
+                drop(answer.send(self.entry(&org, &sid).map(|(_, entry)| entry.record().row())));
+            }
+            Request::Fresh { sids, answer } => {
+                let rows = sids.iter().filter_map(|sid| self.calls.get(&**sid)).map(|entry| entry.record().row());
+                drop(answer.send(Ok(rows.collect())));
+            }
+            Request::Transfer { org, sid, to, answer } => self.transfer(&org, &sid, to, answer, now),
+            Request::Agent { org, sid, agent, answer } => {
+                drop(answer.send(self.attach_agent(&org, &sid, &agent, now)));
+            }
+            Request::Hangup { org, sid, answer } => drop(answer.send(self.hangup(&org, &sid, now))),
+            Request::Attach(asked, answer) => drop(answer.send(self.attach(&asked, now))),
+            Request::Release(asked, answer) => drop(answer.send(self.release(&asked))),
+            Request::Trunks { answer } => drop(answer.send(Ok(self.trunks.states()))),
+            Request::Shutdown { answer } => {
+                self.shutdown(now);
+                drop(answer.send(Ok(())));
+            }
+        }
+    }
+
+    pub(super) fn entry(&mut self, org: &str, sid: &str) -> Result<(Sid, &mut Entry), Refused> {
+        let found = self.calls.get_key_value(sid).filter(|(_, entry)| entry.org == org).map(|(sid, _)| Arc::clone(sid));
+        let sid = found.ok_or_else(|| Refused::unknown_sid(sid))?;
+        let entry = self.calls.get_mut(&sid).expect("it was found above");
+        Ok((sid, entry))
+    }
+
+    pub(super) fn handle_trunk(&mut self, event: TrunkEvent, now: Instant) {
+        let Some((sid, entry)) =
+            self.calls.get_key_value(&*event.sid).map(|(sid, _)| Arc::clone(sid)).and_then(|sid| {
+                let entry = self.calls.get_mut(&sid)?;
+                Some((sid, entry))
+            })
+        else {
+            return;
+        };
+        let Phase::Live(call) = &mut entry.phase else { return };
+        let event = match event.kind {
+            TrunkKind::Trying => Event::Trying,
+            TrunkKind::Progress { code } => Event::Progress { code },
+            TrunkKind::Answered { leg } => {
+                entry.leg = leg;
+                Event::Answered
+            }
+            TrunkKind::Rejected { code, reason, q850 } => Event::Rejected { code, reason, q850 },
+            TrunkKind::Unreachable => Event::Unreachable,
+            TrunkKind::Bye { q850 } => Event::Bye { q850 },
+            TrunkKind::TransferAccepted => Event::TransferAccepted,
+            TrunkKind::TransferRefused { code } => Event::TransferRefused { code },
+        };
+        call.handle_event(event, now);
+        self.settle(&sid, now);
+    }
+
+    pub(super) fn handle_media(&mut self, event: media::Event, now: Instant) {
+        match event {
+            media::Event::Opened { sid } => self.opened(&sid, now),
+            media::Event::Speaking { sid, side, rendition, live } => {
+                if let Some(entry) = self.calls.get_mut(&sid) {
+                    entry.leases.speaking(side, &rendition, live, now);
+                }
+            }
+            media::Event::AgentEnded { sid, reason } => self.agent_ended(&sid, &reason),
+            media::Event::Closed { sid, stats } => {
+                self.open_media.remove(&sid);
+                self.metrics.media(&stats);
+                tracing::debug!(%sid, ?stats, "media closed");
+            }
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let calls = self.timers.first().map(|(at, _)| *at);
+        calls.into_iter().chain(self.trunks.poll_timeout()).min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.trunks.handle_timeout(now);
+        while let Some((at, sid)) = self.timers.first().cloned()
+            && at <= now
+        {
+            self.timers.pop_first();
+            let Some(entry) = self.calls.get_mut(&sid) else { continue };
+            entry.timer = None;
+            match &mut entry.phase {
+                _ if entry.forget_at.is_some_and(|at| at <= now) => {
+                    self.forget(&sid, now);
+                    continue;
+                }
+                Phase::Saving(_) => {}
+                Phase::Opening(..) => self.opened(&sid, now),
+                Phase::Live(call) => call.handle_timeout(now),
+            }
+            self.settle(&sid, now);
+        }
+    }
+
+    /// While the store fails memory is what is true, so it is kept.
+    fn forget(&mut self, sid: &Sid, now: Instant) {
+        if self.store.health().failing.is_some() {
+            if let Some(entry) = self.calls.get_mut(sid) {
+                entry.forget_at = Some(now + KEEP_ENDED);
+            }
+            self.arm(sid);
+        } else {
+            self.calls.remove(sid);
+        }
+    }
+
+    fn hangup(&mut self, org: &str, sid: &str, now: Instant) -> Result<(), Refused> {
+        let (sid, entry) = self.entry(org, sid)?;
+        match &mut entry.phase {
+            Phase::Saving(early) | Phase::Opening(early, _) => early.ended = Some(Command::Hangup),
+            Phase::Live(call) => drop(call.handle_command(Command::Hangup, now)),
+        }
+        self.settle(&sid, now);
+        Ok(())
+    }
+
+    fn transfer(&mut self, org: &str, sid: &str, to: String, answer: Answer<Settled>, now: Instant) {
+        let begun = self.entry(org, sid).and_then(|(sid, entry)| {
+            let Phase::Live(call) = &mut entry.phase else { return Err(not_dialled()) };
+            let refused = call.handle_command(Command::Transfer { to }, now);
+            match refused {
+                Ok(()) => Ok(sid),
+                Err(refusal) => Err(conflict(refusal, call.record())),
+            }
+        });
+        match begun {
+            Ok(sid) => {
+                if let Some(entry) = self.calls.get_mut(&sid) {
+                    entry.transfers.push(answer);
+                }
+                self.settle(&sid, now);
+            }
+            Err(refused) => drop(answer.send(Err(refused))),
+        }
+    }
+
+    /// Every call ends; their media says so to all.
+    fn shutdown(&mut self, now: Instant) {
+        self.is_closing = true;
+        let sids: Vec<Sid> = self.calls.keys().cloned().collect();
+        for sid in sids {
+            let Some(entry) = self.calls.get_mut(&sid) else { continue };
+            match &mut entry.phase {
+                Phase::Saving(early) | Phase::Opening(early, _) => early.ended = Some(Command::Shutdown),
+                Phase::Live(call) => drop(call.handle_command(Command::Shutdown, now)),
+            }
+            if matches!(entry.phase, Phase::Opening(..)) {
+                self.opened(&sid, now);
+            }
+            self.settle(&sid, now);
+        }
+    }
+
+    /// Carries out what the call wants, and sets its timer.
+    pub(super) fn settle(&mut self, sid: &Sid, now: Instant) {
+        while let Some(entry) = self.calls.get_mut(sid)
+            && let Phase::Live(call) = &mut entry.phase
+            && let Some(action) = call.poll_action()
+        {
+            self.act(sid, action, now);
+        }
+        self.note_end(sid, now);
+        self.arm(sid);
+    }
+
+    pub(super) fn act(&mut self, sid: &Sid, action: Action, now: Instant) {
+        let Some(entry) = self.calls.get_mut(sid) else { return };
+        let trunk = self.trunks.get(&entry.trunk_id);
+        match action {
+            Action::Dial => {
+                let record = entry.record();
+                let ring_timeout = Duration::from_secs(u64::from(record.ring_timeout_s));
+                let (to, from) = (record.to.clone(), record.from.clone());
+                let dial = Dial { sid: sid.to_string(), to, from, ring_timeout };
+                trunk.into_iter().for_each(|trunk| trunk.dial(dial.clone(), now));
+            }
+            Action::Cancel => trunk.into_iter().for_each(|trunk| trunk.cancel(sid, now)),
+            Action::Bye => trunk.into_iter().for_each(|trunk| trunk.bye(sid, now)),
+            Action::Transfer { to } => trunk.into_iter().for_each(|trunk| trunk.transfer(sid, &to, now)),
+            Action::StartMedia => {
+                let leg = entry.leg.take();
+                self.media.send(media::Command::Start { sid: Arc::clone(sid), leg });
+                self.bind_agent(sid);
+            }
+            Action::EndMedia => {
+                entry.leases.clear();
+                entry.leg = None;
+                self.media.send(media::Command::Close { sid: Arc::clone(sid) });
+            }
+            Action::Save => self.store.update(entry.record().clone()),
+            Action::Settled(outcome) => {
+                for waiting in std::mem::take(&mut entry.transfers) {
+                    drop(waiting.send(Ok(outcome)));
+                }
+            }
+        }
+    }
+
+    /// Once per call, at its end.
+    fn note_end(&mut self, sid: &Sid, now: Instant) {
+        let Some(entry) = self.calls.get_mut(sid) else { return };
+        if !entry.is_over() || entry.forget_at.is_some() {
+            return;
+        }
+        entry.forget_at = Some(now + KEEP_ENDED);
+        entry.agent = None;
+        let record = entry.record();
+        tracing::info!(%sid, status = record.status.as_str(), reason = record.end_reason.map(|r| r.as_str()), "call ended");
+        self.metrics.ended(record.status);
+        let trunk_id = entry.trunk_id.clone();
+        self.trunks.leave(&trunk_id);
+        self.metrics.active(self.trunks.active());
+        self.ended.push_back(Arc::clone(sid));
+        while self.ended.len() > MAX_ENDED {
+            let oldest = self.ended.pop_front();
+            oldest.into_iter().for_each(|oldest| drop(self.calls.remove(&oldest)));
+        }
+    }
+
+    pub(super) fn arm(&mut self, sid: &Sid) {
+        let Some(entry) = self.calls.get_mut(sid) else { return };
+        let at = entry.poll_timeout();
+        if at == entry.timer {
+            return;
+        }
+        if let Some(old) = std::mem::replace(&mut entry.timer, at) {
+            self.timers.remove(&(old, Arc::clone(sid)));
+        }
+        if let Some(at) = at {
+            self.timers.insert((at, Arc::clone(sid)));
+        }
+    }
+}
+
+pub(super) fn not_dialled() -> Refused {
+    Refused::new(Why::Conflict, "the call is not dialled yet: try again in a moment")
+}
+
+pub(super) fn conflict(refusal: Refusal, record: &CallRecord) -> Refused {
+    match refusal {
+        Refusal::Over => over(record),
+        refusal => Refused::new(Why::Conflict, refusal.to_string()),
+    }
+}
+
+/// What is asked of a call that has ended.
+pub(super) fn over(record: &CallRecord) -> Refused {
+    let end_reason = record.end_reason.map(|reason| reason.as_str());
+    let status = record.status.as_str();
+    let message = format!("the call has ended ({status}, {})", end_reason.unwrap_or("for no stated reason"));
+    Refused { end_reason, sip_code: record.sip_code, ..Refused::new(Why::Conflict, message) }
+}

@@ -1,0 +1,197 @@
+//! [`Desk`]: what the API asks. Calls in memory are the board's to answer, older ones the store's.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::board::over;
+use super::{Answer, Attach, Originate, Page, Refused, Request, TrunkState, Why};
+use crate::call::wire::TokenAnswer;
+use crate::call::{CallRecord, CallRow, Settled, Status};
+use crate::engine::store::{Pending, Place, Query, Recalled, Remembered, Store, StoreError};
+
+/// How long the disk may take before a request is told so.
+const STORE_LIMIT: Duration = Duration::from_secs(10);
+
+/// The way to the board. Cheap to clone.
+#[derive(Clone)]
+pub struct Desk {
+    requests: mpsc::Sender<Request>,
+    store: Arc<dyn Store>,
+    /// Keyed requests that are being carried out: the same key again waits for the first.
+    running: Arc<Mutex<HashMap<Name, Lock>>>,
+}
+
+/// Organisation and key.
+type Name = (String, String);
+type Lock = Arc<tokio::sync::Mutex<()>>;
+
+/// The right to carry out a keyed request; gone with the last one who has or wants it.
+struct Turn {
+    desk: Desk,
+    name: Name,
+    lock: Option<Lock>,
+}
+
+impl Desk {
+    pub(super) fn new(requests: mpsc::Sender<Request>, store: Arc<dyn Store>) -> Self {
+        Self { requests, store, running: Arc::default() }
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Dials, or, for a key that was used before, says what became of that call.
+    pub async fn originate(&self, asked: Originate) -> Result<CallRow, Refused> {
+        let Some(remembered) = asked.remembered.clone() else { return self.dial(asked).await };
+        let turn = Turn::new(self, &remembered);
+        let lock = Arc::clone(turn.lock.as_ref().expect("it is taken out by drop alone"));
+        let _mine = lock.lock().await;
+        match wait(self.store.recall(&remembered.org, &remembered.key)).await? {
+            None => self.dial(asked).await,
+            Some(recalled) => self.repeat(&remembered, recalled).await,
+        }
+    }
+
+    async fn dial(&self, asked: Originate) -> Result<CallRow, Refused> {
+        self.ask(|answer| Request::Originate(Box::new(asked), answer)).await
+    }
+
+    async fn repeat(&self, remembered: &Remembered, recalled: Recalled) -> Result<CallRow, Refused> {
+        if recalled.hash != remembered.hash {
+            let message = "Idempotency-Key was used for another request within 24 hours: use a new key";
+            return Err(Refused::new(Why::Conflict, message));
+        }
+        self.call(&remembered.org, &recalled.sid).await
+    }
+
+    pub async fn call(&self, org: &str, sid: &str) -> Result<CallRow, Refused> {
+        let asked = self.ask(|answer| Request::Get { org: org.to_owned(), sid: sid.to_owned(), answer }).await;
+        match asked {
+            Err(Refused { why: Why::NotFound, .. }) => Ok(self.stored(org, sid).await?.row()),
+            answer => answer,
+        }
+    }
+
+    pub async fn transfer(&self, org: &str, sid: &str, to: String) -> Result<Settled, Refused> {
+        let (owned_org, owned_sid) = (org.to_owned(), sid.to_owned());
+        let asked = self.ask(|answer| Request::Transfer { org: owned_org, sid: owned_sid, to, answer }).await;
+        match self.or_over(asked, org, sid).await? {
+            Settled::Over => Err(self.ended(org, sid).await?),
+            outcome => Ok(outcome),
+        }
+    }
+
+    pub async fn attach_agent(&self, org: &str, sid: &str, agent: String) -> Result<(), Refused> {
+        let (owned_org, owned_sid) = (org.to_owned(), sid.to_owned());
+        let asked = self.ask(|answer| Request::Agent { org: owned_org, sid: owned_sid, agent, answer }).await;
+        self.or_over(asked, org, sid).await
+    }
+
+    /// Also of a call that has ended.
+    pub async fn hangup(&self, org: &str, sid: &str) -> Result<(), Refused> {
+        let asked = self.ask(|answer| Request::Hangup { org: org.to_owned(), sid: sid.to_owned(), answer }).await;
+        match asked {
+            Err(Refused { why: Why::NotFound, .. }) => self.stored(org, sid).await.map(drop),
+            answer => answer,
+        }
+    }
+
+    pub async fn attach(&self, asked: Attach) -> Result<TokenAnswer, Refused> {
+        let (org, sid) = (asked.org.clone(), asked.sid.clone());
+        let answer = self.ask(|answer| Request::Attach(Box::new(asked), answer)).await;
+        self.or_over(answer, &org, &sid).await
+    }
+
+    /// Also of a call that has ended.
+    pub async fn release(&self, asked: Attach) -> Result<(), Refused> {
+        let (org, sid) = (asked.org.clone(), asked.sid.clone());
+        match self.ask(|answer| Request::Release(Box::new(asked), answer)).await {
+            Err(Refused { why: Why::NotFound, .. }) => self.stored(&org, &sid).await.map(drop),
+            answer => answer,
+        }
+    }
+
+    /// Newest first. What is in memory is newer than what is on the disk.
+    pub async fn list(&self, query: Query) -> Result<Page, Refused> {
+        let (limit, status) = (query.limit, query.status);
+        let records = wait(self.store.list(Query { limit: limit + 1, ..query })).await?;
+        let next = (records.len() > limit).then(|| place(&records[limit - 1]));
+        let sids = records.iter().take(limit).map(|record| record.sid.clone()).collect();
+        let fresh = self.ask(|answer| Request::Fresh { sids, answer }).await?;
+        let mut fresh: HashMap<String, CallRow> = fresh.into_iter().map(|row| (row.sid.clone(), row)).collect();
+        let rows = records.iter().take(limit).map(|record| fresh.remove(&record.sid).unwrap_or_else(|| record.row()));
+        let wanted = |row: &CallRow| status.is_none_or(|status: Status| row.status == status);
+        Ok(Page { calls: rows.filter(wanted).collect(), next })
+    }
+
+    pub async fn trunks(&self) -> Result<Vec<TrunkState>, Refused> {
+        self.ask(|answer| Request::Trunks { answer }).await
+    }
+
+    /// Every call ends, and no new one begins.
+    pub async fn shutdown(&self) {
+        drop(self.ask(|answer| Request::Shutdown { answer }).await);
+    }
+
+    /// An absent sid may be a call that has ended long ago: that is a conflict, and says why it ended. What was refused for
+    /// another unknown name stays as it is.
+    async fn or_over<T>(&self, asked: Result<T, Refused>, org: &str, sid: &str) -> Result<T, Refused> {
+        match asked {
+            Err(refused) if refused == Refused::unknown_sid(sid) => Err(self.ended(org, sid).await?),
+            answer => answer,
+        }
+    }
+
+    async fn ended(&self, org: &str, sid: &str) -> Result<Refused, Refused> {
+        let row = self.call(org, sid).await?;
+        match self.stored(org, sid).await {
+            Ok(record) if record.status.is_terminal() => Ok(over(&record)),
+            _ => Ok(Refused::new(Why::Conflict, format!("the call is {}", row.status.as_str()))),
+        }
+    }
+
+    async fn stored(&self, org: &str, sid: &str) -> Result<CallRecord, Refused> {
+        let found = wait(self.store.get(sid)).await?;
+        found.filter(|record| record.org_id == org).ok_or_else(|| Refused::unknown_sid(sid))
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Answer<T>) -> Request) -> Result<T, Refused> {
+        let (answer, pending) = oneshot::channel();
+        self.requests.send(request(answer)).await.map_err(|_| Refused::shutting_down())?;
+        pending.await.unwrap_or_else(|_| Err(Refused::shutting_down()))
+    }
+}
+
+fn place(record: &CallRecord) -> Place {
+    Place { started_ms: record.started_ms, sid: record.sid.clone() }
+}
+
+async fn wait<T>(pending: Pending<T>) -> Result<T, Refused> {
+    let answer = tokio::time::timeout(STORE_LIMIT, pending).await;
+    let slow = || StoreError::Failing(format!("no answer within {} s", STORE_LIMIT.as_secs()));
+    let answer = answer.map_or_else(|_| Err(slow()), |answer| answer.unwrap_or(Err(StoreError::Closed)));
+    answer.map_err(|error| Refused::new(Why::Unavailable, error.to_string()))
+}
+
+impl Turn {
+    fn new(desk: &Desk, remembered: &Remembered) -> Self {
+        let name = (remembered.org.clone(), remembered.key.clone());
+        let mut running = desk.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = Arc::clone(running.entry(name.clone()).or_default());
+        Self { desk: desk.clone(), name, lock: Some(lock) }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut running = self.desk.running.lock().unwrap_or_else(PoisonError::into_inner);
+        self.lock = None;
+        if running.get(&self.name).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+            running.remove(&self.name);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! One place that owns every [`Call`](crate::call::Call): requests in, what they cause carried out.
+//!
+//! A [`Board`](board::Board) lives on the control thread, in one task. It owns the calls, their trunks and leases, and speaks to
+//! the audio threads and the store; none of these ever waits for another. The API asks it through a [`Desk`], which also
+//! knows what is no longer in memory.
+//!
+//! | File | Holds |
+//! |---|---|
+//! | `desk` | [`Desk`]: requests of the API, answered from the board or the store |
+//! | `board` | [`Board`](board::Board): the calls, and what happens to them |
+//! | `originate` | from a request to a dialled call |
+//! | `speak` | agents, leases and tokens of a call |
+//! | `task` | the task around the board: channels, timers, the orderly end |
+//! | `lease` | who may speak on a track; pure |
+//! | `mint` | sids and relay tokens |
+//! | `trunks` | trunks with their limits |
+//!
+//! An originate is validated, durable, its tracks open, before it is dialled and answered. Calls stay in memory for a
+//! while after their end, then only in the store. The room knows no HTTP, and nothing of what audio is.
+
+mod board;
+mod desk;
+mod lease;
+mod mint;
+mod originate;
+mod speak;
+mod task;
+mod trunks;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::agents::Agent;
+use super::media;
+use super::metrics::Metrics;
+use super::store::{Place, Remembered, Store};
+use super::trunk::{self, Trunk};
+use crate::audio::Params;
+use crate::call::wire::{BridgeRole, RelayRef, TokenAnswer};
+use crate::call::{CallRow, Settled};
+
+pub use desk::Desk;
+pub use mint::Minter;
+pub use task::Task;
+
+/// Requests that may wait for the board.
+const MAX_REQUESTS: usize = 4096;
+
+/// Why a request is refused, as the API sorts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    BadRequest,
+    NotFound,
+    Conflict,
+    TooMany,
+    Unavailable,
+}
+
+/// A refusal with its remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub why: Why,
+    pub message: String,
+    pub sip_code: Option<u16>,
+    pub end_reason: Option<&'static str>,
+}
+
+impl Refused {
+    pub fn new(why: Why, message: impl Into<String>) -> Self {
+        Self { why, message: message.into(), sip_code: None, end_reason: None }
+    }
+
+    /// The same words for a call that never was and for one of somebody else's.
+    pub fn unknown_sid(sid: &str) -> Self {
+        Self::new(Why::NotFound, format!("sid {sid:?} is no call of this organisation"))
+    }
+
+    pub(super) fn shutting_down() -> Self {
+        Self::new(Why::Unavailable, "the engine is shutting down: try again when it is back")
+    }
+}
+
+/// An outgoing call as it was asked for; the fields are checked.
+#[derive(Clone, Debug)]
+pub struct Originate {
+    pub org: String,
+    pub to: String,
+    pub from: String,
+    pub trunk_id: String,
+    pub agent: Option<String>,
+    pub ring_timeout_s: u32,
+    pub max_duration_s: Option<u32>,
+    pub remembered: Option<Remembered>,
+}
+
+/// A bridge that wants to speak and hear.
+#[derive(Clone, Debug)]
+pub struct Attach {
+    pub org: String,
+    pub sid: String,
+    pub role: BridgeRole,
+    pub params: Params,
+    pub holder: String,
+}
+
+/// One page of calls, newest first.
+pub struct Page {
+    pub calls: Vec<CallRow>,
+    pub next: Option<Place>,
+}
+
+/// A trunk as the API shows it.
+#[derive(Clone, Debug)]
+pub struct TrunkState {
+    pub id: String,
+    pub active: usize,
+}
+
+type Answer<T> = oneshot::Sender<Result<T, Refused>>;
+
+/// What the desk asks of the board. `NotFound` for a sid: it is not in memory.
+enum Request {
+    Originate(Box<Originate>, Answer<CallRow>),
+    Get {
+        org: String,
+        sid: String,
+        answer: Answer<CallRow>,
+    },
+    /// The rows of those that are in memory.
+    Fresh {
+        sids: Vec<String>,
+        answer: Answer<Vec<CallRow>>,
+    },
+    Transfer {
+        org: String,
+        sid: String,
+        to: String,
+        answer: Answer<Settled>,
+    },
+    Agent {
+        org: String,
+        sid: String,
+        agent: String,
+        answer: Answer<()>,
+    },
+    Hangup {
+        org: String,
+        sid: String,
+        answer: Answer<()>,
+    },
+    Attach(Box<Attach>, Answer<TokenAnswer>),
+    Release(Box<Attach>, Answer<()>),
+    Trunks {
+        answer: Answer<Vec<TrunkState>>,
+    },
+    Shutdown {
+        answer: Answer<()>,
+    },
+}
+
+/// Makes an agent for one call.
+pub type MakeAgent = Arc<dyn Fn() -> Box<dyn Agent> + Send + Sync>;
+
+/// The way to the audio threads.
+pub trait Media: Send {
+    fn send(&mut self, command: media::Command);
+}
+
+/// A trunk, and how much it may carry.
+pub struct Line {
+    pub trunk: Box<dyn Trunk>,
+    pub org: Option<String>,
+    pub channel_limit: usize,
+    pub max_cps: usize,
+}
+
+/// What the board is built from.
+pub struct Parts {
+    pub node: String,
+    pub max_calls: usize,
+    pub lines: BTreeMap<String, Line>,
+    /// The other end of what the trunks were built with.
+    pub trunk_events: mpsc::UnboundedReceiver<trunk::TrunkEvent>,
+    pub agents: BTreeMap<String, MakeAgent>,
+    pub media: Box<dyn Media>,
+    pub media_events: mpsc::UnboundedReceiver<media::Event>,
+    pub store: Arc<dyn Store>,
+    pub minter: Arc<Minter>,
+    /// What bridges are told to dial.
+    pub relay: RelayRef,
+    pub metrics: Arc<Metrics>,
+}

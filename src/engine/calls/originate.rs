@@ -1,0 +1,165 @@
+//! From a request to a dialled call: checked, counted, durable, its tracks open, dialled, answered.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::board::{Board, Early, Entry, Phase, Saving, Sid};
+use super::lease::Leases;
+use super::mint::{sid, unix_ms};
+use super::{Answer, Originate, Refused, Why};
+use crate::call::record::Direction;
+use crate::call::{Action, Call, CallRecord, CallRow, Command, Status};
+use crate::engine::media::{self, Caller};
+use crate::engine::store::StoreError;
+use crate::engine::trunk::FarEnd;
+
+/// Opening tracks asks nobody outside: an audio thread that needs longer is in trouble, and the call goes on without waiting.
+const OPEN_LIMIT: Duration = Duration::from_secs(3);
+
+impl Board {
+    pub(super) fn originate(&mut self, asked: Originate, answer: Answer<CallRow>, now: Instant) {
+        match self.admit(&asked, now) {
+            Ok(caller) => self.save(asked, caller, answer),
+            Err(refused) => {
+                self.metrics.refused();
+                drop(answer.send(Err(refused)));
+            }
+        }
+    }
+
+    fn admit(&mut self, asked: &Originate, now: Instant) -> Result<Caller, Refused> {
+        if self.is_closing {
+            return Err(Refused::shutting_down());
+        }
+        if let Some(agent) = &asked.agent {
+            self.know_agent(agent)?;
+        }
+        let far_end = self.trunks.of_org(&asked.trunk_id, &asked.org)?.far_end(&asked.to);
+        self.trunks.enter(&asked.trunk_id, now)?;
+        Ok(match far_end {
+            FarEnd::Phone => Caller::Leg,
+            FarEnd::Empty => Caller::Bridge,
+        })
+    }
+
+    fn save(&mut self, asked: Originate, caller: Caller, answer: Answer<CallRow>) {
+        let is_keyed = asked.remembered.is_some();
+        let started_ms = unix_ms();
+        let record = record(&asked, sid(&self.node, started_ms), started_ms);
+        let sid: Sid = Arc::from(record.sid.as_str());
+        let pending = self.store.create(record.clone(), asked.remembered);
+        self.savings.push_back(Saving { sid: Arc::clone(&sid), pending });
+        let max_duration = asked.max_duration_s.map(|seconds| Duration::from_secs(u64::from(seconds)));
+        let entry = Entry {
+            org: asked.org,
+            trunk_id: asked.trunk_id,
+            caller,
+            phase: Phase::Saving(Early { record, max_duration, ended: None }),
+            asker: Some(answer),
+            is_keyed,
+            transfers: Vec::new(),
+            leases: Leases::default(),
+            agent: asked.agent,
+            leg: None,
+            forget_at: None,
+            timer: None,
+        };
+        self.calls.insert(sid, entry);
+        self.metrics.active(self.trunks.active());
+    }
+
+    /// The record is durable, or could not be made so.
+    pub(super) fn handle_saved(&mut self, sid: &Sid, outcome: Result<(), StoreError>, now: Instant) {
+        if let Err(error) = outcome {
+            return self.drop_unsaved(sid, &error);
+        }
+        let Some(mut entry) = self.calls.remove(sid) else { return };
+        let Phase::Saving(mut early) = entry.phase else {
+            self.calls.insert(Arc::clone(sid), entry);
+            return;
+        };
+        if early.ended.is_none() && !entry.is_keyed && entry.asker.as_ref().is_none_or(|asker| asker.is_closed()) {
+            // Whoever asked has given up, and nobody can ask for this call again.
+            early.ended = Some(Command::Hangup);
+        }
+        let is_ended = early.ended.is_some();
+        let caller = entry.caller;
+        entry.phase = Phase::Opening(early, now + OPEN_LIMIT);
+        self.calls.insert(Arc::clone(sid), entry);
+        self.open_media.insert(Arc::clone(sid));
+        self.media.send(media::Command::Open { sid: Arc::clone(sid), caller });
+        if is_ended {
+            self.opened(sid, now);
+        }
+        self.arm(sid);
+    }
+
+    fn drop_unsaved(&mut self, sid: &Sid, error: &StoreError) {
+        let Some(entry) = self.calls.remove(sid) else { return };
+        self.trunks.leave(&entry.trunk_id);
+        self.metrics.active(self.trunks.active());
+        self.metrics.refused();
+        let refused = Refused::new(Why::Unavailable, error.to_string());
+        entry.asker.into_iter().for_each(|asker| drop(asker.send(Err(refused.clone()))));
+    }
+
+    /// Both tracks are open, or will be: dial.
+    pub(super) fn opened(&mut self, sid: &Sid, now: Instant) {
+        let Some(mut entry) = self.calls.remove(sid) else { return };
+        let Phase::Opening(mut early, _) = entry.phase else {
+            self.calls.insert(Arc::clone(sid), entry);
+            return;
+        };
+        // The call's clock begins with its dialling.
+        early.record.started_ms = unix_ms();
+        let mut call = Call::dial(early.record, early.max_duration, now);
+        if let Some(command) = early.ended {
+            // Nothing was dialled, so nothing is to be cancelled.
+            drop(call.handle_command(command, now));
+            let rest: Vec<Action> = std::iter::from_fn(|| call.poll_action()).collect();
+            entry.phase = Phase::Live(Box::new(call));
+            self.calls.insert(Arc::clone(sid), entry);
+            let carried_out = |action: &Action| !matches!(action, Action::Dial | Action::Cancel);
+            rest.into_iter().filter(carried_out).for_each(|action| self.act(sid, action, now));
+        } else {
+            entry.phase = Phase::Live(Box::new(call));
+            self.calls.insert(Arc::clone(sid), entry);
+        }
+        self.settle(sid, now);
+        self.answer_asker(sid);
+    }
+
+    fn answer_asker(&mut self, sid: &Sid) {
+        let Some(entry) = self.calls.get_mut(sid) else { return };
+        let row = entry.record().row();
+        let outcome = if self.is_closing && row.status.is_terminal() { Err(Refused::shutting_down()) } else { Ok(row) };
+        if let Some(asker) = entry.asker.take() {
+            drop(asker.send(outcome));
+        }
+        self.metrics.originated();
+    }
+}
+
+fn record(asked: &Originate, sid: String, started_ms: u64) -> CallRecord {
+    CallRecord {
+        sid,
+        org_id: asked.org.clone(),
+        status: Status::Dialing,
+        direction: Direction::Outbound,
+        to: asked.to.clone(),
+        from: asked.from.clone(),
+        trunk_id: asked.trunk_id.clone(),
+        agent: asked.agent.clone(),
+        ring_timeout_s: asked.ring_timeout_s,
+        started_ms,
+        ringing_ms: None,
+        answered_ms: None,
+        ended_ms: None,
+        end_reason: None,
+        ended_by: None,
+        sip_code: None,
+        sip_phrase: None,
+        q850: None,
+        transferred_to: None,
+    }
+}

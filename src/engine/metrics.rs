@@ -1,0 +1,108 @@
+//! Figures of the engine, and their text form for `/metrics` (Prometheus, version 0.0.4).
+//!
+//! Counters only grow. They are counted where the thing happens, one relaxed addition each; nobody waits for them.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::media::Stats;
+use super::store::Health;
+use crate::call::Status;
+
+#[derive(Debug, Default)]
+pub struct Metrics {
+    originated: AtomicU64,
+    refused: AtomicU64,
+    active: AtomicU64,
+    completed: AtomicU64,
+    failed: AtomicU64,
+    no_answer: AtomicU64,
+    requests: AtomicU64,
+    rate_limited: AtomicU64,
+    unauthorized: AtomicU64,
+    frames_up: AtomicU64,
+    frames_down: AtomicU64,
+    gaps_up: AtomicU64,
+    gaps_down: AtomicU64,
+    dropped_down: AtomicU64,
+    dropped_before_answer: AtomicU64,
+}
+
+impl Metrics {
+    pub fn originated(&self) {
+        self.originated.fetch_add(1, Relaxed);
+    }
+
+    pub fn refused(&self) {
+        self.refused.fetch_add(1, Relaxed);
+    }
+
+    pub fn active(&self, calls: usize) {
+        self.active.store(calls as u64, Relaxed);
+    }
+
+    pub fn ended(&self, status: Status) {
+        let counter = match status {
+            Status::Completed => &self.completed,
+            Status::NoAnswer => &self.no_answer,
+            _ => &self.failed,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    pub fn request(&self) {
+        self.requests.fetch_add(1, Relaxed);
+    }
+
+    pub fn rate_limited(&self) {
+        self.rate_limited.fetch_add(1, Relaxed);
+    }
+
+    pub fn unauthorized(&self) {
+        self.unauthorized.fetch_add(1, Relaxed);
+    }
+
+    pub fn media(&self, stats: &Stats) {
+        self.frames_up.fetch_add(stats.frames_up, Relaxed);
+        self.frames_down.fetch_add(stats.frames_down, Relaxed);
+        self.gaps_up.fetch_add(stats.gaps_up, Relaxed);
+        self.gaps_down.fetch_add(stats.gaps_down, Relaxed);
+        self.dropped_down.fetch_add(stats.dropped_down, Relaxed);
+        self.dropped_before_answer.fetch_add(stats.dropped_before_answer, Relaxed);
+    }
+
+    /// The text of `/metrics`.
+    pub fn render(&self, store: &Health) -> String {
+        let mut text = String::new();
+        let mut line = |name: &str, value: u64| {
+            // Writing into a String can't fail.
+            let _ = writeln!(text, "clutchcall_{name} {value}");
+        };
+        line("calls_active", self.active.load(Relaxed));
+        for (result, counter) in
+            [("completed", &self.completed), ("failed", &self.failed), ("no_answer", &self.no_answer)]
+        {
+            line(&format!("calls_total{{result=\"{result}\"}}"), counter.load(Relaxed));
+        }
+        for (name, counter) in [
+            ("originates_total", &self.originated),
+            ("originates_refused_total", &self.refused),
+            ("api_requests_total", &self.requests),
+            ("api_rate_limited_total", &self.rate_limited),
+            ("api_unauthorized_total", &self.unauthorized),
+            ("frames_total{direction=\"uplink\"}", &self.frames_up),
+            ("frames_total{direction=\"downlink\"}", &self.frames_down),
+            ("gaps_total{direction=\"uplink\"}", &self.gaps_up),
+            ("gaps_total{direction=\"downlink\"}", &self.gaps_down),
+            ("downlink_dropped_total", &self.dropped_down),
+            ("dropped_before_answer_total", &self.dropped_before_answer),
+        ] {
+            line(name, counter.load(Relaxed));
+        }
+        line("store_failing", u64::from(store.failing.is_some()));
+        line("store_waiting", store.waiting as u64);
+        line("store_dropped_total", store.dropped);
+        line("store_commits_total", store.commits);
+        text
+    }
+}
