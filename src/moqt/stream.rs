@@ -5,7 +5,7 @@
 //! how long that may be is known before its bytes arrive. Payloads that lie in one chunk are slices of it.
 //! `finish` is for a FIN: one in the middle of something is a violation (§11.4). A reset needs no word.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::codec::{Read, Reader, Stop};
 use super::error::Violation;
@@ -55,7 +55,7 @@ impl Input {
             // Let go of the chunk's memory now, not at the next push.
             self.0 = Bytes::new();
         } else {
-            self.0 = self.0.slice(bytes..);
+            self.0.advance(bytes);
         }
     }
 
@@ -165,7 +165,10 @@ impl UniReader {
 
     /// A FIN before the header is whole. A subgroup named by its first object may end without one; it said nothing.
     pub fn finish(&self) -> Result<(), Violation> {
-        self.input.finish()
+        match subgroup::waits_for_object(&mut Reader::new(&self.input.0)) {
+            true => Ok(()),
+            false => self.input.finish(),
+        }
     }
 
     /// Bytes held of a header that is not whole.

@@ -55,6 +55,20 @@ pub(crate) fn decode_header(kind: u64, reader: &mut Reader<'_>) -> Read<(u64, Su
     Ok((alias, header))
 }
 
+/// A header that lacks nothing but the first object, whose id names the subgroup.
+pub(crate) fn waits_for_object(reader: &mut Reader<'_>) -> bool {
+    let mut read = || {
+        let kind = reader.varint()?;
+        let (_alias, _group) = (reader.varint()?, reader.varint()?);
+        if kind & bit::DEFAULT_PRIORITY == 0 {
+            reader.u8()?;
+        }
+        Ok(is_subgroup(kind) && kind & bit::ID_MODE == id_mode::FIRST_OBJECT_ID && reader.is_empty())
+    };
+    let waits: Read<bool> = read();
+    waits == Ok(true)
+}
+
 /// Appends the header of a stream, its type first. Subgroup 0 needs no id of its own.
 pub fn encode_header(alias: u64, header: &SubgroupHeader, out: &mut BytesMut) {
     let mode = if header.subgroup == 0 { id_mode::ZERO } else { id_mode::EXPLICIT };

@@ -267,6 +267,13 @@ impl Session {
         self.closed
     }
 
+    /// No request is open and no stream beside the control streams is known: what tests of leaks look at.
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
+        let control = |stream: &Stream| matches!(stream, Stream::Control(_));
+        self.requests.is_empty() && self.outbound.is_empty() && self.streams.values().all(control)
+    }
+
     pub fn counters(&self) -> Counters {
         self.counters
     }

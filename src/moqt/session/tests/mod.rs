@@ -1,7 +1,12 @@
-//! Sessions in virtual time: two of them over a simulated link ([`pair`]), or one against bytes we write ourselves.
+//! Sessions in virtual time: two of them over a simulated link ([`pair`]), or one against bytes we write ourselves ([`lone`]).
 #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 
 #[allow(dead_code, reason = "each room uses some of it")]
 pub(crate) mod pair;
 
+mod control;
+mod data;
+mod fuzz;
+mod lone;
+mod requests;
 mod smoke;

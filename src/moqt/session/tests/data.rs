@@ -1,0 +1,504 @@
+//! Objects: aliases, data before its alias, late data, subgroups, datagrams, backlog.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::control::code;
+use super::lone::{Lone, none, subgroup};
+use super::pair::{self, Conditions, Pair, Rng};
+use super::requests::{asked, subscribe_message, subscribe_ok};
+use super::smoke::{object, subscribe, subscribed, track};
+use crate::moqt::error::{CloseCode, ResetCode};
+use crate::moqt::message::{Message, PublishDone, PublishOk, SubscribeOk, TrackProperties};
+use crate::moqt::object::encode_datagram;
+use crate::moqt::properties::Writer;
+use crate::moqt::session::{Event, RequestId, Role, StreamId, SubgroupId, TooLarge, Transmit, constants, priority};
+use crate::moqt::{Object, Status, SubgroupHeader};
+
+const HEADER: SubgroupHeader = SubgroupHeader {
+    group: 1,
+    subgroup: 0,
+    priority: None,
+    properties: false,
+    end_of_group: false,
+    first_object: true,
+};
+
+fn datagram(alias: u64, object: &Object) -> Bytes {
+    let mut out = BytesMut::new();
+    encode_datagram(alias, object, &mut out).unwrap();
+    out.freeze()
+}
+
+/// A client whose SUBSCRIBE was answered with this alias.
+fn subscriber(alias: u64) -> (Lone, RequestId, StreamId) {
+    let mut lone = Lone::new(Role::Client);
+    let (request, stream) = asked(&mut lone);
+    lone.say(stream, &subscribe_ok(alias));
+    lone.events.clear();
+    (lone, request, stream)
+}
+
+/// A server with one accepted SUBSCRIBE.
+fn publisher() -> (Lone, RequestId) {
+    let mut lone = Lone::new(Role::Server);
+    lone.request(&subscribe_message(0));
+    lone.session.accept_subscribe(RequestId(0), SubscribeOk::default());
+    lone.drain();
+    lone.sent.clear();
+    (lone, RequestId(0))
+}
+
+fn data_on(lone: &Lone, on: StreamId) -> Vec<Bytes> {
+    let data = lone.sent.iter().filter_map(|transmit| match transmit {
+        Transmit::Data { stream, data } if *stream == on => Some(data.clone()),
+        _ => None,
+    });
+    data.collect()
+}
+
+#[test]
+fn objects_arrive_whole_in_order_however_they_are_cut() {
+    for seed in 0..25 {
+        let mut pair = Pair::new(Conditions::rough(seed));
+        let request = subscribed(&mut pair, "audio");
+        let mut rng = Rng(seed);
+        let mut sent = Vec::new();
+        for group in 0..4 {
+            let header = SubgroupHeader { group, properties: true, ..HEADER };
+            let stream = pair.server.open_subgroup(request, &header).unwrap();
+            for id in 0..20 {
+                let len = rng.below(300) as usize;
+                let properties = Writer::default().number(0x10, rng.next()).finish();
+                let object = Object { group, id: 3 * id, payload: rng.bytes(len), properties, ..Object::default() };
+                pair.server.send_object(stream, &object);
+                sent.push(object);
+            }
+            pair.server.finish_subgroup(stream);
+            pair.step(pair.now + Duration::from_millis(3));
+        }
+        pair.settle();
+        let mut got: Vec<Object> = Vec::new();
+        let mut ends = 0;
+        for event in &pair.client_events {
+            match event {
+                Event::Object { object, .. } => {
+                    assert!(
+                        got.iter().rev().find(|before| before.group == object.group).is_none_or(|b| b.id < object.id)
+                    );
+                    got.push(object.clone());
+                }
+                Event::SubgroupEnd { reset: None, .. } => ends += 1,
+                _ => {}
+            }
+        }
+        got.sort_by_key(|object| (object.group, object.id));
+        assert_eq!((got, ends, pair.closed.clone()), (sent, 4, None));
+        assert_eq!(pair.server.backlog(request), 0);
+    }
+}
+
+#[test]
+fn payloads_are_slices_of_the_chunk_that_brought_them() {
+    let (mut lone, ..) = subscriber(3);
+    let chunk = subgroup(3, &HEADER, &[object(1, 0, "first payload"), object(1, 1, "second payload")]);
+    lone.uni(chunk.clone(), false);
+    let range = chunk.as_ptr_range();
+    let inside = lone.events.iter().filter_map(|event| match event {
+        Event::Object { object, .. } => Some(range.contains(&object.payload.as_ptr())),
+        _ => None,
+    });
+    assert_eq!(inside.collect::<Vec<_>>(), [true, true]);
+}
+
+#[test]
+fn each_accepted_subscription_has_an_alias_of_its_own() {
+    let mut lone = Lone::new(Role::Server);
+    let mut aliases = Vec::new();
+    for id in 0..5 {
+        let stream = lone.request(&subscribe_message(2 * id));
+        lone.session.accept_subscribe(RequestId(2 * id), SubscribeOk::default());
+        match lone.said(stream)[..] {
+            [Message::SubscribeOk { alias, .. }] => aliases.push(alias),
+            _ => panic!("no answer"),
+        }
+    }
+    lone.session.publish(track("p"), TrackProperties::default(), Vec::new());
+    let stream = lone.opened();
+    match lone.said(stream)[..] {
+        [Message::Publish { alias, .. }] => aliases.push(alias),
+        _ => panic!("no PUBLISH"),
+    }
+    let unique: std::collections::BTreeSet<_> = aliases.iter().collect();
+    assert_eq!(unique.len(), 6);
+}
+
+#[test]
+fn one_alias_for_two_tracks_closes() {
+    let (mut lone, ..) = subscriber(3);
+    lone.session.subscribe(subscribe("video"));
+    let stream = lone.opened();
+    lone.say(stream, &subscribe_ok(3));
+    assert_eq!(lone.closed(), code(CloseCode::DuplicateTrackAlias));
+
+    let (mut lone, ..) = subscriber(3);
+    let properties = TrackProperties::default();
+    lone.request(&Message::Publish { id: 1, track: track("video"), alias: 3, parameters: none(), properties });
+    assert_eq!(lone.closed(), code(CloseCode::DuplicateTrackAlias));
+}
+
+#[test]
+fn an_alias_is_free_again_when_its_subscription_is_over() {
+    let (mut lone, request, stream) = subscriber(3);
+    lone.say(stream, &Message::PublishDone(PublishDone { code: 2, streams: 0, reason: String::new() }));
+    let next = lone.session.subscribe(subscribe("video"));
+    let stream = lone.opened();
+    lone.say(stream, &subscribe_ok(3));
+    lone.uni(subgroup(3, &HEADER, &[object(1, 0, "x")]), true);
+    let owner = lone.events.iter().find_map(|event| match event {
+        Event::Object { request, .. } => Some(*request),
+        _ => None,
+    });
+    assert_eq!((owner, lone.closed()), (Some(next), None));
+    assert_ne!(request, next);
+    // The first one's end does not take the alias away.
+    lone.pass(constants::LATE_STREAMS);
+    lone.events.clear();
+    lone.uni(subgroup(3, &HEADER, &[object(1, 1, "y")]), true);
+    assert_eq!(lone.objects(), [(1, 1)]);
+}
+
+#[test]
+fn data_before_its_alias_is_held_and_delivered() {
+    let mut lone = Lone::new(Role::Client);
+    let (request, stream) = asked(&mut lone);
+    let data = subgroup(9, &HEADER, &[object(1, 0, "a"), object(1, 1, "b")]);
+    let whole = lone.uni(subgroup(9, &SubgroupHeader { group: 2, ..HEADER }, &[object(2, 0, "c")]), true);
+    let cut = lone.uni(data.slice(..5), false);
+    lone.session.handle_datagram(datagram(9, &object(5, 0, "d")), lone.now);
+    lone.drain();
+    assert!(lone.events.is_empty() && lone.sent.iter().all(|transmit| !matches!(transmit, Transmit::Stop { .. })));
+    lone.say(stream, &subscribe_ok(9));
+    lone.data(cut, data.slice(5..), true);
+    assert!(matches!(lone.events[0], Event::SubscribeOk { .. }));
+    assert_eq!(lone.objects(), [(2, 0), (5, 0), (1, 0), (1, 1)]);
+    assert!(lone.events.contains(&Event::SubgroupEnd { request, stream: whole, reset: None }));
+    assert_eq!(lone.session.counters(), Default::default());
+}
+
+#[test]
+fn data_of_a_publish_waits_for_the_answer() {
+    for accept in [true, false] {
+        let mut lone = Lone::new(Role::Server);
+        let properties = TrackProperties::default();
+        lone.request(&Message::Publish { id: 0, track: track("a"), alias: 4, parameters: none(), properties });
+        let stream = lone.uni(subgroup(4, &HEADER, &[object(1, 0, "x")]), false);
+        assert!(lone.objects().is_empty());
+        if accept {
+            lone.session.accept_publish(RequestId(0), PublishOk { forward: true, priority: 128, filter: None });
+            lone.drain();
+            assert_eq!(lone.objects(), [(1, 0)]);
+        } else {
+            lone.session.reject(
+                RequestId(0),
+                crate::moqt::message::RequestError::new(crate::moqt::RequestErrorCode::Uninterested, ""),
+            );
+            assert!(lone.was_sent(&Transmit::Stop { stream, code: ResetCode::Cancelled as u64 }));
+            lone.uni(subgroup(4, &HEADER, &[object(1, 1, "y")]), true);
+            assert!(lone.objects().is_empty());
+            assert_eq!(lone.session.counters().late_streams, 2);
+        }
+    }
+}
+
+#[test]
+fn data_that_nobody_names_is_dropped_after_its_time() {
+    let mut lone = Lone::new(Role::Client);
+    let stream = lone.uni(subgroup(9, &HEADER, &[object(1, 0, "a")]), false);
+    lone.session.handle_datagram(datagram(9, &object(5, 0, "d")), lone.now);
+    let until = lone.session.poll_timeout().unwrap();
+    assert_eq!(until - lone.now, pair::limits().pending_time);
+    lone.pass(pair::limits().pending_time);
+    assert!(lone.was_sent(&Transmit::Stop { stream, code: ResetCode::Cancelled as u64 }));
+    let counters = lone.session.counters();
+    assert_eq!((counters.unknown_streams, counters.unknown_datagrams), (1, 1));
+    assert_eq!(lone.session.poll_timeout(), None);
+    // What still comes on the stream is dropped, and its end clears it.
+    lone.data(stream, Bytes::from_static(b"more"), true);
+    assert!(lone.session.is_idle() && lone.closed().is_none());
+}
+
+#[test]
+fn data_that_nobody_names_is_held_within_a_bound() {
+    let mut lone = Lone::new(Role::Client);
+    let payload: &'static str = "0123456789012345678901234567890123456789012345678901234567890123456789";
+    let objects: Vec<Object> = (0..100).map(|id| object(1, id, payload)).collect();
+    let chunk = subgroup(9, &HEADER, &objects);
+    for _ in 0..10 {
+        lone.uni(chunk.clone(), false);
+    }
+    let held = pair::limits().pending_bytes / chunk.len();
+    assert_eq!(lone.session.counters().unknown_streams, 10 - held as u64);
+    let stops = lone.sent.iter().filter(|transmit| matches!(transmit, Transmit::Stop { .. })).count();
+    assert_eq!(stops, 10 - held);
+    for id in 0..1000 {
+        lone.session.handle_datagram(datagram(9, &object(2, id, payload)), lone.now);
+    }
+    let dropped = lone.session.counters().unknown_datagrams;
+    assert!(dropped > 900 && dropped < 1000, "{dropped}");
+    // A stream that grows while it waits is stopped as well.
+    let mut lone = Lone::new(Role::Client);
+    let stream = lone.uni(chunk.clone(), false);
+    for _ in 0..10 {
+        lone.data(stream, Bytes::from(vec![0; 8000]), false);
+    }
+    assert_eq!(lone.session.counters().unknown_streams, 1);
+    assert!(lone.was_sent(&Transmit::Stop { stream, code: ResetCode::ExcessiveLoad as u64 }));
+}
+
+#[test]
+fn the_time_of_early_data_counts_from_setup() {
+    let mut lone = Lone::early(pair::config(Role::Client));
+    let (_, stream) = asked(&mut lone);
+    lone.uni(subgroup(9, &HEADER, &[object(1, 0, "a")]), true);
+    lone.pass(Duration::from_secs(2));
+    lone.set_up();
+    lone.pass(pair::limits().pending_time - Duration::from_millis(1));
+    lone.say(stream, &subscribe_ok(9));
+    assert_eq!(lone.objects(), [(1, 0)]);
+}
+
+#[test]
+fn late_data_of_a_cancelled_subscription_is_discarded_at_once() {
+    let (mut lone, request, _) = subscriber(3);
+    let open = lone.uni(subgroup(3, &HEADER, &[object(1, 0, "a")]), false);
+    lone.session.cancel(request);
+    assert!(lone.was_sent(&Transmit::Stop { stream: open, code: ResetCode::Cancelled as u64 }));
+    lone.events.clear();
+    lone.data(open, Bytes::from_static(b"\x00\x01x"), false);
+    let late = lone.uni(subgroup(3, &HEADER, &[object(1, 1, "b")]), false);
+    assert!(lone.was_sent(&Transmit::Stop { stream: late, code: ResetCode::Cancelled as u64 }));
+    lone.session.handle_datagram(datagram(3, &object(5, 0, "d")), lone.now);
+    lone.drain();
+    let counters = lone.session.counters();
+    assert_eq!((counters.late_streams, counters.late_datagrams), (1, 1));
+    assert_eq!((lone.events.len(), lone.session.poll_timeout()), (0, None));
+    lone.session.handle_reset(open, 1, lone.now);
+    lone.session.handle_reset(late, 1, lone.now);
+    assert!(lone.session.is_idle());
+}
+
+#[test]
+fn streams_that_publish_done_overtook_are_delivered_for_a_while() {
+    let (mut lone, request, stream) = subscriber(3);
+    lone.say(stream, &Message::PublishDone(PublishDone { code: 2, streams: 2, reason: String::new() }));
+    lone.data(stream, Bytes::new(), true);
+    lone.uni(subgroup(3, &HEADER, &[object(1, 0, "a")]), true);
+    assert_eq!(lone.objects(), [(1, 0)]);
+    lone.pass(constants::LATE_STREAMS);
+    lone.uni(subgroup(3, &HEADER, &[object(1, 1, "b")]), true);
+    assert_eq!((lone.objects().len(), lone.session.counters().late_streams), (1, 1));
+    assert!(lone.events.iter().all(|event| !matches!(event, Event::Cancelled { .. })));
+    assert!(lone.session.is_idle(), "{request:?}");
+}
+
+#[test]
+fn an_object_too_large_or_cut_short_closes() {
+    let (mut lone, ..) = subscriber(3);
+    let mut start = BytesMut::from(&subgroup(3, &HEADER, &[])[..]);
+    start.extend_from_slice(&[0]);
+    crate::moqt::varint::put(&mut start, pair::limits().object_bytes as u64 + 1);
+    lone.uni(start.freeze(), false);
+    assert_eq!(lone.closed(), code(CloseCode::ProtocolViolation));
+
+    let (mut lone, ..) = subscriber(3);
+    let data = subgroup(3, &HEADER, &[object(1, 0, "abc")]);
+    lone.uni(data.slice(..data.len() - 1), true);
+    assert_eq!(lone.closed(), code(CloseCode::ProtocolViolation));
+}
+
+#[test]
+fn unfinished_objects_are_bounded_over_all_streams() {
+    let (mut lone, ..) = subscriber(3);
+    let mut start = BytesMut::from(&subgroup(3, &HEADER, &[])[..]);
+    start.extend_from_slice(&[0]);
+    crate::moqt::varint::put(&mut start, 60_000);
+    start.resize(start.len() + 50_000, 0);
+    let start = start.freeze();
+    let streams: Vec<StreamId> = (0..100).map(|_| lone.uni(start.clone(), false)).collect();
+    let stopped = lone.session.counters().stopped as usize;
+    assert_eq!(stopped, 100 - constants::UNFINISHED_BYTES / start.len());
+    let ended = lone.events.iter().filter(|event| matches!(event, Event::SubgroupEnd { reset: Some(9), .. })).count();
+    assert_eq!(ended, stopped);
+    // Ended streams give back their room.
+    streams.iter().for_each(|stream| lone.session.handle_reset(*stream, 0, lone.now));
+    lone.uni(start, false);
+    assert_eq!(lone.session.counters().stopped as usize, stopped);
+}
+
+#[test]
+fn a_reset_is_told_with_its_code() {
+    let (mut lone, request, _) = subscriber(3);
+    let stream = lone.uni(subgroup(3, &HEADER, &[object(1, 0, "a")]), false);
+    lone.session.handle_reset(stream, 2, lone.now);
+    lone.drain();
+    assert_eq!(lone.events.last(), Some(&Event::SubgroupEnd { request, stream, reset: Some(2) }));
+}
+
+#[test]
+fn empty_and_padding_streams_and_datagrams_are_nothing() {
+    let (mut lone, ..) = subscriber(3);
+    lone.uni(Bytes::new(), true);
+    let padding = lone.uni(Bytes::from_static(&[0xf0, 0x13, 0x2b, 0x3e, 0x28, 0, 0]), false);
+    lone.data(padding, Bytes::from(vec![0; 5000]), true);
+    lone.session.handle_datagram(Bytes::from_static(&[0xf0, 0x13, 0x2b, 0x3e, 0x29, 0, 0]), lone.now);
+    // A subgroup named by its first object, and there is none.
+    lone.uni(Bytes::from_static(&[0x12, 3, 1, 128]), true);
+    assert_eq!((lone.closed(), lone.events.len()), (None, 0));
+    lone.uni(Bytes::from_static(&[0x3f, 0]), false);
+    assert_eq!(lone.closed(), code(CloseCode::ProtocolViolation));
+}
+
+// ---- sending ----
+
+#[test]
+fn objects_sent_between_two_polls_leave_as_one_chunk() {
+    let (mut lone, request) = publisher();
+    let id = lone.session.open_subgroup(request, &HEADER).unwrap();
+    let stream = StreamId(id.0);
+    for n in 0..3 {
+        lone.session.send_object(id, &object(1, n, "abc"));
+    }
+    lone.drain();
+    lone.session.send_object(id, &object(1, 3, "abc"));
+    lone.session.finish_subgroup(id);
+    lone.drain();
+    assert_eq!(data_on(&lone, stream).len(), 2);
+    assert_eq!(lone.sent.last(), Some(&Transmit::Finish { stream }));
+    let opened = Transmit::Open { stream, dir: crate::moqt::Dir::Uni, priority: priority::data(128, 128) };
+    assert_eq!(lone.sent.first(), Some(&opened));
+    let expected = subgroup(0, &HEADER, &(0..4).map(|n| object(1, n, "abc")).collect::<Vec<_>>());
+    assert_eq!(data_on(&lone, stream).concat(), expected);
+}
+
+#[test]
+fn the_tracks_default_priority_counts_where_a_header_names_none() {
+    let mut lone = Lone::new(Role::Server);
+    lone.request(&subscribe_message(0));
+    let properties = TrackProperties(Writer::default().number(0x0e, 64).finish());
+    lone.session.accept_subscribe(RequestId(0), SubscribeOk { properties, ..SubscribeOk::default() });
+    lone.session.open_subgroup(RequestId(0), &HEADER);
+    lone.session.open_subgroup(RequestId(0), &SubgroupHeader { priority: Some(1), ..HEADER });
+    lone.drain();
+    let opens: Vec<i32> = lone
+        .sent
+        .iter()
+        .filter_map(|transmit| match transmit {
+            Transmit::Open { priority, .. } => Some(*priority),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(opens, [priority::data(128, 64), priority::data(128, 1)]);
+}
+
+#[test]
+fn the_backlog_is_what_the_link_has_not_written() {
+    let (mut lone, request) = publisher();
+    let id = lone.session.open_subgroup(request, &HEADER).unwrap();
+    let stream = StreamId(id.0);
+    lone.session.send_object(id, &object(1, 0, "abcdef"));
+    let total = lone.session.backlog(request);
+    assert_eq!(total, subgroup(0, &HEADER, &[object(1, 0, "abcdef")]).len());
+    // Nothing was handed to the link: it can't have written it.
+    lone.session.handle_written(stream, total);
+    assert_eq!(lone.session.backlog(request), total);
+    lone.drain();
+    lone.session.handle_written(stream, 4);
+    assert_eq!(lone.session.backlog(request), total - 4);
+    lone.session.finish_subgroup(id);
+    lone.session.handle_written(stream, total - 4);
+    assert_eq!(lone.session.backlog(request), 0);
+    let second = lone.session.open_subgroup(request, &HEADER).unwrap();
+    lone.session.send_object(second, &object(1, 0, "abcdef"));
+    lone.session.reset_subgroup(second, 5);
+    assert_eq!(lone.session.backlog(request), 0);
+    assert!(lone.was_sent(&Transmit::Reset { stream: StreamId(second.0), code: 5 }));
+    assert_eq!(lone.session.backlog(RequestId(77)), 0);
+}
+
+#[test]
+fn a_subgroup_that_the_peer_stops_is_reset_and_takes_nothing_more() {
+    let (mut lone, request) = publisher();
+    let id = lone.session.open_subgroup(request, &HEADER).unwrap();
+    lone.drain();
+    lone.session.handle_stopped(StreamId(id.0), 1, lone.now);
+    lone.drain();
+    assert_eq!(lone.sent.last(), Some(&Transmit::Reset { stream: StreamId(id.0), code: 1 }));
+    let sent = lone.sent.len();
+    lone.session.send_object(id, &object(1, 0, "x"));
+    lone.session.finish_subgroup(id);
+    lone.session.reset_subgroup(id, 0);
+    lone.session.send_object(SubgroupId(999), &object(1, 0, "x"));
+    lone.drain();
+    assert_eq!((lone.sent.len(), lone.session.backlog(request)), (sent, 0));
+}
+
+#[test]
+fn an_object_that_the_stream_can_not_say_resets_it() {
+    let ended = Object { status: Status::EndOfTrack, payload: Bytes::from_static(b"x"), id: 9, ..Object::default() };
+    let with_properties = Object { properties: Bytes::from_static(&[0x10, 1]), id: 9, ..object(1, 9, "x") };
+    for wrong in [object(1, 3, "again"), ended, with_properties] {
+        let (mut lone, request) = publisher();
+        let id = lone.session.open_subgroup(request, &HEADER).unwrap();
+        lone.session.send_object(id, &object(1, 3, "x"));
+        lone.session.send_object(id, &wrong);
+        assert!(lone.was_sent(&Transmit::Reset { stream: StreamId(id.0), code: 0 }), "{wrong:?}");
+        assert_eq!((lone.session.counters().unsendable, lone.session.backlog(request)), (1, 0));
+    }
+}
+
+#[test]
+fn publish_done_counts_every_stream_and_finishes_open_ones() {
+    let (mut lone, request) = publisher();
+    let done = lone.session.open_subgroup(request, &HEADER).unwrap();
+    lone.session.finish_subgroup(done);
+    let reset = lone.session.open_subgroup(request, &HEADER).unwrap();
+    lone.session.reset_subgroup(reset, 1);
+    let open = lone.session.open_subgroup(request, &HEADER).unwrap();
+    lone.session.send_object(open, &Object { status: Status::EndOfTrack, ..object(1, 0, "") });
+    lone.session.end_publication(request, PublishDone { code: 2, streams: 99, reason: "over".into() });
+    let fin = lone.was_sent(&Transmit::Finish { stream: StreamId(open.0) });
+    // The peer opened the session's first bidirectional stream, its control stream before: the request's is number 3.
+    let said = lone.said(StreamId(3));
+    assert_eq!(said, [Message::PublishDone(PublishDone { code: 2, streams: 3, reason: "over".into() })]);
+    assert!(fin && lone.sent.last() == Some(&Transmit::Finish { stream: StreamId(3) }));
+    assert_eq!(lone.session.open_subgroup(request, &HEADER), None);
+}
+
+#[test]
+fn datagrams_travel_or_are_too_large() {
+    let mut pair = Pair::new(Conditions { loss: 30, jitter: Duration::from_millis(20), ..Conditions::default() });
+    let request = subscribed(&mut pair, "audio");
+    for group in 0..100 {
+        assert_eq!(pair.server.send_datagram(request, &object(group, 0, "opus")), Ok(()));
+    }
+    pair.settle();
+    let groups: Vec<u64> = pair
+        .client_events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Object { stream: None, object, .. } if &object.payload[..] == b"opus" => Some(object.group),
+            _ => None,
+        })
+        .collect();
+    assert!(groups.len() > 40 && groups.len() < 90 && groups.windows(2).any(|pair| pair[0] > pair[1]), "{groups:?}");
+    let fits = |len: usize| Object { payload: Bytes::from(vec![0; len]), ..Object::default() };
+    assert_eq!(pair.server.send_datagram(request, &fits(1200)), Err(TooLarge));
+    let overhead = datagram(0, &fits(1000)).len() - 1000;
+    assert_eq!(pair.server.send_datagram(request, &fits(1200 - overhead)), Ok(()));
+    assert_eq!(pair.server.send_datagram(request, &fits(1201 - overhead)), Err(TooLarge));
+    pair.server.set_max_datagram(None);
+    assert_eq!(pair.server.send_datagram(request, &fits(1)), Err(TooLarge));
+    assert_eq!(pair.server.send_datagram(RequestId(55), &fits(1)), Ok(()));
+}
