@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `config` | [`Config`]: listen addresses, state folder, keys, orgs, trunks, agents, relay; from TOML, environment or code |
 //! | `runtime` | the control thread: one tokio `current_thread` runtime for API, timers and trunks |
+//! | `outside` | state folder, signing key, relay: what stays the same after a restart, and what bridges are told |
 //! | `api/` | HTTP: the procedures, their answers and refusals |
 //! | `calls` | one place that owns every [`Call`](crate::call::Call): commands in, actions carried out |
 //! | `store/` | call records, durable before an answer |
@@ -15,13 +16,17 @@
 //! It never parses MoQT (that is `tracks`), never touches Python, and forwards no audio between sessions (that is `relay`).
 
 pub mod agents;
+pub mod api;
 pub mod calls;
 pub mod config;
 pub mod leg;
 pub mod media;
 pub mod metrics;
+mod outside;
 pub mod phone;
+mod runtime;
 pub mod store;
 pub mod trunk;
 
 pub use config::Config;
+pub use runtime::Engine;

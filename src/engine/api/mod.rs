@@ -1,0 +1,133 @@
+//! HTTP: the procedures of the control plane, their answers and their refusals.
+//!
+//! The wire is tRPC's without a transformer: `GET …/api/trpc/{procedure}?input=<JSON>` asks, `POST …/api/trpc/{procedure}` does, and the
+//! same under `/trpc/`. Beside it `/healthz`, `/readyz` and `/metrics`, which need no key.
+//!
+//! | File | Holds |
+//! |---|---|
+//! | `server` | connections: how many, how slow, how they end |
+//! | `gate` | keys, scopes, organisations, requests per second |
+//! | `input` | what a request says, field by field |
+//! | `answer` | the envelope of success and failure |
+//! | `voice` | the procedures |
+//!
+//! What the vendor's clients can bear decides every answer: a success has no `error` key and always `data`, an object; a failure has an
+//! integer `code`, its name in `data.code`, its `message` first; nothing is ever redirected. A request is known by its key before
+//! its body is read, and answered within [`ANSWER_LIMIT`]. The room owns no call: it asks the [`Desk`].
+
+mod answer;
+mod gate;
+mod input;
+mod server;
+mod voice;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+
+use super::calls::Desk;
+use super::config::{Agent, Config, Trunk};
+use super::metrics::Metrics;
+use answer::{Code, Failure, RequestId};
+use gate::Gate;
+use input::Input;
+
+pub use server::serve;
+
+/// Every answer comes within this time: the vendor's clients give up at 30 s.
+const ANSWER_LIMIT: Duration = Duration::from_secs(24);
+
+/// What every request sees.
+pub struct Api {
+    gate: Gate,
+    desk: Desk,
+    trunks: BTreeMap<String, Trunk>,
+    agents: BTreeMap<String, Agent>,
+    metrics: Arc<Metrics>,
+}
+
+impl Api {
+    pub fn new(config: &Config, desk: Desk, metrics: Arc<Metrics>) -> Self {
+        let gate = Gate::new(config.keys.clone(), &config.limits);
+        Self { gate, desk, trunks: config.trunks.clone(), agents: config.agents.clone(), metrics }
+    }
+
+    fn router(self: Arc<Self>) -> Router {
+        Router::new()
+            .route("/api/trpc/{*procedure}", any(procedure))
+            .route("/trpc/{*procedure}", any(procedure))
+            .route("/healthz", get(healthz))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .fallback(no_such_path)
+            .with_state(self)
+    }
+
+    async fn answer(&self, id: &RequestId, name: &str, request: Request) -> Result<String, Failure> {
+        self.metrics.request();
+        let key = self.gate.admit(request.headers()).inspect_err(|failure| match failure.code() {
+            Code::TooManyRequests => self.metrics.rate_limited(),
+            _ => self.metrics.unauthorized(),
+        })?;
+        let procedure = voice::find(name)
+            .ok_or_else(|| Failure::new(Code::NotFound, format!("{name:?} is no procedure of this engine")))?;
+        if request.method() != procedure.method() {
+            let message = format!("{name} is asked with {}", procedure.method());
+            return Err(Failure::new(Code::MethodNotSupported, message));
+        }
+        key.check_scope(name)?;
+        let idempotency_key = input::idempotency_key(request.headers())?;
+        let input = match *request.method() {
+            Method::GET => Input::from_query(request.uri().query())?,
+            _ => Input::from_body(request.into_body()).await?,
+        };
+        let org = key.check_org(input.text("orgId")?)?.to_owned();
+        tracing::debug!(request = %id, procedure = name, org, "request");
+        voice::Asked { api: self, org, input, idempotency_key }.run(procedure).await
+    }
+}
+
+async fn procedure(State(api): State<Arc<Api>>, Path(name): Path<String>, request: Request) -> Response {
+    let id = RequestId::new();
+    let answer = tokio::time::timeout(ANSWER_LIMIT, api.answer(&id, &name, request)).await;
+    let late = || Failure::new(Code::Timeout, format!("no answer within {} s: ask again", ANSWER_LIMIT.as_secs()));
+    answer::response(&id, answer.unwrap_or_else(|_| Err(late())))
+}
+
+async fn no_such_path(request: Request) -> Response {
+    let message = format!("{} is no path of this engine: procedures are under /api/trpc/", request.uri().path());
+    answer::response(&RequestId::new(), Err(Failure::new(Code::NotFound, message)))
+}
+
+/// The process lives.
+async fn healthz() -> Response {
+    let body = concat!("{\"ok\":true,\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}");
+    json(StatusCode::OK, body.to_owned())
+}
+
+/// New calls are welcome.
+async fn readyz(State(api): State<Arc<Api>>) -> Response {
+    match api.desk.store().health().failing {
+        None => json(StatusCode::OK, "{\"ok\":true}".to_owned()),
+        Some(cause) => {
+            let reason = serde_json::Value::from(format!("the record store fails: {cause}"));
+            json(StatusCode::SERVICE_UNAVAILABLE, format!("{{\"ok\":false,\"reason\":{reason}}}"))
+        }
+    }
+}
+
+async fn metrics(State(api): State<Arc<Api>>) -> Response {
+    let text = api.metrics.render(&api.desk.store().health());
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+fn json(status: StatusCode, body: String) -> Response {
+    (status, [(header::CONTENT_TYPE, "application/json")], Body::from(body)).into_response()
+}

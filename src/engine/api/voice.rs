@@ -1,0 +1,246 @@
+//! The procedures: what they are called, how they are asked, what they answer.
+
+use axum::http::Method;
+use ring::digest::{SHA256, digest};
+use serde::Serialize;
+use serde_json::json;
+
+use super::Api;
+use super::answer::{Code, Failure, data};
+use super::input::Input;
+use crate::audio::{Codec, Params};
+use crate::call::wire::BridgeRole;
+use crate::call::{CallRow, Settled, Status, clamp_ring_timeout};
+use crate::engine::calls::{Attach, Originate};
+use crate::engine::store::{Place, Query, Remembered};
+
+const RING_TIMEOUT_S: f64 = 30.0;
+const MAX_DURATION_S: f64 = 86_400.0;
+const PAGE: u32 = 50;
+const MAX_PAGE: u32 = 500;
+const MAX_HOLDER: usize = 128;
+
+#[derive(Clone, Copy)]
+pub(super) enum Procedure {
+    Originate,
+    Get,
+    Transfer,
+    Hangup,
+    List,
+    AttachAgent,
+    ListAgents,
+    Token,
+    ListTrunks,
+}
+
+pub(super) fn find(name: &str) -> Option<Procedure> {
+    Some(match name {
+        "voice.calls.originate" => Procedure::Originate,
+        "voice.calls.get" => Procedure::Get,
+        "voice.calls.transfer" => Procedure::Transfer,
+        "voice.calls.hangup" => Procedure::Hangup,
+        "voice.calls.list" => Procedure::List,
+        "voice.agents.attach" => Procedure::AttachAgent,
+        "voice.agents.list" => Procedure::ListAgents,
+        "voice.audioBridge.token" => Procedure::Token,
+        "voice.trunks.list" => Procedure::ListTrunks,
+        _ => return None,
+    })
+}
+
+impl Procedure {
+    pub(super) fn method(self) -> Method {
+        match self {
+            Self::Get | Self::List | Self::ListAgents | Self::ListTrunks => Method::GET,
+            Self::Originate | Self::Transfer | Self::Hangup | Self::AttachAgent | Self::Token => Method::POST,
+        }
+    }
+}
+
+/// One request that has passed the gate.
+pub(super) struct Asked<'a> {
+    pub(super) api: &'a Api,
+    pub(super) org: String,
+    pub(super) input: Input,
+    pub(super) idempotency_key: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Page {
+    calls: Vec<CallRow>,
+    cursor: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TrunkRow<'a> {
+    trunk_id: &'a str,
+    display_name: Option<&'a str>,
+    kind: &'static str,
+    channel_limit: usize,
+    max_cps: usize,
+    active_calls: usize,
+}
+
+impl Asked<'_> {
+    /// The answer's data as JSON text.
+    pub(super) async fn run(self, procedure: Procedure) -> Result<String, Failure> {
+        match procedure {
+            Procedure::Originate => data(&self.api.desk.originate(self.originate()?).await?),
+            Procedure::Get => data(&self.api.desk.call(&self.org, self.input.required("sid")?).await?),
+            Procedure::Transfer => self.transfer().await,
+            Procedure::Hangup => {
+                self.api.desk.hangup(&self.org, self.input.required("sid")?).await?;
+                ok()
+            }
+            Procedure::List => self.list().await,
+            Procedure::AttachAgent => {
+                let (sid, agent) = (self.input.required("sid")?, self.input.required("agent")?);
+                self.api.desk.attach_agent(&self.org, sid, agent.to_owned()).await?;
+                ok()
+            }
+            Procedure::ListAgents => {
+                let rows = self.api.agents.iter().map(|(id, agent)| json!({ "id": id, "kind": agent.kind.as_str() }));
+                data(&json!({ "agents": rows.collect::<Vec<_>>() }))
+            }
+            Procedure::Token => self.token().await,
+            Procedure::ListTrunks => self.trunks().await,
+        }
+    }
+
+    fn originate(&self) -> Result<Originate, Failure> {
+        let input = &self.input;
+        let ring_timeout = input.seconds("ringTimeoutSec")?.unwrap_or(RING_TIMEOUT_S);
+        let max_duration_s = match input.seconds("maxDurationSec")? {
+            Some(seconds) if !(1.0..=MAX_DURATION_S).contains(&seconds) => {
+                return Err(Failure::bad(format!("maxDurationSec is {seconds}: send 1 to {MAX_DURATION_S}")));
+            }
+            seconds => seconds.map(|seconds| seconds as u32),
+        };
+        let mut asked = Originate {
+            org: self.org.clone(),
+            to: input.required_number("to")?.to_owned(),
+            from: input.required_number("from")?.to_owned(),
+            trunk_id: input.required("trunkId")?.to_owned(),
+            agent: input.text("agent")?.map(str::to_owned),
+            ring_timeout_s: clamp_ring_timeout(ring_timeout),
+            max_duration_s,
+            remembered: None,
+        };
+        if let Some(key) = &self.idempotency_key {
+            asked.remembered = Some(Remembered { org: self.org.clone(), key: key.clone(), hash: hash(&asked) });
+        }
+        Ok(asked)
+    }
+
+    async fn transfer(&self) -> Result<String, Failure> {
+        let sid = self.input.required("sid")?;
+        let (to, agent) = match (self.input.number("to")?, self.input.text("agent")?) {
+            (Some(to), None) => (to, None),
+            (None, Some(agent)) => ("", Some(agent)),
+            _ => return Err(Failure::bad("to or agent: send exactly one of both")),
+        };
+        if let Some(agent) = agent {
+            self.api.desk.attach_agent(&self.org, sid, agent.to_owned()).await?;
+            return ok();
+        }
+        match self.api.desk.transfer(&self.org, sid, to.to_owned()).await? {
+            Settled::Accepted => data(&json!({ "ok": true, "state": "accepted" })),
+            Settled::Undecided => data(&json!({ "ok": true, "state": "pending" })),
+            Settled::Refused { code } => {
+                let message = format!("the far end refused the transfer with SIP {code}: the call goes on");
+                Err(Failure::new(Code::Conflict, message).with_sip_code(code))
+            }
+            Settled::Over => Err(Failure::new(Code::Conflict, "the call ended before the transfer was decided")),
+        }
+    }
+
+    async fn list(&self) -> Result<String, Failure> {
+        let limit = self.input.whole("limit")?.unwrap_or(PAGE);
+        if !(1..=MAX_PAGE).contains(&limit) {
+            return Err(Failure::bad(format!("limit is {limit}: send 1 to {MAX_PAGE}")));
+        }
+        let status = self.input.text("status")?.map(status).transpose()?;
+        let after = self.input.text("cursor")?.map(place).transpose()?;
+        let query = Query { org: self.org.clone(), status, limit: limit as usize, after };
+        let page = self.api.desk.list(query).await?;
+        let cursor = page.next.map(|place| format!("{}.{}", place.started_ms, place.sid));
+        data(&Page { calls: page.calls, cursor })
+    }
+
+    async fn token(&self) -> Result<String, Failure> {
+        let attach = self.attach()?;
+        if self.input.flag("release")? {
+            self.api.desk.release(attach).await?;
+            return ok();
+        }
+        data(&self.api.desk.attach(attach).await?)
+    }
+
+    fn attach(&self) -> Result<Attach, Failure> {
+        let input = &self.input;
+        let role = match input.text("role")? {
+            None | Some("server") => BridgeRole::Server,
+            Some("caller") => BridgeRole::Caller,
+            Some(other) => return Err(Failure::bad(format!("role is {other:?}: send server or caller"))),
+        };
+        let codec: Codec = input.text("codec")?.unwrap_or("opus").parse().map_err(|e| Failure::bad(format!("{e}")))?;
+        let (channels, frame_ms) = (input.whole("channels")?.unwrap_or(1), input.whole("frameMs")?.unwrap_or(20));
+        let params = Params::new(codec, input.whole("sampleRate")?, channels, frame_ms);
+        let holder = input.required("holder")?;
+        if holder.len() > MAX_HOLDER {
+            return Err(Failure::bad(format!("holder is {} bytes long: at most {MAX_HOLDER}", holder.len())));
+        }
+        Ok(Attach {
+            org: self.org.clone(),
+            sid: input.required("sid")?.to_owned(),
+            role,
+            params: params.map_err(|e| Failure::bad(e.0))?,
+            holder: holder.to_owned(),
+        })
+    }
+
+    async fn trunks(&self) -> Result<String, Failure> {
+        let states = self.api.desk.trunks().await?;
+        let row = |(id, active_calls)| {
+            let trunk = self.api.trunks.get(id)?;
+            let may_use = trunk.org.as_ref().is_none_or(|owner| *owner == self.org);
+            may_use.then(|| TrunkRow {
+                trunk_id: id,
+                display_name: trunk.display_name.as_deref(),
+                kind: trunk.kind.as_str(),
+                channel_limit: trunk.channel_limit,
+                max_cps: trunk.max_cps,
+                active_calls,
+            })
+        };
+        let rows: Vec<_> = states.iter().map(|state| (state.id.as_str(), state.active)).filter_map(row).collect();
+        data(&json!({ "trunks": rows }))
+    }
+}
+
+fn ok() -> Result<String, Failure> {
+    Ok("{\"ok\":true}".to_owned())
+}
+
+fn status(name: &str) -> Result<Status, Failure> {
+    use Status::*;
+    let all = [Dialing, Ringing, InProgress, Completed, Failed, NoAnswer];
+    all.into_iter()
+        .find(|status| status.as_str() == name)
+        .ok_or_else(|| Failure::bad(format!("status is {name:?}: send one of {}", all.map(Status::as_str).join(", "))))
+}
+
+fn place(cursor: &str) -> Result<Place, Failure> {
+    let parsed = cursor.split_once('.').and_then(|(ms, sid)| Some((ms.parse().ok()?, sid.to_owned())));
+    let (started_ms, sid) = parsed
+        .ok_or_else(|| Failure::bad(format!("cursor is {cursor:?}: send the cursor of the page before, or none")))?;
+    Ok(Place { started_ms, sid })
+}
+
+/// What the request asks for, however it was spelled.
+fn hash(asked: &Originate) -> [u8; 32] {
+    let Originate { to, from, trunk_id, agent, ring_timeout_s, max_duration_s, .. } = asked;
+    let text = json!([to, from, trunk_id, agent, ring_timeout_s, max_duration_s]).to_string();
+    digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("a SHA-256 has 32 bytes")
+}

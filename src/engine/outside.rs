@@ -1,0 +1,239 @@
+//! What the engine shows the outside, and what it keeps to be the same after a restart: state folder, signing key, relay.
+//!
+//! The relay is the engine's own, opened in this process, or one elsewhere (`relay.url`), whose name is resolved again and again
+//! on the control thread. Bridges are told where to dial by [`Outside::reference`], which is settled at the start.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::time::Duration;
+
+use ring::rand::SystemRandom;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use tokio::sync::watch;
+use url::Url;
+
+use super::config::{self, Config};
+use super::media::Supply;
+use crate::call::wire::RelayRef;
+use crate::net::Trust;
+use crate::net::tls::Identity;
+use crate::relay::{self, Ports};
+use crate::token::{KeySet, PublicKey, SigningKey};
+
+/// The key that signs tokens (PKCS#8 DER), and its public half as text for a relay elsewhere.
+const KEY_FILE: &str = "token.key";
+const PUBLIC_FILE: &str = "token.pub";
+/// A relay's port where its URL names none.
+const RELAY_PORT: u16 = 4433;
+/// How often a relay's name is resolved, and how soon after a failure.
+const RESOLVE_EVERY: Duration = Duration::from_secs(30);
+const RESOLVE_AGAIN: Duration = Duration::from_secs(1);
+
+/// The relay as seen from inside and from outside.
+pub(super) struct Outside {
+    /// What bridges are told.
+    pub(super) reference: RelayRef,
+    pub(super) supply: Way,
+}
+
+/// How the audio threads will reach the relay.
+pub(super) enum Way {
+    Port(Ports),
+    Dial(Url, Trust),
+}
+
+/// The name of a relay elsewhere, and where its address is announced.
+pub(super) struct Resolving {
+    url: Url,
+    address: watch::Sender<Result<SocketAddr, String>>,
+}
+
+/// For the owner only.
+pub(super) fn make_folder(path: &Path) -> Result<(), String> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| {
+        format!("the state folder {} can't be made ({e}): name a folder that is writable in `state`", path.display())
+    })
+}
+
+/// The same key after a restart, so that tokens in use stay valid.
+pub(super) fn signing_key(state: &Path) -> Result<SigningKey, String> {
+    let path = state.join(KEY_FILE);
+    let key = match std::fs::read(&path) {
+        Ok(document) => SigningKey::from_pkcs8(&document)
+            .map_err(|e| format!("{} is damaged ({e}): move it away, and a new one is made", path.display()))?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let (key, document) = SigningKey::generate(&SystemRandom::new()).map_err(|e| e.to_string())?;
+            write_private(&path, &document)?;
+            key
+        }
+        Err(e) => return Err(format!("{} can't be read: {e}", path.display())),
+    };
+    write_private(&state.join(PUBLIC_FILE), format!("{}\n", key.public()).as_bytes())?;
+    Ok(key)
+}
+
+/// Whole or not at all, whatever happens in between.
+fn write_private(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    let unfinished = path.with_extension("new");
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&unfinished, path)
+    };
+    write().map_err(|e| format!("{} can't be written ({e}): is the state folder writable?", path.display()))
+}
+
+/// An address that somebody on this machine can use.
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, address.port()).into(),
+        _ => address,
+    }
+}
+
+/// Opens the engine's own relay, or notes the one elsewhere.
+pub(super) fn open(config: &Config, key: PublicKey) -> Result<(Option<relay::Server>, Outside), String> {
+    match &config.relay.url {
+        Some(url) => Ok((None, elsewhere(config, url)?)),
+        None => {
+            let (server, outside) = own(config, key)?;
+            Ok((Some(server), outside))
+        }
+    }
+}
+
+fn elsewhere(config: &Config, url: &Url) -> Result<Outside, String> {
+    let relay = &config.relay;
+    let (trust, certificate_hashes) = match &relay.trust {
+        config::Trust::System => (Trust::System, Vec::new()),
+        config::Trust::Roots(file) => (Trust::Roots(roots(file)?), Vec::new()),
+        config::Trust::Hashes(hashes) => (Trust::Hashes(hashes.clone()), hashes.iter().map(|hash| hex(hash)).collect()),
+        config::Trust::Anything => (Trust::Anything, Vec::new()),
+    };
+    let public = relay.public_url.as_ref().unwrap_or(url);
+    let reference = reference(relay, public.to_string(), public, certificate_hashes);
+    Ok(Outside { reference, supply: Way::Dial(url.clone(), trust) })
+}
+
+fn own(config: &Config, key: PublicKey) -> Result<(relay::Server, Outside), String> {
+    let relay = &config.relay;
+    let identity = match &relay.certificate {
+        Some((chain, key)) => Identity::from_pem(chain, key, &config.state)?,
+        None => Identity::loopback(&config.state)?,
+    };
+    if relay.certificate.is_some() && relay.public_url.is_none() && relay.listen.ip().is_unspecified() {
+        return Err("relay.public_url is missing: relay.listen stands for every address, so say which name bridges \
+                    are to dial, such as \"moqt://voice.example.com:4433\""
+            .to_owned());
+    }
+    let hashes = if identity.is_self_signed() { vec![hex(&identity.certificate_hash())] } else { Vec::new() };
+    let server = relay::Server::start(relay::Config::new(relay.listen, identity, KeySet::from_iter([key])))?;
+    let local = format!("moqt://{}", reachable(server.address()));
+    let public = match &relay.public_url {
+        Some(url) => url.clone(),
+        None => local.parse().map_err(|e| format!("{local} is no URL: {e}"))?,
+    };
+    let reference = reference(relay, public.to_string(), &public, hashes);
+    let supply = Way::Port(server.ports());
+    Ok((server, Outside { reference, supply }))
+}
+
+fn reference(relay: &config::Relay, url: String, public: &Url, certificate_hashes: Vec<String>) -> RelayRef {
+    let web_transport_url = match &relay.web_transport_url {
+        Some(url) => url.to_string(),
+        None => format!("https://{}:{}/", public.host_str().unwrap_or("localhost"), port(public)),
+    };
+    let url = url.trim_end_matches('/').to_owned();
+    RelayRef { url, web_transport_url, certificate_hashes, pool: relay.pool }
+}
+
+fn port(url: &Url) -> u16 {
+    url.port_or_known_default().unwrap_or(RELAY_PORT)
+}
+
+fn roots(file: &Path) -> Result<Vec<Vec<u8>>, String> {
+    let unreadable = |e: rustls_pki_types::pem::Error| {
+        format!("relay.roots {}: no PEM certificates can be read ({e})", file.display())
+    };
+    let certificates = CertificateDer::pem_file_iter(file).map_err(unreadable)?;
+    let roots: Vec<_> =
+        certificates.map(|der| der.map(|der| der.to_vec()).map_err(unreadable)).collect::<Result<_, _>>()?;
+    if roots.is_empty() {
+        return Err(format!("relay.roots {} holds no certificate", file.display()));
+    }
+    Ok(roots)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Way {
+    pub(super) async fn open(self) -> (Supply, Option<Resolving>) {
+        match self {
+            Self::Port(ports) => (Supply::Port(ports), None),
+            Self::Dial(url, trust) => {
+                let (address, known) = watch::channel(resolve(&url).await);
+                (Supply::Dial { url: url.clone(), trust, address: known }, Some(Resolving { url, address }))
+            }
+        }
+    }
+}
+
+/// Never ends; without a name to resolve it only waits.
+pub(super) async fn keep_resolving(resolving: Option<Resolving>) {
+    let Some(Resolving { url, address }) = resolving else { return std::future::pending().await };
+    loop {
+        let pause = if address.borrow().is_ok() { RESOLVE_EVERY } else { RESOLVE_AGAIN };
+        tokio::time::sleep(pause).await;
+        let found = resolve(&url).await;
+        // A name server that fails for a moment takes nothing away.
+        if found.is_ok() || address.borrow().is_err() {
+            let _ = address.send_replace(found);
+        }
+    }
+}
+
+async fn resolve(url: &Url) -> Result<SocketAddr, String> {
+    // Brackets belong to the URL, not to the address.
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let mut found = tokio::net::lookup_host((host, port(url)))
+        .await
+        .map_err(|e| format!("relay.url: the name {host} can't be resolved: {e}"))?;
+    found.next().ok_or_else(|| format!("relay.url: the name {host} has no address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signing_key_survives_a_restart() {
+        let state = tempfile::tempdir().unwrap();
+        let first = signing_key(state.path()).unwrap().public();
+        assert_eq!(signing_key(state.path()).unwrap().public(), first);
+        let text = std::fs::read_to_string(state.path().join(PUBLIC_FILE)).unwrap();
+        assert_eq!(text.parse::<PublicKey>().unwrap(), first);
+        std::fs::write(state.path().join(KEY_FILE), b"no key").unwrap();
+        assert!(signing_key(state.path()).unwrap_err().contains("token.key is damaged"));
+    }
+
+    #[test]
+    fn a_relay_elsewhere_is_named_to_bridges() {
+        let mut config = Config::new("/tmp/x");
+        let url: Url = "moqt://relay.example.com".parse().unwrap();
+        config.relay.trust = config::Trust::Hashes(vec![[0xab; 32]]);
+        let outside = elsewhere(&config, &url).unwrap();
+        assert_eq!(outside.reference.url, "moqt://relay.example.com");
+        assert_eq!(outside.reference.web_transport_url, "https://relay.example.com:4433/");
+        assert_eq!(outside.reference.certificate_hashes, ["ab".repeat(32)]);
+        config.relay.trust = config::Trust::Roots("/nowhere.pem".into());
+        assert!(elsewhere(&config, &url).err().unwrap().contains("relay.roots /nowhere.pem"));
+    }
+}

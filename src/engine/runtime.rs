@@ -1,0 +1,262 @@
+//! [`Engine`]: a running engine. It starts its parts in order and ends them in reverse.
+//!
+//! The control thread starts here: one tokio `current_thread` runtime for the API, the board of calls, timers and trunks. Store,
+//! relay and audio threads start in their own rooms; the engine owns them all, and none outlives it.
+//!
+//! At the end calls get `server_shutdown`, both tracks END_OF_TRACK, the store its last records; then the audio threads go,
+//! then the relay, so that the last words still pass through it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc as blocking};
+use std::thread::JoinHandle;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use super::agents::{Agent, Echo};
+use super::api::{self, Api};
+use super::calls::{Line, MakeAgent, Media, Minter, Parts, Task};
+use super::config::{AgentKind, Config, TrunkKind};
+use super::media::{self, AudioThreads};
+use super::metrics::Metrics;
+use super::outside::{self, Outside};
+use super::phone::{Phone, PhoneConfig};
+use super::store::{Bounds, Sqlite, Store};
+use super::trunk::{Trunk, TrunkEvent};
+use crate::relay;
+use crate::token::PublicKey;
+
+/// The record store's file in the state folder.
+const STORE_FILE: &str = "calls.db";
+
+/// A running engine. Dropping it is [`Engine::shutdown`].
+pub struct Engine {
+    base_url: String,
+    relay_url: String,
+    api_key: Option<String>,
+    org_id: Option<String>,
+    phone: PhoneConfig,
+    state: PathBuf,
+    public_key: PublicKey,
+    ending: watch::Sender<bool>,
+    control: Option<JoinHandle<()>>,
+    relay: Option<relay::Server>,
+}
+
+/// What the control thread is given.
+struct Control {
+    config: Config,
+    phone: PhoneConfig,
+    store: Arc<dyn Store>,
+    minter: Arc<Minter>,
+    outside: Outside,
+    ending: watch::Receiver<bool>,
+}
+
+impl Engine {
+    /// Blocks until it serves. The error names the setting and the remedy.
+    pub fn start(config: Config) -> Result<Self, String> {
+        outside::make_folder(&config.state)?;
+        let key = outside::signing_key(&config.state)?;
+        let public_key = key.public();
+        let bounds = Bounds::new(config.limits.records, config.limits.record_days, config.limits.store_mb);
+        let store = Arc::new(Sqlite::open(&config.state.join(STORE_FILE), bounds)?);
+        let (relay, outside) = outside::open(&config, public_key)?;
+        let (ending, told) = watch::channel(false);
+        let mut engine = Self {
+            base_url: String::new(),
+            relay_url: outside.reference.url.clone(),
+            api_key: config.minted.as_ref().map(|minted| minted.key.clone()),
+            org_id: config.minted.as_ref().map(|minted| minted.org.clone()),
+            phone: PhoneConfig::from(&config.phone),
+            state: config.state.clone(),
+            public_key,
+            ending,
+            control: None,
+            relay,
+        };
+        let (phone, minter) = (engine.phone.clone(), Arc::new(Minter::new(key)));
+        engine.begin(Control { config, phone, store, minter, outside, ending: told })?;
+        Ok(engine)
+    }
+
+    fn begin(&mut self, control: Control) -> Result<(), String> {
+        let (ready, serving) = blocking::sync_channel(1);
+        let run = move || control.run(&ready);
+        let thread = std::thread::Builder::new().name("engine-control".to_owned()).spawn(run);
+        self.control = Some(thread.map_err(|e| format!("the engine's control thread can't start: {e}"))?);
+        let address = serving.recv().map_err(|_| "the engine's control thread died at its start".to_owned())??;
+        self.base_url = format!("http://{}", outside::reachable(address));
+        Ok(())
+    }
+
+    /// Where the API is, without a trailing slash.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// What bridges are told to dial.
+    pub fn relay_url(&self) -> &str {
+        &self.relay_url
+    }
+
+    /// The key that was minted for this run ([`Config::dev`]).
+    pub fn api_key(&self) -> Option<&str> {
+        self.api_key.as_deref()
+    }
+
+    /// Whose key that is.
+    pub fn org_id(&self) -> Option<&str> {
+        self.org_id.as_deref()
+    }
+
+    /// Checks the tokens of this engine; a relay elsewhere is started with it.
+    pub fn public_key(&self) -> PublicKey {
+        self.public_key
+    }
+
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Where the simulated phone puts what it hears, and where that of one call is.
+    pub fn phone_record_dir(&self) -> Option<&Path> {
+        self.phone.record.as_deref()
+    }
+
+    /// How the simulated phone behaves.
+    pub fn phone(&self) -> &PhoneConfig {
+        &self.phone
+    }
+
+    /// Ends every call and everything that was started; blocks until it is done.
+    pub fn shutdown(self) {}
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // The control thread may have gone already.
+        let _ = self.ending.send(true);
+        if let Some(control) = self.control.take()
+            && control.join().is_err()
+        {
+            tracing::error!("the engine's control thread panicked");
+        }
+        drop(self.relay.take());
+    }
+}
+
+impl Control {
+    fn run(self, ready: &blocking::SyncSender<Result<SocketAddr, String>>) {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(e) => return drop(ready.send(Err(format!("the control thread can't begin: {e}")))),
+        };
+        match runtime.block_on(self.assemble()) {
+            Ok((address, serving)) => {
+                drop(ready.send(Ok(address)));
+                runtime.block_on(serving.run());
+            }
+            Err(error) => drop(ready.send(Err(error))),
+        }
+    }
+
+    async fn assemble(self) -> Result<(SocketAddr, Serving), String> {
+        let Self { config, phone, store, minter, outside, ending } = self;
+        let listen = config.api.listen;
+        let listener = TcpListener::bind(listen).await.map_err(|e| {
+            format!("api.listen {listen} can't be bound ({e}): stop what uses it, or choose another port")
+        })?;
+        let address = listener.local_addr().map_err(|e| format!("api.listen {listen}: {e}"))?;
+        let (trunk_sender, trunk_events) = mpsc::unbounded_channel();
+        let (media_sender, media_events) = mpsc::unbounded_channel();
+        let lines = lines(&config, &phone, &trunk_sender)?;
+        let mint: media::Mint = {
+            let minter = Arc::clone(&minter);
+            Arc::new(move || minter.engine())
+        };
+        let (supply, resolving) = outside.supply.open().await;
+        let audio = Arc::new(AudioThreads::start(config.audio_threads, supply, mint, media_sender)?);
+        let metrics = Arc::<Metrics>::default();
+        let (task, desk) = Task::new(Parts {
+            node: config.node.clone(),
+            max_calls: config.limits.calls,
+            lines,
+            trunk_events,
+            agents: config.agents.iter().map(|(id, agent)| (id.clone(), make(agent.kind))).collect(),
+            media: Box::new(Threads(Arc::clone(&audio))),
+            media_events,
+            store,
+            minter,
+            relay: outside.reference,
+            metrics: Arc::clone(&metrics),
+        });
+        let connections = config.limits.connections;
+        let api = Arc::new(Api::new(&config, desk.clone(), metrics));
+        Ok((address, Serving { listener, connections, api, task, desk, audio, resolving, ending }))
+    }
+}
+
+/// Everything that runs on the control thread.
+struct Serving {
+    listener: TcpListener,
+    connections: usize,
+    api: Arc<Api>,
+    task: Task,
+    desk: super::calls::Desk,
+    audio: Arc<AudioThreads>,
+    resolving: Option<outside::Resolving>,
+    ending: watch::Receiver<bool>,
+}
+
+impl Serving {
+    async fn run(self) {
+        let Self { listener, connections, api, task, desk, audio, resolving, mut ending } = self;
+        let http = api::serve(listener, api, connections, ending.clone());
+        let end = async {
+            // An engine that is gone has ended too.
+            drop(ending.wait_for(|ending| *ending).await);
+            desk.shutdown().await;
+        };
+        let calls = async { tokio::join!(http, task.run(), end) };
+        tokio::select! {
+            _ = calls => {}
+            () = outside::keep_resolving(resolving) => {}
+        }
+        // The last owner: the board's share went with its task. This joins the audio threads.
+        drop(audio);
+    }
+}
+
+struct Threads(Arc<AudioThreads>);
+
+impl Media for Threads {
+    fn send(&mut self, command: media::Command) {
+        self.0.send(command);
+    }
+}
+
+fn lines(
+    config: &Config,
+    phone: &PhoneConfig,
+    events: &mpsc::UnboundedSender<TrunkEvent>,
+) -> Result<BTreeMap<String, Line>, String> {
+    let line = |(id, trunk): (&String, &super::config::Trunk)| {
+        let carrier: Box<dyn Trunk> = match trunk.kind {
+            TrunkKind::Phone => {
+                Box::new(Phone::new(phone.clone(), events.clone()).map_err(|e| format!("trunks.{id}: {e}"))?)
+            }
+        };
+        let (org, channel_limit, max_cps) = (trunk.org.clone(), trunk.channel_limit, trunk.max_cps);
+        Ok((id.clone(), Line { trunk: carrier, org, channel_limit, max_cps }))
+    };
+    config.trunks.iter().map(line).collect()
+}
+
+fn make(kind: AgentKind) -> MakeAgent {
+    match kind {
+        AgentKind::Echo => Arc::new(|| -> Box<dyn Agent> { Box::<Echo>::default() }),
+    }
+}
