@@ -9,12 +9,12 @@ use audiopus::{Application, Bitrate, Channels, SampleRate, Signal};
 
 use super::CodecError;
 
-/// Per channel. Speech of a phone needs no more (`docs/decisions/0050-audio-codecs.md`).
+/// Per channel, bits per second: a phone's speech needs no more (`docs/decisions/0050-audio-codecs.md`).
 const BITRATE: i32 = 24_000;
+/// The same for sources of more than 16 kHz.
+const WIDE_BITRATE: i32 = 32_000;
 /// Five keeps 98 % of the score of nine for 70 % of its cost.
 const COMPLEXITY: u8 = 5;
-/// Without an expected loss the encoder leaves in-band FEC out of its packets.
-const EXPECTED_LOSS_PERCENT: u8 = 5;
 /// RFC 6716 §3.2.5: no packet is longer.
 const MAX_PACKET_MS: usize = 120;
 /// Of a 60 ms packet: three frames of 1275 bytes (RFC 6716 §3.4) and their lengths.
@@ -34,7 +34,7 @@ fn rate_and_channels(sample_rate: u32, channels: u8) -> Result<(SampleRate, Chan
     Ok((sample_rate, Channels::try_from(i32::from(channels)).map_err(lib_error)?))
 }
 
-/// Samples to packets: VOIP, variable rate, in-band FEC.
+/// Samples to packets: VOIP, variable rate; with in-band FEC once a loss is expected.
 pub struct Encoder {
     lib: LibEncoder,
     lookahead: usize,
@@ -45,13 +45,13 @@ impl Encoder {
     pub fn new(sample_rate: u32, channels: u8) -> Result<Self, CodecError> {
         let (rate, layout) = rate_and_channels(sample_rate, channels)?;
         let mut lib = LibEncoder::new(rate, layout, Application::Voip).map_err(lib_error)?;
+        let bitrate = if sample_rate > 16_000 { WIDE_BITRATE } else { BITRATE };
         let mut set = || {
-            lib.set_bitrate(Bitrate::BitsPerSecond(BITRATE * i32::from(channels)))?;
+            lib.set_bitrate(Bitrate::BitsPerSecond(bitrate * i32::from(channels)))?;
             lib.set_complexity(COMPLEXITY)?;
             lib.set_signal(Signal::Voice)?;
             lib.enable_vbr()?;
             lib.enable_inband_fec()?;
-            lib.set_packet_loss_perc(EXPECTED_LOSS_PERCENT)?;
             lib.disable_dtx()
         };
         set().map_err(lib_error)?;
@@ -63,6 +63,12 @@ impl Encoder {
     pub fn encode(&mut self, samples: &[i16]) -> Result<&[u8], CodecError> {
         let length = self.lib.encode(samples, &mut self.packet).map_err(lib_error)?;
         Ok(&self.packet[..length])
+    }
+
+    /// From 1 % on (at most 100) each packet repeats the one before in little, for [`Decoder::recover`]. It costs a tenth of a point
+    /// of quality and up to 40 % of time, and only a track of datagrams has holes: on streams a loss is a delay.
+    pub fn expect_loss(&mut self, percent: u8) -> Result<(), CodecError> {
+        self.lib.set_packet_loss_perc(percent.min(100)).map_err(lib_error)
     }
 
     /// Samples per channel that decoded audio lags behind what was encoded.
@@ -88,19 +94,32 @@ impl Decoder {
     /// Appends what a packet holds, interleaved. After an error nothing is appended and the decoder goes on.
     pub fn decode(&mut self, packet: &[u8], out: &mut Vec<i16>) -> Result<(), CodecError> {
         let packet = Packet::try_from(packet).map_err(lib_error)?;
-        self.run(Some(packet), MAX_PACKET_MS, out)
+        self.run(Some(packet), MAX_PACKET_MS, false, out)
+    }
+
+    /// Appends `ms` of a lost packet from what the packet after it repeats of it (RFC 6716 §2.1.7); concealment if that is
+    /// nothing. Then decode that packet.
+    pub fn recover(&mut self, next: &[u8], ms: usize, out: &mut Vec<i16>) -> Result<(), CodecError> {
+        let next = Packet::try_from(next).map_err(lib_error)?;
+        self.run(Some(next), ms.min(MAX_PACKET_MS), true, out)
     }
 
     /// Appends `ms` (a multiple of 10, at most 120) of what may have stood in a lost packet.
     pub fn conceal(&mut self, ms: usize, out: &mut Vec<i16>) -> Result<(), CodecError> {
-        self.run(None, ms.min(MAX_PACKET_MS), out)
+        self.run(None, ms.min(MAX_PACKET_MS), false, out)
     }
 
-    fn run(&mut self, packet: Option<Packet<'_>>, most_ms: usize, out: &mut Vec<i16>) -> Result<(), CodecError> {
+    fn run(
+        &mut self,
+        packet: Option<Packet<'_>>,
+        most_ms: usize,
+        fec: bool,
+        out: &mut Vec<i16>,
+    ) -> Result<(), CodecError> {
         let start = out.len();
         out.resize(start + self.sample_rate * most_ms / 1000 * self.channels, 0);
         let decoded = match out[start..].as_mut().try_into() {
-            Ok(signals) => self.lib.decode(packet, signals, false),
+            Ok(signals) => self.lib.decode(packet, signals, fec),
             Err(error) => Err(error),
         };
         out.truncate(start + decoded.as_ref().map_or(0, |samples| samples * self.channels));
@@ -158,6 +177,34 @@ mod tests {
     }
 
     #[test]
+    fn a_lost_packet_is_recovered_from_the_next() {
+        // A tone that changes with every frame: concealment can only repeat the one before.
+        let mut encoder = Encoder::new(16_000, 1).unwrap();
+        encoder.expect_loss(20).unwrap();
+        let hz = |frame: usize| [250.0, 700.0, 1300.0][frame % 3];
+        let sample = |n: usize| (9000.0 * (n as f64 * hz(n / 320) * std::f64::consts::TAU / 16_000.0).sin()) as i16;
+        let frame = |i: usize| (i * 320..(i + 1) * 320).map(sample).collect::<Vec<i16>>();
+        let packets: Vec<Vec<u8>> = (0..61).map(|i| encoder.encode(&frame(i)).unwrap().to_vec()).collect();
+        let error = |fill: &dyn Fn(&mut Decoder, usize, &mut Vec<i16>)| {
+            let (mut whole, mut holed) = (Vec::new(), Vec::new());
+            let (mut one, mut other) = (Decoder::new(16_000, 1).unwrap(), Decoder::new(16_000, 1).unwrap());
+            for (n, packet) in packets.iter().enumerate() {
+                one.decode(packet, &mut whole).unwrap();
+                match n {
+                    n if n % 6 == 5 => fill(&mut other, n, &mut holed),
+                    _ => other.decode(packet, &mut holed).unwrap(),
+                }
+            }
+            assert_eq!(whole.len(), holed.len());
+            let holes = (0..whole.len()).filter(|n| n / 320 % 6 == 5);
+            holes.map(|n| (f64::from(whole[n]) - f64::from(holed[n])).powi(2)).sum::<f64>()
+        };
+        let recovered = error(&|decoder, n, out| decoder.recover(&packets[n + 1], 20, out).unwrap());
+        let concealed = error(&|decoder, _, out| decoder.conceal(20, out).unwrap());
+        assert!(recovered < concealed / 2.0, "{recovered:e} against {concealed:e}");
+    }
+
+    #[test]
     fn malformed_packets_are_errors_and_the_decoder_goes_on() {
         let good = packets(48_000, 1, 20, 4);
         let (mut decoder, mut out) = (Decoder::new(48_000, 1).unwrap(), Vec::new());
@@ -187,6 +234,7 @@ mod tests {
             out.clear();
             let _ = decoder.decode(&packet, &mut out);
             assert!(out.len() <= 5760);
+            let _ = decoder.recover(&packet, 20, &mut out);
         }
         out.clear();
         decoder.decode(&good[0], &mut out).unwrap();
