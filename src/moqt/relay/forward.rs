@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::track::Track;
 use super::{Core, Counters, Role, Sessions, constants};
-use crate::moqt::message::Location;
+use crate::moqt::message::{Filter, Location};
 use crate::moqt::session::RequestId;
 use crate::moqt::{Object, PublishDoneCode, ResetCode, StreamId, SubgroupHeader};
 
@@ -65,14 +65,27 @@ impl Core {
         self.end_if_complete(sessions, id, key, request);
     }
 
-    /// Forward State 0 leaves out objects, so open streams can't end by FIN (§"Closing Subgroup Streams").
-    pub(super) fn handle_updated(&mut self, sessions: &mut dyn Sessions, key: u64, request: RequestId, forward: bool) {
+    /// A subscriber changed its mind. Its session has reset what was open when it wants nothing any more.
+    pub(super) fn handle_updated(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        (key, request): Who,
+        forward: bool,
+        filter: Option<Filter>,
+    ) {
         let Some(Role::Subscription { track, .. }) = self.peers.get(&key).and_then(|p| p.requests.get(&request)) else {
             return;
         };
-        let subscribers = self.tracks.get_mut(track).map(|track| &mut track.subscribers).into_iter().flatten();
-        for subscriber in subscribers.filter(|s| !forward && (s.key, s.request) == (key, request)) {
-            let Some(session) = sessions.session(key) else { return };
+        let Some(track) = self.tracks.get_mut(track) else { return };
+        let largest = track.largest();
+        let Some(subscriber) = track.subscribers.iter_mut().find(|s| (s.key, s.request) == (key, request)) else {
+            return;
+        };
+        if filter.is_some() {
+            subscriber.narrow(filter, largest);
+        }
+        // What is left out of an open stream, for either reason, forbids its FIN (§11.4.3).
+        if let (Some(session), true) = (sessions.session(key), !forward || filter.is_some()) {
             for (_, subgroup) in subscriber.open.drain(..) {
                 session.reset_subgroup(subgroup, ResetCode::Cancelled as u64);
             }
@@ -95,6 +108,8 @@ impl Track {
         let mut behind = Vec::new();
         for subscriber in self.subscribers.iter_mut().filter(|subscriber| subscriber.wants(at)) {
             let Some(session) = sessions.session(subscriber.key) else { continue };
+            // Before the stream is opened: its header is handed over with the object.
+            let before = session.backlog(subscriber.request);
             let open = subscriber.open.iter().find(|(id, _)| *id == flow).map(|(_, subgroup)| *subgroup);
             let Some(subgroup) = open.or_else(|| {
                 let subgroup = session.open_subgroup(subscriber.request, header)?;
@@ -103,7 +118,6 @@ impl Track {
             }) else {
                 continue;
             };
-            let before = session.backlog(subscriber.request);
             session.send_object(subgroup, object);
             let after = session.backlog(subscriber.request);
             counters.objects_out += 1;

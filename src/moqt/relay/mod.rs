@@ -25,6 +25,8 @@ mod limits;
 mod requests;
 mod rights;
 mod sources;
+#[cfg(test)]
+mod tests;
 mod track;
 
 pub use limits::{Counters, Limits};
@@ -154,7 +156,9 @@ impl Core {
             Event::SubscribeOk { request, ok } => self.handle_subscribe_ok(sessions, key, request, ok),
             Event::RequestError { request, error } => self.handle_refused(sessions, key, request, &error),
             Event::PublishDone { request, done } => self.handle_publish_done(sessions, key, request, done, now),
-            Event::Updated { request, forward, .. } => self.handle_updated(sessions, key, request, forward),
+            Event::Updated { request, forward, filter } => {
+                self.handle_updated(sessions, (key, request), forward, filter)
+            }
             Event::Cancelled { request } => self.handle_cancelled(sessions, key, request),
             Event::Subscribe { .. }
             | Event::Publish { .. }

@@ -229,6 +229,7 @@ fn passed_on(code: u64) -> RequestErrorCode {
         RequestErrorCode::ExcessiveLoad,
         RequestErrorCode::InvalidRange,
         RequestErrorCode::MalformedTrack,
+        RequestErrorCode::UnsupportedExtension,
         RequestErrorCode::InternalError,
     ];
     known.into_iter().find(|known| *known as u64 == code).unwrap_or(RequestErrorCode::DoesNotExist)

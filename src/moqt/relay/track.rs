@@ -79,6 +79,11 @@ impl Subscriber {
         Self { key, request, start, end_group, open: Vec::new(), backlog: Backlog::default(), backlog_bytes }
     }
 
+    /// A new filter, counted from what has passed by now.
+    pub(super) fn narrow(&mut self, filter: Option<Filter>, largest: Option<Location>) {
+        (self.start, self.end_group) = range(filter, largest);
+    }
+
     pub(super) fn wants(&self, at: Location) -> bool {
         at >= self.start && self.end_group.is_none_or(|end| at.group <= end)
     }

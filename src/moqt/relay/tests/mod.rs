@@ -1,0 +1,12 @@
+//! The relay in virtual time: a core, and as many pairs of sessions as a test wants ([`world`]).
+#![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
+
+mod world;
+
+mod ends;
+mod forward;
+mod limits;
+mod publishers;
+mod rights;
+mod slow;
+mod subscribers;

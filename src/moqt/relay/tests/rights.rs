@@ -1,0 +1,112 @@
+//! Who may do what, and what a refusal gives away: nothing.
+
+use std::time::Duration;
+
+use super::world::{May, World, audio, code, named, namespace, subscribe, token, uplink};
+use crate::moqt::RequestErrorCode;
+use crate::moqt::message::{RequestError, SubscribeOk, TrackProperties};
+use crate::moqt::relay::Limits;
+
+fn nobody() -> May {
+    May { subscribe: vec![namespace(&["other"])], publish: vec![namespace(&["other"])], ..May::default() }
+}
+
+#[test]
+fn what_no_token_allows_is_unauthorized() {
+    let mut world = World::new();
+    let client = world.client_that(nobody(), Limits::default());
+    let session = world.session(client);
+    let requests = [
+        session.subscribe(subscribe(audio(), Some(Duration::from_secs(5)))),
+        session.publish_namespace(uplink(), Vec::new()),
+        session.publish(audio(), TrackProperties::default(), Vec::new()),
+    ];
+    world.settle();
+    for request in requests {
+        assert_eq!(world.refused(client, request), code(RequestErrorCode::Unauthorized));
+    }
+    assert_eq!(world.core.counters().unauthorized, 3);
+    assert_eq!((world.core.counters().tracks, world.core.counters().namespaces), (0, 0));
+}
+
+#[test]
+fn a_refusal_has_the_same_bytes_whether_the_track_exists_or_not() {
+    let mut world = World::new();
+    let publisher = world.publisher();
+    let listener = world.client();
+    world.subscribe(listener, None);
+    world.whole(publisher, 1);
+    let stranger = world.client_that(nobody(), Limits::default());
+    let exists = world.session(stranger).subscribe(subscribe(audio(), None));
+    let unknown =
+        world.session(stranger).subscribe(subscribe(named(namespace(&["voice", "CA9", "uplink"]), "x"), None));
+    world.settle();
+    let bytes = |error: RequestError| format!("{error:?}");
+    assert_eq!(world.refusal(stranger, exists).map(bytes), world.refusal(stranger, unknown).map(bytes));
+    assert_eq!(world.refused(stranger, exists), code(RequestErrorCode::Unauthorized));
+}
+
+#[test]
+fn a_token_of_the_request_is_enough() {
+    let listen = May { subscribe: vec![uplink()], ..May::default() };
+    let mut world = World::with_tokens([("listen", listen)]);
+    let publisher = world.publisher();
+    let client = world.client_that(nobody(), Limits::default());
+    let mut with_token = subscribe(audio(), None);
+    with_token.tokens = vec![token("listen")];
+    let request = world.session(client).subscribe(with_token);
+    world.settle();
+    assert!(world.is_answered(client, request));
+    // It allows no more than it says.
+    let publish = world.session(client).publish_namespace(uplink(), vec![token("listen")]);
+    world.settle();
+    assert_eq!(world.refused(client, publish), code(RequestErrorCode::Unauthorized));
+    assert_eq!(world.clients[publisher].asked.len(), 1);
+}
+
+#[test]
+fn unreadable_and_too_many_tokens_are_malformed() {
+    let mut world = World::with_tokens([("good", May::everything())]);
+    let client = world.client();
+    let unreadable = world.session(client).publish_namespace(uplink(), vec![token("junk")]);
+    let many = world.session(client).publish_namespace(uplink(), vec![token("good"); 5]);
+    let some = world.session(client).publish_namespace(uplink(), vec![token("good"); 4]);
+    world.settle();
+    assert_eq!(world.refused(client, unreadable), code(RequestErrorCode::MalformedAuthToken));
+    assert_eq!(world.refused(client, many), code(RequestErrorCode::MalformedAuthToken));
+    assert!(world.is_answered(client, some));
+}
+
+#[test]
+fn what_was_accepted_goes_on_when_the_token_runs_out() {
+    let mut world = World::new();
+    let publisher = world.publisher();
+    let until = Some(world.now + Duration::from_secs(60));
+    let listener = world.client_that(May { until, ..May::everything() }, Limits::default());
+    world.subscribe(listener, None);
+    world.run_for(Duration::from_secs(61));
+    world.whole(publisher, 1);
+    assert_eq!(world.objects(listener), [(1, 0), (1, 1), (1, 2)]);
+    let late = world.session(listener).subscribe(subscribe(named(uplink(), "pcm16"), None));
+    world.settle();
+    assert_eq!(world.refused(listener, late), code(RequestErrorCode::ExpiredAuthToken));
+}
+
+#[test]
+fn a_listing_shows_only_what_its_holder_may_hear() {
+    let mut world = World::new();
+    let publisher = world.client();
+    world.announce(publisher, uplink());
+    world.announce(publisher, namespace(&["voice", "CA2", "uplink"]));
+    let some = world.client_that(May { subscribe: vec![uplink()], ..May::default() }, Limits::default());
+    let request = world.session(some).subscribe_namespace(namespace(&["voice"]), Vec::new());
+    world.settle();
+    world.announce(publisher, namespace(&["voice", "CA1", "uplink", "more"]));
+    let shown = |event: &crate::moqt::Event| match event {
+        crate::moqt::Event::Namespace { request: of, suffix } if *of == request => Some(suffix.clone()),
+        _ => None,
+    };
+    let shown: Vec<_> = world.clients[some].heard.iter().filter_map(shown).collect();
+    assert_eq!(shown, [namespace(&["CA1", "uplink"]), namespace(&["CA1", "uplink", "more"])]);
+    assert_eq!(SubscribeOk::default().largest, None);
+}
