@@ -30,13 +30,13 @@ pub(super) fn no_answer(target: &Target<'_>) -> String {
     format!("no answer from {target}: check that the server runs and that UDP to this port is not blocked")
 }
 
-/// What the end of a connection means for its link. `up`: the session had begun.
-pub(super) fn lost(error: &ConnectionError, up: bool, target: &Target<'_>) -> Down {
+/// What the end of a connection means for its link. `up`: the session had begun; `code`: from the carrier's codes to MoQT's.
+pub(super) fn lost(error: &ConnectionError, up: bool, target: &Target<'_>, code: impl Fn(u64) -> u64) -> Down {
     match error {
         ConnectionError::ApplicationClosed(close) => {
             let reason = String::from_utf8_lossy(&close.reason).into_owned();
             match up {
-                true => Down::Peer { code: close.error_code.into_inner(), reason },
+                true => Down::Peer { code: code(close.error_code.into_inner()), reason },
                 false => Down::Unreachable(format!("{target} closed during the handshake: {reason}")),
             }
         }
@@ -70,7 +70,7 @@ fn unreachable(error: &ConnectionError, target: &Target<'_>) -> String {
 fn remedy(code: TransportErrorCode, reason: &str) -> &'static str {
     const NO_APPLICATION_PROTOCOL: u64 = 0x100 + 120;
     match u64::from(code) {
-        _ if reason.contains("not pinned") => {
+        _ if reason.contains("NotPinned") => {
             "the server's certificate has changed or another server answers: fetch its hash anew and pin that"
         }
         _ if reason.contains("UnknownIssuer") => {

@@ -367,6 +367,12 @@ impl Links {
         }
     }
 
+    /// As a killed process does.
+    #[cfg(test)]
+    pub(super) fn forget_all(&mut self) {
+        self.slots.iter_mut().for_each(|slot| *slot = None);
+    }
+
     fn flush_link(&mut self, slot: usize) {
         self.with_quic(slot, |quic, cx| quic.output(cx));
         self.transmit(slot);

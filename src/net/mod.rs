@@ -22,6 +22,7 @@ mod timers;
 pub mod tls;
 mod transport;
 mod verify;
+mod webtransport;
 mod worker;
 
 pub use bell::Waker;
@@ -168,3 +169,6 @@ pub enum Trust {
     /// Whatever the server shows. Only when the user writes it out.
     Anything,
 }
+
+#[cfg(test)]
+mod tests;

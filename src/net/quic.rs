@@ -13,13 +13,14 @@ use quinn_proto::{Connection, ConnectionHandle, Event, ReadError, StreamEvent, V
 use super::quiet::Quiet;
 use super::streams::{Streams, WireId, varint};
 use super::transport::{BIDI_STREAMS_MAX, H3, UNI_STREAMS_MAX};
+use super::webtransport::{self, Agreed, Step, WebTransport};
 use super::{Counters, Down, LinkEvent, Peer, Wire, down};
 use crate::moqt::message::Setup;
 use crate::moqt::session::{Config, Dir, Limits, Role};
 use crate::moqt::{Draft, Session, Transmit};
 
-/// A dial without an answer by then has failed: the server is down or UDP is blocked.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+/// A dial without an answer by then has failed: the server is down or UDP is blocked. Who knocks has as long to become a session.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a connection needs to become a session.
 pub(super) struct Birth {
@@ -47,7 +48,8 @@ pub(super) struct Quic {
     streams: Streams,
     max_datagram: Option<usize>,
     quiet: Quiet,
-    dialled: Instant,
+    web: Option<Box<WebTransport>>,
+    born: Instant,
     /// Asked for by the session; carried out after what it said before is sent.
     closing: Option<(u64, String)>,
 }
@@ -67,10 +69,11 @@ impl Quic {
             connection,
             birth,
             state: State::Handshake,
-            streams: Streams::new(Default::default()),
+            streams: Streams::new(),
             max_datagram: None,
             quiet: Quiet::default(),
-            dialled: now,
+            web: None,
+            born: now,
             closing: None,
         }
     }
@@ -86,7 +89,8 @@ impl Quic {
             match event {
                 Event::Connected => self.connected(cx),
                 Event::ConnectionLost { reason } => {
-                    let down = down::lost(&reason, self.state == State::Up, &self.target());
+                    let code = if self.web.is_some() { webtransport::close_from_wire } else { |code| code };
+                    let down = down::lost(&reason, self.state == State::Up, &self.target(), code);
                     self.down(cx, down);
                 }
                 Event::Stream(event) => self.stream_event(cx, event),
@@ -108,7 +112,7 @@ impl Quic {
             session.handle_timeout(cx.now);
         }
         match self.state {
-            State::Handshake if self.is_dial() && cx.now >= self.dialled + DIAL_TIMEOUT => {
+            State::Handshake if cx.now >= self.born + HANDSHAKE_TIMEOUT => {
                 let reason = down::no_answer(&self.target());
                 self.connection.close(cx.now, VarInt::from_u32(0), Bytes::new());
                 self.down(cx, Down::Unreachable(reason));
@@ -122,10 +126,7 @@ impl Quic {
     pub(super) fn poll_timeout(&mut self, session: Option<&Session>) -> Option<Instant> {
         let connection = self.connection.poll_timeout();
         match self.state {
-            State::Handshake => {
-                let dial = self.is_dial().then_some(self.dialled + DIAL_TIMEOUT);
-                connection.into_iter().chain(dial).min()
-            }
+            State::Handshake => connection.into_iter().chain([self.born + HANDSHAKE_TIMEOUT]).min(),
             State::Up => {
                 let session = session.and_then(Session::poll_timeout);
                 connection.into_iter().chain(session).chain(self.quiet.deadline(self.connection.rtt())).min()
@@ -147,13 +148,26 @@ impl Quic {
                     self.streams.data(&mut self.connection, session, stream, data);
                 }
                 Transmit::Finish { stream } => self.streams.finish(&mut self.connection, session, stream),
-                Transmit::Reset { stream, code } => self.streams.reset(&mut self.connection, stream, code),
-                Transmit::Stop { stream, code } => self.streams.stop(&mut self.connection, stream, code),
+                Transmit::Reset { stream, code } => {
+                    let code = if self.web.is_some() { webtransport::to_wire(code) } else { code };
+                    self.streams.reset(&mut self.connection, stream, code);
+                }
+                Transmit::Stop { stream, code } => {
+                    let code = if self.web.is_some() { webtransport::to_wire(code) } else { code };
+                    self.streams.stop(&mut self.connection, stream, code);
+                }
                 Transmit::Datagram(data) => {
                     self.quiet.sent(cx.now);
+                    let data = match &self.web {
+                        Some(web) => web.wrap_datagram(&data),
+                        None => data,
+                    };
                     send_datagram(&mut self.connection, data, cx.counters);
                 }
                 Transmit::Close { code, reason } => {
+                    if let Some(web) = &self.web {
+                        web.close(&mut self.connection, code, &reason);
+                    }
                     self.closing = Some((code, reason));
                     break;
                 }
@@ -164,7 +178,8 @@ impl Quic {
     /// After everything said before is in packets. `true`: the close itself wants a packet.
     pub(super) fn close_if_asked(&mut self, cx: &mut Context<'_>) -> bool {
         let Some((code, reason)) = self.closing.take() else { return false };
-        self.connection.close(cx.now, varint(code), Bytes::from(reason.clone()));
+        let wire = if self.web.is_some() { webtransport::to_wire(code) } else { code };
+        self.connection.close(cx.now, varint(wire), Bytes::from(reason.clone()));
         self.down(cx, Down::Local { code, reason });
         true
     }
@@ -201,7 +216,11 @@ impl Quic {
         match alpn.as_deref().map(|alpn| (alpn, Draft::from_alpn(alpn))) {
             Some((_, Some(draft))) => self.up(cx, Wire::RawQuic, draft, None),
             Some((alpn, None)) if alpn == H3.as_bytes() => {
-                self.close(0, "WebTransport is not served");
+                match WebTransport::begin(self.birth.url.clone(), &mut self.connection) {
+                    Ok(web) => self.web = Some(Box::new(web)),
+                    Err(reason) => return self.fail(cx, &reason),
+                }
+                self.accept_all(cx);
             }
             // TLS has refused everything else.
             _ => self.close(0, "no common protocol"),
@@ -220,8 +239,30 @@ impl Quic {
         self.measure(cx);
         let address = Some(canonical(self.connection.remote_address()));
         cx.news.push_back(LinkEvent::Up(Peer { wire, address, accepted: !self.is_dial(), path }));
-        for dir in [quinn_proto::Dir::Bi, quinn_proto::Dir::Uni] {
-            self.accept(cx, dir);
+        self.accept_all(cx);
+    }
+
+    /// The handshake of WebTransport can't succeed.
+    fn fail(&mut self, cx: &mut Context<'_>, reason: &str) {
+        let text = format!("no session with {}: {reason}", self.target());
+        self.connection.close(cx.now, webtransport::no_error(), Bytes::new());
+        self.down(cx, Down::Unreachable(text));
+    }
+
+    fn web_step(&mut self, cx: &mut Context<'_>, step: Step) {
+        match step {
+            Step::None => {}
+            Step::Stream(id) => self.begin(cx, id),
+            Step::Failed(reason) => self.fail(cx, &reason),
+            Step::Agreed(Agreed { draft, path, heads, early }) => {
+                self.streams.set_headers(heads);
+                self.up(cx, Wire::WebTransport, draft, path);
+                early.into_iter().for_each(|id| self.begin(cx, id));
+            }
+            Step::Closed { code, reason } => {
+                self.connection.close(cx.now, webtransport::no_error(), Bytes::new());
+                self.down(cx, Down::Peer { code, reason });
+            }
         }
     }
 
@@ -236,7 +277,8 @@ impl Quic {
 
     /// Tells the session how large a datagram may be, when that has changed.
     fn measure(&mut self, cx: &mut Context<'_>) {
-        let size = self.connection.datagrams().max_size();
+        let overhead = self.web.as_ref().map_or(0, |web| web.datagram_overhead());
+        let size = self.connection.datagrams().max_size().map(|size| size.saturating_sub(overhead));
         if size != self.max_datagram {
             self.max_datagram = size;
             if let Some(session) = cx.session.as_mut() {
@@ -258,7 +300,7 @@ impl Quic {
             StreamEvent::Stopped { id, error_code } => {
                 let name = self.streams.stopped(&mut self.connection, id, error_code);
                 if let (Some(session), Some(name)) = (cx.session.as_mut(), name) {
-                    session.handle_stopped(name, error_code.into_inner(), cx.now);
+                    session.handle_stopped(name, self.code(error_code), cx.now);
                 }
             }
             StreamEvent::Available { dir } => {
@@ -269,16 +311,38 @@ impl Quic {
         }
     }
 
+    /// A code of the peer on a stream.
+    fn code(&self, code: VarInt) -> u64 {
+        if self.web.is_some() { webtransport::from_wire(code.into_inner()) } else { code.into_inner() }
+    }
+
+    fn accept_all(&mut self, cx: &mut Context<'_>) {
+        for dir in [quinn_proto::Dir::Bi, quinn_proto::Dir::Uni] {
+            self.accept(cx, dir);
+        }
+    }
+
+    /// The session gets a stream of the peer.
+    fn begin(&mut self, cx: &mut Context<'_>, id: WireId) {
+        if let Some(session) = cx.session.as_mut() {
+            let name = session.accept_stream(session_dir(id.dir()));
+            self.streams.accept(id, name);
+            self.read(cx, id);
+        }
+    }
+
     fn accept(&mut self, cx: &mut Context<'_>, dir: quinn_proto::Dir) {
-        if cx.session.is_none() {
+        if cx.session.is_none() && self.web.is_none() {
             return;
         }
         while let Some(id) = self.connection.streams().accept(dir) {
-            if let Some(session) = cx.session.as_mut() {
-                let name = session.accept_stream(session_dir(dir));
-                self.streams.accept(id, name);
+            match self.web.as_mut() {
+                Some(web) => {
+                    web.accept(id);
+                    self.read(cx, id);
+                }
+                None => self.begin(cx, id),
             }
-            self.read(cx, id);
         }
         let limit = self.connection.max_concurrent_streams(dir);
         let most = if dir == quinn_proto::Dir::Bi { BIDI_STREAMS_MAX } else { UNI_STREAMS_MAX };
@@ -288,7 +352,15 @@ impl Quic {
     }
 
     fn read(&mut self, cx: &mut Context<'_>, id: WireId) {
-        let (Some(session), Some(name)) = (cx.session.as_mut(), self.streams.name(id)) else { return };
+        let Some(name) = self.streams.name(id) else {
+            if let Some(web) = self.web.as_mut().filter(|_| self.state != State::Down) {
+                let step = web.read(&mut self.connection, id);
+                self.web_step(cx, step);
+            }
+            return;
+        };
+        let is_web = self.web.is_some();
+        let Some(session) = cx.session.as_mut() else { return };
         let mut stream = self.connection.recv_stream(id);
         let Ok(mut chunks) = stream.read(true) else { return };
         // One chunk is held back, so that the last one carries the FIN.
@@ -311,7 +383,8 @@ impl Quic {
             Some(None) => session.handle_data(name, held.unwrap_or_default(), true, cx.now),
             Some(Some(code)) => {
                 held.into_iter().for_each(|data| session.handle_data(name, data, false, cx.now));
-                session.handle_reset(name, code.into_inner(), cx.now);
+                let code = if is_web { webtransport::from_wire(code.into_inner()) } else { code.into_inner() };
+                session.handle_reset(name, code, cx.now);
             }
         }
         if end.is_some() {
@@ -322,7 +395,11 @@ impl Quic {
     fn datagrams(&mut self, cx: &mut Context<'_>) {
         while let Some(data) = self.connection.datagrams().recv() {
             cx.counters.datagrams_in += 1;
-            if let Some(session) = cx.session.as_mut() {
+            let data = match &self.web {
+                Some(web) => web.unwrap_datagram(data),
+                None => Some(data),
+            };
+            if let (Some(session), Some(data)) = (cx.session.as_mut(), data) {
                 session.handle_datagram(data, cx.now);
             }
         }

@@ -40,14 +40,19 @@ pub(super) struct Streams {
 }
 
 impl Streams {
-    pub(super) fn new(headers: [Bytes; 2]) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             by_name: HashMap::new(),
             by_wire: HashMap::new(),
             opening: Default::default(),
-            headers,
+            headers: Default::default(),
             send_window: SEND_WINDOW_MIN,
         }
+    }
+
+    /// Before the first stream is opened.
+    pub(super) fn set_headers(&mut self, headers: [Bytes; 2]) {
+        self.headers = headers;
     }
 
     pub(super) fn name(&self, wire: WireId) -> Option<StreamId> {

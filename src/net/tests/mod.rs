@@ -1,0 +1,5 @@
+//! Workers over loopback, each on a thread of its own, driven by events. Every wait has an upper limit of its own.
+
+mod ends;
+mod node;
+mod sessions;
