@@ -12,7 +12,7 @@
 //! | `stamp` | LOC timestamps, group numbering |
 //! | `edge` | which objects are new |
 //! | `publisher`, `subscriber` | one track, over whatever links it has now |
-//! | `reconnect` | when to dial; pure |
+//! | `reconnect`, `retry` | when to dial, when to ask again; pure |
 //! | `pool` | routes, leases, links, replay |
 //!
 //! Time is an argument here too. The pool resolves no name and fetches no token: it asks ([`Event::WantDial`]) and is
@@ -25,8 +25,11 @@
 pub mod edge;
 pub mod names;
 pub mod pool;
+mod publisher;
 pub mod reconnect;
+mod retry;
 pub mod stamp;
+mod subscriber;
 
 pub use names::Side;
 pub use pool::Pool;
@@ -154,6 +157,8 @@ pub struct Counters {
     /// Objects known missing: gaps inside a group, or between groups of one object. What arrives late is taken off again.
     pub missing: u64,
     pub frames_out: u64,
+    /// Frames written while nobody listened.
+    pub unheard: u64,
     /// Frames written while no link was up.
     pub offline: u64,
     /// Frames dropped because the link was too far behind.

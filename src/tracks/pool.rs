@@ -1,53 +1,187 @@
 //! Routes, leases and links: see the contract in [`crate::tracks`].
+//!
+//! A *slot* is the place of one link that leases of a route share: first it is dialled, then it stands, and while it is
+//! replaced the old one stands beside it. `slot` dials, `links` owns the life of what stands, `ask` is what we ask of
+//! peers, `requests` what they say. Every timer is an entry of one ordered set, so a turn without a due timer costs nothing.
 
+mod ask;
+mod links;
+mod requests;
+mod slot;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::publisher::Publisher;
+use super::reconnect::Jitter;
+use super::stamp::Clock;
+use super::subscriber::Subscriber;
 use super::{
-    Counters, DialId, Event, LeaseId, PublishTrack, RouteId, RouteKind, Supply, Tokens, TrackId, Wires, Written,
+    Counters, DialId, Event, LeaseId, PublishTrack, RouteId, RouteKind, State, Supply, Tokens, TrackId, Wires, Written,
 };
-use crate::moqt::FullTrackName;
+use crate::moqt::session::RequestId;
+use crate::moqt::{CloseCode, FullTrackName, TrackNamespace};
 use crate::net::{LinkEvent, LinkId};
+use slot::{Slot, SlotId};
+
+/// What a request on one of our links is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Role {
+    /// Our PUBLISH_NAMESPACE.
+    Announcement(LeaseId, TrackNamespace),
+    /// Our SUBSCRIBE, or the peer's PUBLISH of a track we want.
+    Subscription(TrackId),
+    /// The peer's SUBSCRIBE to a track of ours.
+    Served(TrackId),
+    /// The peer's SUBSCRIBE_NAMESPACE.
+    Listing,
+}
+
+/// What is looked at when its time comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Timer {
+    Slot(SlotId),
+    Track(TrackId),
+}
+
+struct Route {
+    cap: usize,
+    slots: Vec<SlotId>,
+}
+
+struct Lease {
+    slot: SlotId,
+    tokens: Tokens,
+    tracks: Vec<TrackId>,
+    /// Namespaces it publishes in, and how many tracks in each.
+    namespaces: HashMap<TrackNamespace, usize>,
+    /// Times that fresh tokens were asked for since a request was last accepted, and whether they are awaited now.
+    renewals: u32,
+    awaits_tokens: bool,
+}
 
 /// All tracks of one worker.
 pub struct Pool {
-    _private: (),
+    clock: Clock,
+    now: Instant,
+    random: Jitter,
+    next_id: u64,
+    routes: HashMap<RouteId, Route>,
+    slots: HashMap<SlotId, Slot>,
+    leases: HashMap<LeaseId, Lease>,
+    publishers: HashMap<TrackId, Publisher>,
+    subscribers: HashMap<TrackId, Subscriber>,
+    /// Links of ours, dialled, standing or ending.
+    links: HashMap<LinkId, SlotId>,
+    roles: HashMap<(LinkId, RequestId), Role>,
+    timers: BTreeSet<(Instant, Timer)>,
+    /// The entry of each timer in `timers`.
+    armed: HashMap<Timer, Instant>,
+    /// Emptied by the app in the turn that filled it.
+    events: VecDeque<Event>,
+    counters: Counters,
 }
 
-#[allow(unused_variables, clippy::todo)]
 impl Pool {
     /// `seed` for jitter; `unix` is the wall clock's reading at `now`, from which group numbers grow.
     pub fn new(seed: u64, now: Instant, unix: Duration) -> Self {
-        todo!()
+        Self {
+            clock: Clock::new(now, unix),
+            now,
+            random: Jitter::new(seed),
+            next_id: 0,
+            routes: HashMap::new(),
+            slots: HashMap::new(),
+            leases: HashMap::new(),
+            publishers: HashMap::new(),
+            subscribers: HashMap::new(),
+            links: HashMap::new(),
+            roles: HashMap::new(),
+            timers: BTreeSet::new(),
+            armed: HashMap::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+        }
     }
 
     pub fn route(&mut self, kind: RouteKind) -> RouteId {
-        todo!()
+        let id = RouteId(self.fresh_id());
+        self.routes.insert(id, Route { cap: kind.cap.max(1), slots: Vec::new() });
+        id
     }
 
     /// A place on a link of the route; [`Event::WantDial`] follows when there is none. `tokens` go with every request of
-    /// the lease, for links that others dialled.
+    /// the lease, for links that others dialled. A route that is not the pool's gives a lease that stays `Connecting`.
     pub fn lease(&mut self, route: RouteId, tokens: Tokens, now: Instant) -> LeaseId {
-        todo!()
+        self.now = now;
+        let id = LeaseId(self.fresh_id());
+        let slot = self.place(route);
+        let up = self.slots.get(&slot).is_some_and(Slot::is_set_up);
+        let state = if up { State::Connected } else { State::Connecting };
+        let namespaces = HashMap::new();
+        let lease = Lease { slot, tokens, tracks: Vec::new(), namespaces, renewals: 0, awaits_tokens: false };
+        self.leases.insert(id, lease);
+        self.events.push_back(Event::State { lease: id, state, reason: None });
+        self.occupy(slot, id);
+        id
     }
 
-    /// Fresh tokens for the requests to come.
+    /// Fresh tokens for the requests to come. Requests that were refused for the old ones are repeated.
     pub fn renew(&mut self, lease: LeaseId, tokens: Tokens) {
-        todo!()
+        let now = self.now;
+        let Some(entry) = self.leases.get_mut(&lease) else { return };
+        entry.tokens = tokens;
+        entry.awaits_tokens = false;
+        let slot = entry.slot;
+        for track in entry.tracks.clone() {
+            if let Some(subscriber) = self.subscribers.get_mut(&track) {
+                subscriber.asking.renewed(now);
+                self.arm_track(track);
+            }
+        }
+        self.renew_slot(slot, lease);
     }
 
     /// Announces the track's namespace and serves its subscribers, on this link and every later one.
     pub fn publish(&mut self, links: &mut impl Wires, lease: LeaseId, track: PublishTrack, now: Instant) -> TrackId {
-        todo!()
+        self.now = now;
+        let id = TrackId(self.fresh_id());
+        let Some(entry) = self.leases.get_mut(&lease) else { return id };
+        let name = track.track.clone();
+        entry.tracks.push(id);
+        let users = entry.namespaces.entry(name.namespace.clone()).or_default();
+        *users += 1;
+        let first = *users == 1;
+        let slot = entry.slot;
+        let mut publisher = Publisher::new(lease, track, self.clock);
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            publisher.online = slot.current.is_some();
+            slot.published.insert(name.clone(), id);
+        }
+        self.publishers.insert(id, publisher);
+        if first {
+            self.announce_on_current(links, lease, name.namespace);
+        }
+        id
     }
 
     /// Subscribes from the live edge, holding out for a publisher, on this link and every later one.
     pub fn subscribe(&mut self, links: &mut impl Wires, lease: LeaseId, track: FullTrackName, now: Instant) -> TrackId {
-        todo!()
+        self.now = now;
+        let id = TrackId(self.fresh_id());
+        let Some(entry) = self.leases.get_mut(&lease) else { return id };
+        entry.tracks.push(id);
+        if let Some(slot) = self.slots.get_mut(&entry.slot) {
+            slot.wanted.insert(track.clone(), id);
+        }
+        self.subscribers.insert(id, Subscriber::new(lease, track));
+        self.ask(links, id);
+        id
     }
 
-    /// One frame of a published track.
+    /// One frame of a published track. After the track's end, and for tracks that are none, it is `Offline` and not counted.
     pub fn write(
         &mut self,
         links: &mut impl Wires,
@@ -56,52 +190,150 @@ impl Pool {
         payload: Bytes,
         now: Instant,
     ) -> Written {
-        todo!()
+        let Some(publisher) = self.publishers.get_mut(&track).filter(|publisher| !publisher.is_ended()) else {
+            return Written::Offline;
+        };
+        let before = publisher.subscribers();
+        let written = publisher.write(links, timestamp_us, payload, now);
+        let count = publisher.subscribers();
+        match written {
+            Written::Sent => self.counters.frames_out += 1,
+            Written::Unheard => self.counters.unheard += 1,
+            Written::Offline => self.counters.offline += 1,
+            Written::Behind => self.counters.behind += 1,
+        }
+        if count != before {
+            self.events.push_back(Event::Subscribers { track, count });
+        }
+        written
     }
 
-    /// Ends a published track for good: END_OF_TRACK, then PUBLISH_DONE TRACK_ENDED. Unknown tracks do nothing.
+    /// Ends a published track for good: END_OF_TRACK, then PUBLISH_DONE TRACK_ENDED. Whoever subscribes later, while the
+    /// lease lives, hears the end too. Unknown tracks do nothing.
     pub fn end(&mut self, links: &mut impl Wires, track: TrackId, now: Instant) {
-        todo!()
+        self.now = now;
+        let Some(publisher) = self.publishers.get_mut(&track) else { return };
+        let requests: Vec<_> = publisher.requests().collect();
+        publisher.end(links, now);
+        self.said_last_words(&requests);
+        if !requests.is_empty() {
+            self.events.push_back(Event::Subscribers { track, count: 0 });
+        }
     }
 
     /// Withdraws one track without saying that it ended; the lease stays.
     pub fn close(&mut self, links: &mut impl Wires, track: TrackId) {
-        todo!()
+        self.withdraw(links, track);
+        let lease = self.publishers.get(&track).map(|publisher| publisher.lease);
+        let lease = lease.or_else(|| self.subscribers.get(&track).map(|subscriber| subscriber.lease));
+        if let Some(lease) = lease.and_then(|lease| self.leases.get_mut(&lease)) {
+            lease.tracks.retain(|other| *other != track);
+        }
+        self.forget_track(links, track);
     }
 
     /// Withdraws all tracks of the lease and gives its place back; a link that nobody leases is closed once its last words are out.
     pub fn release(&mut self, links: &mut impl Wires, lease: LeaseId, now: Instant) {
-        todo!()
+        self.now = now;
+        let Some(tracks) = self.leases.get_mut(&lease).map(|entry| std::mem::take(&mut entry.tracks)) else { return };
+        for track in tracks {
+            self.withdraw(links, track);
+            self.forget_track(links, track);
+        }
+        if let Some(entry) = self.leases.remove(&lease) {
+            self.vacate(links, entry.slot, lease);
+        }
     }
 
     /// The answer to [`Event::WantDial`]. An error is a text for [`Event::State`]; the next attempt asks again.
     pub fn supply(&mut self, links: &mut impl Wires, id: DialId, supply: Result<Supply, String>, now: Instant) {
-        todo!()
+        self.now = now;
+        let asked = self.slots.iter_mut().find_map(|(slot_id, slot)| slot.take_ask(id).then_some(*slot_id));
+        let Some(slot) = asked else { return };
+        let link = match supply {
+            Ok(Supply::Dial(dial)) => links.dial(*dial, now),
+            Ok(Supply::Port(end, setup)) => links.attach(end, setup, now),
+            Err(reason) => return self.not_supplied(slot, reason),
+        };
+        self.counters.dials += 1;
+        self.links.insert(link, slot);
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            slot.attempts.push((link, now));
+        }
+        self.arm_slot(slot);
     }
 
     /// An event of a link. Links that are not the pool's are ignored.
     pub fn handle_event(&mut self, links: &mut impl Wires, link: LinkId, event: LinkEvent, now: Instant) {
-        todo!()
+        self.now = now;
+        let Some(slot) = self.links.get(&link).copied() else { return };
+        match event {
+            LinkEvent::Moqt(event) => self.handle_moqt(links, slot, link, event),
+            LinkEvent::Up(_) => self.link_up(links, slot, link),
+            LinkEvent::Quiet => self.link_quiet(slot, link),
+            LinkEvent::Alive => self.link_alive(links, slot, link),
+            LinkEvent::Down(down) => self.link_down(links, slot, link, &down),
+        }
     }
 
     pub fn handle_timeout(&mut self, links: &mut impl Wires, now: Instant) {
-        todo!()
+        self.now = now;
+        while let Some((_, timer)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
+            self.arm(timer, None);
+            match timer {
+                Timer::Slot(slot) => self.slot_timeout(links, slot),
+                Timer::Track(track) => self.track_timeout(links, track),
+            }
+        }
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        self.timers.first().map(|(at, _)| *at)
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
-        todo!()
+        self.events.pop_front()
     }
 
     pub fn counters(&self) -> Counters {
-        todo!()
+        self.counters
     }
 
     /// The pool's own words while its app ends: every link is closed with NO_ERROR.
     pub fn shutdown(&mut self, links: &mut impl Wires) {
-        todo!()
+        for link in self.links.keys() {
+            links.close(*link, CloseCode::NoError as u64, "the client ends");
+        }
+        let counters = self.counters;
+        *self = Self { counters, next_id: self.next_id, ..Self::new(self.random.next(), self.now, Duration::ZERO) };
+    }
+
+    fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Sets or clears a timer.
+    fn arm(&mut self, timer: Timer, at: Option<Instant>) {
+        let before = match at {
+            Some(at) => self.armed.insert(timer, at),
+            None => self.armed.remove(&timer),
+        };
+        if let Some(before) = before {
+            self.timers.remove(&(before, timer));
+        }
+        if let Some(at) = at {
+            self.timers.insert((at, timer));
+        }
+    }
+
+    fn arm_track(&mut self, track: TrackId) {
+        let due = self.subscribers.get(&track).and_then(Subscriber::due);
+        self.arm(Timer::Track(track), due);
+    }
+
+    fn arm_slot(&mut self, slot: SlotId) {
+        let due = self.slots.get(&slot).and_then(|slot| slot.due(self.now));
+        self.arm(Timer::Slot(slot), due);
     }
 }

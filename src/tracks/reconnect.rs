@@ -26,7 +26,7 @@ pub const IN_FLIGHT: usize = 4;
 /// The clock of one link slot.
 #[derive(Clone, Debug)]
 pub struct Reconnect {
-    random: u64,
+    random: Jitter,
     /// Since when there is no link.
     since: Option<Instant>,
     next: Option<Instant>,
@@ -37,7 +37,7 @@ pub struct Reconnect {
 impl Reconnect {
     /// `seed` makes the jitter this slot's own.
     pub fn new(seed: u64) -> Self {
-        Self { random: seed, since: None, next: None, slow_step: SLOW_STEP, refusals: 0 }
+        Self { random: Jitter::new(seed), since: None, next: None, slow_step: SLOW_STEP, refusals: 0 }
     }
 
     /// A link is wanted for the first time: the first attempt is due at once.
@@ -52,7 +52,7 @@ impl Reconnect {
         if self.since.is_none() {
             self.since = Some(now);
             self.slow_step = SLOW_STEP;
-            self.next = Some(now + self.jitter(Duration::ZERO, FIRST_SPREAD));
+            self.next = Some(now + self.random.between(Duration::ZERO, FIRST_SPREAD));
         }
     }
 
@@ -61,7 +61,7 @@ impl Reconnect {
         self.refusals += 1;
         self.since.get_or_insert(now);
         let stop = self.refusals >= REFUSED_LIMIT;
-        self.next = (!stop).then(|| now + self.jitter(REFUSED_STEP / 2, REFUSED_STEP));
+        self.next = (!stop).then(|| now + self.random.between(REFUSED_STEP / 2, REFUSED_STEP));
         !stop
     }
 
@@ -92,18 +92,32 @@ impl Reconnect {
             self.slow_step = (self.slow_step * 2).min(SLOW_CAP);
             self.slow_step
         };
-        self.next = Some(now + self.jitter(step / 2, step));
+        self.next = Some(now + self.random.between(step / 2, step));
         true
     }
+}
 
-    /// Between `low` and `high`, evenly (splitmix64: jitter needs spread, not secrecy).
-    fn jitter(&mut self, low: Duration, high: Duration) -> Duration {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
+/// Spreads what would otherwise happen at once (splitmix64: spread, not secrecy).
+#[derive(Clone, Debug)]
+pub struct Jitter(u64);
+
+impl Jitter {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let part = (z ^ (z >> 31)) >> 32;
-        low + (high - low).mul_f64(part as f64 / f64::from(u32::MAX))
+        z ^ (z >> 31)
+    }
+
+    /// Between `low` and `high`, evenly.
+    pub fn between(&mut self, low: Duration, high: Duration) -> Duration {
+        let part = self.next() >> 32;
+        low + high.saturating_sub(low).mul_f64(part as f64 / f64::from(u32::MAX))
     }
 }
 

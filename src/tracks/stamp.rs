@@ -88,6 +88,7 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Numbering {
     delivery: Delivery,
+    clock: Clock,
     frame_us: u32,
     frames_per_group: u64,
     /// The object handed out last, and when.
@@ -97,13 +98,13 @@ pub struct Numbering {
 }
 
 impl Numbering {
-    pub fn new(delivery: Delivery, frame_us: u32) -> Self {
+    pub fn new(delivery: Delivery, frame_us: u32, clock: Clock) -> Self {
         let frame_us = frame_us.max(1);
         let frames_per_group = match delivery {
             Delivery::Stream => u64::from(GROUP_US.div_ceil(frame_us)),
             Delivery::Datagram => 1,
         };
-        Self { delivery, frame_us, frames_per_group, last: None, open: false }
+        Self { delivery, clock, frame_us, frames_per_group, last: None, open: false }
     }
 
     /// The largest location handed out.
@@ -123,10 +124,10 @@ impl Numbering {
     }
 
     /// The place of a frame.
-    pub fn next(&mut self, now: Instant, clock: &Clock) -> Place {
+    pub fn next(&mut self, now: Instant) -> Place {
         let at = match (self.open_group(now), self.last) {
             (Some(group), Some((last, _))) => Location { group, object: last.object + 1 },
-            _ => Location { group: self.fresh_group(clock.unix(now)), object: 0 },
+            _ => Location { group: self.fresh_group(self.clock.unix(now)), object: 0 },
         };
         let last = at.object + 1 >= self.frames_per_group;
         self.last = Some((at, now));
@@ -135,13 +136,14 @@ impl Numbering {
     }
 
     /// The place of END_OF_TRACK: the next object while this track speaks, else a group ahead of everybody's clock.
-    pub fn end(&mut self, now: Instant, clock: &Clock) -> Place {
+    pub fn end(&mut self, now: Instant) -> Place {
         let speaks = self.last.is_some_and(|(_, when)| now.saturating_duration_since(when) < PAUSE);
         let mut place = match self.delivery {
-            Delivery::Stream if speaks => self.next(now, clock),
+            Delivery::Stream if speaks => self.next(now),
             _ => {
-                let ahead = Self::new(self.delivery, self.frame_us).fresh_group(clock.unix(now) + END_LEAD);
-                let next = self.fresh_group(clock.unix(now));
+                let ahead =
+                    Self::new(self.delivery, self.frame_us, self.clock).fresh_group(self.clock.unix(now) + END_LEAD);
+                let next = self.fresh_group(self.clock.unix(now));
                 let at = Location { group: if speaks { next } else { next.max(ahead) }, object: 0 };
                 self.last = Some((at, now));
                 Place { at, first: true, last: true }
@@ -204,9 +206,9 @@ mod tests {
     #[test]
     fn a_second_of_frames_is_a_group_named_after_its_second() {
         let (now, clock) = start();
-        let mut numbering = Numbering::new(Delivery::Stream, 20_000);
+        let mut numbering = Numbering::new(Delivery::Stream, 20_000, clock);
         for i in 0..500 {
-            let place = numbering.next(now + ms(20 * i), &clock);
+            let place = numbering.next(now + ms(20 * i));
             assert_eq!(place.at, Location { group: 1_700_000_000 + i / 50, object: i % 50 });
             assert_eq!((place.first, place.last), (i % 50 == 0, i % 50 == 49));
         }
@@ -216,8 +218,8 @@ mod tests {
     fn groups_never_outrun_the_seconds_at_any_frame_size() {
         let (now, clock) = start();
         for frame_ms in [5, 10, 20, 30, 40, 60] {
-            let mut numbering = Numbering::new(Delivery::Stream, frame_ms as u32 * 1000);
-            let last = (0..10_000).map(|i| numbering.next(now + ms(frame_ms * i), &clock)).last().unwrap();
+            let mut numbering = Numbering::new(Delivery::Stream, frame_ms as u32 * 1000, clock);
+            let last = (0..10_000).map(|i| numbering.next(now + ms(frame_ms * i))).last().unwrap();
             assert!(last.at.group <= 1_700_000_001 + 10_000 * frame_ms / 1000, "{frame_ms} ms");
         }
     }
@@ -225,24 +227,24 @@ mod tests {
     #[test]
     fn a_pause_a_roll_and_a_clock_that_stands_still_begin_greater_groups() {
         let (now, clock) = start();
-        let mut numbering = Numbering::new(Delivery::Stream, 20_000);
-        let first = numbering.next(now, &clock).at;
+        let mut numbering = Numbering::new(Delivery::Stream, 20_000, clock);
+        let first = numbering.next(now).at;
         numbering.roll();
-        let second = numbering.next(now, &clock);
+        let second = numbering.next(now);
         assert_eq!((second.at, second.first), (Location { group: first.group + 1, object: 0 }, true));
-        let third = numbering.next(now + PAUSE, &clock).at;
+        let third = numbering.next(now + PAUSE).at;
         assert_eq!(third, Location { group: 1_700_000_002, object: 0 });
-        let restarted = Numbering::new(Delivery::Stream, 20_000).next(now + ms(3000), &clock).at;
+        let restarted = Numbering::new(Delivery::Stream, 20_000, clock).next(now + ms(3000)).at;
         assert!(restarted > third, "a restarted publisher goes on above");
     }
 
     #[test]
     fn datagrams_are_groups_of_one_without_gaps() {
         let (now, clock) = start();
-        let mut numbering = Numbering::new(Delivery::Datagram, 20_000);
+        let mut numbering = Numbering::new(Delivery::Datagram, 20_000, clock);
         let base = 1_700_000_000_250 / 20;
         for (i, at_ms) in [0, 20, 45, 60, 5_000, 5_020].into_iter().enumerate() {
-            let place = numbering.next(now + ms(at_ms), &clock);
+            let place = numbering.next(now + ms(at_ms));
             assert_eq!(place.at, Location { group: base + i as u64, object: 0 });
             assert!(place.first && place.last);
         }
@@ -251,17 +253,17 @@ mod tests {
     #[test]
     fn the_end_is_the_next_object_of_who_speaks_and_ahead_of_all_clocks_otherwise() {
         let (now, clock) = start();
-        let mut numbering = Numbering::new(Delivery::Stream, 20_000);
-        let spoken = numbering.next(now, &clock).at;
-        assert_eq!(numbering.end(now, &clock).at, Location { object: 1, ..spoken });
+        let mut numbering = Numbering::new(Delivery::Stream, 20_000, clock);
+        let spoken = numbering.next(now).at;
+        assert_eq!(numbering.end(now).at, Location { object: 1, ..spoken });
 
-        let mut silent = Numbering::new(Delivery::Stream, 20_000);
-        assert!(silent.end(now, &clock).at.group >= 1_700_000_000 + 86_400);
-        let mut silent = Numbering::new(Delivery::Datagram, 20_000);
-        silent.next(now, &clock);
-        assert!(silent.end(now + PAUSE, &clock).at.group >= (1_700_000_000 + 86_400) * 50);
-        let mut speaking = Numbering::new(Delivery::Datagram, 20_000);
-        let spoken = speaking.next(now, &clock).at;
-        assert_eq!(speaking.end(now, &clock).at, Location { group: spoken.group + 1, object: 0 });
+        let mut silent = Numbering::new(Delivery::Stream, 20_000, clock);
+        assert!(silent.end(now).at.group >= 1_700_000_000 + 86_400);
+        let mut silent = Numbering::new(Delivery::Datagram, 20_000, clock);
+        silent.next(now);
+        assert!(silent.end(now + PAUSE).at.group >= (1_700_000_000 + 86_400) * 50);
+        let mut speaking = Numbering::new(Delivery::Datagram, 20_000, clock);
+        let spoken = speaking.next(now).at;
+        assert_eq!(speaking.end(now).at, Location { group: spoken.group + 1, object: 0 });
     }
 }

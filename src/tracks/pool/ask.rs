@@ -1,0 +1,350 @@
+//! What we ask of peers: PUBLISH_NAMESPACE and SUBSCRIBE, their repetition, and the tokens they carry.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::slot::SlotId;
+use super::{Pool, Role, Timer};
+use crate::moqt::message::{Filter, RequestError, Subscribe, SubscribeOk};
+use crate::moqt::session::RequestId;
+use crate::moqt::{FullTrackName, RequestErrorCode, TrackNamespace};
+use crate::net::LinkId;
+use crate::tracks::retry::{Asking, Due, RENEWALS, Remedy};
+use crate::tracks::{Event, LeaseId, Tokens, TrackId, Wires};
+
+/// How long a peer may hold a SUBSCRIBE until somebody publishes; then it is repeated.
+const RENDEZVOUS_TIMEOUT: Duration = Duration::from_secs(30);
+/// SUBSCRIBER_PRIORITY of all our subscriptions: what counts is the publisher's.
+const SUBSCRIBER_PRIORITY: u8 = 128;
+
+/// One namespace of one lease on one link.
+#[derive(Debug, Default)]
+pub(super) struct Announcement {
+    request: Option<RequestId>,
+    pub(super) asking: Asking,
+}
+
+impl Pool {
+    fn tokens(&self, lease: LeaseId) -> Tokens {
+        self.leases.get(&lease).map(|lease| lease.tokens.clone()).unwrap_or_default()
+    }
+
+    // ---- namespaces ----
+
+    pub(super) fn announce_on_current(&mut self, links: &mut impl Wires, lease: LeaseId, namespace: TrackNamespace) {
+        let tokens = self.tokens(lease);
+        let slot = self.leases.get(&lease).and_then(|lease| self.slots.get_mut(&lease.slot));
+        let Some(link) = slot.and_then(|slot| slot.current.as_mut()) else { return };
+        let Some(session) = links.session(link.id) else { return };
+        let request = session.publish_namespace(namespace.clone(), tokens);
+        for (listing, prefix) in &link.listings {
+            if let Some(suffix) = namespace.strip_prefix(prefix) {
+                session.namespace(*listing, &suffix);
+            }
+        }
+        link.announced.entry((lease, namespace.clone())).or_default().request = Some(request);
+        self.roles.insert((link.id, request), Role::Announcement(lease, namespace));
+    }
+
+    /// The lease publishes nothing more in the namespace.
+    fn withdraw_namespace(&mut self, links: &mut impl Wires, lease: LeaseId, namespace: &TrackNamespace) {
+        let slot = self.leases.get(&lease).and_then(|lease| self.slots.get_mut(&lease.slot));
+        let Some(slot) = slot else { return };
+        for link in slot.current.iter_mut().chain(&mut slot.old) {
+            let Some(announcement) = link.announced.remove(&(lease, namespace.clone())) else { continue };
+            let Some(session) = links.session(link.id) else { continue };
+            if let Some(request) = announcement.request {
+                session.cancel(request);
+                self.roles.remove(&(link.id, request));
+            }
+            for (listing, prefix) in &link.listings {
+                if let Some(suffix) = namespace.strip_prefix(prefix) {
+                    session.namespace_done(*listing, &suffix);
+                }
+            }
+        }
+    }
+
+    pub(super) fn repeat_announcements(&mut self, links: &mut impl Wires, id: SlotId) {
+        let now = self.now;
+        let Some(link) = self.slots.get_mut(&id).and_then(|slot| slot.current.as_mut()) else { return };
+        let polled = link.announced.iter_mut().filter_map(|(key, a)| Some((key.clone(), a.asking.poll(now)?)));
+        for ((lease, namespace), due) in polled.collect::<Vec<_>>() {
+            match due {
+                Due::Ask => self.announce_on_current(links, lease, namespace),
+                Due::Refused(error) => {
+                    self.no_tokens_came(Some(lease));
+                    self.tell_refused_namespace(lease, &namespace, &error);
+                }
+            }
+        }
+    }
+
+    pub(super) fn announcement_accepted(
+        &mut self,
+        id: SlotId,
+        link: LinkId,
+        lease: LeaseId,
+        namespace: TrackNamespace,
+    ) {
+        let slot = self.slots.get_mut(&id);
+        if let Some(announcement) =
+            slot.and_then(|slot| slot.link(link)).and_then(|link| link.announced.get_mut(&(lease, namespace)))
+        {
+            announcement.asking.accepted();
+        }
+        self.tokens_work(id, lease);
+    }
+
+    pub(super) fn announcement_refused(
+        &mut self,
+        id: SlotId,
+        (link, lease): (LinkId, LeaseId),
+        namespace: &TrackNamespace,
+        error: &RequestError,
+    ) {
+        let (now, slot) = (self.now, self.slots.get_mut(&id));
+        let Some(announcement) =
+            slot.and_then(|slot| slot.link(link)).and_then(|link| link.announced.get_mut(&(lease, namespace.clone())))
+        else {
+            return;
+        };
+        announcement.request = None;
+        let remedy = announcement.asking.refused(error, &mut self.random, now);
+        let hopeless = match remedy {
+            Remedy::Again(_) => false,
+            Remedy::Tokens => !self.want_tokens(lease),
+            Remedy::Never => true,
+        };
+        if hopeless {
+            let slot = self.slots.get_mut(&id);
+            let link = slot.and_then(|slot| slot.link(link));
+            link.and_then(|link| link.announced.get_mut(&(lease, namespace.clone())))
+                .into_iter()
+                .for_each(|announcement| announcement.asking.give_up());
+            self.tell_refused_namespace(lease, namespace, error);
+        }
+        self.arm_slot(id);
+    }
+
+    fn tell_refused_namespace(&mut self, lease: LeaseId, namespace: &TrackNamespace, error: &RequestError) {
+        let tracks = self.leases.get(&lease).map(|lease| lease.tracks.clone()).unwrap_or_default();
+        let inside = |track: &TrackId| self.publishers.get(track).is_some_and(|p| p.name.namespace == *namespace);
+        let refused = tracks.into_iter().filter(inside).map(|track| refused(track, error)).collect::<Vec<_>>();
+        self.events.extend(refused);
+    }
+
+    // ---- subscriptions ----
+
+    /// SUBSCRIBE on the slot's current link, unless a request there brings the track already.
+    pub(super) fn ask(&mut self, links: &mut impl Wires, track: TrackId) {
+        let Some(subscriber) = self.subscribers.get_mut(&track).filter(|subscriber| !subscriber.ended) else { return };
+        let Some(lease) = self.leases.get(&subscriber.lease) else { return };
+        let link = self.slots.get(&lease.slot).and_then(|slot| slot.current.as_ref()).map(|link| link.id);
+        let Some(link) = link.filter(|link| !subscriber.is_fed_by(*link)) else { return };
+        let Some(session) = links.session(link) else { return };
+        let request = session.subscribe(subscribe(subscriber.name.clone(), lease.tokens.clone()));
+        subscriber.add_feed(link, request);
+        subscriber.asking.due = None;
+        self.counters.resubscribes += u64::from(std::mem::replace(&mut subscriber.asked, true));
+        self.roles.insert((link, request), Role::Subscription(track));
+        self.arm_track(track);
+    }
+
+    /// The namespace of these tracks was announced: those that wait need not wait longer. `false`: nobody wants one.
+    pub(super) fn ask_in(&mut self, id: SlotId, namespace: &TrackNamespace) -> bool {
+        let now = self.now;
+        let Some(slot) = self.slots.get(&id) else { return false };
+        let inside = slot.wanted.iter().filter(|(name, _)| name.namespace.starts_with(namespace));
+        let wanted: Vec<_> = inside.map(|(_, track)| *track).collect();
+        for track in &wanted {
+            if let Some(subscriber) = self.subscribers.get_mut(track) {
+                subscriber.asking.hurry(now);
+            }
+            self.arm_track(*track);
+        }
+        !wanted.is_empty()
+    }
+
+    pub(super) fn subscription_accepted(
+        &mut self,
+        links: &mut impl Wires,
+        id: SlotId,
+        (link, request, track): (LinkId, RequestId, TrackId),
+        ok: &SubscribeOk,
+    ) {
+        let Some(subscriber) = self.subscribers.get_mut(&track) else { return };
+        let lease = subscriber.lease;
+        if ok.properties.has_mandatory() {
+            // §2.5.1: who does not know such a property must not touch the track.
+            links.session(link).into_iter().for_each(|session| session.cancel(request));
+            let reason = "the track has a property that must be understood and is not known here";
+            let error = RequestError::new(RequestErrorCode::UnsupportedExtension, reason);
+            return self.subscription_refused((link, request, track), &error);
+        }
+        if subscriber.accept(link, request, ok) {
+            self.events.push_back(Event::Live { track });
+        }
+        self.arm_track(track);
+        self.tokens_work(id, lease);
+    }
+
+    pub(super) fn subscription_refused(
+        &mut self,
+        (link, request, track): (LinkId, RequestId, TrackId),
+        error: &RequestError,
+    ) {
+        self.roles.remove(&(link, request));
+        let now = self.now;
+        let Some(subscriber) = self.subscribers.get_mut(&track) else { return };
+        subscriber.remove_feed(link, request);
+        let lease = subscriber.lease;
+        let remedy = subscriber.asking.refused(error, &mut self.random, now);
+        let hopeless = match remedy {
+            Remedy::Again(_) => false,
+            Remedy::Tokens => !self.want_tokens(lease),
+            Remedy::Never => true,
+        };
+        if hopeless {
+            self.subscribers.get_mut(&track).into_iter().for_each(|subscriber| subscriber.asking.give_up());
+            self.events.push_back(refused(track, error));
+        }
+        self.arm_track(track);
+    }
+
+    /// A request that brought the track is over. It is asked for again on the link that stands now.
+    pub(super) fn lose_feed(
+        &mut self,
+        _links: &mut impl Wires,
+        track: TrackId,
+        (link, request): (LinkId, RequestId),
+        reason: &str,
+    ) {
+        self.roles.remove(&(link, request));
+        let now = self.now;
+        let Some(subscriber) = self.subscribers.get_mut(&track) else { return };
+        if !subscriber.remove_feed(link, request) || subscriber.ended {
+            return self.arm_track(track);
+        }
+        let slot = self.leases.get(&subscriber.lease).and_then(|lease| self.slots.get(&lease.slot));
+        let current = slot.and_then(|slot| slot.current.as_ref()).map(|link| link.id);
+        if current.is_some_and(|current| !subscriber.is_fed_by(current)) {
+            subscriber.asking.soon(&mut self.random, now);
+        }
+        if subscriber.is_lost() {
+            self.events.push_back(Event::Lost { track, reason: reason.to_owned() });
+        }
+        self.arm_track(track);
+    }
+
+    pub(super) fn track_timeout(&mut self, links: &mut impl Wires, track: TrackId) {
+        let now = self.now;
+        while let Some((link, request, reason)) = self.subscribers.get(&track).and_then(|s| s.finished(now)) {
+            self.lose_feed(links, track, (link, request), &reason);
+        }
+        match self.subscribers.get_mut(&track).and_then(|subscriber| subscriber.asking.poll(now)) {
+            Some(Due::Ask) => self.ask(links, track),
+            Some(Due::Refused(error)) => {
+                let lease = self.subscribers.get(&track).map(|subscriber| subscriber.lease);
+                self.no_tokens_came(lease);
+                self.events.push_back(refused(track, &error));
+            }
+            None => {}
+        }
+        self.arm_track(track);
+    }
+
+    // ---- withdrawal ----
+
+    /// Takes a track back from every link, without an end.
+    pub(super) fn withdraw(&mut self, links: &mut impl Wires, track: TrackId) {
+        if let Some(publisher) = self.publishers.get_mut(&track) {
+            let requests: Vec<_> = publisher.requests().collect();
+            for (link, _) in &requests {
+                links.session(*link).into_iter().for_each(|session| drop(publisher.leave(session, *link)));
+            }
+            self.said_last_words(&requests);
+        }
+        if let Some(subscriber) = self.subscribers.get_mut(&track) {
+            for feed in subscriber.feeds.drain(..) {
+                self.roles.remove(&(feed.link, feed.request));
+                links.session(feed.link).into_iter().for_each(|session| session.cancel(feed.request));
+            }
+        }
+    }
+
+    /// Nothing is known of the track from here on.
+    pub(super) fn forget_track(&mut self, links: &mut impl Wires, track: TrackId) {
+        let publisher = self.publishers.remove(&track);
+        let subscriber = self.subscribers.remove(&track);
+        self.arm(Timer::Track(track), None);
+        if let Some(subscriber) = subscriber {
+            let slot = self.leases.get(&subscriber.lease).and_then(|lease| self.slots.get_mut(&lease.slot));
+            slot.into_iter().for_each(|slot| remove_exactly(&mut slot.wanted, &subscriber.name, track));
+        }
+        let Some(publisher) = publisher else { return };
+        let Some(lease) = self.leases.get_mut(&publisher.lease) else { return };
+        if let Some(slot) = self.slots.get_mut(&lease.slot) {
+            remove_exactly(&mut slot.published, &publisher.name, track);
+        }
+        let namespace = publisher.name.namespace;
+        let Some(users) = lease.namespaces.get_mut(&namespace) else { return };
+        *users -= 1;
+        if *users == 0 {
+            lease.namespaces.remove(&namespace);
+            self.withdraw_namespace(links, publisher.lease, &namespace);
+        }
+    }
+
+    // ---- tokens ----
+
+    /// Asks the app for fresh tokens. `false`: they were asked for often enough.
+    fn want_tokens(&mut self, lease: LeaseId) -> bool {
+        let Some(entry) = self.leases.get_mut(&lease) else { return false };
+        if entry.awaits_tokens {
+            return true;
+        }
+        if entry.renewals >= RENEWALS {
+            return false;
+        }
+        entry.renewals += 1;
+        entry.awaits_tokens = true;
+        self.events.push_back(Event::WantTokens { lease });
+        true
+    }
+
+    fn no_tokens_came(&mut self, lease: Option<LeaseId>) {
+        let lease = lease.and_then(|lease| self.leases.get_mut(&lease));
+        lease.into_iter().for_each(|lease| lease.awaits_tokens = false);
+    }
+
+    /// A request was accepted.
+    fn tokens_work(&mut self, id: SlotId, lease: LeaseId) {
+        self.slots.get_mut(&id).into_iter().for_each(|slot| slot.reconnect.accepted());
+        self.leases.get_mut(&lease).into_iter().for_each(|lease| lease.renewals = 0);
+    }
+}
+
+/// A later track of the same name keeps its entry.
+fn remove_exactly(tracks: &mut HashMap<FullTrackName, TrackId>, name: &FullTrackName, track: TrackId) {
+    if tracks.get(name) == Some(&track) {
+        tracks.remove(name);
+    }
+}
+
+fn refused(track: TrackId, error: &RequestError) -> Event {
+    Event::Refused { track, code: error.code, reason: error.reason.clone() }
+}
+
+fn subscribe(track: FullTrackName, tokens: Tokens) -> Subscribe {
+    Subscribe {
+        track,
+        filter: Some(Filter::LargestObject),
+        forward: true,
+        priority: SUBSCRIBER_PRIORITY,
+        group_order: None,
+        rendezvous_timeout: Some(RENDEZVOUS_TIMEOUT),
+        object_delivery_timeout: None,
+        tokens,
+    }
+}

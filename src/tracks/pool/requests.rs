@@ -1,0 +1,244 @@
+//! What peers say on our links: their requests, their answers to ours, and objects.
+//!
+//! A peer is a relay, or somebody who behaves like one. It may subscribe to exactly what is published under the leases of
+//! its link. Foreign relays list our namespaces and echo them back; that is answered and comes to nothing.
+
+use super::slot::SlotId;
+use super::{Pool, Role};
+use crate::moqt::message::{Publish, PublishDone, PublishOk, RequestError, Subscribe, SubscribeOk};
+use crate::moqt::session::RequestId;
+use crate::moqt::{Event as Moqt, Object, RequestErrorCode, StreamId, SubgroupHeader, TrackNamespace};
+use crate::net::LinkId;
+use crate::tracks::subscriber::Taken;
+use crate::tracks::{Event, TrackId, Wires};
+
+impl Pool {
+    pub(super) fn handle_moqt(&mut self, links: &mut impl Wires, id: SlotId, link: LinkId, event: Moqt) {
+        match event {
+            Moqt::Object { request, stream, object } => self.object(links, (link, request), stream, object),
+            Moqt::Subgroup { request, stream, header } => self.stream_began((link, request), stream, &header),
+            Moqt::SubgroupEnd { request, stream, reset } => {
+                self.stream_ended(links, (link, request), stream, reset.is_none());
+            }
+            Moqt::Setup(_) => self.link_set_up(id, link),
+            Moqt::Subscribe { request, subscribe } => self.serve(links, id, (link, request), &subscribe),
+            Moqt::Publish { request, publish } => self.take_publish(links, id, (link, request), publish),
+            Moqt::PublishNamespace { request, namespace, .. } => {
+                let wanted = self.ask_in(id, &namespace);
+                let Some(session) = links.session(link) else { return };
+                match wanted {
+                    true => session.accept(request),
+                    false => session.reject(request, refusal(RequestErrorCode::Uninterested)),
+                }
+            }
+            Moqt::SubscribeNamespace { request, prefix, .. } => self.list(links, id, (link, request), prefix),
+            Moqt::Updated { request, forward } => self.forward(links, link, request, forward),
+            Moqt::Cancelled { request } => self.cancelled(links, id, link, request),
+            Moqt::SubscribeOk { request, ok } => self.subscribe_ok(links, id, (link, request), &ok),
+            Moqt::RequestOk { request } => {
+                if let Some(Role::Announcement(lease, namespace)) = self.roles.get(&(link, request)).cloned() {
+                    self.announcement_accepted(id, link, lease, namespace);
+                }
+            }
+            Moqt::RequestError { request, error } => self.refused(id, (link, request), &error),
+            Moqt::PublishDone { request, done } => self.publish_done(links, (link, request), done),
+            Moqt::GoAway(goaway) => self.link_goes_away(id, link, &goaway),
+            // We list nothing; and a session that is over ends its link, whose end is told next.
+            Moqt::Namespace { .. } | Moqt::NamespaceDone { .. } | Moqt::Closed { .. } => {}
+        }
+    }
+
+    // ---- media ----
+
+    fn subscription(&self, feed: (LinkId, RequestId)) -> Option<TrackId> {
+        match self.roles.get(&feed)? {
+            Role::Subscription(track) => Some(*track),
+            _ => None,
+        }
+    }
+
+    fn object(&mut self, links: &mut impl Wires, feed: (LinkId, RequestId), stream: Option<StreamId>, object: Object) {
+        let Some(track) = self.subscription(feed) else { return };
+        let Some(subscriber) = self.subscribers.get_mut(&track) else { return };
+        match subscriber.object(stream, object) {
+            Taken::Frame { timestamp_us, payload, sequence, missing, filled } => {
+                self.counters.frames_in += 1;
+                self.counters.missing = (self.counters.missing + missing).saturating_sub(u64::from(filled));
+                self.events.push_back(Event::Frame { track, timestamp_us, payload, sequence });
+            }
+            Taken::Stale => self.counters.stale += 1,
+            Taken::Ended => {
+                self.events.push_back(Event::Ended { track });
+                self.withdraw(links, track);
+                self.arm_track(track);
+            }
+            Taken::Nothing => {}
+        }
+    }
+
+    fn stream_began(&mut self, feed: (LinkId, RequestId), stream: StreamId, header: &SubgroupHeader) {
+        let track = self.subscription(feed);
+        if let Some(subscriber) = track.and_then(|track| self.subscribers.get_mut(&track)) {
+            subscriber.stream_began(feed, stream, header);
+        }
+    }
+
+    fn stream_ended(&mut self, links: &mut impl Wires, feed: (LinkId, RequestId), stream: StreamId, whole: bool) {
+        let Some(track) = self.subscription(feed) else { return };
+        let Some(subscriber) = self.subscribers.get_mut(&track) else { return };
+        subscriber.stream_ended(feed, stream, whole);
+        if subscriber.is_ending() {
+            self.track_timeout(links, track);
+        }
+    }
+
+    fn publish_done(&mut self, links: &mut impl Wires, feed: (LinkId, RequestId), done: PublishDone) {
+        let Some(track) = self.subscription(feed) else { return };
+        let now = self.now;
+        if let Some(subscriber) = self.subscribers.get_mut(&track) {
+            subscriber.done(feed, done, now);
+            self.track_timeout(links, track);
+        }
+    }
+
+    // ---- answers to our requests ----
+
+    fn subscribe_ok(
+        &mut self,
+        links: &mut impl Wires,
+        id: SlotId,
+        (link, request): (LinkId, RequestId),
+        ok: &SubscribeOk,
+    ) {
+        if let Some(track) = self.subscription((link, request)) {
+            self.subscription_accepted(links, id, (link, request, track), ok);
+        }
+    }
+
+    fn refused(&mut self, id: SlotId, (link, request): (LinkId, RequestId), error: &RequestError) {
+        match self.roles.remove(&(link, request)) {
+            Some(Role::Announcement(lease, namespace)) => {
+                self.announcement_refused(id, (link, lease), &namespace, error);
+            }
+            Some(Role::Subscription(track)) => self.subscription_refused((link, request, track), error),
+            Some(Role::Served(_) | Role::Listing) | None => {}
+        }
+    }
+
+    // ---- requests of the peer ----
+
+    fn serve(
+        &mut self,
+        links: &mut impl Wires,
+        id: SlotId,
+        (link, request): (LinkId, RequestId),
+        subscribe: &Subscribe,
+    ) {
+        let Some(session) = links.session(link) else { return };
+        let track = self.slots.get(&id).and_then(|slot| slot.published.get(&subscribe.track)).copied();
+        let publisher = track.and_then(|track| Some((track, self.publishers.get_mut(&track)?)));
+        let Some((track, publisher)) = publisher else {
+            return session.reject(request, refusal(RequestErrorCode::DoesNotExist));
+        };
+        if !publisher.serve(session, (link, request), subscribe.forward, subscribe.filter) {
+            return session.reject(request, refusal(RequestErrorCode::InvalidRange));
+        }
+        if publisher.is_ended() {
+            return self.said_last_words(&[(link, request)]);
+        }
+        let count = publisher.subscribers();
+        self.roles.insert((link, request), Role::Served(track));
+        self.events.push_back(Event::Subscribers { track, count });
+    }
+
+    /// A peer that pushes: taken when we want that track, in place of a SUBSCRIBE that it has not answered.
+    fn take_publish(
+        &mut self,
+        links: &mut impl Wires,
+        id: SlotId,
+        (link, request): (LinkId, RequestId),
+        publish: Publish,
+    ) {
+        let Some(session) = links.session(link) else { return };
+        let track = self.slots.get(&id).and_then(|slot| slot.wanted.get(&publish.track)).copied();
+        let wanted = track.and_then(|track| Some((track, self.subscribers.get_mut(&track)?)));
+        let Some((track, subscriber)) = wanted.filter(|(_, subscriber)| !subscriber.ended) else {
+            return session.reject(request, refusal(RequestErrorCode::Uninterested));
+        };
+        if subscriber.is_live_on(link) {
+            return session.reject(request, refusal(RequestErrorCode::DuplicateSubscription));
+        }
+        let waiting: Vec<_> = subscriber.feeds.extract_if(.., |feed| feed.link == link).collect();
+        for feed in waiting {
+            session.cancel(feed.request);
+            self.roles.remove(&(link, feed.request));
+        }
+        session.accept_publish(request, PublishOk { forward: true, priority: 128, filter: None });
+        subscriber.add_feed(link, request);
+        self.roles.insert((link, request), Role::Subscription(track));
+        let Publish { largest, properties, .. } = publish;
+        let ok = SubscribeOk { largest, properties, ..SubscribeOk::default() };
+        self.subscription_accepted(links, id, (link, request, track), &ok);
+    }
+
+    fn list(
+        &mut self,
+        links: &mut impl Wires,
+        id: SlotId,
+        (link, request): (LinkId, RequestId),
+        prefix: TrackNamespace,
+    ) {
+        let Some(session) = links.session(link) else { return };
+        let Some(standing) = self.slots.get_mut(&id).and_then(|slot| slot.link(link)) else { return };
+        session.accept(request);
+        for suffix in standing.announced.keys().filter_map(|(_, namespace)| namespace.strip_prefix(&prefix)) {
+            session.namespace(request, &suffix);
+        }
+        standing.listings.push((request, prefix));
+        self.roles.insert((link, request), Role::Listing);
+    }
+
+    fn forward(&mut self, links: &mut impl Wires, link: LinkId, request: RequestId, forward: bool) {
+        let Some(Role::Served(track)) = self.roles.get(&(link, request)) else { return };
+        if let (Some(publisher), Some(session)) = (self.publishers.get_mut(track), links.session(link)) {
+            publisher.forward(session, link, request, forward);
+        }
+    }
+
+    fn cancelled(&mut self, links: &mut impl Wires, id: SlotId, link: LinkId, request: RequestId) {
+        match self.roles.remove(&(link, request)) {
+            Some(Role::Served(track)) => self.unserve(track, link, request),
+            Some(Role::Subscription(track)) => {
+                self.lose_feed(links, track, (link, request), "the publisher took the track back");
+            }
+            Some(Role::Listing) => {
+                let standing = self.slots.get_mut(&id).and_then(|slot| slot.link(link));
+                standing.into_iter().for_each(|link| link.listings.retain(|(listing, _)| *listing != request));
+            }
+            // §"Publishing Namespaces": the peer revoked it; it is announced again in a while.
+            Some(Role::Announcement(lease, namespace)) => {
+                let error = refusal(RequestErrorCode::DoesNotExist);
+                self.announcement_refused(id, (link, lease), &namespace, &error);
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn unserve(&mut self, track: TrackId, link: LinkId, request: RequestId) {
+        if let Some(publisher) = self.publishers.get_mut(&track) {
+            publisher.drop_request(link, request);
+            let count = publisher.subscribers();
+            self.events.push_back(Event::Subscribers { track, count });
+        }
+    }
+}
+
+fn refusal(code: RequestErrorCode) -> RequestError {
+    let reason = match code {
+        RequestErrorCode::DoesNotExist => "no such track is published here",
+        RequestErrorCode::InvalidRange => "the range is over",
+        RequestErrorCode::DuplicateSubscription => "this track comes on this session already",
+        _ => "this track is not wanted here",
+    };
+    RequestError::new(code, reason)
+}

@@ -1,0 +1,328 @@
+//! One published track: whom it is served to, over whatever links, and how a frame reaches them.
+//!
+//! All subscriptions share one numbering; each has an open stream of its own. One that does not take the track as fast as
+//! it is spoken loses its stream and goes on with a later group; the others don't notice. The track outlives its links:
+//! the pool adds and removes subscriptions, the numbering goes on.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::stamp::{Clock, Numbering, Place, Stamp, TIMESCALE};
+use super::{Delivery, LeaseId, PublishTrack, Wires, Written};
+use crate::moqt::message::{Filter, GroupOrder, Location, PublishDone, SubscribeOk, TrackProperties};
+use crate::moqt::properties::{kind, with_number};
+use crate::moqt::session::{RequestId, SubgroupId};
+use crate::moqt::{FullTrackName, Object, PublishDoneCode, ResetCode, Session, Status, SubgroupHeader};
+use crate::net::LinkId;
+
+/// Publisher priority of audio; everything else has 128 (§"Priorities": lower is more urgent).
+const PRIORITY: u8 = 64;
+/// Properties of the datagram profile: what is older than this is not worth sending.
+const DELIVERY_TIMEOUT_MS: u64 = 400;
+/// A subscription is behind when its link holds more of it than this much time makes, within these bytes.
+const BEHIND: Duration = Duration::from_secs(2);
+const BEHIND_BYTES_LEAST: usize = 8 * 1024;
+const BEHIND_BYTES_MOST: usize = 128 * 1024;
+/// What an object costs beside its payload, about.
+const OBJECT_OVERHEAD: usize = 16;
+
+/// One accepted SUBSCRIBE.
+#[derive(Debug)]
+struct Served {
+    link: LinkId,
+    request: RequestId,
+    forward: bool,
+    open: Option<SubgroupId>,
+    /// It lost its stream and waits for the next group.
+    behind: bool,
+    start: Location,
+    end_group: Option<u64>,
+}
+
+pub(super) struct Publisher {
+    pub(super) lease: LeaseId,
+    pub(super) name: FullTrackName,
+    /// A link is up, whether somebody listens there or not.
+    pub(super) online: bool,
+    delivery: Delivery,
+    frame_us: u32,
+    properties: TrackProperties,
+    stamp: Stamp,
+    numbering: Numbering,
+    served: Vec<Served>,
+    /// Where END_OF_TRACK stands, and the object before it.
+    ended: Option<(Place, Option<Location>)>,
+}
+
+/// How one frame went over one subscription.
+enum Passed {
+    Sent,
+    Behind,
+    No,
+}
+
+impl Publisher {
+    pub(super) fn new(lease: LeaseId, track: PublishTrack, clock: Clock) -> Self {
+        let PublishTrack { track: name, delivery, frame_us, properties } = track;
+        let mut pairs = with_number(&properties.0, kind::TIMESCALE, TIMESCALE);
+        if delivery == Delivery::Datagram {
+            pairs = with_number(&pairs, kind::OBJECT_DELIVERY_TIMEOUT, DELIVERY_TIMEOUT_MS);
+        }
+        Self {
+            lease,
+            name,
+            online: false,
+            delivery,
+            frame_us: frame_us.max(1),
+            properties: TrackProperties(pairs),
+            stamp: Stamp::default(),
+            numbering: Numbering::new(delivery, frame_us, clock),
+            served: Vec::new(),
+            ended: None,
+        }
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    pub(super) fn subscribers(&self) -> usize {
+        self.served.len()
+    }
+
+    pub(super) fn is_served_on(&self, link: LinkId) -> bool {
+        self.served.iter().any(|served| served.link == link)
+    }
+
+    fn largest(&self) -> Option<Location> {
+        self.ended.map_or(self.numbering.largest(), |(_, largest)| largest)
+    }
+
+    /// Answers a SUBSCRIBE; an ended track says so at once. `false`: the filter ends before the live edge.
+    pub(super) fn serve(
+        &mut self,
+        session: &mut Session,
+        (link, request): (LinkId, RequestId),
+        forward: bool,
+        filter: Option<Filter>,
+    ) -> bool {
+        let largest = self.largest();
+        let Some((start, end_group)) = range(filter, largest) else { return false };
+        let group_order = match self.delivery {
+            Delivery::Stream => GroupOrder::Ascending,
+            Delivery::Datagram => GroupOrder::Descending,
+        };
+        let properties = self.properties.clone();
+        session.accept_subscribe(
+            request,
+            SubscribeOk { expires: None, largest, group_order: Some(group_order), properties },
+        );
+        let mut served = Served { link, request, forward, open: None, behind: false, start, end_group };
+        match self.ended {
+            Some((place, _)) => served.end(session, place),
+            None => self.served.push(served),
+        }
+        true
+    }
+
+    /// The peer withdrew its SUBSCRIBE.
+    pub(super) fn drop_request(&mut self, link: LinkId, request: RequestId) {
+        self.served.retain(|served| (served.link, served.request) != (link, request));
+    }
+
+    pub(super) fn drop_link(&mut self, link: LinkId) {
+        self.served.retain(|served| served.link != link);
+    }
+
+    /// Objects that a subscription leaves out must not look like a whole group: its stream is reset (§"Closing Subgroup Streams").
+    pub(super) fn forward(&mut self, session: &mut Session, link: LinkId, request: RequestId, forward: bool) {
+        for served in self.served.iter_mut().filter(|s| (s.link, s.request) == (link, request)) {
+            served.forward = forward;
+            if let Some(open) = served.open.take().filter(|_| !forward) {
+                session.reset_subgroup(open, ResetCode::Cancelled as u64);
+            }
+        }
+    }
+
+    /// One frame to everybody who listens.
+    pub(super) fn write(&mut self, links: &mut impl Wires, timestamp_us: u64, payload: Bytes, now: Instant) -> Written {
+        if !self.online {
+            return Written::Offline;
+        }
+        let limit = self.behind_bytes(payload.len());
+        let mut object: Option<(Object, Place)> = None;
+        let (mut sent, mut behind) = (false, false);
+        for served in self.served.iter_mut().filter(|served| served.forward) {
+            let Some(session) = links.session(served.link) else { continue };
+            if session.backlog(served.request) > limit {
+                served.fall_behind(session);
+                behind = true;
+                continue;
+            }
+            let (object, place) = object.get_or_insert_with(|| {
+                let place = self.numbering.next(now);
+                let properties = self.stamp.encode(timestamp_us);
+                let Location { group, object: id } = place.at;
+                let priority = Some(PRIORITY);
+                (Object { group, id, priority, properties, payload: payload.clone(), ..Object::default() }, place)
+            });
+            let passed = match self.delivery {
+                Delivery::Stream => served.stream(session, object, *place),
+                Delivery::Datagram => served.datagram(session, object, *place),
+            };
+            sent |= matches!(passed, Passed::Sent);
+            behind |= matches!(passed, Passed::Behind);
+        }
+        if object.is_some() {
+            self.drop_satisfied(links);
+        }
+        match (sent, behind) {
+            (true, _) => Written::Sent,
+            (false, true) => {
+                self.numbering.roll();
+                Written::Behind
+            }
+            (false, false) => Written::Unheard,
+        }
+    }
+
+    /// [`BEHIND`] of frames like this one.
+    fn behind_bytes(&self, payload: usize) -> usize {
+        let frames = (BEHIND.as_micros() as usize).div_ceil(self.frame_us as usize);
+        (frames * (payload + OBJECT_OVERHEAD)).clamp(BEHIND_BYTES_LEAST, BEHIND_BYTES_MOST)
+    }
+
+    /// Ends subscriptions whose filter's last group has passed.
+    fn drop_satisfied(&mut self, links: &mut impl Wires) {
+        let Some(largest) = self.numbering.largest() else { return };
+        self.served.retain(|served| {
+            let over = served.end_group.is_some_and(|end| end < largest.group);
+            if over && let Some(session) = links.session(served.link) {
+                session.end_publication(served.request, done(PublishDoneCode::SubscriptionEnded, "the range is over"));
+            }
+            !over
+        });
+    }
+
+    /// END_OF_TRACK and PUBLISH_DONE to everybody; whoever subscribes later hears it too.
+    pub(super) fn end(&mut self, links: &mut impl Wires, now: Instant) {
+        if self.ended.is_some() {
+            return;
+        }
+        let largest = self.numbering.largest();
+        let place = self.numbering.end(now);
+        self.ended = Some((place, largest));
+        for mut served in self.served.drain(..) {
+            if let Some(session) = links.session(served.link) {
+                served.end(session, place);
+            }
+        }
+    }
+
+    /// Stops serving on `link` without an end of the track. Returns the requests whose last words are on their way.
+    pub(super) fn leave(&mut self, session: &mut Session, link: LinkId) -> Vec<RequestId> {
+        let left: Vec<_> = self.served.iter().filter(|s| s.link == link).map(|s| s.request).collect();
+        for request in &left {
+            session.end_publication(*request, done(PublishDoneCode::GoingAway, "the publisher left"));
+        }
+        self.drop_link(link);
+        left
+    }
+
+    /// The subscriptions by link and request.
+    pub(super) fn requests(&self) -> impl Iterator<Item = (LinkId, RequestId)> {
+        self.served.iter().map(|served| (served.link, served.request))
+    }
+}
+
+impl Served {
+    fn fall_behind(&mut self, session: &mut Session) {
+        if let Some(open) = self.open.take() {
+            session.reset_subgroup(open, ResetCode::TooFarBehind as u64);
+        }
+        self.behind = true;
+    }
+
+    fn wants(&self, at: Location) -> bool {
+        at >= self.start && self.end_group.is_none_or(|end| at.group <= end)
+    }
+
+    fn stream(&mut self, session: &mut Session, object: &Object, place: Place) -> Passed {
+        if self.behind && !place.first {
+            return Passed::Behind;
+        }
+        self.behind = false;
+        if place.first
+            && let Some(before) = self.open.take()
+        {
+            session.finish_subgroup(before);
+        }
+        if !self.wants(place.at) {
+            return Passed::No;
+        }
+        let Some(open) = self.open.or_else(|| session.open_subgroup(self.request, &header(place, true))) else {
+            return Passed::No;
+        };
+        session.send_object(open, object);
+        self.open = Some(open).filter(|_| !place.last);
+        if place.last {
+            session.finish_subgroup(open);
+        }
+        Passed::Sent
+    }
+
+    fn datagram(&mut self, session: &mut Session, object: &Object, place: Place) -> Passed {
+        self.behind = false;
+        if !self.wants(place.at) {
+            return Passed::No;
+        }
+        let single = Object { end_of_group: true, ..object.clone() };
+        match session.send_datagram(self.request, &single) {
+            Ok(()) => Passed::Sent,
+            Err(_) => self.stream(session, object, place),
+        }
+    }
+
+    /// The last object, and the word that it was the last.
+    fn end(&mut self, session: &mut Session, place: Place) {
+        let Location { group, object: id } = place.at;
+        let end = Object { group, id, priority: Some(PRIORITY), status: Status::EndOfTrack, ..Object::default() };
+        if place.first
+            && let Some(before) = self.open.take()
+        {
+            session.finish_subgroup(before);
+        }
+        if let Some(open) = self.open.take().or_else(|| session.open_subgroup(self.request, &header(place, false))) {
+            session.send_object(open, &end);
+            session.finish_subgroup(open);
+        }
+        session.end_publication(self.request, done(PublishDoneCode::TrackEnded, "the track has ended"));
+    }
+}
+
+fn header(place: Place, properties: bool) -> SubgroupHeader {
+    let priority = Some(PRIORITY);
+    let group = place.at.group;
+    SubgroupHeader { group, subgroup: 0, priority, properties, end_of_group: true, first_object: place.first }
+}
+
+fn done(code: PublishDoneCode, reason: &str) -> PublishDone {
+    PublishDone { code: code as u64, streams: 0, reason: reason.to_owned() }
+}
+
+/// What a filter lets through (§5.1.2); what was said before is not kept. `None`: nothing of it is still to come.
+fn range(filter: Option<Filter>, largest: Option<Location>) -> Option<(Location, Option<u64>)> {
+    let next = largest.map_or(Location::default(), |l| Location { object: l.object.saturating_add(1), ..l });
+    match filter {
+        None | Some(Filter::LargestObject) => Some((next, None)),
+        Some(Filter::NextGroupStart) => {
+            let group = largest.map_or(0, |l| l.group.saturating_add(1));
+            Some((Location { group, object: 0 }, None))
+        }
+        Some(Filter::AbsoluteStart(start)) => Some((start.max(next), None)),
+        Some(Filter::AbsoluteRange { start, end_group }) => {
+            largest.is_none_or(|l| l.group <= end_group).then_some((start.max(next), Some(end_group)))
+        }
+    }
+}

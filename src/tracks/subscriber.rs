@@ -1,0 +1,180 @@
+//! One subscribed track: which requests bring it, what of it is new, and when it is lost or over.
+//!
+//! While a link is replaced two requests bring the track at once ([`Feed`]s); the [`Edge`] makes one sequence of them. The
+//! pool sends the requests and tells the user; here is decided what there is to tell.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::LeaseId;
+use super::edge::{Edge, Verdict};
+use super::retry::Asking;
+use super::stamp::{TIMESCALE, timestamp_us};
+use crate::moqt::message::{Location, PublishDone, SubscribeOk};
+use crate::moqt::properties::{kind, number};
+use crate::moqt::session::RequestId;
+use crate::moqt::{FullTrackName, Object, PublishDoneCode, Status, StreamId, SubgroupHeader};
+use crate::net::LinkId;
+
+/// Streams that PUBLISH_DONE counted but that have not come are waited for: the track's end may be on one of them.
+const LATE_END: Duration = Duration::from_secs(2);
+/// The same when nobody spoke of an end: audio is back sooner.
+const LATE_STREAMS: Duration = Duration::from_millis(500);
+
+/// One request that brings the track.
+#[derive(Debug)]
+pub(super) struct Feed {
+    pub(super) link: LinkId,
+    pub(super) request: RequestId,
+    pub(super) live: bool,
+    /// Subgroup streams that began, and those that have not ended, with the group that their FIN would end.
+    streams: u64,
+    open: Vec<(StreamId, Option<u64>)>,
+    done: Option<(PublishDone, Instant)>,
+}
+
+pub(super) struct Subscriber {
+    pub(super) lease: LeaseId,
+    pub(super) name: FullTrackName,
+    pub(super) feeds: Vec<Feed>,
+    pub(super) asking: Asking,
+    /// A SUBSCRIBE was sent before.
+    pub(super) asked: bool,
+    /// The user was told that there is a publisher.
+    pub(super) live: bool,
+    pub(super) ended: bool,
+    edge: Edge,
+    ticks_per_second: u64,
+}
+
+/// What an object is to the user.
+pub(super) enum Taken {
+    Frame { timestamp_us: Option<u64>, payload: Bytes, sequence: u64, missing: u64, filled: bool },
+    Stale,
+    Ended,
+    Nothing,
+}
+
+impl Subscriber {
+    pub(super) fn new(lease: LeaseId, name: FullTrackName) -> Self {
+        Self {
+            lease,
+            name,
+            feeds: Vec::new(),
+            asking: Asking::default(),
+            asked: false,
+            live: false,
+            ended: false,
+            edge: Edge::new(),
+            ticks_per_second: TIMESCALE,
+        }
+    }
+
+    pub(super) fn is_fed_by(&self, link: LinkId) -> bool {
+        self.feeds.iter().any(|feed| feed.link == link)
+    }
+
+    pub(super) fn is_live_on(&self, link: LinkId) -> bool {
+        self.feeds.iter().any(|feed| feed.link == link && feed.live)
+    }
+
+    pub(super) fn feed(&mut self, link: LinkId, request: RequestId) -> Option<&mut Feed> {
+        self.feeds.iter_mut().find(|feed| (feed.link, feed.request) == (link, request))
+    }
+
+    pub(super) fn add_feed(&mut self, link: LinkId, request: RequestId) {
+        self.feeds.push(Feed { link, request, live: false, streams: 0, open: Vec::new(), done: None });
+    }
+
+    pub(super) fn remove_feed(&mut self, link: LinkId, request: RequestId) -> bool {
+        let before = self.feeds.len();
+        self.feeds.retain(|feed| (feed.link, feed.request) != (link, request));
+        self.feeds.len() < before
+    }
+
+    /// A request was accepted. `true`: the track was not live before.
+    pub(super) fn accept(&mut self, link: LinkId, request: RequestId, ok: &SubscribeOk) -> bool {
+        let alone = !self.feeds.iter().any(|feed| feed.live && (feed.link, feed.request) != (link, request));
+        let Some(feed) = self.feed(link, request) else { return false };
+        feed.live = true;
+        self.edge.join(ok.largest, alone);
+        let scale = number(&ok.properties.0, kind::TIMESCALE).filter(|scale| *scale != 0);
+        self.ticks_per_second = scale.unwrap_or(TIMESCALE);
+        self.asking.accepted();
+        !std::mem::replace(&mut self.live, true)
+    }
+
+    /// `true`: the track was live and no request brings it any more.
+    pub(super) fn is_lost(&mut self) -> bool {
+        let lost = self.live && !self.feeds.iter().any(|feed| feed.live);
+        self.live &= !lost;
+        lost && !self.ended
+    }
+
+    pub(super) fn object(&mut self, stream: Option<StreamId>, object: Object) -> Taken {
+        match object.status {
+            _ if self.ended => return Taken::Nothing,
+            // Wherever it stands: of several publishers one may end the track for all.
+            Status::EndOfTrack => {
+                self.ended = true;
+                return Taken::Ended;
+            }
+            Status::EndOfGroup => return Taken::Nothing,
+            Status::Normal => {}
+        }
+        let single = stream.is_none() && object.id == 0 && object.end_of_group;
+        match self.edge.admit(Location { group: object.group, object: object.id }, single) {
+            Verdict::Stale => Taken::Stale,
+            Verdict::New { sequence, missing, filled } => {
+                let timestamp_us = timestamp_us(&object.properties, self.ticks_per_second);
+                Taken::Frame { timestamp_us, payload: object.payload, sequence, missing, filled }
+            }
+        }
+    }
+
+    pub(super) fn stream_began(&mut self, feed: (LinkId, RequestId), stream: StreamId, header: &SubgroupHeader) {
+        if let Some(feed) = self.feed(feed.0, feed.1) {
+            feed.streams += 1;
+            feed.open.push((stream, header.end_of_group.then_some(header.group)));
+        }
+    }
+
+    pub(super) fn stream_ended(&mut self, feed: (LinkId, RequestId), stream: StreamId, whole: bool) {
+        let Some(feed) = self.feed(feed.0, feed.1) else { return };
+        let Some(at) = feed.open.iter().position(|(open, _)| *open == stream) else { return };
+        let (_, group) = feed.open.swap_remove(at);
+        if let Some(group) = group.filter(|_| whole) {
+            self.edge.end_group(group);
+        }
+    }
+
+    /// PUBLISH_DONE may overtake streams that it counts (§10.11): they are waited for.
+    pub(super) fn done(&mut self, feed: (LinkId, RequestId), done: PublishDone, now: Instant) {
+        let wait = if done.code == PublishDoneCode::TrackEnded as u64 { LATE_END } else { LATE_STREAMS };
+        if let Some(feed) = self.feed(feed.0, feed.1) {
+            feed.done = Some((done, now + wait));
+        }
+    }
+
+    /// Some request has said PUBLISH_DONE.
+    pub(super) fn is_ending(&self) -> bool {
+        self.feeds.iter().any(|feed| feed.done.is_some())
+    }
+
+    /// A request that said PUBLISH_DONE and brings nothing more, with its last words.
+    pub(super) fn finished(&self, now: Instant) -> Option<(LinkId, RequestId, String)> {
+        self.feeds.iter().find_map(|feed| {
+            let (done, until) = feed.done.as_ref()?;
+            let complete = feed.open.is_empty() && feed.streams >= done.streams;
+            let reason = if done.reason.is_empty() { format!("code {:#x}", done.code) } else { done.reason.clone() };
+            (complete || *until <= now).then_some((feed.link, feed.request, reason))
+        })
+    }
+
+    /// When the pool has to look again.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let done = self.feeds.iter().filter_map(|feed| feed.done.as_ref().map(|(_, until)| *until));
+        done.chain(self.asking.due).min()
+    }
+}
