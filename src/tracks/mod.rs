@@ -34,7 +34,7 @@ mod subscriber;
 pub use names::Side;
 pub use pool::Pool;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -172,6 +172,8 @@ pub trait Wires {
     fn attach(&mut self, end: PortEnd, setup: Setup, now: Instant) -> LinkId;
     fn session(&mut self, link: LinkId) -> Option<&mut Session>;
     fn close(&mut self, link: LinkId, code: u64, reason: &str);
+    /// How long data of ours has been outstanding without an acknowledgement; zero when none is.
+    fn quiet_for(&mut self, link: LinkId, now: Instant) -> Duration;
 }
 
 impl Wires for net::Links {
@@ -186,6 +188,9 @@ impl Wires for net::Links {
     }
     fn close(&mut self, link: LinkId, code: u64, reason: &str) {
         net::Links::close(self, link, code, reason);
+    }
+    fn quiet_for(&mut self, link: LinkId, now: Instant) -> Duration {
+        net::Links::quiet_for(self, link, now)
     }
 }
 

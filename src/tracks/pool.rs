@@ -8,6 +8,8 @@ mod ask;
 mod links;
 mod requests;
 mod slot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -215,7 +217,9 @@ impl Pool {
         let Some(publisher) = self.publishers.get_mut(&track) else { return };
         let requests: Vec<_> = publisher.requests().collect();
         publisher.end(links, now);
-        self.said_last_words(&requests);
+        for request in &requests {
+            self.roles.remove(request);
+        }
         if !requests.is_empty() {
             self.events.push_back(Event::Subscribers { track, count: 0 });
         }
@@ -305,7 +309,7 @@ impl Pool {
             links.close(*link, CloseCode::NoError as u64, "the client ends");
         }
         let counters = self.counters;
-        *self = Self { counters, next_id: self.next_id, ..Self::new(self.random.next(), self.now, Duration::ZERO) };
+        *self = Self { counters, next_id: self.next_id, ..Self::new(self.random.bits(), self.now, Duration::ZERO) };
     }
 
     fn fresh_id(&mut self) -> u64 {

@@ -135,12 +135,24 @@ impl Publisher {
         self.served.retain(|served| served.link != link);
     }
 
-    /// Objects that a subscription leaves out must not look like a whole group: its stream is reset (§"Closing Subgroup Streams").
-    pub(super) fn forward(&mut self, session: &mut Session, link: LinkId, request: RequestId, forward: bool) {
+    /// REQUEST_UPDATE on a subscription. Its open stream was reset when it is not to be forwarded: objects that are left out
+    /// must not look like a whole group (§"Closing Subgroup Streams").
+    pub(super) fn update(
+        &mut self,
+        session: &mut Session,
+        (link, request): (LinkId, RequestId),
+        forward: bool,
+        filter: Option<Filter>,
+    ) {
+        let largest = self.largest();
         for served in self.served.iter_mut().filter(|s| (s.link, s.request) == (link, request)) {
             served.forward = forward;
-            if let Some(open) = served.open.take().filter(|_| !forward) {
+            if let Some(open) = served.open.take_if(|_| !forward) {
                 session.reset_subgroup(open, ResetCode::Cancelled as u64);
+            }
+            if filter.is_some() {
+                // A range that is over ends with the next frame.
+                (served.start, served.end_group) = range(filter, largest).unwrap_or((served.start, Some(0)));
             }
         }
     }

@@ -106,7 +106,7 @@ impl Jitter {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -116,7 +116,7 @@ impl Jitter {
 
     /// Between `low` and `high`, evenly.
     pub fn between(&mut self, low: Duration, high: Duration) -> Duration {
-        let part = self.next() >> 32;
+        let part = self.bits() >> 32;
         low + high.saturating_sub(low).mul_f64(part as f64 / f64::from(u32::MAX))
     }
 }

@@ -145,6 +145,11 @@ impl Session {
         }
     }
 
+    /// Bytes of all subgroup streams that the session or its link still holds, of ended publications too.
+    pub fn unwritten(&self) -> usize {
+        self.outbound.values().map(|outbound| outbound.unwritten).sum()
+    }
+
     fn publication(&mut self, request: RequestId) -> Option<&mut Publication> {
         let entry = self.requests.get_mut(&request).filter(|entry| entry.phase == Phase::Accepted)?;
         match &mut entry.kind {

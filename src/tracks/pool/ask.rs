@@ -263,7 +263,7 @@ impl Pool {
             for (link, _) in &requests {
                 links.session(*link).into_iter().for_each(|session| drop(publisher.leave(session, *link)));
             }
-            self.said_last_words(&requests);
+            requests.into_iter().for_each(|request| drop(self.roles.remove(&request)));
         }
         if let Some(subscriber) = self.subscribers.get_mut(&track) {
             for feed in subscriber.feeds.drain(..) {

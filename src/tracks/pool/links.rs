@@ -13,8 +13,9 @@ use crate::moqt::session::RequestId;
 use crate::net::{Down, LinkId};
 use crate::tracks::{Event, LeaseId, State, Wires};
 
-/// A link without leases stays while its session holds words of ours, then for the time of a repetition or two.
+/// A link without leases goes when its last words are acknowledged, and after this time in any case.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+/// What was on its way on a link that another has replaced is heard for this long.
 const LINGER: Duration = Duration::from_millis(500);
 /// A link that is being replaced goes after this time, or the peer's if that is less.
 const REPLACE_WITHIN: Duration = Duration::from_secs(10);
@@ -161,16 +162,6 @@ impl Pool {
         self.arm_slot(id);
     }
 
-    /// Notes publications that ended, so that their link is not closed over them.
-    pub(super) fn said_last_words(&mut self, requests: &[(LinkId, RequestId)]) {
-        for (link, request) in requests {
-            self.roles.remove(&(*link, *request));
-            if let Some(slot) = self.links.get(link).and_then(|slot| self.slots.get_mut(slot)) {
-                slot.note_ended(*link, *request);
-            }
-        }
-    }
-
     /// What a link brought and served is gone with it.
     fn link_lost(&mut self, links: &mut impl Wires, id: SlotId, link: LinkId, reason: &str) {
         let gone: Vec<(RequestId, Role)> =
@@ -238,20 +229,19 @@ impl Pool {
         self.link_lost(links, id, link, reason);
     }
 
-    /// A slot that nobody leases goes when the last words have left, and a little later.
+    /// A slot that nobody leases goes when its last words are out.
     pub(super) fn look_at_vacant(&mut self, links: &mut impl Wires, id: SlotId) {
         let now = self.now;
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let Some(since) = slot.vacant else { return };
-        let held = |(link, request): &(LinkId, RequestId), links: &mut _| backlog(links, *link, *request) > 0;
-        if now.saturating_duration_since(since) < LAST_WORDS && slot.ended.iter().any(|ended| held(ended, links)) {
-            return;
-        }
         let standing = [&slot.current, &slot.old].into_iter().flatten().map(|link| link.id).collect::<Vec<_>>();
-        let spoke = slot.ended.iter().any(|(link, _)| standing.contains(link));
-        let silent = *slot.silent.get_or_insert(now);
-        if spoke && now.saturating_duration_since(silent) < LINGER {
-            return;
+        if slot.spoke && !standing.is_empty() && now.saturating_duration_since(since) < LAST_WORDS {
+            let speaks = since == now || standing.iter().any(|link| is_speaking(links, *link, now));
+            slot.silent = if speaks { None } else { slot.silent.or(Some(now)) };
+            // One look more: what was queued in this turn is on its way only after it.
+            if slot.silent.is_none_or(|silent| silent == now) {
+                return;
+            }
         }
         let route = slot.route;
         self.slots.remove(&id);
@@ -265,8 +255,9 @@ impl Pool {
     }
 }
 
-fn backlog(links: &mut impl Wires, link: LinkId, request: RequestId) -> usize {
-    links.session(link).map_or(0, |session| session.backlog(request))
+/// Words of ours are not acknowledged yet.
+fn is_speaking(links: &mut impl Wires, link: LinkId, now: Instant) -> bool {
+    links.session(link).is_some_and(|session| session.unwritten() > 0) || !links.quiet_for(link, now).is_zero()
 }
 
 /// The peer refused our tokens for the whole session.

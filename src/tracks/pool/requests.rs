@@ -5,7 +5,7 @@
 
 use super::slot::SlotId;
 use super::{Pool, Role};
-use crate::moqt::message::{Publish, PublishDone, PublishOk, RequestError, Subscribe, SubscribeOk};
+use crate::moqt::message::{Filter, Publish, PublishDone, PublishOk, RequestError, Subscribe, SubscribeOk};
 use crate::moqt::session::RequestId;
 use crate::moqt::{Event as Moqt, Object, RequestErrorCode, StreamId, SubgroupHeader, TrackNamespace};
 use crate::net::LinkId;
@@ -32,7 +32,7 @@ impl Pool {
                 }
             }
             Moqt::SubscribeNamespace { request, prefix, .. } => self.list(links, id, (link, request), prefix),
-            Moqt::Updated { request, forward } => self.forward(links, link, request, forward),
+            Moqt::Updated { request, forward, filter } => self.updated(links, (link, request), forward, filter),
             Moqt::Cancelled { request } => self.cancelled(links, id, link, request),
             Moqt::SubscribeOk { request, ok } => self.subscribe_ok(links, id, (link, request), &ok),
             Moqt::RequestOk { request } => {
@@ -143,8 +143,9 @@ impl Pool {
         if !publisher.serve(session, (link, request), subscribe.forward, subscribe.filter) {
             return session.reject(request, refusal(RequestErrorCode::InvalidRange));
         }
+        self.slots.get_mut(&id).into_iter().for_each(|slot| slot.spoke = true);
         if publisher.is_ended() {
-            return self.said_last_words(&[(link, request)]);
+            return;
         }
         let count = publisher.subscribers();
         self.roles.insert((link, request), Role::Served(track));
@@ -198,10 +199,16 @@ impl Pool {
         self.roles.insert((link, request), Role::Listing);
     }
 
-    fn forward(&mut self, links: &mut impl Wires, link: LinkId, request: RequestId, forward: bool) {
+    fn updated(
+        &mut self,
+        links: &mut impl Wires,
+        (link, request): (LinkId, RequestId),
+        forward: bool,
+        filter: Option<Filter>,
+    ) {
         let Some(Role::Served(track)) = self.roles.get(&(link, request)) else { return };
         if let (Some(publisher), Some(session)) = (self.publishers.get_mut(track), links.session(link)) {
-            publisher.forward(session, link, request, forward);
+            publisher.update(session, (link, request), forward, filter);
         }
     }
 

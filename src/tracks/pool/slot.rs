@@ -3,7 +3,7 @@
 //! Several attempts may be under way; the first that is up wins and the others are closed (`links`). A way to connect is
 //! asked of the app for each attempt, because each carries a token of its own.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::Pool;
@@ -22,8 +22,6 @@ const OLDEST_ATTEMPT: Duration = Duration::from_secs(3);
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a link that is being replaced, or that ends, is looked at.
 const LOOK: Duration = Duration::from_millis(100);
-/// Ended publications remembered, in case their link is closed next.
-const ENDED: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SlotId(pub(super) u64);
@@ -58,11 +56,11 @@ pub(super) struct Slot {
     pub(super) reason: Option<String>,
     pub(super) published: HashMap<FullTrackName, TrackId>,
     pub(super) wanted: HashMap<FullTrackName, TrackId>,
-    /// Publications that ended: the link may hold their last words.
-    pub(super) ended: VecDeque<(LinkId, RequestId)>,
+    /// Something was served: a link may hold last words.
+    pub(super) spoke: bool,
     /// Nobody leases it since.
     pub(super) vacant: Option<Instant>,
-    /// The last words left the session at this time.
+    /// Since when nothing of ours is on its way.
     pub(super) silent: Option<Instant>,
 }
 
@@ -100,7 +98,7 @@ impl Slot {
             reason: None,
             published: HashMap::new(),
             wanted: HashMap::new(),
-            ended: VecDeque::new(),
+            spoke: false,
             vacant: None,
             silent: None,
         }
@@ -130,13 +128,6 @@ impl Slot {
         let announcements = self.current.iter().flat_map(|link| link.announced.values()).filter_map(|a| a.asking.due);
         dial.into_iter().chain(look).chain(announcements).min()
     }
-
-    pub(super) fn note_ended(&mut self, link: LinkId, request: RequestId) {
-        if self.ended.len() == ENDED {
-            self.ended.pop_front();
-        }
-        self.ended.push_back((link, request));
-    }
 }
 
 impl Pool {
@@ -151,7 +142,7 @@ impl Pool {
             return *free;
         }
         entry.slots.push(id);
-        let seed = self.random.next();
+        let seed = self.random.bits();
         self.slots.insert(id, Slot::new(route, seed));
         id
     }

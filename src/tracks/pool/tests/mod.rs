@@ -1,0 +1,5 @@
+//! The pool in virtual time, against the relay's core and against peers played by the test.
+
+mod flow;
+mod outage;
+mod world;
