@@ -2,14 +2,257 @@
 The native half of `clutchcall`; use the public modules instead.
 """
 
-from typing import Final
+from _typeshed import SupportsGetItem
+from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
-__all__ = ["__version__", "_error_classes", "_raise_sample"]
+__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Bridge", "BridgeStats", "CallRow", "Client", "MoqtClient", "OpusDecoder", "OpusEncoder", "_after_fork", "_bench_rings", "_error_classes", "_raise_sample", "_shutdown", "decode_alaw", "decode_ulaw", "encode_alaw", "encode_ulaw", "opus_version"]
 
 __version__: Final[str]
 """
 The version of the wheel.
 """
+
+@final
+class AudioPublication:
+    """
+    A published track.
+    """
+    def close(self, /) -> None: ...
+    def subscriber_count(self, /) -> int: ...
+    def write(self, /, timestamp_us: SupportsIndex, data: Any) -> None:
+        """
+        Neither lets go of the interpreter nor takes a lock.
+        """
+
+@final
+class AudioSubscription:
+    """
+    A subscribed track.
+    """
+    def close(self, /) -> None: ...
+    @property
+    def dropped(self, /) -> int: ...
+    @property
+    def frames(self, /) -> int: ...
+    @property
+    def missing(self, /) -> int: ...
+
+@final
+class Bridge:
+    """
+    The native half of `AudioBridge`. Its audio goes on when it is collected: the delivery registry and the media worker hold
+    what moves, until `close`.
+    """
+    def close(self, /) -> None: ...
+    def on_frame(self, /, callback: Any) -> None:
+        """
+        Swaps the consumer.
+        """
+    def publish(self, /, frame: Any, timestamp_us: SupportsIndex | None) -> None:
+        """
+        Neither lets go of the interpreter nor takes a lock: it copies once and returns.
+        """
+    @property
+    def queued_ms(self, /) -> int: ...
+    @property
+    def reason(self, /) -> str | None:
+        """
+        Why it is not connected, where that is known.
+        """
+    @property
+    def sid(self, /) -> str: ...
+    @property
+    def state(self, /) -> str: ...
+    def stats(self, /) -> BridgeStats: ...
+
+@final
+class BridgeStats:
+    """
+    A bridge in numbers; frames unless the name says otherwise.
+    """
+    def __repr__(self, /) -> str: ...
+    @property
+    def behind(self, /) -> int:
+        """
+        Frames dropped because the link was too far behind.
+        """
+    @property
+    def callback_errors(self, /) -> int:
+        """
+        Exceptions that left the callback.
+        """
+    @property
+    def dropped(self, /) -> int:
+        """
+        Frames that arrived and made room for newer ones, because the callback was too slow.
+        """
+    @property
+    def frames_in(self, /) -> int:
+        """
+        Frames that arrived.
+        """
+    @property
+    def frames_out(self, /) -> int:
+        """
+        Frames sent to at least one listener.
+        """
+    @property
+    def gaps(self, /) -> int:
+        """
+        Holes in what arrived.
+        """
+    @property
+    def missing(self, /) -> int:
+        """
+        Frames that are missing in those holes.
+        """
+    @property
+    def offline(self, /) -> int:
+        """
+        Frames whose time came while no link was up.
+        """
+    @property
+    def queued_ms(self, /) -> int:
+        """
+        Published audio that has not left yet, in milliseconds.
+        """
+    @property
+    def reconnects(self, /) -> int:
+        """
+        Links that came back after a loss.
+        """
+    @property
+    def slow_callbacks(self, /) -> int:
+        """
+        Callbacks that took longer than 20 ms.
+        """
+    @property
+    def state(self, /) -> str:
+        """
+        `connecting`, `connected`, `reconnecting`, `closed` or `failed`.
+        """
+    @property
+    def unheard(self, /) -> int:
+        """
+        Frames sent while nobody listened.
+        """
+
+@final
+class CallRow:
+    """
+    What the control plane said about a call at one moment.
+    """
+    @property
+    def agent(self, /) -> str | None: ...
+    @property
+    def answered_at(self, /) -> str | None: ...
+    @property
+    def direction(self, /) -> str | None: ...
+    @property
+    def end_reason(self, /) -> str | None: ...
+    @property
+    def ended_at(self, /) -> str | None: ...
+    @property
+    def from_(self, /) -> str: ...
+    @property
+    def q850(self, /) -> int | None: ...
+    @property
+    def sid(self, /) -> str: ...
+    @property
+    def sip_code(self, /) -> int | None: ...
+    @property
+    def started_at(self, /) -> str: ...
+    @property
+    def status(self, /) -> str: ...
+    @property
+    def to(self, /) -> str: ...
+    @property
+    def transferred_to(self, /) -> str | None: ...
+    @property
+    def trunk_id(self, /) -> str | None: ...
+
+@final
+class Client:
+    """
+    One user of a control plane.
+    """
+    def __new__(cls, /, base_url: str | None, api_key: str | None, org_id: str | None, relay_host: str | None, timeout: SupportsFloat | SupportsIndex, connect_timeout: SupportsFloat | SupportsIndex, max_retries: SupportsIndex) -> Client: ...
+    def attach(self, /, sid: str, role: str, on_frame: Any, codec: str, sample_rate: SupportsIndex | None, channels: SupportsIndex, frame_ms: SupportsIndex, delivery: str) -> Bridge:
+        """
+        `role` is "server" or "caller"; `sample_rate` absent: the codec's usual one.
+        """
+    def attach_agent(self, /, sid: str, agent: str) -> None: ...
+    @property
+    def base_url(self, /) -> str: ...
+    def call(self, /, sid: str) -> CallRow: ...
+    def hangup(self, /, sid: str) -> None: ...
+    @property
+    def org_id(self, /) -> str: ...
+    def originate(self, /, to: str, from_: str, trunk_id: str, agent: str | None, ring_timeout_sec: SupportsFloat | SupportsIndex | None, idempotency_key: str | None) -> CallRow: ...
+    @property
+    def relay_host(self, /) -> str | None: ...
+    def transfer(self, /, sid: str, to: str | None, agent: str | None) -> None: ...
+    def wait(self, /, sid: str, statuses: SupportsGetItem[int, str], timeout: SupportsFloat | SupportsIndex | None) -> CallRow | None:
+        """
+        `None`: the time is over.
+        """
+
+@final
+class MoqtClient:
+    """
+    A link to a relay of the user's choice.
+    """
+    def __new__(cls, /, url: str, token: str | None, on_state: Any | None, certificate_hashes: SupportsGetItem[int, str], insecure: bool) -> MoqtClient: ...
+    def close(self, /) -> None: ...
+    def publish_audio(self, /, namespace: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]], name: str, frame_ms: SupportsIndex, delivery: str) -> AudioPublication: ...
+    @property
+    def reason(self, /) -> str | None: ...
+    @property
+    def reconnects(self, /) -> int: ...
+    @property
+    def state(self, /) -> str: ...
+    def subscribe_audio(self, /, namespace: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]], name: str, on_frame: Any) -> AudioSubscription: ...
+    def subscriber_count(self, /) -> int: ...
+    @property
+    def url(self, /) -> str: ...
+
+@final
+class OpusDecoder:
+    """
+    Opus packets to 16-bit PCM.
+    """
+    def __new__(cls, /, sample_rate: SupportsIndex, channels: SupportsIndex) -> OpusDecoder: ...
+    def decode(self, /, packet: Any | None, lost_ms: SupportsIndex) -> bytes:
+        """
+        `None` for a packet that was lost: `lost_ms` of what may have stood in it.
+        """
+    @property
+    def sample_rate(self, /) -> int: ...
+
+@final
+class OpusEncoder:
+    """
+    16-bit PCM to Opus packets.
+    """
+    def __new__(cls, /, sample_rate: SupportsIndex, channels: SupportsIndex) -> OpusEncoder: ...
+    def encode(self, /, samples: Any) -> bytes: ...
+    @property
+    def lookahead(self, /) -> int:
+        """
+        Samples per channel that decoded audio lags behind.
+        """
+
+def _after_fork() -> None:
+    """
+    The child of a fork has none of the parent's threads.
+    """
+
+def _bench_rings(on_frame: Any, bridges: SupportsIndex, frames_per_s: SupportsIndex, seconds: SupportsFloat | SupportsIndex, frame_bytes: SupportsIndex) -> tuple[int, int, int]:
+    """
+    Feeds `bridges` rings with `frames_per_s` frames each, for `seconds`. `on_frame(frame, timestamp_us)` is called for each;
+    the stamp is the moment of the push on `time.monotonic()`'s clock. Returns (pushed, dropped, late_slots): frames
+    pushed, frames that made room in a full ring, and slots that the producer itself began more than 1 ms late.
+    """
 
 def _error_classes() -> list[tuple[str, str]]:
     """
@@ -19,4 +262,19 @@ def _error_classes() -> list[tuple[str, str]]:
 def _raise_sample(name: str) -> None:
     """
     Raises what the class `name` looks like with every field filled in, so that a test can follow each field across the border.
+    """
+
+def _shutdown() -> None:
+    """
+    Ends all threads of the SDK within a second. Registered with `atexit`.
+    """
+
+def decode_alaw(data: Any) -> bytes: ...
+def decode_ulaw(data: Any) -> bytes: ...
+def encode_alaw(pcm: Any) -> bytes: ...
+def encode_ulaw(pcm: Any) -> bytes: ...
+
+def opus_version() -> str:
+    """
+    The version of libopus in this wheel.
     """

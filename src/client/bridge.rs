@@ -78,8 +78,13 @@ pub struct Stats {
 }
 
 impl Client {
-    /// Returns once the control plane has granted it; the ring carries what is heard.
-    pub fn attach(&self, spec: BridgeSpec, cancel: Cancel<'_>) -> Result<(Bridge, RingReceiver<Delivered>)> {
+    /// Returns once the control plane has granted it. `listen` is given the ring of what is heard before anything can be in it.
+    pub fn attach(
+        &self,
+        spec: BridgeSpec,
+        listen: impl FnOnce(RingReceiver<Delivered>),
+        cancel: Cancel<'_>,
+    ) -> Result<Bridge> {
         let sid = checked_sid(&spec.sid)?;
         let request = self.token_request(&sid, &spec);
         let asked = request.clone();
@@ -87,6 +92,7 @@ impl Client {
         let granted = Granted::read(&answer, self.options().relay_host.as_deref())?;
         let media = self.runtime().media()?.clone();
         let (ring, receiver) = self.runtime().delivery().ring(RING_FRAMES);
+        listen(receiver);
         let (frames, taken) = media.handoff(CAPACITY);
         let (standing, figures) = (Arc::new(Standing::new()), Arc::new(Figures::default()));
         let holder = media.holder();
@@ -108,8 +114,7 @@ impl Client {
         media.send(Command::Publish(holder, Box::new(publication)));
         let (client, sid, params, role) = (self.clone(), Arc::from(sid), spec.params, spec.role);
         let closed = AtomicBool::new(false);
-        let bridge = Bridge { client, sid, params, role, holder, media, frames, standing, figures, request, closed };
-        Ok((bridge, receiver))
+        Ok(Bridge { client, sid, params, role, holder, media, frames, standing, figures, request, closed })
     }
 
     fn token_request(&self, sid: &str, spec: &BridgeSpec) -> TokenRequest {
@@ -200,9 +205,13 @@ impl Bridge {
         if self.closed.swap(true, SeqCst) {
             return Ok(());
         }
+        if self.client.runtime().check().is_err() {
+            // The parent of a fork goes on with it.
+            return Ok(());
+        }
         let over = self.standing.link() == Link::Closed;
         self.media.send(Command::Close(self.holder));
-        if over || self.client.runtime().check().is_err() {
+        if over {
             return Ok(());
         }
         let request = TokenRequest { release: true, ..self.request.clone() };
@@ -214,6 +223,7 @@ impl Bridge {
     }
 
     fn check_open(&self) -> Result<()> {
+        self.client.runtime().check()?;
         match self.link() {
             Link::Closed => {
                 let reason = self.reason().unwrap_or_else(|| "it was closed".into());
@@ -251,6 +261,15 @@ pub fn params(codec: &str, sample_rate: Option<u32>, channels: u32, frame_ms: u3
     let wrong = |error: crate::audio::ParamsError| Error::value(error.to_string());
     let codec: Codec = codec.parse().map_err(wrong)?;
     Params::new(codec, sample_rate, channels, frame_ms).map_err(wrong)
+}
+
+/// How frames travel, by its name.
+pub fn delivery(name: &str) -> Result<Delivery> {
+    match name {
+        "stream" => Ok(Delivery::Stream),
+        "datagram" => Ok(Delivery::Datagram),
+        _ => Err(Error::value(format!("delivery is {name:?}: choose stream or datagram"))),
+    }
 }
 
 /// A token answer, read.

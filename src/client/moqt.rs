@@ -77,14 +77,15 @@ pub struct AudioSubscription {
 }
 
 impl MoqtClient {
-    /// Checks the arguments and starts dialling. The ring carries changes of state.
-    pub fn connect(connect: Connect) -> Result<(Self, RingReceiver<Delivered>)> {
+    /// Checks the arguments and starts dialling. `listen` is given the ring of the changes of state.
+    pub fn connect(connect: Connect, listen: impl FnOnce(RingReceiver<Delivered>)) -> Result<Self> {
         let relay = Relay::new(&connect.url, &connect.certificate_hashes, connect.insecure)
             .map_err(|why| Error::value(format!("url or certificate_hashes: {why}")))?;
         let runtime = Runtime::shared();
         let media = runtime.media()?.clone();
         let (holder, standing) = (media.holder(), Arc::new(Standing::new()));
         let (states, receiver) = runtime.delivery().ring(RING_STATES);
+        listen(receiver);
         let tokens: Vec<_> = connect.token.iter().map(|text| token(text)).collect();
         let route =
             RouteKey { url: relay.url.to_string(), trust: relay.hashes.clone(), anything: relay.anything, cap: 1 };
@@ -100,7 +101,7 @@ impl MoqtClient {
         };
         media.send(Command::Open(holder, Box::new(seat)));
         let (publications, closed) = (Mutex::default(), AtomicBool::new(false));
-        Ok((Self { runtime, media, holder, standing, publications, closed }, receiver))
+        Ok(Self { runtime, media, holder, standing, publications, closed })
     }
 
     pub fn publish(&self, spec: TrackSpec) -> Result<AudioPublication> {
@@ -133,14 +134,20 @@ impl MoqtClient {
         })
     }
 
-    pub fn subscribe(&self, track: FullTrackName) -> Result<(AudioSubscription, RingReceiver<Delivered>)> {
+    /// `listen` is given the ring of the track's frames.
+    pub fn subscribe(
+        &self,
+        track: FullTrackName,
+        listen: impl FnOnce(RingReceiver<Delivered>),
+    ) -> Result<AudioSubscription> {
         self.check_open()?;
         let (ring, receiver) = self.runtime.delivery().ring(RING_FRAMES);
         let (figures, id) = (Arc::new(Figures::default()), receiver.id());
+        listen(receiver);
         let subscription = Subscription { track, ring, figures: figures.clone() };
         self.media.send(Command::Subscribe(self.holder, Box::new(subscription)));
         let (media, holder) = (self.media.clone(), self.holder);
-        Ok((AudioSubscription { media, holder, ring: id, figures }, receiver))
+        Ok(AudioSubscription { media, holder, ring: id, figures })
     }
 
     /// Subscriptions on all tracks that this client publishes.

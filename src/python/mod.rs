@@ -7,7 +7,16 @@
 //!
 //! The only thread that starts here is the delivery thread (`delivery`). Nothing starts at import.
 
+mod bench;
+mod bridge;
+mod buffer;
+mod cancel;
+mod client;
+mod delivery;
 mod errors;
+mod media;
+mod moqt;
+mod row;
 
 use pyo3::prelude::*;
 
@@ -15,7 +24,21 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 mod _core {
     #[pymodule_export]
+    use super::bench::bench_rings;
+    #[pymodule_export]
+    use super::bridge::{Bridge, BridgeStats};
+    #[pymodule_export]
+    use super::client::Client;
+    #[pymodule_export]
+    use super::delivery::{after_fork, shutdown};
+    #[pymodule_export]
     use super::errors::{error_classes, raise_sample};
+    #[pymodule_export]
+    use super::media::{OpusDecoder, OpusEncoder, decode_alaw, decode_ulaw, encode_alaw, encode_ulaw, opus_version};
+    #[pymodule_export]
+    use super::moqt::{AudioPublication, AudioSubscription, MoqtClient};
+    #[pymodule_export]
+    use super::row::Row;
 
     /// The version of the wheel.
     #[pymodule_export]

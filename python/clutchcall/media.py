@@ -1,0 +1,60 @@
+"""The codecs alone: Opus (libopus) and G.711, over 16-bit little-endian PCM.
+
+PCM arguments are any contiguous buffer of 16-bit integers or of their bytes, interleaved when there are two channels;
+results are `bytes`.
+"""
+
+from __future__ import annotations
+
+from clutchcall import _core
+from clutchcall._core import decode_alaw, decode_ulaw, encode_alaw, encode_ulaw, opus_version
+
+TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["OpusDecoder", "OpusEncoder", "decode_alaw", "decode_ulaw", "encode_alaw", "encode_ulaw", "opus_version"]
+
+
+class OpusEncoder:
+    """PCM to Opus packets, tuned as the engine tunes it: VOIP, 24 kbit/s per channel, in-band FEC.
+
+    Args:
+        sample_rate: 8000, 12000, 16000, 24000 or 48000 Hz.
+        channels: 1 or 2.
+    """
+
+    __slots__ = ("_core",)
+
+    def __init__(self, sample_rate: int = 48000, channels: int = 1) -> None:
+        self._core = _core.OpusEncoder(sample_rate, channels)
+
+    @property
+    def lookahead(self) -> int:
+        """Samples per channel that decoded audio lags behind what was encoded."""
+        return self._core.lookahead
+
+    def encode(self, pcm: Buffer) -> bytes:
+        """10, 20, 40 or 60 ms of PCM to one packet. Raises `ValueError` for another length."""
+        return self._core.encode(pcm)
+
+
+class OpusDecoder:
+    """Opus packets to PCM.
+
+    Args:
+        sample_rate: Of the PCM; any of the five rates decodes any packet.
+        channels: Of the PCM, 1 or 2.
+    """
+
+    __slots__ = ("_core",)
+
+    def __init__(self, sample_rate: int = 48000, channels: int = 1) -> None:
+        self._core = _core.OpusDecoder(sample_rate, channels)
+
+    def decode(self, packet: Buffer | None, *, lost_ms: int = 20) -> bytes:
+        """One packet to PCM; `None` for a lost one, which is concealed by `lost_ms` (10 to 120) milliseconds.
+
+        Raises `ValueError` for a packet that is malformed; the decoder goes on.
+        """
+        return self._core.decode(packet, lost_ms)

@@ -1,0 +1,21 @@
+"""The names of values in signatures: `CallStatus`, `AudioCodec`, and their like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
+
+__all__ = ["AudioCodec", "BridgeState", "CallStatus", "Delivery", "FrameCallback", "Namespace"]
+
+CallStatus: TypeAlias = Literal["dialing", "ringing", "in_progress", "completed", "failed", "no_answer"]
+"""Where a call stands; it never moves backwards. The last three are final."""
+AudioCodec: TypeAlias = Literal["opus", "pcm16", "g711_ulaw", "g711_alaw"]
+"""What one frame of a bridge is. `pcm16` is 16-bit little-endian, interleaved."""
+BridgeState: TypeAlias = Literal["connecting", "connected", "reconnecting", "closed", "failed"]
+"""How a link stands. Nothing follows `closed`; `failed` means that the relay refuses it for good."""
+Delivery: TypeAlias = Literal["stream", "datagram"]
+"""`stream`: nothing is lost, what is late waits. `datagram`: nothing waits, what is lost is lost."""
+FrameCallback: TypeAlias = Callable[[bytes, int], object]
+"""Called with one encoded frame and its stamp in microseconds (the publisher's monotonic clock)."""
+Namespace: TypeAlias = str | Sequence[str | bytes]
+"""Fields of a track namespace: between slashes, or one by one."""

@@ -1,0 +1,169 @@
+//! `_core.MoqtClient` and its tracks.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+
+use super::buffer;
+use super::client::whole;
+use super::delivery::{Delivery, STATES, Slot, Sort};
+use super::errors::raise;
+use crate::client::moqt::{
+    AudioPublication as NativePublication, AudioSubscription as NativeSubscription, Connect, MoqtClient as Native,
+    TrackSpec, track_name,
+};
+use crate::client::{Runtime, bridge};
+use crate::error::{Error, Result};
+
+/// A link to a relay of the user's choice.
+#[pyclass(frozen, module = "clutchcall._core")]
+pub(super) struct MoqtClient {
+    native: Native,
+    delivery: Arc<Delivery>,
+    url: String,
+}
+
+/// A published track.
+#[pyclass(frozen, module = "clutchcall._core")]
+pub(super) struct AudioPublication(NativePublication);
+
+/// A subscribed track.
+#[pyclass(frozen, module = "clutchcall._core")]
+pub(super) struct AudioSubscription {
+    native: NativeSubscription,
+    slot: Arc<Slot>,
+    delivery: Arc<Delivery>,
+}
+
+#[pymethods]
+impl MoqtClient {
+    #[new]
+    #[pyo3(signature = (url, token, on_state, certificate_hashes, insecure))]
+    fn new(
+        py: Python<'_>,
+        url: String,
+        token: Option<String>,
+        on_state: Option<Py<PyAny>>,
+        certificate_hashes: Vec<String>,
+        insecure: bool,
+    ) -> PyResult<Self> {
+        let delivery = Delivery::of(py, &Runtime::shared())?;
+        let connect = Connect { url: url.clone(), token, certificate_hashes, insecure };
+        let label = format!("{STATES}{url}");
+        let listen = |ring| {
+            if let Some(callback) = on_state {
+                delivery.register(ring, callback, label, Sort::Other);
+            }
+        };
+        let native = py.detach(|| Native::connect(connect, listen)).map_err(|error| raise(py, error))?;
+        Ok(Self { native, delivery, url })
+    }
+
+    #[getter]
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    #[getter]
+    fn state(&self) -> &'static str {
+        self.native.link().as_str()
+    }
+
+    #[getter]
+    fn reason(&self) -> Option<String> {
+        self.native.reason()
+    }
+
+    #[getter]
+    fn reconnects(&self) -> u64 {
+        self.native.reconnects()
+    }
+
+    fn publish_audio(
+        &self,
+        py: Python<'_>,
+        namespace: Vec<Vec<u8>>,
+        name: &str,
+        frame_ms: i64,
+        delivery: &str,
+    ) -> PyResult<AudioPublication> {
+        let spec = || -> Result<TrackSpec> {
+            let frame_ms = whole("frame_ms", frame_ms)?;
+            if !(1..=1000).contains(&frame_ms) {
+                return Err(Error::value(format!("frame_ms is {frame_ms}: choose 1 to 1000")));
+            }
+            let (track, delivery) = (track_name(namespace, name)?, bridge::delivery(delivery)?);
+            Ok(TrackSpec { track, frame_us: frame_ms * 1000, delivery })
+        };
+        let publication = spec().and_then(|spec| py.detach(|| self.native.publish(spec)));
+        publication.map(AudioPublication).map_err(|error| raise(py, error))
+    }
+
+    fn subscribe_audio(
+        &self,
+        py: Python<'_>,
+        namespace: Vec<Vec<u8>>,
+        name: &str,
+        on_frame: Py<PyAny>,
+    ) -> PyResult<AudioSubscription> {
+        let track = track_name(namespace, name).map_err(|error| raise(py, error))?;
+        let label = format!("subscription of {track}");
+        let mut slot = None;
+        let listen = |ring| slot = Some(self.delivery.register(ring, on_frame, label, Sort::Other));
+        let native = py.detach(|| self.native.subscribe(track, listen)).map_err(|error| raise(py, error))?;
+        let slot = slot.expect("a subscription has been listened to");
+        Ok(AudioSubscription { native, slot, delivery: self.delivery.clone() })
+    }
+
+    fn subscriber_count(&self) -> u64 {
+        self.native.subscriber_count()
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.native.close());
+    }
+}
+
+#[pymethods]
+impl AudioPublication {
+    /// Neither lets go of the interpreter nor takes a lock.
+    fn write(&self, timestamp_us: i64, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = data.py();
+        let at = u64::try_from(timestamp_us)
+            .map_err(|_| Error::value(format!("timestamp_us is {timestamp_us}: give microseconds, 0 or more")))
+            .map_err(|error| raise(py, error))?;
+        let payload = buffer::bytes(data, "data")?;
+        self.0.write(at, payload).map_err(|error| raise(py, error))
+    }
+
+    fn subscriber_count(&self) -> u64 {
+        self.0.subscriber_count()
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.0.close());
+    }
+}
+
+#[pymethods]
+impl AudioSubscription {
+    #[getter]
+    fn frames(&self) -> u64 {
+        self.native.frames()
+    }
+
+    #[getter]
+    fn missing(&self) -> u64 {
+        self.native.missing()
+    }
+
+    #[getter]
+    fn dropped(&self) -> u64 {
+        self.slot.dropped()
+    }
+
+    fn close(&self, py: Python<'_>) {
+        self.delivery.forget(py, &self.slot);
+        py.detach(|| self.native.close());
+    }
+}
