@@ -191,3 +191,42 @@ fn odd_arguments_do_not_panic() {
     rig.queue = Queue::new(0, 0, rig.start);
     assert!(rig.push(None), "a frame of no length is one of a microsecond");
 }
+
+#[test]
+fn whatever_is_pushed_leaves_in_order_and_not_too_early() {
+    let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut random = move |below: u64| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed % below
+    };
+    for _ in 0..50 {
+        let (mut rig, mut accepted) = (Rig::new(), Vec::new());
+        for _ in 0..300 {
+            let now_us = CLOCK_US + (rig.now - rig.start).as_micros() as u64;
+            let stamp_us = match random(8) {
+                0 => Some(random(now_us)),
+                1 => Some(now_us + random(70_000_000)),
+                _ => None,
+            };
+            for _ in 0..random(20) {
+                let number = rig.number;
+                if rig.push(stamp_us) {
+                    accepted.push(number);
+                }
+            }
+            assert!(rig.queue.queued_us() <= CAPACITY.as_micros() as u64);
+            rig.advance_ms(random(400));
+            if random(3) > 0 {
+                rig.drain();
+            }
+        }
+        rig.run();
+        assert!(rig.stamps_grow());
+        assert_eq!(rig.out.iter().map(|(_, number, _)| *number).collect::<Vec<_>>(), accepted, "nothing is lost");
+        let early = |&(left_us, _, stamp_us): &(u64, u32, u64)| stamp_us.saturating_sub(CLOCK_US + left_us);
+        // A stamp that had to grow past the one before by microseconds is not the frame's place.
+        assert!(rig.out.iter().all(|out| early(out) <= AHEAD.as_micros() as u64 + 6000));
+    }
+}
