@@ -1,0 +1,209 @@
+//! Calls over the simulated phone: every status and end reason that it can cause, and what users do meanwhile.
+
+use clutchcall::token::{Claims, KeySet, LEEWAY_S};
+use serde_json::{Value, json};
+
+use crate::common::{Bench, KEY, call};
+
+/// Status, end reason, SIP code and cause of an ended call.
+fn ending(row: &Value) -> (&str, &str, Option<u64>) {
+    (row["status"].as_str().unwrap(), row["endReason"].as_str().unwrap(), row["sipCode"].as_u64())
+}
+
+#[test]
+fn calls_that_fail() {
+    let bench = Bench::new();
+    let table = [
+        ("9486", ("failed", "busy", Some(486))),
+        ("9603", ("failed", "declined", Some(603))),
+        ("9404", ("failed", "not_found", Some(404))),
+        ("9484", ("failed", "invalid_number", Some(484))),
+        ("9480", ("failed", "unavailable", Some(480))),
+        ("9401", ("failed", "auth_failed", Some(401))),
+        ("9403", ("failed", "forbidden", Some(403))),
+        ("9488", ("failed", "codec_mismatch", Some(488))),
+        ("9302", ("failed", "redirected", Some(302))),
+        ("9503", ("failed", "carrier_error", Some(503))),
+        ("9408", ("no_answer", "remote_timeout", Some(408))),
+        ("9003", ("failed", "network_error", None)),
+    ];
+    let calls = table.map(|(number, want)| (bench.originate(&format!("+1555000{number}")), want));
+    for (sid, want) in calls {
+        let row = bench.ended(&sid);
+        assert_eq!(ending(&row), want);
+        assert!(row["startedAt"].as_str() <= row["endedAt"].as_str(), "{row}");
+    }
+}
+
+#[test]
+fn calls_that_nobody_answers() {
+    let bench = Bench::new();
+    // Below the limits of the server: 5 s are the least.
+    let ring = |to: &str| {
+        let mut input = call(to);
+        input["ringTimeoutSec"] = json!(1);
+        bench.post("voice.calls.originate", &input).data()["sid"].as_str().unwrap().to_owned()
+    };
+    let (rings, silent) = (ring("+15550009000"), ring("+15550009001"));
+    bench.wait(&rings, &["ringing"]);
+    assert_eq!(ending(&bench.ended(&rings)), ("no_answer", "ring_timeout", None));
+    assert_eq!(ending(&bench.ended(&silent)), ("failed", "no_response", None));
+}
+
+#[test]
+fn hung_up_in_every_state() {
+    let bench = Bench::new();
+    let silent = bench.originate("+15550009001");
+    bench.hangup(&silent).data();
+    assert_eq!(ending(&bench.row(&silent)), ("failed", "canceled", None));
+    let rings = bench.originate("+15550009000");
+    bench.wait(&rings, &["ringing"]);
+    bench.hangup(&rings).data();
+    assert_eq!(ending(&bench.row(&rings)), ("failed", "canceled", None));
+    let answered = bench.originate("+15550009011");
+    let row = bench.wait(&answered, &["in_progress"]);
+    assert!(row["answeredAt"].is_string() && row["endedAt"].is_null(), "{row}");
+    bench.hangup(&answered).data();
+    let row = bench.row(&answered);
+    assert_eq!((ending(&row), &row["endedBy"]), (("completed", "normal", None), &json!("local")));
+    bench.hangup(&answered).data();
+}
+
+#[test]
+fn transfers() {
+    let bench = Bench::new();
+    let (accepts, refuses) = (bench.originate("+15550009011"), bench.originate("+15550009021"));
+    let to = |sid: &str| json!({"sid": sid, "to": "+15557654321"});
+    let early = bench.originate("+15550009000");
+    assert!(bench.post("voice.calls.transfer", &to(&early)).error(409, "CONFLICT").contains("in_progress"));
+    bench.wait(&refuses, &["in_progress"]);
+    let refused = bench.post("voice.calls.transfer", &to(&refuses));
+    assert!(refused.error(409, "CONFLICT").contains("SIP"));
+    assert!(refused.json()["error"]["data"]["sipCode"].is_u64(), "{refused:?}");
+    assert_eq!(bench.row(&refuses)["status"], "in_progress");
+    bench.wait(&accepts, &["in_progress"]);
+    assert_eq!(bench.post("voice.calls.transfer", &to(&accepts)).data(), json!({"ok": true, "state": "accepted"}));
+    let row = bench.ended(&accepts);
+    assert_eq!((ending(&row), &row["transferredTo"]), (("completed", "transferred", None), &json!("+15557654321")));
+    let over = bench.post("voice.calls.transfer", &to(&accepts));
+    assert!(over.error(409, "CONFLICT").contains("transferred"));
+    assert_eq!(over.json()["error"]["data"]["endReason"], "transferred");
+}
+
+#[test]
+fn a_bridge_gets_the_right_to_exactly_its_tracks() {
+    let bench = Bench::new();
+    let sid = bench.originate("+15550009000");
+    let ask = |holder: &str, more: Value| {
+        let mut input = json!({"orgId": "org_a", "sid": sid, "role": "server", "codec": "opus", "sampleRate": 48000,
+            "channels": 1, "frameMs": 20, "holder": holder});
+        input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        bench.post("voice.audioBridge.token", &input)
+    };
+    let answer = ask("one", json!({})).data();
+    assert_eq!(answer["publish"], json!({"namespace": ["voice", sid, "downlink"], "name": "audio"}));
+    assert_eq!(answer["subscribe"], json!({"namespace": ["voice", sid, "uplink"], "name": "audio"}));
+    assert_eq!(answer["relay"]["url"], bench.engine.relay_url());
+    assert_eq!(answer["relay"]["certificateHashes"][0].as_str().unwrap().len(), 64);
+    assert!(answer["relay"]["webTransportUrl"].as_str().unwrap().starts_with("https://"));
+    let keys = KeySet::from_iter([bench.engine.public_key()]);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let claims = Claims::decode(answer["token"].as_str().unwrap().as_bytes(), &keys, now, LEEWAY_S).unwrap();
+    assert!(claims.may_publish(&["voice", &sid, "downlink"]) && !claims.may_publish(&["voice", &sid, "uplink"]));
+    assert_eq!(claims.lease.unwrap().holder, "one");
+
+    assert!(ask("two", json!({})).error(409, "CONFLICT").contains("another bridge"));
+    let other = ask("two", json!({"codec": "pcm16", "sampleRate": 16000})).data();
+    assert_eq!(other["publish"]["name"], "audio.pcm16.16000");
+    ask("one", json!({"release": true})).data();
+    ask("two", json!({})).data();
+    assert!(ask("one", json!({"role": "caller"})).error(409, "CONFLICT").contains("attach_caller"));
+    assert!(ask("one", json!({"codec": "flac"})).error(400, "BAD_REQUEST").contains("g711_ulaw"));
+    assert!(ask("one", json!({"sampleRate": 44100})).error(400, "BAD_REQUEST").contains("sample_rate"));
+    assert!(ask("one", json!({"role": "spy"})).error(400, "BAD_REQUEST").contains("role"));
+    assert!(ask("", json!({})).error(400, "BAD_REQUEST").contains("holder"));
+    bench.hangup(&sid).data();
+    let over = ask("one", json!({}));
+    assert!(over.error(409, "CONFLICT").contains("canceled"));
+    ask("one", json!({"release": true})).data();
+}
+
+#[test]
+fn an_empty_far_end_is_spoken_for_by_a_bridge() {
+    let bench = Bench::new();
+    let sid = bench.originate("+15550009030");
+    bench.wait(&sid, &["in_progress"]);
+    let answer = bench.post("voice.audioBridge.token", &json!({"sid": sid, "role": "caller", "holder": "c"})).data();
+    assert_eq!(answer["publish"]["namespace"][2], "uplink");
+    bench.post("voice.audioBridge.token", &json!({"sid": sid, "role": "server", "holder": "s"})).data();
+}
+
+#[test]
+fn agents_come_and_bridges_wait() {
+    let bench = Bench::new();
+    let mut input = call("+15550001111");
+    input["agent"] = json!("echo");
+    let sid = bench.post("voice.calls.originate", &input).data()["sid"].as_str().unwrap().to_owned();
+    bench.wait(&sid, &["in_progress"]);
+    assert_eq!(bench.row(&sid)["agent"], "echo");
+    let token = bench.post("voice.audioBridge.token", &json!({"sid": sid, "holder": "b"}));
+    assert!(token.error(409, "CONFLICT").contains("agent \"echo\""));
+    let attach = |agent: &str| bench.post("voice.agents.attach", &json!({"sid": sid, "agent": agent}));
+    assert_eq!(attach("echo").data(), json!({"ok": true}));
+    assert!(attach("nope").error(404, "NOT_FOUND").contains("echo"));
+    bench.hangup(&sid).data();
+    assert!(attach("echo").error(409, "CONFLICT").contains("normal"));
+}
+
+#[test]
+fn a_key_dials_once() {
+    let bench = Bench::new();
+    let post = |input: &Value, key: &str| {
+        bench.post_as(KEY, "voice.calls.originate", &input.to_string(), &format!("idempotency-key: {key}\r\n"))
+    };
+    let mut input = call("+15550009000");
+    // At the same time: whoever comes second waits for the first.
+    let sids: Vec<Value> = std::thread::scope(|scope| {
+        let asks: Vec<_> = (0..4).map(|_| scope.spawn(|| post(&input, "k1").data()["sid"].clone())).collect();
+        asks.into_iter().map(|ask| ask.join().unwrap()).collect()
+    });
+    assert!(sids.iter().all(|sid| *sid == sids[0]), "{sids:?}");
+    assert_ne!(post(&input, "k2").data()["sid"], sids[0]);
+    // Spelled otherwise it is the same request; another number is another one.
+    input["agent"] = Value::Null;
+    assert_eq!(post(&input, "k1").data()["sid"], sids[0]);
+    input["to"] = json!("+15550001112");
+    assert!(post(&input, "k1").error(409, "CONFLICT").contains("Idempotency-Key"));
+    assert_eq!(bench.get("voice.calls.list", &json!({})).data()["calls"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_trunks_limits() {
+    let bench = Bench::with(|config| config.trunks.get_mut("trunk_main").unwrap().channel_limit = 1);
+    let sid = bench.originate("+15550009000");
+    let full = bench.post("voice.calls.originate", &call("+15550009000"));
+    assert!(full.error(429, "TOO_MANY_REQUESTS").contains("channel_limit"));
+    assert!(full.head.contains("retry-after"));
+    bench.hangup(&sid).data();
+    bench.originate("+15550009000");
+}
+
+#[test]
+fn lists_come_in_pages_and_by_status() {
+    let bench = Bench::new();
+    let sids: Vec<String> = (0..5).map(|_| bench.originate("+15550009000")).collect();
+    bench.hangup(&sids[0]).data();
+    let (mut seen, mut cursor) = (Vec::new(), Value::Null);
+    loop {
+        let page = bench.get("voice.calls.list", &json!({"limit": 2, "cursor": cursor})).data();
+        seen.extend(page["calls"].as_array().unwrap().iter().map(|row| row["sid"].as_str().unwrap().to_owned()));
+        cursor = page["cursor"].clone();
+        if cursor.is_null() {
+            break;
+        }
+    }
+    assert_eq!(seen, sids.iter().rev().cloned().collect::<Vec<_>>());
+    bench.wait(&sids[0], &["failed"]);
+    let failed = bench.get("voice.calls.list", &json!({"status": "failed"})).data();
+    assert_eq!(failed["calls"][0]["sid"], *sids[0]);
+}

@@ -1,0 +1,162 @@
+//! An engine of a test's own, and the plainest HTTP client there is: it sends exactly the bytes that a test writes.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use clutchcall::engine::config::ApiKey;
+use clutchcall::engine::{Config, Engine};
+use serde_json::{Value, json};
+
+/// Nothing in a test waits longer.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const KEY: &str = "tqs_live_of_org_a_and_all_of_it";
+pub(crate) const OTHER_KEY: &str = "tqs_live_of_org_b_and_all_of_it";
+pub(crate) const NARROW_KEY: &str = "tqs_live_of_org_a_but_reads_only";
+
+pub(crate) struct Bench {
+    pub(crate) engine: Engine,
+    pub(crate) state: tempfile::TempDir,
+}
+
+/// One answer, as it came.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+pub(crate) fn config(state: &std::path::Path) -> Config {
+    let mut config = Config::dev(state);
+    for (org, scope, text) in
+        [("org_a", "voice:*", KEY), ("org_b", "voice:*", OTHER_KEY), ("org_a", "voice:calls.get", NARROW_KEY)]
+    {
+        config.keys.push(ApiKey::from_text(org, vec![scope.to_owned()], text));
+    }
+    config
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let mut config = config(state.path());
+        change(&mut config);
+        Self { engine: Engine::start(config).unwrap(), state }
+    }
+
+    fn address(&self) -> &str {
+        self.engine.base_url().strip_prefix("http://").unwrap()
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address()).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream
+    }
+
+    /// Sends these bytes and reads until the engine closes.
+    pub(crate) fn raw(&self, request: &str) -> Answer {
+        let mut stream = self.connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut text = Vec::new();
+        stream.read_to_end(&mut text).unwrap();
+        Answer::parse(&String::from_utf8(text).unwrap())
+    }
+
+    pub(crate) fn post_as(&self, key: &str, procedure: &str, body: &str, more: &str) -> Answer {
+        self.raw(&format!(
+            "POST /api/trpc/{procedure} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {key}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n{more}\r\n{body}",
+            body.len()
+        ))
+    }
+
+    pub(crate) fn post(&self, procedure: &str, input: &Value) -> Answer {
+        self.post_as(KEY, procedure, &input.to_string(), "")
+    }
+
+    pub(crate) fn get_as(&self, key: &str, procedure: &str, input: &Value) -> Answer {
+        let input: String = url::form_urlencoded::byte_serialize(input.to_string().as_bytes()).collect();
+        self.raw(&format!(
+            "GET /api/trpc/{procedure}?input={input} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             authorization: Bearer {key}\r\n\r\n"
+        ))
+    }
+
+    pub(crate) fn get(&self, procedure: &str, input: &Value) -> Answer {
+        self.get_as(KEY, procedure, input)
+    }
+
+    pub(crate) fn originate(&self, to: &str) -> String {
+        let row = self.post("voice.calls.originate", &call(to)).data();
+        assert_eq!(row["status"], "dialing");
+        row["sid"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn row(&self, sid: &str) -> Value {
+        self.get("voice.calls.get", &json!({"orgId": "org_a", "sid": sid})).data()
+    }
+
+    /// Follows a call as a user does, until one of these statuses.
+    pub(crate) fn wait(&self, sid: &str, until: &[&str]) -> Value {
+        let begun = Instant::now();
+        loop {
+            let row = self.row(sid);
+            if until.contains(&row["status"].as_str().unwrap()) {
+                return row;
+            }
+            assert!(begun.elapsed() < LIMIT, "{row} is still not {until:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub(crate) fn ended(&self, sid: &str) -> Value {
+        self.wait(sid, &["completed", "failed", "no_answer"])
+    }
+
+    pub(crate) fn hangup(&self, sid: &str) -> Answer {
+        self.post("voice.calls.hangup", &json!({"orgId": "org_a", "sid": sid}))
+    }
+}
+
+pub(crate) fn call(to: &str) -> Value {
+    json!({"orgId": "org_a", "to": to, "from": "+15558675309", "trunkId": "trunk_main"})
+}
+
+impl Answer {
+    pub(crate) fn parse(text: &str) -> Self {
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        Self { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    /// Of a success, which has no trace of an error.
+    pub(crate) fn data(&self) -> Value {
+        let json = self.json();
+        assert_eq!((self.status, json.get("error")), (200, None), "{self:?}");
+        json["result"]["data"].clone()
+    }
+
+    /// Of a failure in the form that every client bears.
+    pub(crate) fn error(&self, status: u16, code: &str) -> String {
+        let json = self.json();
+        assert_eq!(json.as_object().unwrap().len(), 1, "{self:?}");
+        assert!(self.body.starts_with("{\"error\":{\"message\":\""), "the message comes first: {self:?}");
+        let error = &json["error"];
+        assert_eq!((self.status, error["data"]["code"].as_str()), (status, Some(code)), "{self:?}");
+        assert_eq!(error["data"]["httpStatus"], status);
+        assert!(error["code"].is_i64() && error["data"]["retryable"].is_boolean(), "{self:?}");
+        let id = error["data"]["requestId"].as_str().unwrap();
+        assert!(self.head.contains(&format!("x-request-id: {id}")), "{self:?}");
+        error["message"].as_str().unwrap().to_owned()
+    }
+}

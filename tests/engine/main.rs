@@ -1,0 +1,6 @@
+//! The engine as a stranger sees it: HTTP over loopback, with the simulated phone at the other end.
+
+mod answers;
+mod calls;
+mod common;
+mod restarts;

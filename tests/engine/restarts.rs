@@ -1,0 +1,84 @@
+//! What outlives an engine, and what keeps one from starting.
+
+use std::net::TcpListener;
+
+use clutchcall::call::record::{CallRecord, Direction, Status};
+use clutchcall::engine::Engine;
+use clutchcall::engine::store::{Bounds, Sqlite, Store};
+
+use crate::common::{Bench, config};
+
+#[test]
+fn an_orderly_end_is_in_the_record_and_the_key_stays() {
+    let bench = Bench::new();
+    let (ringing, answered) = (bench.originate("+15550009000"), bench.originate("+15550009011"));
+    bench.wait(&answered, &["in_progress"]);
+    let key = bench.engine.public_key();
+    let Bench { engine, state } = bench;
+    engine.shutdown();
+    let bench = Bench { engine: Engine::start(config(state.path())).unwrap(), state };
+    assert_eq!(bench.engine.public_key(), key);
+    for (sid, status) in [(ringing, "failed"), (answered, "completed")] {
+        let row = bench.row(&sid);
+        assert_eq!((&row["status"], &row["endReason"]), (&status.into(), &"server_shutdown".into()), "{row}");
+        assert_eq!(bench.hangup(&sid).status, 200);
+    }
+}
+
+/// An engine that dies leaves its open records behind; the next start ends them.
+#[test]
+fn orphans_of_a_dead_engine_are_ended() {
+    let state = tempfile::tempdir().unwrap();
+    let store = Sqlite::open(&state.path().join("calls.db"), Bounds::new(100, 30, 10)).unwrap();
+    let record = CallRecord {
+        sid: "CA1ORPHAN".to_owned(),
+        org_id: "org_a".to_owned(),
+        status: Status::InProgress,
+        direction: Direction::Outbound,
+        to: "+15550001111".to_owned(),
+        from: "+15550002222".to_owned(),
+        trunk_id: "trunk_main".to_owned(),
+        agent: None,
+        ring_timeout_s: 30,
+        started_ms: 1_764_000_000_000,
+        ringing_ms: None,
+        answered_ms: None,
+        ended_ms: None,
+        end_reason: None,
+        ended_by: None,
+        sip_code: None,
+        sip_phrase: None,
+        q850: None,
+        transferred_to: None,
+    };
+    let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    store.create(CallRecord { started_ms: now_ms, ..record }, None).blocking_recv().unwrap().unwrap();
+    drop(store);
+    let bench = Bench { engine: Engine::start(config(state.path())).unwrap(), state };
+    let row = bench.row("CA1ORPHAN");
+    assert_eq!((&row["status"], &row["endReason"]), (&"failed".into(), &"node_lost".into()));
+    assert_eq!(row["endedBy"], "system");
+}
+
+#[test]
+fn what_keeps_an_engine_from_starting_is_named() {
+    let bench = Bench::new();
+    let error = Engine::start(config(bench.state.path())).err().unwrap();
+    assert!(error.contains("another engine"), "{error}");
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let mut config = config(state.path());
+    config.api.listen = taken.local_addr().unwrap();
+    let error = Engine::start(config.clone()).err().unwrap();
+    assert!(error.contains("api.listen") && error.contains("another port"), "{error}");
+    // A failed start leaves nothing behind that would hinder the next.
+    drop(taken);
+    config.api.listen.set_port(0);
+    let engine = Engine::start(config.clone()).unwrap();
+    drop(engine);
+
+    std::fs::write(state.path().join("calls.db"), [b'x'; 8192]).unwrap();
+    let error = Engine::start(config).err().unwrap();
+    assert!(error.contains("calls.db") && error.contains("damaged"), "{error}");
+}
