@@ -1,6 +1,6 @@
 //! The app of one audio thread: commands and ticks in, frames and events out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::call::{Call, Floor, Place};
+use super::call::{Call, FAREWELL, Floor, Place};
 use super::clock::{Tick, Wheel};
 use super::{Command, Event, Mint, Supply};
 use crate::moqt::message::{Setup, Token};
@@ -49,8 +49,8 @@ pub(super) struct Media {
     next_call: u64,
     /// Reused in every turn.
     ticks: Vec<Tick>,
-    /// Calls that wait for their last word.
-    leaving: Vec<u64>,
+    /// Closed calls, and until when their end is said to late subscribers.
+    leaving: VecDeque<(Instant, u64)>,
     /// The thread is to end: when it does.
     ends_at: Option<Instant>,
     done: bool,
@@ -78,7 +78,7 @@ impl Media {
             tracks: HashMap::new(),
             next_call: 0,
             ticks: Vec::new(),
-            leaving: Vec::new(),
+            leaving: VecDeque::new(),
             ends_at: None,
             done: false,
         }
@@ -126,10 +126,7 @@ impl Media {
         if self.by_sid.contains_key(&sid) {
             return;
         }
-        if now.saturating_duration_since(self.token.0) > TOKEN_AGE {
-            self.token = (now, token(&self.start.mint));
-        }
-        let lease = self.pool.lease(self.route, vec![self.token.1.clone()], now);
+        let lease = self.lease(now);
         let key = self.next_call;
         self.next_call += 1;
         self.by_sid.insert(sid.clone(), key);
@@ -148,31 +145,32 @@ impl Media {
 
     fn close(&mut self, links: &mut Links, key: u64, now: Instant) {
         self.wheel.remove(key);
-        let Some(all_said) = self.with(links, key, now, |call, floor| call.close(floor)) else { return };
         let Some(call) = self.calls.get(&key) else { return };
-        self.by_sid.remove(&call.sid);
-        let _ = self.start.events.send(Event::Closed { sid: call.sid.clone(), stats: call.stats() });
-        if all_said {
-            self.forget(links, key, now);
-        } else {
-            self.leaving.push(key);
-        }
+        let lease = (call.caller() == super::Caller::Bridge).then(|| self.lease(now));
+        let closed = self.with(links, key, now, |call, floor| {
+            call.close(floor, lease);
+            (call.sid.clone(), call.stats())
+        });
+        let Some((sid, stats)) = closed else { return };
+        self.by_sid.remove(&sid);
+        self.leaving.push_back((now + FAREWELL, key));
+        let _ = self.start.events.send(Event::Closed { sid, stats });
     }
 
-    fn forget(&mut self, links: &mut Links, key: u64, now: Instant) {
-        self.with(links, key, now, |call, floor| call.release(floor));
-        self.calls.remove(&key);
-    }
-
-    /// Calls whose last word was said, or will not be heard.
+    /// Calls whose end was said for long enough.
     fn handle_farewells(&mut self, links: &mut Links, now: Instant) {
-        let due = |key: &u64| self.calls.get(key).and_then(Call::farewell).is_none_or(|at| at <= now);
-        let (gone, left) = std::mem::take(&mut self.leaving).into_iter().partition::<Vec<u64>, _>(due);
-        self.leaving = left;
-        for key in gone {
-            self.with(links, key, now, |call, floor| call.say_end(floor));
-            self.forget(links, key, now);
+        while let Some((_, key)) = self.leaving.pop_front_if(|(at, _)| *at <= now) {
+            self.with(links, key, now, |call, floor| call.release(floor));
+            self.calls.remove(&key);
         }
+    }
+
+    /// A place for one call on a link, with a token that goes with its requests.
+    fn lease(&mut self, now: Instant) -> LeaseId {
+        if now.saturating_duration_since(self.token.0) > TOKEN_AGE {
+            self.token = (now, token(&self.start.mint));
+        }
+        self.pool.lease(self.route, vec![self.token.1.clone()], now)
     }
 
     fn handle_ticks(&mut self, links: &mut Links, now: Instant) {
@@ -198,9 +196,6 @@ impl Media {
                 event => self.handle_track(links, event, now),
             }
         }
-        if self.leaving.iter().any(|key| self.calls.get(key).and_then(Call::farewell).is_none_or(|at| at <= now)) {
-            self.handle_farewells(links, now);
-        }
     }
 
     fn handle_track(&mut self, links: &mut Links, event: tracks::Event, now: Instant) {
@@ -213,7 +208,7 @@ impl Media {
             }
             tracks::Event::Subscribers { track, count } => {
                 let Some(place) = place(self, track) else { return };
-                self.with(links, place.call, now, |call, floor| call.handle_subscribers(floor, place, count));
+                self.with(links, place.call, now, |call, _| call.handle_subscribers(place, count));
             }
             tracks::Event::Live { track } => {
                 let Some(place) = place(self, track) else { return };
@@ -303,8 +298,8 @@ impl App for Media {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let farewells = self.leaving.iter().filter_map(|key| self.calls.get(key).and_then(Call::farewell)).min();
-        [self.wheel.poll_timeout(), self.pool.poll_timeout(), farewells, self.ends_at].into_iter().flatten().min()
+        let farewell = self.leaving.front().map(|(at, _)| *at);
+        [self.wheel.poll_timeout(), self.pool.poll_timeout(), farewell, self.ends_at].into_iter().flatten().min()
     }
 
     /// The control thread is woken by its channel, the relay by the port.

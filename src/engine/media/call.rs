@@ -22,7 +22,7 @@ use crate::moqt::message::TrackProperties;
 use crate::net::Links;
 use crate::tracks::{Delivery, LeaseId, Pool, PublishTrack, Side, TrackId, names};
 
-/// After [`Call::close`] without a leg, subscribers must have found us as a publisher within this time.
+/// How long the end is said to whoever subscribes after [`Call::close`].
 pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What a call works with; all of it is the thread's.
@@ -83,8 +83,9 @@ pub(super) struct Call {
     /// The leg has heard something.
     began: bool,
     stats: Stats,
-    /// Closed without a leg: when the last word has been said, or is not said any more.
-    farewell: Option<Instant>,
+    is_closed: bool,
+    /// What the end of bridges' tracks is said under.
+    last_words: Option<LeaseId>,
 }
 
 impl Call {
@@ -104,7 +105,8 @@ impl Call {
             mixer: Mixer::default(),
             began: false,
             stats: Stats::default(),
-            farewell: None,
+            is_closed: false,
+            last_words: None,
         }
     }
 
@@ -115,7 +117,7 @@ impl Call {
 
     /// Makes a rendition available; one that is there stays as it is.
     pub(super) fn add(&mut self, floor: &mut Floor<'_>, side: Side, params: Params) {
-        if self.side(side).iter().any(|way| way.params() == params) || self.farewell.is_some() {
+        if self.side(side).iter().any(|way| way.params() == params) || self.is_closed {
             return;
         }
         let out = match self.caller {
@@ -123,7 +125,8 @@ impl Call {
             Caller::Bridge => self.has_source(side),
         };
         let rendition = self.side(side).len();
-        if let Some(way) = self.way(floor, side, rendition, params, out) {
+        let place = Place { call: self.key, side, rendition };
+        if let Some(way) = self.way(floor, self.lease, place, params, out) {
             self.side_mut(side).push(way);
         }
     }
@@ -142,7 +145,7 @@ impl Call {
     /// How often the call wants to tick; `None`: it has nothing to do by the clock.
     pub(super) fn period_ms(&self) -> Option<u8> {
         let ticks = self.leg.is_some() || (self.caller == Caller::Bridge && self.speaker.is_some());
-        (ticks && self.farewell.is_none()).then_some(self.params.frame_ms)
+        (ticks && !self.is_closed).then_some(self.params.frame_ms)
     }
 
     pub(super) fn bind(&mut self, agent: Option<Box<dyn Agent>>, floor: &mut Floor<'_>) {
@@ -251,60 +254,49 @@ impl Call {
         }
     }
 
-    pub(super) fn handle_subscribers(&mut self, floor: &mut Floor<'_>, place: Place, count: usize) {
-        let farewell = self.farewell.is_some();
-        let Some(Way::Out(out)) = self.side_mut(place.side).get_mut(place.rendition) else { return };
-        out.set_subscribers(count);
-        if farewell && count > 0 {
-            let track = out.track;
-            end(floor, track);
-            if !self.ways().any(|way| floor.tracks.contains_key(&way.track())) {
-                self.farewell = Some(floor.now);
-            }
+    pub(super) fn handle_subscribers(&mut self, place: Place, count: usize) {
+        if let Some(Way::Out(out)) = self.side_mut(place.side).get_mut(place.rendition) {
+            out.set_subscribers(count);
         }
     }
 
-    /// Says the end on both sides. `true`: all is said, the call can go; else it goes at [`Call::farewell`].
-    pub(super) fn close(&mut self, floor: &mut Floor<'_>) -> bool {
+    /// Says the end on both sides, and goes on saying it to late subscribers until [`Call::release`]. Without a leg, subscribers
+    /// of a bridge's track know the bridge alone. Under `lease`, a fresh one, the namespaces are announced once more: that
+    /// is when the relay asks for all that is wanted there, and is told the end.
+    pub(super) fn close(&mut self, floor: &mut Floor<'_>, lease: Option<LeaseId>) {
         (self.leg, self.speaker, self.waiting) = (None, None, None);
-        if self.caller == Caller::Leg {
-            self.say_end(floor);
-            return true;
-        }
-        // Subscribers of a bridge's track know the bridge alone: only who publishes beside it can tell them.
-        self.farewell = Some(floor.now + FAREWELL);
+        self.is_closed = true;
+        self.last_words = lease;
         for side in [Side::Uplink, Side::Downlink] {
             for rendition in 0..self.side(side).len() {
-                match &self.side(side)[rendition] {
-                    Way::Out(out) if out.subscribers > 0 => end(floor, out.track),
-                    Way::Out(_) => {}
-                    Way::In(_) => self.turn(floor, side, rendition, true),
+                if let Way::In(incoming) = &self.side(side)[rendition] {
+                    let (params, track) = (incoming.params, incoming.track);
+                    floor.tracks.remove(&track);
+                    floor.pool.close(floor.links, track);
+                    let place = Place { call: self.key, side, rendition };
+                    if let Some(way) = lease.and_then(|lease| self.way(floor, lease, place, params, true)) {
+                        self.side_mut(side)[rendition] = way;
+                    }
                 }
             }
         }
-        false
-    }
-
-    pub(super) fn farewell(&self) -> Option<Instant> {
-        self.farewell
-    }
-
-    /// END_OF_TRACK on whatever is published still.
-    pub(super) fn say_end(&mut self, floor: &mut Floor<'_>) {
         for way in self.ways() {
-            match way {
-                Way::Out(out) if floor.tracks.contains_key(&out.track) => end(floor, out.track),
-                _ => {}
+            floor.tracks.remove(&way.track());
+            if let Way::Out(out) = way {
+                floor.pool.end(floor.links, out.track, floor.now);
             }
         }
     }
 
     /// Gives everything back.
     pub(super) fn release(&mut self, floor: &mut Floor<'_>) {
-        for way in self.ways() {
-            floor.tracks.remove(&way.track());
+        for lease in self.last_words.into_iter().chain([self.lease]) {
+            floor.pool.release(floor.links, lease, floor.now);
         }
-        floor.pool.release(floor.links, self.lease, floor.now);
+    }
+
+    pub(super) fn caller(&self) -> Caller {
+        self.caller
     }
 
     pub(super) fn stats(&self) -> Stats {
@@ -313,7 +305,7 @@ impl Call {
 
     /// Without a leg: who is a source and who is made of it may have changed. With one nothing ever turns.
     fn settle(&mut self, floor: &mut Floor<'_>, side: Side) {
-        if self.caller == Caller::Leg || self.farewell.is_some() {
+        if self.caller == Caller::Leg || self.is_closed {
             return;
         }
         let source = self.has_source(side);
@@ -342,23 +334,24 @@ impl Call {
             let rendition = params.rendition();
             let _ = floor.events.send(Event::Speaking { sid: self.sid.clone(), side, rendition, live: false });
         }
-        if let Some(way) = self.way(floor, side, rendition, params, out) {
+        let place = Place { call: self.key, side, rendition };
+        if let Some(way) = self.way(floor, self.lease, place, params, out) {
             self.side_mut(side)[rendition] = way;
         }
     }
 
-    fn way(&self, floor: &mut Floor<'_>, side: Side, rendition: usize, params: Params, out: bool) -> Option<Way> {
-        let track = names::track(&self.sid, side, &params.rendition()).ok()?;
+    fn way(&self, floor: &mut Floor<'_>, lease: LeaseId, place: Place, params: Params, out: bool) -> Option<Way> {
+        let track = names::track(&self.sid, place.side, &params.rendition()).ok()?;
         let (way, id) = if out {
             let properties = TrackProperties::default();
             let publish = PublishTrack { track, delivery: Delivery::Stream, frame_us: params.frame_us(), properties };
-            let id = floor.pool.publish(floor.links, self.lease, publish, floor.now);
+            let id = floor.pool.publish(floor.links, lease, publish, floor.now);
             (Way::Out(Outgoing::new(id, params)), id)
         } else {
-            let id = floor.pool.subscribe(floor.links, self.lease, track, floor.now);
+            let id = floor.pool.subscribe(floor.links, lease, track, floor.now);
             (Way::In(Box::new(Incoming::new(id, params))), id)
         };
-        floor.tracks.insert(id, Place { call: self.key, side, rendition });
+        floor.tracks.insert(id, place);
         Some(way)
     }
 
@@ -398,9 +391,4 @@ fn write(floor: &mut Floor<'_>, side: &mut [Way], from: Params, frame: &Frame, t
             });
         }
     }
-}
-
-fn end(floor: &mut Floor<'_>, track: TrackId) {
-    floor.tracks.remove(&track);
-    floor.pool.end(floor.links, track, floor.now);
 }

@@ -1,0 +1,64 @@
+"""moq-rs as a peer of the relay: publishes COUNT stamped frames, or subscribes and prints what it gets.
+
+    moq_peer.py publish|subscribe PORT TOKEN NAMESPACE TRACK COUNT
+
+Raw QUIC, the token in the path's query. Frame n has the stamp START + n * 20000 and the payload `frame n`. A subscriber prints
+one JSON object per frame and then `{"done": true}`. It reads its standard input and ends when that closes.
+"""
+
+import asyncio
+import json
+import os
+import sys
+
+import moq
+
+START_US = 1_700_000_000_000_000
+FRAME_US = 20_000
+ROLE, PORT, TOKEN, NAMESPACE, TRACK, COUNT = sys.argv[1:]
+
+
+def say(**line: object) -> None:
+    print(json.dumps(line), flush=True)
+
+
+async def publish(client: moq.Client) -> None:
+    broadcast = client.create_broadcast(NAMESPACE)
+    track = broadcast.publish_track(TRACK)
+    broadcast.announce()
+    say(announced=NAMESPACE)
+    await track.demand().used()
+    for n in range(int(COUNT)):
+        track.write_frame(f"frame {n}".encode(), timestamp_us=START_US + n * FRAME_US)
+    say(written=int(COUNT))
+    client.keep = (broadcast, track)
+
+
+async def subscribe(client: moq.Client) -> None:
+    broadcast = await client.announced_broadcast(NAMESPACE)
+    track = await broadcast.subscribe_track(TRACK)
+    say(subscribed=TRACK)
+    heard = 0
+    while heard < int(COUNT) and (group := await track.next_group()) is not None:
+        while (frame := await group.read_frame()) is not None:
+            say(stamp=frame.timestamp_us, payload=frame.payload.decode())
+            heard += 1
+            if heard == int(COUNT):
+                break
+    say(done=True)
+
+
+async def main() -> None:
+    url = f"moqt://127.0.0.1:{PORT}/?jwt={TOKEN}"
+    async with moq.Client(url, tls_verify=False, websocket_enabled=False) as client:
+        task = asyncio.create_task(publish(client) if ROLE == "publish" else subscribe(client))
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        task.cancel()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    finally:
+        # Its worker threads don't always let the interpreter go.
+        os._exit(0)
