@@ -29,4 +29,5 @@ pub mod store;
 pub mod trunk;
 
 pub use config::Config;
+pub use outside::public_key;
 pub use runtime::Engine;

@@ -59,6 +59,12 @@ pub(super) fn make_folder(path: &Path) -> Result<(), String> {
     })
 }
 
+/// The public half of the key in this state folder, which is made if there is none: for a relay that starts first.
+pub fn public_key(state: &Path) -> Result<PublicKey, String> {
+    make_folder(state)?;
+    Ok(signing_key(state)?.public())
+}
+
 /// The same key after a restart, so that tokens in use stay valid.
 pub(super) fn signing_key(state: &Path) -> Result<SigningKey, String> {
     let path = state.join(KEY_FILE);

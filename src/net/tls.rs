@@ -108,6 +108,16 @@ impl Identity {
     }
 }
 
+/// Whole days until the leaf of this PEM chain runs out; negative: since.
+pub fn days_left(chain: &Path) -> Result<i64, String> {
+    let unreadable = |error: rustls_pki_types::pem::Error| format!("{}: no PEM certificate ({error})", chain.display());
+    let leaf = CertificateDer::pem_file_iter(chain).map_err(unreadable)?.next();
+    let leaf = leaf.ok_or_else(|| format!("{} holds no certificate", chain.display()))?.map_err(unreadable)?;
+    let facts = certificate::Facts::of(&leaf).ok_or_else(|| format!("{}: no X.509 certificate", chain.display()))?;
+    let seconds = facts.not_after.as_secs() as i64 - now().as_secs() as i64;
+    Ok(seconds.div_euclid(24 * 3600))
+}
+
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Identity").field("self_signed", &self.0.self_signed).finish_non_exhaustive()

@@ -16,6 +16,7 @@ mod delivery;
 mod errors;
 mod media;
 mod moqt;
+mod relay;
 mod row;
 
 use pyo3::prelude::*;
@@ -37,6 +38,8 @@ mod _core {
     use super::media::{OpusDecoder, OpusEncoder, decode_alaw, decode_ulaw, encode_alaw, encode_ulaw, opus_version};
     #[pymodule_export]
     use super::moqt::{AudioPublication, AudioSubscription, MoqtClient};
+    #[pymodule_export]
+    use super::relay::{Relay, certificate_days, mint_key, public_key};
     #[pymodule_export]
     use super::row::Row;
 

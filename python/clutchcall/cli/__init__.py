@@ -1,0 +1,56 @@
+"""The command line: `clutchcall …`. Every command is written over the public SDK.
+
+One file per command; each has `add(commands)`, which describes its arguments, and `run(arguments)`, which returns the exit
+status. What commands share on the screen is in `terminal`. Nothing heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from clutchcall import __version__
+from clutchcall.cli import call, dev, doctor, keys, relay, serve
+from clutchcall.cli.terminal import INTERRUPTED, USAGE, complain
+from clutchcall.errors import ClutchCallError
+
+__all__ = ["main"]
+
+_EPILOG = """\
+Start with `clutchcall dev` in one terminal and `clutchcall call +15550009010` in another.
+`clutchcall COMMAND --help` tells more about each."""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="clutchcall",
+        description="Voice calls from Python: engine, relay, phone and SDK.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"clutchcall {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (dev, call, serve, relay, keys, doctor):
+        command.add(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status.
+
+    0: done. 1: the call did not come to what was asked for. 2: wrong arguments or settings. 3: no engine. 130: Ctrl-C.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (ClutchCallError, ValueError, OSError) as error:
+        complain(str(error))
+        return USAGE
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

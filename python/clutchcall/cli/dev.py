@@ -1,0 +1,132 @@
+"""`clutchcall dev`: engine, relay and simulated phone on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clutchcall.cli.terminal import Stop, say
+
+if TYPE_CHECKING:
+    from clutchcall.engine import Engine
+    from clutchcall.voice import Voice
+
+_SCRIPT = """\
+from clutchcall.voice import Voice
+
+voice = Voice()  # finds this engine
+call = voice.calls.originate(to="+15550009010", from_="+15558675309", trunk_id="trunk_main")
+
+
+def on_uplink(frame: bytes, ts_us: int) -> None:
+    bridge.publish_downlink(frame)  # the caller hears herself
+
+
+bridge = voice.audio_bridge.attach(call.sid, on_uplink=on_uplink)
+call.wait(status="in_progress", timeout=20)
+input("on the line; press Enter to hang up ")
+call.hangup()
+bridge.close()
+"""
+# How often the table of calls looks again.
+_LOOK_S = 0.5
+
+
+def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for it)
+    """Describes the command."""
+    parser = commands.add_parser(
+        "dev",
+        help="run engine, relay and simulated phone on this machine",
+        description="Runs an engine with its relay and its simulated phone on loopback. Voice() in other processes of this "
+        "user finds it by itself.",
+    )
+    parser.add_argument("--port", type=int, default=8080, help="TCP, of the API; 0 takes a free one (default: %(default)s)")
+    parser.add_argument("--relay-port", type=int, default=4433, help="UDP, of the relay; 0 takes a free one (default: %(default)s)")
+    parser.add_argument("--state", metavar="DIR", help="folder for records, certificate and keys")
+    parser.add_argument("--phone-says", metavar="WAV", help="what the phone says when it answers")
+    parser.add_argument("--phone-records", metavar="DIR", help="where the phone puts what it hears, one WAV per call")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line: the engine, then every change of a call")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serves, tells of calls, and ends when asked."""
+    from clutchcall.engine import Engine
+    from clutchcall.voice import Voice
+
+    folder = _folder()
+    stop = Stop()
+    with Engine(
+        state=arguments.state or str(folder / "dev"),
+        port=arguments.port,
+        relay_port=arguments.relay_port,
+        phone_clip=arguments.phone_says,
+        phone_record=arguments.phone_records,
+    ) as engine:
+        with _announced(engine, folder), Voice(engine.base_url, engine.api_key, engine.org_id) as voice:
+            _greet(engine, arguments.json)
+            _follow(voice, stop, arguments.json)
+        if not arguments.json:
+            say("ending the calls that are up; Ctrl-C again ends the process at once")
+    return 0
+
+
+def _folder() -> Path:
+    if own := os.environ.get("CLUTCHCALL_STATE_DIR"):
+        return Path(own)
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "clutchcall"
+
+
+@contextlib.contextmanager
+def _announced(engine: Engine, folder: Path) -> Iterator[None]:
+    """Leaves the file by which `Voice()` finds this engine; for the owner's eyes."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file, unfinished = folder / "dev.json", folder / f"dev.{os.getpid()}"
+    known = {"pid": os.getpid(), "base_url": engine.base_url, "api_key": engine.api_key, "org_id": engine.org_id}
+    with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+        json.dump(known, out)
+    unfinished.replace(file)
+    try:
+        yield
+    finally:
+        # A later `clutchcall dev` may have put its own there.
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(file.read_text(encoding="utf-8"))["pid"] == os.getpid():
+                file.unlink()
+
+
+def _greet(engine: Engine, as_json: bool) -> None:
+    if as_json:
+        keys = ("base_url", "relay_url", "api_key", "org_id")
+        say(json.dumps({key: getattr(engine, key) for key in keys}))
+        return
+    say(f"API        {engine.base_url}")
+    say(f"relay      {engine.relay_url}")
+    say(f"key        {engine.api_key}")
+    say(f"org        {engine.org_id}")
+    say("\nA first call, from another terminal:\n")
+    say("    clutchcall call +15550009010\n")
+    say("or as a script:\n")
+    say("".join(f"    {line}\n" if line else "\n" for line in _SCRIPT.splitlines()))
+    say("Ctrl-C ends it. Calls:")
+
+
+def _follow(voice: Voice, stop: Stop, as_json: bool) -> None:
+    """One line per change of a call's status."""
+    seen: dict[str, str] = {}
+    while not stop.wait(_LOOK_S):
+        for call in voice.calls.list(limit=100):
+            if seen.get(call.sid) == call.status:
+                continue
+            seen[call.sid] = call.status
+            if as_json:
+                say(json.dumps({"sid": call.sid, "status": call.status, "to": call.to, "end_reason": call.end_reason}))
+            else:
+                why = f" ({call.end_reason})" if call.end_reason else ""
+                say(f"{time.strftime('%H:%M:%S')}  {call.sid}  {call.from_} → {call.to}  {call.status}{why}")

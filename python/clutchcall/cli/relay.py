@@ -1,0 +1,72 @@
+"""`clutchcall relay`: a MoQT relay by itself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from clutchcall.cli.terminal import USAGE, Stop, complain, say
+
+
+def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for it)
+    """Describes the command."""
+    parser = commands.add_parser(
+        "relay",
+        help="run a MoQT relay by itself",
+        description="Runs a MoQT relay (draft 18: raw QUIC and WebTransport on one UDP port) until Ctrl-C.",
+    )
+    parser.add_argument("--listen", default="127.0.0.1:4433", metavar="ADDRESS:PORT", help="UDP (default: %(default)s)")
+    parser.add_argument(
+        "--public-key",
+        action="append",
+        default=[],
+        metavar="KEY|FILE",
+        help="whose tokens count: the text that `clutchcall keys public` prints, or a file with it; repeatable",
+    )
+    parser.add_argument("--cert", metavar="PEM", help="certificate chain (default: self-minted, for loopback)")
+    parser.add_argument("--key", metavar="PEM", help="private key of --cert")
+    parser.add_argument("--state", metavar="DIR", help="folder for QUIC keys (default: a folder of the user's state)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object when it serves")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serves until somebody asks for the end."""
+    from clutchcall.relay import Relay
+
+    if not arguments.public_key:
+        complain("--public-key is missing: without a key nobody's token counts; `clutchcall keys public --state DIR` prints one")
+        return USAGE
+    if (arguments.cert is None) != (arguments.key is None):
+        complain("--cert and --key belong together: give both or none")
+        return USAGE
+    certificate = None if arguments.cert is None else (arguments.cert, arguments.key)
+    stop = Stop()
+    with Relay(
+        arguments.listen,
+        public_keys=[_key(text) for text in arguments.public_key],
+        certificate=certificate,
+        state=arguments.state or _state_folder(),
+    ) as relay:
+        if arguments.json:
+            say(json.dumps({"url": relay.url, "address": relay.address, "certificate_hash": relay.certificate_hash}))
+        else:
+            say(f"relay      {relay.url}")
+            say(f"certificate sha256 {relay.certificate_hash}")
+            say("Ctrl-C ends it")
+        while not stop.wait(3600.0):
+            pass
+    return 0
+
+
+def _key(text: str) -> str:
+    file = Path(text)
+    return file.read_text(encoding="ascii").strip() if file.is_file() else text
+
+
+def _state_folder() -> str:
+    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return str(Path(base) / "clutchcall" / "relay")

@@ -1,0 +1,83 @@
+"""A MoQT relay by itself, inside this process: `Relay`.
+
+An engine has one of its own; a relay alone is for several engines, or for a machine nearer to those who listen. It speaks
+MoQT draft 18 over raw QUIC and WebTransport on one UDP port, forwards objects without parsing audio, and lets nobody publish
+or subscribe without a token that one of its public keys can verify.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from clutchcall import _core
+
+if TYPE_CHECKING:
+    import os
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+__all__ = ["Relay"]
+
+
+class Relay:
+    """Serves until `close()`.
+
+    Args:
+        listen: Address and UDP port; port 0 takes a free one.
+        public_keys: Whose tokens count; an engine's key is what `clutchcall keys public --state DIR` prints.
+        certificate: PEM files of the chain (leaf first) and of its key. `None`: self-minted for loopback, at most 13 days.
+        state: Folder for the QUIC keys, and for a self-minted certificate. A relay that starts again with the same folder tells the
+            peers of its former life at once.
+
+    Raises:
+        ConfigError: The port, a file or the folder can't be used; the message names it.
+        ValueError: `listen` or a key can't be read.
+    """
+
+    __slots__ = ("_core",)
+
+    def __init__(
+        self,
+        listen: str = "127.0.0.1:4433",
+        *,
+        public_keys: Iterable[str],
+        certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
+        state: str | os.PathLike[str],
+    ) -> None:
+        self._core = _core.Relay(listen, list(public_keys), certificate, state)
+
+    @property
+    def address(self) -> str:
+        """Address and port that it is bound to."""
+        return self._core.address
+
+    @property
+    def url(self) -> str:
+        """Where to dial it over raw QUIC."""
+        return f"moqt://{self.address}"
+
+    @property
+    def certificate_hash(self) -> str:
+        """SHA-256 of its certificate, hexadecimal: for `relay.certificate_hashes` of an engine, or a browser's pin."""
+        return self._core.certificate_hash
+
+    def counters(self) -> dict[str, int]:
+        """What passed so far, and what is there now."""
+        return dict(self._core.counters())
+
+    def close(self) -> None:
+        """Closes every session and ends the threads. Twice is once."""
+        self._core.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Relay {self.url}>"
