@@ -4,6 +4,7 @@
 //! ```text
 //! cargo bench --bench floor                                  # a look, under a minute
 //! cargo bench --bench floor -- --full --rounds 5             # the tables of docs/performance.md
+//! cargo bench --bench floor -- --options --rounds 5          # and what each option changes
 //! cargo bench --bench floor -- --case loop:300:1:segments,lull=1000 --case quinn:300:1 --secs 4
 //! ```
 //!
@@ -29,29 +30,47 @@ static ALLOCATOR: support::alloc::Counting = support::alloc::Counting;
 
 const LOOK: &[&str] = &["udp:100:1:", "quinn:100:1:", "loop:100:1:mmsg", "quinn:1024:32:", "loop:1024:32:mmsg"];
 
-const FULL: &[&str] = &[
-    "udp:1:1:",
-    "quinn:1:1:",
-    "loop:1:1:mmsg,arena",
-    "udp:100:1:",
-    "quinn:100:1:",
-    "loop:100:1:mmsg,arena",
-    "udp:300:1:",
+/// What is changed one at a time, on top of `quinn` and of the loop; `docs/performance.md` has the outcome.
+const OPTIONS: &[&str] = &[
     "quinn:300:1:",
-    "loop:300:1:mmsg,arena",
-    "udp:600:1:",
+    "quinn:300:1:ack10",
+    "quinn:300:1:nomtud",
+    "quinn:300:1:wide",
     "quinn:600:1:",
-    "loop:600:1:mmsg,arena",
-    "udp:320:1:",
-    "quinn:320:32:",
-    "loop:320:32:mmsg,arena",
-    "udp:1024:1:",
-    "quinn:1024:32:",
+    "quinn:600:1:smallbuf",
+    "loop:300:1:",
+    "loop:300:1:mmsg",
+    "loop:300:1:mmsg,arena",
+    "loop:300:1:mmsg,arena,ack10",
+    "loop:300:1:mmsg,arena,nomtud",
+    "loop:300:1:mmsg,arena,wide",
+    "loop:300:1:mmsg,arena,lull=500",
+    "loop:300:1:mmsg,arena,lull=1000",
+    "loop:300:1:segments,arena",
+    "loop:300:1:segments,arena,lull=1000",
+    "quinn:1024:32:nogso",
     "loop:1024:32:mmsg,arena",
-    "udp:2048:1:",
-    "quinn:2048:32:",
-    "loop:2048:32:mmsg,arena",
+    "loop:1024:32:mmsg,arena,nogso",
+    "loop:1024:32:mmsg,arena,ack10",
+    "loop:1024:32:mmsg,arena,lull=5000",
 ];
+
+/// Every mode at every size: links of one channel, and links of 32.
+fn full() -> Vec<String> {
+    let mut cases = Vec::new();
+    for channels in [1, 100, 300, 600] {
+        for case in ["udp:N:1:", "quinn:N:1:", "loop:N:1:mmsg,arena", "loop:N:1:segments,arena"] {
+            cases.push(case.replace('N', &channels.to_string()));
+        }
+    }
+    for channels in [320, 1024, 2048] {
+        let layouts = ["quinn:N:32:", "loop:N:32:mmsg,arena", "quinn:N:32:together", "loop:N:32:mmsg,arena,together"];
+        for case in ["udp:N:1:"].iter().chain(&layouts) {
+            cases.push(case.replace('N', &channels.to_string()));
+        }
+    }
+    cases
+}
 
 /// One row of the table.
 #[derive(Clone, Debug)]
@@ -91,12 +110,13 @@ struct Plan {
 impl Plan {
     fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut plan = Self { cases: Vec::new(), rounds: 3, secs: 1.5 };
-        let all = |texts: &[&str]| texts.iter().map(|text| Case::parse(text)).collect::<Result<Vec<_>, _>>();
+
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or_else(|| format!("{word} wants a value"));
             match word.as_str() {
                 "--bench" => {}
-                "--full" => (plan.cases, plan.secs) = (all(FULL)?, 4.0),
+                "--full" => (plan.cases, plan.secs) = (all(full().iter().map(String::as_str))?, 3.0),
+                "--options" => (plan.cases, plan.secs) = (all(OPTIONS.iter().copied())?, 3.0),
                 "--case" => plan.cases.push(Case::parse(&value()?)?),
                 "--rounds" => plan.rounds = value()?.parse().map_err(|_| "--rounds wants a number".to_owned())?,
                 "--secs" => plan.secs = value()?.parse().map_err(|_| "--secs wants a number".to_owned())?,
@@ -104,10 +124,14 @@ impl Plan {
             }
         }
         if plan.cases.is_empty() {
-            plan.cases = all(LOOK)?;
+            plan.cases = all(LOOK.iter().copied())?;
         }
         Ok(plan)
     }
+}
+
+fn all<'a>(cases: impl Iterator<Item = &'a str>) -> Result<Vec<Case>, String> {
+    cases.map(Case::parse).collect()
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
