@@ -48,11 +48,14 @@ const OPTIONS: &[&str] = &[
     "loop:300:1:mmsg,arena,lull=1000",
     "loop:300:1:segments,arena",
     "loop:300:1:segments,arena,lull=1000",
+    "loop:300:1:segments,arena,streams",
     "quinn:1024:32:nogso",
     "loop:1024:32:mmsg,arena",
     "loop:1024:32:mmsg,arena,nogso",
     "loop:1024:32:mmsg,arena,ack10",
     "loop:1024:32:mmsg,arena,lull=5000",
+    "loop:1024:32:mmsg,arena,streams",
+    "loop:1024:32:mmsg,arena,streams,together",
 ];
 
 /// Every mode at every size: links of one channel, and links of 32.

@@ -29,6 +29,8 @@ pub(crate) struct Options {
     pub(crate) default_buffers: bool,
     /// The channels of a connection fall into the same slots (channel modulo connections), instead of being spread over all.
     pub(crate) together: bool,
+    /// The loop writes a channel's frames into one stream instead of datagrams.
+    pub(crate) streams: bool,
     /// Frames and received packets are cut from large blocks.
     pub(crate) arena: bool,
     pub(crate) sending: Sending,
@@ -47,6 +49,7 @@ impl Options {
                 ("wide", _) => options.wide = true,
                 ("smallbuf", _) => options.default_buffers = true,
                 ("together", _) => options.together = true,
+                ("streams", _) => options.streams = true,
                 ("arena", _) => options.arena = true,
                 ("mmsg", _) => options.sending = Sending::Many,
                 ("segments", _) => options.sending = Sending::Segmented,

@@ -5,6 +5,7 @@
 
 mod inbox;
 mod out;
+mod streams;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -24,6 +25,7 @@ use crate::load::{FRAME_BYTES, Heard, Load};
 use crate::options::Options;
 use inbox::{Inbox, Received};
 use out::Out;
+use streams::Streams;
 
 /// As many packets of one connection go into one transmit at most; quinn's own number.
 const MAX_SEGMENTS: usize = 10;
@@ -50,6 +52,7 @@ struct Loop {
     inbox: Inbox,
     out: Out,
     frames: BytesMut,
+    streams: Streams,
     options: Options,
     heard: Heard,
     up: usize,
@@ -90,6 +93,7 @@ impl Loop {
             inbox: Inbox::new(state.gro_segments(), options.arena),
             out: Out::new(options.sending, socket.as_fd())?,
             frames: BytesMut::new(),
+            streams: Streams::new(job.channels),
             heard: Heard::new(job.channels, job.secs),
             up: 0,
             lost: 0,
@@ -237,13 +241,17 @@ impl Loop {
     }
 
     fn send_frames(&mut self, load: &mut Load, home: &[usize]) {
-        let Self { links, touched, frames, options, .. } = self;
+        let Self { links, touched, frames, streams, options, .. } = self;
         load.send_due(|channel, frame| {
             let index = home[channel];
             let Some(Some(link)) = links.get_mut(index) else { return };
             let frame = if options.arena { cut(frames, frame) } else { Bytes::copy_from_slice(frame) };
-            // An error is a frame that is not heard.
-            let _ = link.connection.datagrams().send(frame, true);
+            if options.streams {
+                streams.write(channel, &mut link.connection, frame);
+            } else {
+                // An error is a frame that is not heard.
+                let _ = link.connection.datagrams().send(frame, true);
+            }
             if !link.touched {
                 link.touched = true;
                 touched.push(index);
@@ -277,6 +285,7 @@ impl Loop {
                         self.heard.frame(&frame);
                     }
                 }
+                Event::Stream(event) => self.streams.handle(index, &mut link.connection, &event, &mut self.heard),
                 _ => {}
             }
         }
