@@ -28,7 +28,8 @@ use options::Options;
 #[global_allocator]
 static ALLOCATOR: support::alloc::Counting = support::alloc::Counting;
 
-const LOOK: &[&str] = &["udp:100:1:", "quinn:100:1:", "loop:100:1:mmsg", "quinn:1024:32:", "loop:1024:32:mmsg"];
+const LOOK: &[&str] =
+    &["udp:100:1:", "quinn:100:1:", "loop:100:1:segments,arena", "quinn:1024:32:", "loop:1024:32:mmsg,arena"];
 
 /// What is changed one at a time, on top of `quinn` and of the loop; `docs/performance.md` has the outcome.
 const OPTIONS: &[&str] = &[
@@ -38,6 +39,8 @@ const OPTIONS: &[&str] = &[
     "quinn:300:1:wide",
     "quinn:600:1:",
     "quinn:600:1:smallbuf",
+    "loop:600:1:segments,arena",
+    "loop:600:1:segments,arena,smallbuf",
     "loop:300:1:",
     "loop:300:1:mmsg",
     "loop:300:1:mmsg,arena",
