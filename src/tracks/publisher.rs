@@ -163,6 +163,7 @@ impl Publisher {
             return Written::Offline;
         }
         let limit = self.behind_bytes(payload.len());
+        let mut payload = Some(payload);
         let mut object: Option<(Object, Place)> = None;
         let (mut sent, mut behind) = (false, false);
         for served in self.served.iter_mut().filter(|served| served.forward) {
@@ -176,8 +177,10 @@ impl Publisher {
                 let place = self.numbering.next(now);
                 let properties = self.stamp.encode(timestamp_us);
                 let Location { group, object: id } = place.at;
+                let payload = payload.take().unwrap_or_default();
+                let end_of_group = self.delivery == Delivery::Datagram;
                 let priority = Some(PRIORITY);
-                (Object { group, id, priority, properties, payload: payload.clone(), ..Object::default() }, place)
+                (Object { group, id, priority, properties, payload, end_of_group, ..Object::default() }, place)
             });
             let passed = match self.delivery {
                 Delivery::Stream => served.stream(session, object, *place),
@@ -289,8 +292,7 @@ impl Served {
         if !self.wants(place.at) {
             return Passed::No;
         }
-        let single = Object { end_of_group: true, ..object.clone() };
-        match session.send_datagram(self.request, &single) {
+        match session.send_datagram(self.request, object) {
             Ok(()) => Passed::Sent,
             Err(_) => self.stream(session, object, place),
         }

@@ -23,7 +23,7 @@ const LATE_END: Duration = Duration::from_secs(2);
 const LATE_STREAMS: Duration = Duration::from_millis(500);
 
 /// One request that brings the track.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Feed {
     pub(super) link: LinkId,
     pub(super) request: RequestId,
@@ -46,6 +46,18 @@ pub(super) struct Subscriber {
     pub(super) ended: bool,
     edge: Edge,
     ticks_per_second: u64,
+}
+
+/// A request of one subscriber, for another who wants the same track.
+pub(super) struct Shared {
+    feed: Feed,
+    ticks_per_second: u64,
+}
+
+impl Shared {
+    pub(super) fn feed(&self) -> (LinkId, RequestId) {
+        (self.feed.link, self.feed.request)
+    }
 }
 
 /// What an object is to the user.
@@ -85,6 +97,20 @@ impl Subscriber {
 
     pub(super) fn add_feed(&mut self, link: LinkId, request: RequestId) {
         self.feeds.push(Feed { link, request, live: false, streams: 0, open: Vec::new(), done: None });
+    }
+
+    /// The request that brings the track on `link`, unless it is over.
+    pub(super) fn share(&self, link: LinkId) -> Option<Shared> {
+        let feed = self.feeds.iter().find(|feed| feed.link == link && feed.done.is_none())?;
+        Some(Shared { feed: feed.clone(), ticks_per_second: self.ticks_per_second })
+    }
+
+    /// `true`: the track was not live before.
+    pub(super) fn join(&mut self, shared: Shared) -> bool {
+        let live = shared.feed.live;
+        self.ticks_per_second = shared.ticks_per_second;
+        self.feeds.push(shared.feed);
+        live && !std::mem::replace(&mut self.live, true)
     }
 
     pub(super) fn remove_feed(&mut self, link: LinkId, request: RequestId) -> bool {

@@ -1,6 +1,5 @@
 //! What we ask of peers: PUBLISH_NAMESPACE and SUBSCRIBE, their repetition, and the tokens they carry.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use super::slot::SlotId;
@@ -10,6 +9,7 @@ use crate::moqt::session::RequestId;
 use crate::moqt::{FullTrackName, RequestErrorCode, TrackNamespace};
 use crate::net::LinkId;
 use crate::tracks::retry::{Asking, Due, RENEWALS, Remedy};
+use crate::tracks::subscriber::Shared;
 use crate::tracks::{Event, LeaseId, Tokens, TrackId, Wires};
 
 /// How long a peer may hold a SUBSCRIBE until somebody publishes; then it is repeated.
@@ -138,16 +138,40 @@ impl Pool {
 
     /// SUBSCRIBE on the slot's current link, unless a request there brings the track already.
     pub(super) fn ask(&mut self, links: &mut impl Wires, track: TrackId) {
-        let Some(subscriber) = self.subscribers.get_mut(&track).filter(|subscriber| !subscriber.ended) else { return };
+        let Some(subscriber) = self.subscribers.get(&track).filter(|subscriber| !subscriber.ended) else { return };
         let Some(lease) = self.leases.get(&subscriber.lease) else { return };
-        let link = self.slots.get(&lease.slot).and_then(|slot| slot.current.as_ref()).map(|link| link.id);
-        let Some(link) = link.filter(|link| !subscriber.is_fed_by(*link)) else { return };
+        let slot = self.slots.get(&lease.slot);
+        let Some((slot, link)) = slot.and_then(|slot| Some((slot, slot.current.as_ref()?.id))) else { return };
+        if subscriber.is_fed_by(link) {
+            return;
+        }
+        let mut others = slot.wanted.get(&subscriber.name).into_iter().flatten();
+        let shared = others.find_map(|other| self.subscribers.get(other)?.share(link));
+        if let Some(shared) = shared {
+            return self.join(track, shared);
+        }
         let Some(session) = links.session(link) else { return };
         let request = session.subscribe(subscribe(subscriber.name.clone(), lease.tokens.clone()));
-        subscriber.add_feed(link, request);
+        self.roles.insert((link, request), Role::Subscription(vec![track]));
+        if let Some(subscriber) = self.subscribers.get_mut(&track) {
+            subscriber.add_feed(link, request);
+            subscriber.asking.due = None;
+            self.counters.resubscribes += u64::from(std::mem::replace(&mut subscriber.asked, true));
+        }
+        self.arm_track(track);
+    }
+
+    /// Another track of the same name is subscribed on the link: its request serves this one too.
+    fn join(&mut self, track: TrackId, shared: Shared) {
+        if let Some(Role::Subscription(tracks)) = self.roles.get_mut(&shared.feed()) {
+            tracks.push(track);
+        }
+        let Some(subscriber) = self.subscribers.get_mut(&track) else { return };
         subscriber.asking.due = None;
-        self.counters.resubscribes += u64::from(std::mem::replace(&mut subscriber.asked, true));
-        self.roles.insert((link, request), Role::Subscription(track));
+        subscriber.asked = true;
+        if subscriber.join(shared) {
+            self.events.push_back(Event::Live { track });
+        }
         self.arm_track(track);
     }
 
@@ -156,7 +180,7 @@ impl Pool {
         let now = self.now;
         let Some(slot) = self.slots.get(&id) else { return false };
         let inside = slot.wanted.iter().filter(|(name, _)| name.namespace.starts_with(namespace));
-        let wanted: Vec<_> = inside.map(|(_, track)| *track).collect();
+        let wanted: Vec<_> = inside.flat_map(|(_, tracks)| tracks).copied().collect();
         for track in &wanted {
             if let Some(subscriber) = self.subscribers.get_mut(track) {
                 subscriber.asking.hurry(now);
@@ -178,6 +202,7 @@ impl Pool {
         if ok.properties.has_mandatory() {
             // §2.5.1: who does not know such a property must not touch the track.
             links.session(link).into_iter().for_each(|session| session.cancel(request));
+            self.roles.remove(&(link, request));
             let reason = "the track has a property that must be understood and is not known here";
             let error = RequestError::new(RequestErrorCode::UnsupportedExtension, reason);
             return self.subscription_refused((link, request, track), &error);
@@ -194,7 +219,6 @@ impl Pool {
         (link, request, track): (LinkId, RequestId, TrackId),
         error: &RequestError,
     ) {
-        self.roles.remove(&(link, request));
         let now = self.now;
         let Some(subscriber) = self.subscribers.get_mut(&track) else { return };
         subscriber.remove_feed(link, request);
@@ -212,15 +236,15 @@ impl Pool {
         self.arm_track(track);
     }
 
-    /// A request that brought the track is over. It is asked for again on the link that stands now.
-    pub(super) fn lose_feed(
-        &mut self,
-        _links: &mut impl Wires,
-        track: TrackId,
-        (link, request): (LinkId, RequestId),
-        reason: &str,
-    ) {
-        self.roles.remove(&(link, request));
+    /// A request that brought these tracks is over. They are asked for again on the link that stands now.
+    pub(super) fn lose_feeds(&mut self, tracks: Vec<TrackId>, feed: (LinkId, RequestId), reason: &str) {
+        self.roles.remove(&feed);
+        for track in tracks {
+            self.lose_feed(track, feed, reason);
+        }
+    }
+
+    fn lose_feed(&mut self, track: TrackId, (link, request): (LinkId, RequestId), reason: &str) {
         let now = self.now;
         let Some(subscriber) = self.subscribers.get_mut(&track) else { return };
         if !subscriber.remove_feed(link, request) || subscriber.ended {
@@ -237,11 +261,21 @@ impl Pool {
         self.arm_track(track);
     }
 
-    pub(super) fn track_timeout(&mut self, links: &mut impl Wires, track: TrackId) {
+    /// Requests of a track that said PUBLISH_DONE and bring nothing more.
+    pub(super) fn finish_feeds(&mut self, track: TrackId) {
         let now = self.now;
         while let Some((link, request, reason)) = self.subscribers.get(&track).and_then(|s| s.finished(now)) {
-            self.lose_feed(links, track, (link, request), &reason);
+            let shared = match self.roles.get(&(link, request)) {
+                Some(Role::Subscription(tracks)) => tracks.clone(),
+                _ => vec![track],
+            };
+            self.lose_feeds(shared, (link, request), &reason);
         }
+    }
+
+    pub(super) fn track_timeout(&mut self, links: &mut impl Wires, track: TrackId) {
+        let now = self.now;
+        self.finish_feeds(track);
         match self.subscribers.get_mut(&track).and_then(|subscriber| subscriber.asking.poll(now)) {
             Some(Due::Ask) => self.ask(links, track),
             Some(Due::Refused(error)) => {
@@ -267,8 +301,13 @@ impl Pool {
         }
         if let Some(subscriber) = self.subscribers.get_mut(&track) {
             for feed in subscriber.feeds.drain(..) {
-                self.roles.remove(&(feed.link, feed.request));
-                links.session(feed.link).into_iter().for_each(|session| session.cancel(feed.request));
+                let key = (feed.link, feed.request);
+                let Some(Role::Subscription(tracks)) = self.roles.get_mut(&key) else { continue };
+                tracks.retain(|other| *other != track);
+                if tracks.is_empty() {
+                    self.roles.remove(&key);
+                    links.session(feed.link).into_iter().for_each(|session| session.cancel(feed.request));
+                }
             }
         }
     }
@@ -280,12 +319,21 @@ impl Pool {
         self.arm(Timer::Track(track), None);
         if let Some(subscriber) = subscriber {
             let slot = self.leases.get(&subscriber.lease).and_then(|lease| self.slots.get_mut(&lease.slot));
-            slot.into_iter().for_each(|slot| remove_exactly(&mut slot.wanted, &subscriber.name, track));
+            if let Some(slot) = slot {
+                let others = slot.wanted.entry(subscriber.name.clone()).or_default();
+                others.retain(|other| *other != track);
+                if others.is_empty() {
+                    slot.wanted.remove(&subscriber.name);
+                }
+            }
         }
         let Some(publisher) = publisher else { return };
         let Some(lease) = self.leases.get_mut(&publisher.lease) else { return };
         if let Some(slot) = self.slots.get_mut(&lease.slot) {
-            remove_exactly(&mut slot.published, &publisher.name, track);
+            // A later track of the same name keeps its entry.
+            if slot.published.get(&publisher.name) == Some(&track) {
+                slot.published.remove(&publisher.name);
+            }
         }
         let namespace = publisher.name.namespace;
         let Some(users) = lease.namespaces.get_mut(&namespace) else { return };
@@ -322,13 +370,6 @@ impl Pool {
     fn tokens_work(&mut self, id: SlotId, lease: LeaseId) {
         self.slots.get_mut(&id).into_iter().for_each(|slot| slot.reconnect.accepted());
         self.leases.get_mut(&lease).into_iter().for_each(|lease| lease.renewals = 0);
-    }
-}
-
-/// A later track of the same name keeps its entry.
-fn remove_exactly(tracks: &mut HashMap<FullTrackName, TrackId>, name: &FullTrackName, track: TrackId) {
-    if tracks.get(name) == Some(&track) {
-        tracks.remove(name);
     }
 }
 

@@ -117,7 +117,7 @@ impl Pool {
             slot.reconnect.lost(self.now);
         }
         if was_current || was_old {
-            self.link_lost(links, id, link, &reason);
+            self.link_lost(id, link, &reason);
         }
         self.look_at_vacant(links, id);
         // While another link stands, the fall of this one is no news.
@@ -163,7 +163,7 @@ impl Pool {
     }
 
     /// What a link brought and served is gone with it.
-    fn link_lost(&mut self, links: &mut impl Wires, id: SlotId, link: LinkId, reason: &str) {
+    fn link_lost(&mut self, id: SlotId, link: LinkId, reason: &str) {
         let gone: Vec<(RequestId, Role)> =
             self.roles.extract_if(|(owner, _), _| *owner == link).map(|((_, request), role)| (request, role)).collect();
         if let Some(slot) = self.slots.get(&id).filter(|slot| slot.current.is_none()) {
@@ -173,7 +173,7 @@ impl Pool {
         }
         for (request, role) in gone {
             match role {
-                Role::Subscription(track) => self.lose_feed(links, track, (link, request), reason),
+                Role::Subscription(tracks) => self.lose_feeds(tracks, (link, request), reason),
                 Role::Served(track) => self.unserve(track, link, request),
                 Role::Announcement(..) | Role::Listing => {}
             }
@@ -201,7 +201,7 @@ impl Pool {
     /// Whatever `old` brought or served is brought and served by `current`.
     fn has_moved(&self, slot: &Slot, old: LinkId, current: LinkId) -> bool {
         let mut served = slot.published.values().filter_map(|track| self.publishers.get(track));
-        let mut heard = slot.wanted.values().filter_map(|track| self.subscribers.get(track));
+        let mut heard = slot.wanted.values().flatten().filter_map(|track| self.subscribers.get(track));
         served.all(|p| !p.is_served_on(old) || p.is_served_on(current))
             && heard.all(|s| s.ended || !s.is_live_on(old) || s.is_live_on(current))
     }
@@ -226,7 +226,7 @@ impl Pool {
     fn drop_link(&mut self, links: &mut impl Wires, id: SlotId, link: LinkId, reason: &str) {
         self.links.remove(&link);
         links.close(link, CloseCode::NoError as u64, reason);
-        self.link_lost(links, id, link, reason);
+        self.link_lost(id, link, reason);
     }
 
     /// A slot that nobody leases goes when its last words are out.

@@ -15,10 +15,9 @@ use crate::tracks::{Event, TrackId, Wires};
 impl Pool {
     pub(super) fn handle_moqt(&mut self, links: &mut impl Wires, id: SlotId, link: LinkId, event: Moqt) {
         match event {
-            Moqt::Object { request, stream, object } => self.object(links, (link, request), stream, object),
             Moqt::Subgroup { request, stream, header } => self.stream_began((link, request), stream, &header),
             Moqt::SubgroupEnd { request, stream, reset } => {
-                self.stream_ended(links, (link, request), stream, reset.is_none());
+                self.stream_ended((link, request), stream, reset.is_none());
             }
             Moqt::Setup(_) => self.link_set_up(id, link),
             Moqt::Subscribe { request, subscribe } => self.serve(links, id, (link, request), &subscribe),
@@ -33,7 +32,7 @@ impl Pool {
             }
             Moqt::SubscribeNamespace { request, prefix, .. } => self.list(links, id, (link, request), prefix),
             Moqt::Updated { request, forward, filter } => self.updated(links, (link, request), forward, filter),
-            Moqt::Cancelled { request } => self.cancelled(links, id, link, request),
+            Moqt::Cancelled { request } => self.cancelled(id, link, request),
             Moqt::SubscribeOk { request, ok } => self.subscribe_ok(links, id, (link, request), &ok),
             Moqt::RequestOk { request } => {
                 if let Some(Role::Announcement(lease, namespace)) = self.roles.get(&(link, request)).cloned() {
@@ -41,24 +40,41 @@ impl Pool {
                 }
             }
             Moqt::RequestError { request, error } => self.refused(id, (link, request), &error),
-            Moqt::PublishDone { request, done } => self.publish_done(links, (link, request), done),
+            Moqt::PublishDone { request, done } => self.publish_done((link, request), &done),
             Moqt::GoAway(goaway) => self.link_goes_away(id, link, &goaway),
             // We list nothing; and a session that is over ends its link, whose end is told next.
-            Moqt::Namespace { .. } | Moqt::NamespaceDone { .. } | Moqt::Closed { .. } => {}
+            // Objects came another way.
+            Moqt::Object { .. } | Moqt::Namespace { .. } | Moqt::NamespaceDone { .. } | Moqt::Closed { .. } => {}
         }
     }
 
     // ---- media ----
 
-    fn subscription(&self, feed: (LinkId, RequestId)) -> Option<TrackId> {
-        match self.roles.get(&feed)? {
-            Role::Subscription(track) => Some(*track),
-            _ => None,
+    /// The tracks that a request brings.
+    fn subscription(&self, feed: (LinkId, RequestId)) -> Vec<TrackId> {
+        match self.roles.get(&feed) {
+            Some(Role::Subscription(tracks)) => tracks.clone(),
+            _ => Vec::new(),
         }
     }
 
-    fn object(&mut self, links: &mut impl Wires, feed: (LinkId, RequestId), stream: Option<StreamId>, object: Object) {
-        let Some(track) = self.subscription(feed) else { return };
+    pub(super) fn object(
+        &mut self,
+        links: &mut impl Wires,
+        feed: (LinkId, RequestId),
+        stream: Option<StreamId>,
+        object: Object,
+    ) {
+        let Some(Role::Subscription(tracks)) = self.roles.get(&feed) else { return };
+        if let [track] = tracks[..] {
+            return self.object_of(links, track, stream, object);
+        }
+        for track in tracks.clone() {
+            self.object_of(links, track, stream, object.clone());
+        }
+    }
+
+    fn object_of(&mut self, links: &mut impl Wires, track: TrackId, stream: Option<StreamId>, object: Object) {
         let Some(subscriber) = self.subscribers.get_mut(&track) else { return };
         match subscriber.object(stream, object) {
             Taken::Frame { timestamp_us, payload, sequence, missing, filled } => {
@@ -77,27 +93,31 @@ impl Pool {
     }
 
     fn stream_began(&mut self, feed: (LinkId, RequestId), stream: StreamId, header: &SubgroupHeader) {
-        let track = self.subscription(feed);
-        if let Some(subscriber) = track.and_then(|track| self.subscribers.get_mut(&track)) {
-            subscriber.stream_began(feed, stream, header);
+        for track in self.subscription(feed) {
+            if let Some(subscriber) = self.subscribers.get_mut(&track) {
+                subscriber.stream_began(feed, stream, header);
+            }
         }
     }
 
-    fn stream_ended(&mut self, links: &mut impl Wires, feed: (LinkId, RequestId), stream: StreamId, whole: bool) {
-        let Some(track) = self.subscription(feed) else { return };
-        let Some(subscriber) = self.subscribers.get_mut(&track) else { return };
-        subscriber.stream_ended(feed, stream, whole);
-        if subscriber.is_ending() {
-            self.track_timeout(links, track);
+    fn stream_ended(&mut self, feed: (LinkId, RequestId), stream: StreamId, whole: bool) {
+        for track in self.subscription(feed) {
+            let Some(subscriber) = self.subscribers.get_mut(&track) else { continue };
+            subscriber.stream_ended(feed, stream, whole);
+            if subscriber.is_ending() {
+                self.finish_feeds(track);
+            }
         }
     }
 
-    fn publish_done(&mut self, links: &mut impl Wires, feed: (LinkId, RequestId), done: PublishDone) {
-        let Some(track) = self.subscription(feed) else { return };
+    fn publish_done(&mut self, feed: (LinkId, RequestId), done: &PublishDone) {
         let now = self.now;
-        if let Some(subscriber) = self.subscribers.get_mut(&track) {
-            subscriber.done(feed, done, now);
-            self.track_timeout(links, track);
+        for track in self.subscription(feed) {
+            if let Some(subscriber) = self.subscribers.get_mut(&track) {
+                subscriber.done(feed, done.clone(), now);
+            }
+            self.finish_feeds(track);
+            self.arm_track(track);
         }
     }
 
@@ -110,7 +130,7 @@ impl Pool {
         (link, request): (LinkId, RequestId),
         ok: &SubscribeOk,
     ) {
-        if let Some(track) = self.subscription((link, request)) {
+        for track in self.subscription((link, request)) {
             self.subscription_accepted(links, id, (link, request, track), ok);
         }
     }
@@ -120,7 +140,11 @@ impl Pool {
             Some(Role::Announcement(lease, namespace)) => {
                 self.announcement_refused(id, (link, lease), &namespace, error);
             }
-            Some(Role::Subscription(track)) => self.subscription_refused((link, request, track), error),
+            Some(Role::Subscription(tracks)) => {
+                for track in tracks {
+                    self.subscription_refused((link, request, track), error);
+                }
+            }
             Some(Role::Served(_) | Role::Listing) | None => {}
         }
     }
@@ -161,25 +185,29 @@ impl Pool {
         publish: Publish,
     ) {
         let Some(session) = links.session(link) else { return };
-        let track = self.slots.get(&id).and_then(|slot| slot.wanted.get(&publish.track)).copied();
-        let wanted = track.and_then(|track| Some((track, self.subscribers.get_mut(&track)?)));
-        let Some((track, subscriber)) = wanted.filter(|(_, subscriber)| !subscriber.ended) else {
+        let wanted = self.slots.get(&id).and_then(|slot| slot.wanted.get(&publish.track)).cloned();
+        let mut tracks = wanted.unwrap_or_default();
+        tracks.retain(|track| self.subscribers.get(track).is_some_and(|subscriber| !subscriber.ended));
+        if tracks.is_empty() {
             return session.reject(request, refusal(RequestErrorCode::Uninterested));
-        };
-        if subscriber.is_live_on(link) {
+        }
+        if tracks.iter().any(|track| self.subscribers.get(track).is_some_and(|s| s.is_live_on(link))) {
             return session.reject(request, refusal(RequestErrorCode::DuplicateSubscription));
         }
-        let waiting: Vec<_> = subscriber.feeds.extract_if(.., |feed| feed.link == link).collect();
-        for feed in waiting {
-            session.cancel(feed.request);
-            self.roles.remove(&(link, feed.request));
-        }
         session.accept_publish(request, PublishOk { forward: true, priority: 128, filter: None });
-        subscriber.add_feed(link, request);
-        self.roles.insert((link, request), Role::Subscription(track));
+        self.roles.insert((link, request), Role::Subscription(tracks.clone()));
         let Publish { largest, properties, .. } = publish;
         let ok = SubscribeOk { largest, properties, ..SubscribeOk::default() };
-        self.subscription_accepted(links, id, (link, request, track), &ok);
+        for track in tracks {
+            let Some(subscriber) = self.subscribers.get_mut(&track) else { continue };
+            let waiting: Vec<_> = subscriber.feeds.extract_if(.., |feed| feed.link == link).collect();
+            subscriber.add_feed(link, request);
+            for feed in waiting {
+                self.roles.remove(&(link, feed.request));
+                links.session(link).into_iter().for_each(|session| session.cancel(feed.request));
+            }
+            self.subscription_accepted(links, id, (link, request, track), &ok);
+        }
     }
 
     fn list(
@@ -212,11 +240,11 @@ impl Pool {
         }
     }
 
-    fn cancelled(&mut self, links: &mut impl Wires, id: SlotId, link: LinkId, request: RequestId) {
+    fn cancelled(&mut self, id: SlotId, link: LinkId, request: RequestId) {
         match self.roles.remove(&(link, request)) {
             Some(Role::Served(track)) => self.unserve(track, link, request),
-            Some(Role::Subscription(track)) => {
-                self.lose_feed(links, track, (link, request), "the publisher took the track back");
+            Some(Role::Subscription(tracks)) => {
+                self.lose_feeds(tracks, (link, request), "the publisher took the track back");
             }
             Some(Role::Listing) => {
                 let standing = self.slots.get_mut(&id).and_then(|slot| slot.link(link));

@@ -55,7 +55,7 @@ pub(super) struct Slot {
     /// What was told last about why there is no link.
     pub(super) reason: Option<String>,
     pub(super) published: HashMap<FullTrackName, TrackId>,
-    pub(super) wanted: HashMap<FullTrackName, TrackId>,
+    pub(super) wanted: HashMap<FullTrackName, Vec<TrackId>>,
     /// Something was served: a link may hold last words.
     pub(super) spoke: bool,
     /// Nobody leases it since.

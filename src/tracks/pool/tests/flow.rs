@@ -1,6 +1,6 @@
 //! A track from its publisher to its subscribers and to its end.
 
-use super::world::{World, name, payload, publication, relay};
+use super::world::{World, name, payload, publication, relay, tokens};
 use crate::moqt::message::{Filter, Setup, Subscribe};
 use crate::moqt::session::Role;
 use crate::moqt::session::tests::pair::Conditions;
@@ -320,4 +320,34 @@ fn states_are_told_in_their_order() {
         ]
     );
     assert_eq!(world.pools[0].counters().dials, 1, "an answer counts once");
+}
+
+#[test]
+fn leases_of_one_link_share_the_subscription_to_a_track() {
+    let mut world = World::new(2, relay());
+    let speaker = world.lease(0);
+    let spoken = world.publish(0, speaker, publication("audio", Delivery::Stream));
+    let route = world.route(1, 2);
+    let leases = [0, 1].map(|_| world.pools[1].lease(route, tokens("ok"), world.now));
+    let first = world.subscribe(1, leases[0], "audio");
+    world.run_ms(200);
+    world.speak(0, spoken, 0..10);
+    let second = world.subscribe(1, leases[1], "audio");
+    world.run_ms(100);
+    assert_eq!(world.count(1, |e| *e == Event::Live { track: second }), 1);
+    world.speak(0, spoken, 10..20);
+    assert_eq!((world.heard(1, first).len(), world.heard(1, second).len()), (20, 10));
+    assert_eq!(world.core.as_ref().unwrap().counters().subscriptions, 1);
+
+    world.crash();
+    world.run_ms(1000);
+    world.speak(0, spoken, 20..30);
+    assert_eq!((world.heard(1, first).len(), world.heard(1, second).len()), (30, 20));
+    world.release(1, leases[0]);
+    world.speak(0, spoken, 30..40);
+    assert_eq!((world.heard(1, first).len(), world.heard(1, second).len()), (30, 30), "the other goes on");
+    world.end(0, spoken);
+    world.run_ms(200);
+    assert_eq!(world.told(1).last(), Some(&&Event::Ended { track: second }));
+    assert_eq!(world.core.as_ref().unwrap().counters().subscriptions, 0);
 }

@@ -1,5 +1,7 @@
 //! The pool in virtual time, against the relay's core and against peers played by the test.
 
 mod flow;
+mod foreign;
 mod outage;
+mod refusals;
 mod world;
