@@ -3,7 +3,7 @@
 use clutchcall::token::{Claims, KeySet, LEEWAY_S};
 use serde_json::{Value, json};
 
-use crate::common::{Bench, KEY, call};
+use crate::common::{Bench, KEY, call, wait_for};
 
 /// Status, end reason, SIP code and cause of an ended call.
 fn ending(row: &Value) -> (&str, &str, Option<u64>) {
@@ -206,4 +206,21 @@ fn lists_come_in_pages_and_by_status() {
     bench.wait(&sids[0], &["failed"]);
     let failed = bench.get("voice.calls.list", &json!({"status": "failed"})).data();
     assert_eq!(failed["calls"][0]["sid"], *sids[0]);
+}
+
+/// Phone, audio thread and agent: what the phone says comes back to it.
+#[test]
+fn the_echo_agent_gives_back_what_the_phone_says() {
+    let heard = tempfile::tempdir().unwrap();
+    let bench = Bench::with(|config| config.phone.record = Some(heard.path().to_owned()));
+    let mut input = call("+15550009013");
+    input["agent"] = json!("echo");
+    let sid = bench.post("voice.calls.originate", &input).data()["sid"].as_str().unwrap().to_owned();
+    // The phone says its clip and leaves.
+    let row = bench.ended(&sid);
+    assert_eq!((ending(&row), &row["endedBy"]), (("completed", "normal", None), &json!("remote")));
+    let report = bench.engine.phone().report(&sid).unwrap();
+    let report: Value = wait_for(|| serde_json::from_slice(&std::fs::read(&report).ok()?).ok());
+    let (said, heard) = (report["frames_said"].as_u64().unwrap(), report["frames_heard"].as_u64().unwrap());
+    assert!(heard > 0 && heard <= said && heard + 15 >= said, "said {said}, heard {heard}: {report}");
 }

@@ -160,3 +160,15 @@ impl Answer {
         error["message"].as_str().unwrap().to_owned()
     }
 }
+
+/// Looks again and again until there is something.
+pub(crate) fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < LIMIT, "it never came");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -75,7 +75,7 @@ pub(super) struct Failure {
     code: Code,
     message: String,
     sip_code: Option<u16>,
-    end_reason: Option<&'static str>,
+    end_reason: Option<String>,
 }
 
 impl Failure {
@@ -127,7 +127,7 @@ struct ErrorData<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     sip_code: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    end_reason: Option<&'static str>,
+    end_reason: Option<&'a str>,
 }
 
 /// The data of a success as JSON text.
@@ -169,7 +169,7 @@ fn failed(id: &RequestId, failure: &Failure) -> (u16, String) {
         request_id: &id.0,
         retryable: failure.code.is_retryable(),
         sip_code: failure.sip_code,
-        end_reason: failure.end_reason,
+        end_reason: failure.end_reason.as_deref(),
     };
     let error = ErrorBody { message: &failure.message, code: number, data };
     let error = serde_json::to_string(&error).expect("texts and numbers only");

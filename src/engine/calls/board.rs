@@ -373,15 +373,14 @@ pub(super) fn not_dialled() -> Refused {
 
 pub(super) fn conflict(refusal: Refusal, record: &CallRecord) -> Refused {
     match refusal {
-        Refusal::Over => over(record),
+        Refusal::Over => over(record.row()),
         refusal => Refused::new(Why::Conflict, refusal.to_string()),
     }
 }
 
 /// What is asked of a call that has ended.
-pub(super) fn over(record: &CallRecord) -> Refused {
-    let end_reason = record.end_reason.map(|reason| reason.as_str());
-    let status = record.status.as_str();
-    let message = format!("the call has ended ({status}, {})", end_reason.unwrap_or("for no stated reason"));
-    Refused { end_reason, sip_code: record.sip_code, ..Refused::new(Why::Conflict, message) }
+pub(super) fn over(row: CallRow) -> Refused {
+    let end_reason = row.end_reason.unwrap_or_else(|| "for no stated reason".to_owned());
+    let message = format!("the call has ended ({}, {end_reason})", row.status.as_str());
+    Refused { end_reason: Some(end_reason), sip_code: row.sip_code, ..Refused::new(Why::Conflict, message) }
 }

@@ -67,7 +67,7 @@ pub struct Refused {
     pub why: Why,
     pub message: String,
     pub sip_code: Option<u16>,
-    pub end_reason: Option<&'static str>,
+    pub end_reason: Option<String>,
 }
 
 impl Refused {

@@ -67,7 +67,7 @@ impl Board {
         let tracks = tracks(&asked.sid, asked.role, &rendition);
         let (sid, entry) = self.entry(&asked.org, &asked.sid)?;
         if entry.is_over() {
-            return Err(over(entry.record()));
+            return Err(over(entry.record().row()));
         }
         if asked.role == BridgeRole::Caller && entry.caller == Caller::Leg {
             return Err(Refused::new(

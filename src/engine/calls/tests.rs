@@ -100,8 +100,11 @@ impl Bench {
     }
 
     fn with(channel_limit: usize, max_cps: usize) -> Self {
+        Self::bounded(channel_limit, max_cps, Bounds::new(1000, 30, 10))
+    }
+
+    fn bounded(channel_limit: usize, max_cps: usize, bounds: Bounds) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let bounds = Bounds::new(1000, 30, 10);
         let store = Arc::new(Sqlite::open(&folder.path().join("calls.db"), bounds).unwrap());
         let log = Log::default();
         let line = Line { trunk: Box::new(Scripted(Arc::clone(&log))), org: None, channel_limit, max_cps };
@@ -423,7 +426,7 @@ fn an_agent_speaks_from_the_answer_on() {
     bench.serve(&sid, "bridge").unwrap();
     bench.hangup(&sid);
     let refused = bench.agent(&sid, "one").unwrap_err();
-    assert_eq!((refused.why, refused.end_reason), (Why::Conflict, Some("normal")));
+    assert_eq!((refused.why, refused.end_reason.as_deref()), (Why::Conflict, Some("normal")));
 }
 
 #[test]
@@ -465,7 +468,7 @@ fn the_caller_is_spoken_for_only_where_nobody_is() {
     bench.serve(&empty, "s").unwrap();
     bench.hangup(&empty);
     let refused = bench.serve(&empty, "s").unwrap_err();
-    assert_eq!((refused.why, refused.end_reason), (Why::Conflict, Some("canceled")));
+    assert_eq!((refused.why, refused.end_reason.as_deref()), (Why::Conflict, Some("canceled")));
 }
 
 #[test]
@@ -515,4 +518,30 @@ fn ended_calls_leave_memory_for_the_store() {
     assert!(!bench.board.calls.contains_key(&*sid));
     assert!(bench.board.poll_timeout().is_none(), "a timer outlived its call");
     assert!(bench.store.get(&sid).blocking_recv().unwrap().unwrap().is_some());
+}
+
+/// Live calls fill a store that can't grow: they go on, a new one is refused by cause, and their ends are not lost.
+#[test]
+fn a_full_store_refuses_new_calls_while_live_ones_go_on() {
+    let mut bench = Bench::bounded(100_000, 100_000, Bounds { records: 1000, days: 30, pages: 24 });
+    let mut live = Vec::new();
+    let refused = loop {
+        match bench.originate(asked()) {
+            Ok(row) => live.push(row.sid),
+            Err(refused) => break refused,
+        }
+        assert!(live.len() < 10_000, "24 pages never fill");
+    };
+    assert!(refused.why == Why::Unavailable && refused.message.contains("full"), "{refused:?}");
+    bench.told();
+    assert_eq!(bench.board.calls.len(), live.len(), "a refused call stays in memory");
+    assert!(bench.board.trunks.states()[0].active == live.len(), "a refused call is counted");
+    for sid in &live {
+        bench.trunk(sid, TrunkKind::Answered { leg: None });
+        bench.hangup(sid);
+    }
+    assert_eq!(bench.told().iter().filter(|word| *word == "close").count(), live.len());
+    assert_eq!(bench.ending(&live[0]), (Status::Completed, Some("normal".to_owned())));
+    // Ended calls make room.
+    bench.originate(asked()).unwrap();
 }

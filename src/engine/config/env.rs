@@ -6,7 +6,7 @@ use super::table::nearest;
 
 const PREFIX: &str = "CLUTCHCALL_";
 
-enum Kind {
+pub(super) enum Kind {
     Text,
     Number,
     /// Parted by commas.
@@ -14,7 +14,7 @@ enum Kind {
 }
 
 /// What the environment may say.
-const KEYS: &[(&str, Kind)] = &[
+pub(super) const KEYS: &[(&str, Kind)] = &[
     ("state", Kind::Text),
     ("node", Kind::Text),
     ("audio_threads", Kind::Number),

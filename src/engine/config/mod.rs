@@ -38,6 +38,9 @@ const API_PORT: u16 = 8080;
 /// Where the relay listens unless told otherwise (UDP).
 const RELAY_PORT: u16 = 4433;
 
+/// Every key with its default and what it is for; a file to begin with.
+pub const EXAMPLE: &str = include_str!("example.toml");
+
 /// Everything an engine is told.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -184,8 +187,8 @@ impl Default for Limits {
         Self {
             calls: 2000,
             connections: 1024,
-            requests_per_s: 500,
-            request_burst: 1000,
+            requests_per_s: 5000,
+            request_burst: 10_000,
             records: 100_000,
             record_days: 30,
             store_mb: 1024,
@@ -195,7 +198,7 @@ impl Default for Limits {
 
 impl Default for Trunk {
     fn default() -> Self {
-        Self { kind: TrunkKind::Phone, display_name: None, org: None, channel_limit: 1000, max_cps: 200 }
+        Self { kind: TrunkKind::Phone, display_name: None, org: None, channel_limit: 2000, max_cps: 1000 }
     }
 }
 

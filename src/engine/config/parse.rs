@@ -207,7 +207,7 @@ fn key(mut table: Table) -> Result<ApiKey, String> {
     let key = match (table.text("hash")?, table.text("key")?) {
         (Some(hash), None) => ApiKey::from_hash(&org, scopes, &hash).ok_or_else(|| {
             format!(
-                "{} is no hash of a key: write hmac-sha256$<salt>$<tag>, as `clutchcall keys` prints it",
+                "{} is no hash of a key: write hmac-sha256$<salt>$<tag>, both hexadecimal, or the key itself as `key`",
                 table.at("hash")
             )
         })?,

@@ -126,3 +126,22 @@ fn dev_is_ready_to_call() {
     assert!(config.api.listen.ip().is_loopback() && config.api.listen.port() == 0);
     assert!(config.trunks.contains_key("trunk_main") && config.agents.contains_key("echo"));
 }
+
+/// The example is right as it stands, and each of its comments is a key with its default.
+#[test]
+fn the_example_is_whole() {
+    let config = parse(EXAMPLE).unwrap();
+    assert_eq!((config.keys.len(), config.trunks.len(), config.agents.len()), (1, 1, 1));
+    let mut commented = EXAMPLE.replace("\n#", "\n");
+    for other in ["url = \"moqt://relay", "trust =", "roots =", "certificate_hashes =", " CLUTCHCALL", " Or a relay"] {
+        commented = commented.replace(&format!("\n{other}"), &format!("\n#{other}"));
+    }
+    let all = parse(&commented).unwrap();
+    assert_eq!(format!("{:?}", all.limits), format!("{:?}", Limits::default()));
+    let (trunk, default) = (&all.trunks["trunk_main"], Trunk::default());
+    assert_eq!((trunk.channel_limit, trunk.max_cps), (default.channel_limit, default.max_cps));
+    for (path, _) in env::KEYS {
+        let key = path.rsplit('.').next().unwrap();
+        assert!(EXAMPLE.contains(&format!("{key} = ")), "{path} is missing");
+    }
+}

@@ -40,6 +40,9 @@ CREATE INDEX IF NOT EXISTS requests_by_age ON requests (asked_ms);
 ";
 /// Layout of the file; an older engine refuses a newer file.
 const VERSION: i64 = 1;
+/// One in so many pages takes no new call.
+const KEPT_FREE: u64 = 2;
+const RAISE: &str = "free space on the disk, or raise limits.store_mb";
 /// New records between two looks at the bounds.
 const SWEEP_EVERY: u64 = 256;
 
@@ -92,6 +95,13 @@ impl File {
 
     /// One commit for all of it. A full file forgets its oldest ended calls once and tries again.
     pub(super) fn commit(&mut self, changes: &[CallRecord], questions: &[Question]) -> Result<(), String> {
+        let creates = questions.iter().any(|question| matches!(question, Question::Create { .. }));
+        while creates && !self.has_room() && self.make_room().unwrap_or(0) > 0 {}
+        if creates && !self.has_room() {
+            // What lives still gets its place; only what is new is refused.
+            self.write(changes, &[]).map_err(|e| explain_write(&e))?;
+            return Err(format!("the file is full of live calls; {RAISE}"));
+        }
         let mut outcome = self.write(changes, questions);
         if is_full(&outcome) && self.make_room().unwrap_or(0) > 0 {
             outcome = self.write(changes, questions);
@@ -121,6 +131,13 @@ impl File {
         transaction.commit()?;
         self.created += created;
         Ok(())
+    }
+
+    /// Records grow until their call ends: a part of the file is kept for what the live ones become.
+    fn has_room(&self) -> bool {
+        let pages = |pragma: &str| self.db.query_row(pragma, [], |row| row.get::<_, i64>(0).map(i64::cast_unsigned));
+        let (Ok(all), Ok(free)) = (pages("PRAGMA page_count"), pages("PRAGMA freelist_count")) else { return true };
+        all.saturating_sub(free) * KEPT_FREE < self.bounds.pages * (KEPT_FREE - 1)
     }
 
     /// Forgets the oldest tenth of the ended calls.
@@ -225,7 +242,7 @@ fn is_full<T>(outcome: &rusqlite::Result<T>) -> bool {
 
 fn explain_write(error: &rusqlite::Error) -> String {
     let remedy = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => "free space on the disk, or raise limits.store_mb",
+        Some(ErrorCode::DiskFull) => RAISE,
         Some(ErrorCode::ReadOnly) => "make the state folder writable",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "move the file away and start again",
         _ => "look at the disk of the state folder",
@@ -241,7 +258,7 @@ fn explain_open(path: &Path, error: &rusqlite::Error) -> String {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             "it is damaged: move it away and start again, or restore it from a backup"
         }
-        Some(ErrorCode::DiskFull) => "free space on the disk, or raise limits.store_mb",
+        Some(ErrorCode::DiskFull) => RAISE,
         _ => "check that the state folder exists and is writable",
     };
     format!("the record store {} can't be opened ({error}): {remedy}", path.display())

@@ -142,12 +142,12 @@ fn a_full_store_refuses_new_calls_and_loses_no_change() {
             Ok(()) => live += 1,
             Err(error) => break error.to_string(),
         }
-        assert!(live < 10_000, "24 pages never fill");
+        assert!(live < 10_000, "the pages never fill");
     };
     assert!(refusal.contains("full") && refusal.contains("limits.store_mb"), "{refusal}");
     assert!(wait(store.get(&record(live).sid)).unwrap().is_none(), "a refused call left a record");
-    // Too long for the pages that are left: these changes wait.
-    let long = |n| CallRecord { sip_phrase: Some("x".repeat(900)), ..record(n) };
+    // Too long for all pages together: these changes wait.
+    let long = |n| CallRecord { sip_phrase: Some("x".repeat(3000)), ..record(n) };
     (0..live).for_each(|n| store.update(long(n)));
     assert!(wait(store.flush()).is_err());
     let health = store.health();
