@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use clutchcall::moqt::message::{Filter, Location, Message, Parameters, Setup, Token, TrackProperties};
+use clutchcall::moqt::message::{
+    Filter, Location, Message, Parameters, PublishDone, RequestError, RequestOk, Setup, Token, TrackProperties,
+};
 use clutchcall::moqt::object::{decode_datagram, encode_datagram};
 use clutchcall::moqt::stream::{Opened, UniReader};
 use clutchcall::moqt::{Draft, FullTrackName, Object, SubgroupHeader, TrackNamespace, properties, varint};
@@ -78,6 +80,35 @@ fn message(name: &str) -> Message {
             },
             properties: TrackProperties(properties::timescale(1_000_000)),
         },
+        _ => another(name),
+    }
+}
+
+fn another(name: &str) -> Message {
+    let (parameters, prefix) = (Parameters::default(), TrackNamespace::new(["voice"]).unwrap());
+    let track = FullTrackName::new(uplink(), "audio").unwrap();
+    match name {
+        "publish_done" => Message::PublishDone(PublishDone { code: 2, streams: 3, reason: "end".into() }),
+        "request_ok" => Message::RequestOk(RequestOk::default()),
+        // The interval on the wire is one more than it means.
+        "request_error" => {
+            let retry_after = Some(Duration::from_millis(999));
+            Message::RequestError(RequestError { code: 0x10, retry_after, reason: "no".into() })
+        }
+        "request_update" => {
+            Message::RequestUpdate { id: 2, parameters: Parameters { forward: Some(false), ..parameters } }
+        }
+        "namespace" => Message::Namespace(TrackNamespace::new(["CA1"]).unwrap()),
+        "subscribe_namespace" => Message::SubscribeNamespace { id: 4, prefix, parameters },
+        "subscribe_tracks" => Message::SubscribeTracks { id: 4, prefix, parameters },
+        "publish" => Message::Publish {
+            id: 2,
+            track,
+            alias: 7,
+            parameters: Parameters { forward: Some(true), ..parameters },
+            properties: TrackProperties(properties::timescale(1_000_000)),
+        },
+        "track_status" => Message::TrackStatus { id: 0, track, parameters },
         _ => panic!("what does {name} mean?"),
     }
 }
