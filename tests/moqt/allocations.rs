@@ -2,13 +2,17 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use clutchcall::moqt::message::{Message, Parameters, Setup, SubscribeOk, TrackProperties};
+use clutchcall::moqt::message::{Message, Parameters, Setup, SubscribeOk, Token, TrackProperties};
+use clutchcall::moqt::relay;
 use clutchcall::moqt::session::{Config, Limits, RequestId, Role, StreamId};
 use clutchcall::moqt::subgroup::{Objects, encode_header};
-use clutchcall::moqt::{Dir, Draft, Event, FullTrackName, Object, Session, SubgroupHeader, TrackNamespace, Transmit};
+use clutchcall::moqt::{
+    Dir, Draft, Event, FullTrackName, Object, RequestErrorCode, Session, SubgroupHeader, TrackNamespace, Transmit,
+};
 
 /// Counts what this thread allocates.
 struct Counting;
@@ -170,4 +174,89 @@ fn a_datagram_that_is_sent_allocates_a_fraction() {
     }
     let per_object = (COUNT.get() - before) as f64 / 900.0;
     assert!(per_object <= 0.1, "{per_object} allocations per datagram");
+}
+
+/// Everything is allowed.
+struct Open;
+
+impl relay::Rights for Open {
+    fn may_publish(&self, _: &TrackNamespace) -> bool {
+        true
+    }
+    fn may_subscribe(&self, _: &TrackNamespace) -> bool {
+        true
+    }
+    fn lease(&self) -> Option<&relay::Lease> {
+        None
+    }
+    fn is_expired(&self, _: Instant) -> bool {
+        false
+    }
+}
+
+impl relay::Gate for Open {
+    fn rights(&mut self, _: &Token, _: Instant) -> Result<Arc<dyn relay::Rights>, RequestErrorCode> {
+        Ok(Arc::new(Open))
+    }
+}
+
+struct Peers(Vec<Session>);
+
+impl relay::Sessions for Peers {
+    fn session(&mut self, key: u64) -> Option<&mut Session> {
+        self.0.get_mut(key as usize)
+    }
+}
+
+/// A relay core with one publisher (session 0, which said PUBLISH) and subscribers.
+fn relay(subscribers: u64, now: Instant) -> (relay::Core, Peers) {
+    let mut core = relay::Core::new(Box::new(Open));
+    let mut peers = Peers(Vec::new());
+    for key in 0..=subscribers {
+        let mut session = Session::new(config(Role::Server), now);
+        let control = session.accept_stream(Dir::Uni);
+        say(&mut session, control, &Message::Setup(Setup::default()), now);
+        let stream = session.accept_stream(Dir::Bi);
+        let (parameters, properties) = (Parameters::default(), TrackProperties::default());
+        let request = match key {
+            0 => Message::Publish { id: 0, track: track(), alias: 0, parameters, properties },
+            _ => Message::Subscribe { id: 0, track: track(), parameters },
+        };
+        say(&mut session, stream, &request, now);
+        peers.0.push(session);
+        core.insert(key, vec![Arc::new(Open)], relay::Limits::default(), now);
+        while let Some(event) = peers.0[key as usize].poll_event() {
+            core.handle_event(&mut peers, key, event, now);
+        }
+    }
+    peers.0.iter_mut().for_each(drain);
+    (core, peers)
+}
+
+#[test]
+fn a_forwarded_object_allocates_a_fraction_per_subscriber() {
+    const SUBSCRIBERS: u64 = 10;
+    let now = Instant::now();
+    let (mut core, mut peers) = relay(SUBSCRIBERS, now);
+    let stream = peers.0[0].accept_stream(Dir::Uni);
+    let mut before = 0;
+    for (at, chunk) in chunks(1000).into_iter().enumerate() {
+        if at == 100 {
+            before = COUNT.get();
+        }
+        peers.0[0].handle_data(stream, chunk, false, now);
+        while let Some(event) = peers.0[0].poll_event() {
+            core.handle_event(&mut peers, 0, event, now);
+        }
+        for session in &mut peers.0 {
+            while let Some(transmit) = session.poll_transmit() {
+                if let Transmit::Data { stream, data } = transmit {
+                    session.handle_written(stream, data.len());
+                }
+            }
+        }
+    }
+    let per_object = (COUNT.get() - before) as f64 / 900.0;
+    assert_eq!(core.counters().objects_out, 1000 * SUBSCRIBERS);
+    assert!(per_object <= 0.25 * SUBSCRIBERS as f64, "{per_object} allocations per object");
 }

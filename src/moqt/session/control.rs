@@ -34,6 +34,9 @@ impl Session {
         let mut data = BytesMut::new();
         let fits = message.encode(self.draft, &mut data).is_ok();
         if fits {
+            if let Some(Stream::Request(state)) = self.streams.get_mut(&stream) {
+                state.unwritten += data.len();
+            }
             self.queue(Transmit::Data { stream, data: data.freeze() });
         }
         fits

@@ -283,9 +283,9 @@ impl Session {
                 publication.filter = parameters.filter.or(publication.filter);
                 if !waits {
                     let (forward, filter) = (publication.forward, publication.filter.take());
-                    self.send(stream, &Message::RequestOk(RequestOk::default()));
                     self.forward_changed(request);
                     self.events.push_back(Event::Updated { request, forward, filter });
+                    self.say(request, &Message::RequestOk(RequestOk::default()));
                 }
             }
             Kind::Announcement | Kind::Listing(_) if parameters.namespace_prefix.is_some() => {
@@ -296,9 +296,7 @@ impl Session {
                 self.events.push_back(Event::Cancelled { request });
             }
             _ if waits => {}
-            _ => {
-                self.send(stream, &Message::RequestOk(RequestOk::default()));
-            }
+            _ => self.say(request, &Message::RequestOk(RequestOk::default())),
         }
     }
 
@@ -363,7 +361,7 @@ impl Session {
         }
     }
 
-    fn withdrawn(&mut self, request: RequestId) {
+    pub(super) fn withdrawn(&mut self, request: RequestId) {
         self.remove_request(request);
         self.events.push_back(Event::Cancelled { request });
     }

@@ -10,7 +10,8 @@
 //! * A subscription ends for the application with one of [`Event::RequestError`], [`Event::PublishDone`], [`Event::Cancelled`].
 //!   Streams that PUBLISH_DONE overtook are still delivered for [`constants::LATE_STREAMS`].
 //!
-//! The link calls [`Session::handle_written`] for the data it took off its own queue; without it [`Session::backlog`] grows.
+//! The link calls [`Session::handle_written`] for the data of every stream that it took off its own queue; without it
+//! [`Session::backlog`] grows.
 
 mod aliases;
 mod control;
@@ -59,6 +60,8 @@ pub mod constants {
     pub const EARLY_BYTES: usize = 256 * 1024;
     /// Told to whom we refuse for [`Limits::requests`](super::Limits).
     pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+    /// Answers and namespaces on one request stream that its link has not written.
+    pub const REQUEST_BACKLOG: usize = 1024 * 1024;
     /// REQUEST_UPDATEs that may wait for the answer to their request.
     pub const EARLY_UPDATES: u32 = 16;
     /// First buffer of a subgroup stream: some audio objects.

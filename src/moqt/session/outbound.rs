@@ -5,6 +5,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::requests::{Kind, Phase, Publication};
+use super::streams::Stream;
 use super::{Dir, RequestId, Session, StreamId, SubgroupId, TooLarge, Transmit, constants, priority};
 use crate::moqt::error::ResetCode;
 use crate::moqt::object::{Object, SubgroupHeader, encode_datagram};
@@ -159,7 +160,12 @@ impl Session {
     }
 
     pub(super) fn written(&mut self, stream: StreamId, bytes: usize) {
-        let Some(outbound) = self.outbound.get_mut(&stream) else { return };
+        let Some(outbound) = self.outbound.get_mut(&stream) else {
+            if let Some(Stream::Request(state)) = self.streams.get_mut(&stream) {
+                state.unwritten = state.unwritten.saturating_sub(bytes);
+            }
+            return;
+        };
         // Never more than the link was given: the buffer is still here.
         let bytes = bytes.min(outbound.unwritten - outbound.buffer.len());
         outbound.unwritten -= bytes;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::streams::Stream;
-use super::{Dir, Event, RequestId, Session, StreamId, Transmit, priority};
+use super::{Dir, Event, RequestId, Session, StreamId, Transmit, constants, priority};
 use crate::moqt::error::{RequestErrorCode, ResetCode};
 use crate::moqt::message::{
     DEFAULT_PRIORITY, Filter, Message, Parameters, PublishDone, PublishOk, RequestError, RequestOk, Subscribe,
@@ -252,8 +252,23 @@ impl Session {
     fn tell(&mut self, request: RequestId, message: Message) {
         let listing =
             |entry: &&Request| !entry.ours && entry.phase == Phase::Accepted && matches!(entry.kind, Kind::Listing(_));
-        if let Some(stream) = self.requests.get(&request).filter(listing).map(|entry| entry.stream) {
-            self.send(stream, &message);
+        if self.requests.get(&request).is_some_and(|entry| listing(&entry)) {
+            self.say(request, &message);
+        }
+    }
+
+    /// One more message on a request of the peer, who may make us say many and take none: beyond a bound the request is dropped.
+    pub(super) fn say(&mut self, request: RequestId, message: &Message) {
+        let Some(stream) = self.requests.get(&request).map(|entry| entry.stream) else { return };
+        self.send(stream, message);
+        let Some(Stream::Request(state)) = self.streams.get(&stream) else { return };
+        if state.unwritten > constants::REQUEST_BACKLOG {
+            self.counters.stopped += 1;
+            self.streams.remove(&stream);
+            let code = ResetCode::ExcessiveLoad as u64;
+            self.queue(Transmit::Reset { stream, code });
+            self.queue(Transmit::Stop { stream, code });
+            self.withdrawn(request);
         }
     }
 
@@ -285,13 +300,13 @@ impl Session {
     fn accepted(&mut self, request: RequestId) {
         let Some(entry) = self.requests.get_mut(&request) else { return };
         entry.phase = Phase::Accepted;
-        let (stream, updates) = (entry.stream, std::mem::take(&mut entry.updates));
+        let updates = std::mem::take(&mut entry.updates);
         if let (Kind::Publication(publication), true) = (&mut entry.kind, updates > 0) {
             let (forward, filter) = (publication.forward, publication.filter.take());
             self.events.push_back(Event::Updated { request, forward, filter });
         }
         for _ in 0..updates {
-            self.send(stream, &Message::RequestOk(RequestOk::default()));
+            self.say(request, &Message::RequestOk(RequestOk::default()));
         }
     }
 

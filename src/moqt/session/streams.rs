@@ -30,6 +30,8 @@ pub(super) struct RequestStream {
     pub(super) fin: bool,
     /// The peer stopped our half: nothing more is said on it.
     pub(super) mute: bool,
+    /// Bytes of our half that the link has not reported as written.
+    pub(super) unwritten: usize,
 }
 
 pub(super) struct Held {
@@ -48,7 +50,7 @@ impl Stream {
 
     pub(super) fn request(request: Option<RequestId>, draft: Draft) -> Self {
         let reader = ControlReader::new(draft);
-        Self::Request(RequestStream { reader, request, early: false, fin: false, mute: false })
+        Self::Request(RequestStream { reader, request, early: false, fin: false, mute: false, unwritten: 0 })
     }
 }
 

@@ -216,7 +216,7 @@ pub struct Counters {
     /// Data of subscriptions that were cancelled before.
     pub late_streams: u64,
     pub late_datagrams: u64,
-    /// Streams stopped because unfinished objects held too many bytes.
+    /// Streams stopped because unfinished objects held too many bytes, or because the peer does not take what it asks for.
     pub stopped: u64,
     /// Requests refused for `requests`, or before SETUP for `pending_bytes`.
     pub refused: u64,

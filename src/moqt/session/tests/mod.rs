@@ -9,4 +9,5 @@ mod data;
 mod fuzz;
 mod lone;
 mod requests;
+mod sending;
 mod smoke;

@@ -14,7 +14,7 @@ use crate::moqt::message::{
     SubscribeOk, Token, TrackProperties,
 };
 use crate::moqt::properties::Writer;
-use crate::moqt::session::{Dir, Event, RequestId, Role, StreamId, Transmit};
+use crate::moqt::session::{Dir, Event, RequestId, Role, StreamId, Transmit, constants};
 use crate::moqt::{RequestErrorCode, SubgroupHeader, TrackNamespace};
 
 fn namespace(fields: &[&'static str]) -> TrackNamespace {
@@ -408,4 +408,30 @@ fn sessions_of_the_pair_are_idle_after_setup() {
     assert!(pair.client.is_idle() && pair.server.is_idle());
     subscribed(&mut pair, "audio");
     assert!(!pair.client.is_idle() && !pair.server.is_idle());
+}
+
+#[test]
+fn a_peer_that_takes_no_answers_is_dropped() {
+    // An answer has 4 bytes.
+    for (written, most) in [(false, constants::REQUEST_BACKLOG as u64 / 4), (true, 10_000)] {
+        let mut lone = Lone::new(Role::Server);
+        let stream = lone.request(&subscribe_message(0));
+        lone.session.accept_subscribe(RequestId(0), SubscribeOk::default());
+        let mut updates = 0_u64;
+        while updates < most + 1 && lone.session.counters().stopped == 0 {
+            updates += 1;
+            let update = Message::RequestUpdate { id: 2 * updates, parameters: none() };
+            lone.session.handle_data(stream, super::lone::bytes(&update), false, lone.now);
+            while let Some(transmit) = lone.session.poll_transmit() {
+                if let Transmit::Data { stream, data } = transmit
+                    && written
+                {
+                    lone.session.handle_written(stream, data.len());
+                }
+            }
+            lone.events.clear();
+        }
+        assert_eq!(lone.session.counters().stopped == 0, written, "{updates}");
+        assert_eq!(lone.session.is_idle(), !written);
+    }
 }
