@@ -3,4 +3,5 @@
 mod answers;
 mod calls;
 mod common;
+mod elsewhere;
 mod restarts;
