@@ -1,5 +1,7 @@
 //! Workers over loopback, each on a thread of its own, driven by events. Every wait has an upper limit of its own.
 
 mod ends;
+mod foreign;
 mod node;
+mod paths;
 mod sessions;
