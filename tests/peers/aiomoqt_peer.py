@@ -2,8 +2,9 @@
 
     aiomoqt_peer.py publish|subscribe PORT TOKEN NAMESPACE TRACK COUNT
 
-Raw QUIC, draft 18, the token in SETUP. Frame n has the stamp START + n * 20000 and the payload `frame n`. A subscriber prints one
-JSON object per frame and then `{"done": true}`. It reads its standard input and ends when that closes.
+Raw QUIC, draft 18, the token in SETUP. Frame n has the stamp START + n * 20000 and the payload `frame n`. A subscriber
+prints one JSON object per frame and then `{"done": true}`. A publisher waits for a line on its standard input before it
+writes; a subscriber ends when that closes.
 """
 
 import asyncio
@@ -12,7 +13,9 @@ import logging
 import sys
 
 from aiomoqt.client import MOQTClient
-from aiomoqt.delivery import StreamMapping
+from aiomoqt.delivery import FanoutDelivery, StreamMapping
+from aiomoqt.messages.base import MOQTMessage
+from aiomoqt.protocol import MOQTSessionQuic
 from aiomoqt.track import PublishedTrack, SubscribedTrack
 from aiomoqt.types import SetupParamType
 from aiomoqt.utils.logger import set_log_level
@@ -34,7 +37,9 @@ class Speech(PublishedTrack):
 
     mapping = StreamMapping.PER_GROUP
 
-    async def produce(self, out) -> None:
+    async def produce(self, out: FanoutDelivery) -> None:
+        # The subscriber has its SUBSCRIBE_OK, so it hears all that is written from here on.
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
         for n in range(int(COUNT)):
             group, number = divmod(n, GROUP)
             stamp = {TIMESTAMP: START_US + n * FRAME_US}
@@ -44,16 +49,17 @@ class Speech(PublishedTrack):
         await asyncio.Event().wait()
 
 
-async def publish(session) -> None:
+async def publish(session: MOQTSessionQuic) -> None:
     track = Speech(session, NAMESPACE, TRACK, track_properties={TIMESCALE: 1_000_000})
     await track.publish(announce_namespace=True, publish_track=False)
     say(announced=NAMESPACE)
+    await asyncio.Event().wait()
 
 
-async def subscribe(session) -> None:
+async def subscribe(session: MOQTSessionQuic) -> None:
     heard = 0
 
-    def on_object(message, *_: object) -> None:
+    def on_object(message: MOQTMessage, *_: object) -> None:
         nonlocal heard
         payload = bytes(message.payload or b"")
         if payload:

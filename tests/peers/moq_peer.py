@@ -2,8 +2,9 @@
 
     moq_peer.py publish|subscribe PORT TOKEN NAMESPACE TRACK COUNT
 
-Raw QUIC, the token in the path's query. Frame n has the stamp START + n * 20000 and the payload `frame n`. A subscriber prints
-one JSON object per frame and then `{"done": true}`. It reads its standard input and ends when that closes.
+Raw QUIC, the token in the path's query. Frame n has the stamp START + n * 20000 and the payload `frame n`. A subscriber
+prints one JSON object per frame and then `{"done": true}`. A publisher waits for a line on its standard input before it
+writes; both end when that closes.
 """
 
 import asyncio
@@ -22,12 +23,18 @@ def say(**line: object) -> None:
     print(json.dumps(line), flush=True)
 
 
+async def go() -> None:
+    """Waits for a line: the subscriber has its SUBSCRIBE_OK, so it hears all that is written from here on."""
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+
+
 async def publish(client: moq.Client) -> None:
     broadcast = client.create_broadcast(NAMESPACE)
     track = broadcast.publish_track(TRACK)
     broadcast.announce()
     say(announced=NAMESPACE)
     await track.demand().used()
+    await go()
     for n in range(int(COUNT)):
         track.write_frame(f"frame {n}".encode(), timestamp_us=START_US + n * FRAME_US)
     say(written=int(COUNT))
@@ -51,9 +58,8 @@ async def subscribe(client: moq.Client) -> None:
 async def main() -> None:
     url = f"moqt://127.0.0.1:{PORT}/?jwt={TOKEN}"
     async with moq.Client(url, tls_verify=False, websocket_enabled=False) as client:
-        task = asyncio.create_task(publish(client) if ROLE == "publish" else subscribe(client))
+        await (publish(client) if ROLE == "publish" else subscribe(client))
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-        task.cancel()
 
 
 if __name__ == "__main__":

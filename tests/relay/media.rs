@@ -72,7 +72,7 @@ impl Agent for Echo {
 
 /// A relay, an audio thread on a link of `kind`, and a client that plays the bridges.
 struct Stage {
-    client: Client,
+    client: Arc<Client>,
     threads: Mutex<Option<AudioThreads>>,
     events: Mutex<UnboundedReceiver<Event>>,
     relay: Relay,
@@ -94,7 +94,7 @@ impl Stage {
             }
         };
         let threads = AudioThreads::start(1, supply, mint, tell).expect("audio threads start");
-        let client = Client::start();
+        let client = Arc::new(Client::start());
         let token = relay.token(&["voice/**"], &["voice/**"]);
         client.supply(&relay, Kind::RawQuic, &token);
         Self { client, threads: Mutex::new(Some(threads)), events: Mutex::new(events), relay }
@@ -158,7 +158,7 @@ impl Stage {
     }
 
     /// A bridge hears this rendition.
-    fn hear(&self, side: Side, params: Params) -> Heard<'_> {
+    fn hear(&self, side: Side, params: Params) -> Heard {
         let track = names::track(SID, side, &params.rendition()).unwrap();
         let id = self.client.run(move |hands| {
             let now = hands.now;
@@ -167,11 +167,11 @@ impl Stage {
             let lease = pool.lease(route, vec![], now);
             pool.subscribe(links, lease, track, now)
         });
-        Heard { client: &self.client, id }
+        Heard { client: self.client.clone(), id }
     }
 
     /// A bridge publishes this rendition; it is heard when somebody asked for it.
-    fn speak(&self, side: Side, params: Params) -> Spoken<'_> {
+    fn speak(&self, side: Side, params: Params) -> Spoken {
         let track = names::track(SID, side, &params.rendition()).unwrap();
         let id = self.client.run(move |hands| {
             let now = hands.now;
@@ -182,7 +182,7 @@ impl Stage {
             let track = PublishTrack { track, delivery: Delivery::Stream, frame_us: params.frame_us(), properties };
             pool.publish(links, lease, track, now)
         });
-        let spoken = Spoken { client: &self.client, id, frame_us: u64::from(params.frame_us()) };
+        let spoken = Spoken { client: self.client.clone(), id, frame_us: u64::from(params.frame_us()) };
         self.client.on_pool("a listener", |event| match event {
             tracks::Event::Subscribers { track, count } if *track == id && *count > 0 => Some(()),
             _ => None,
@@ -191,12 +191,12 @@ impl Stage {
     }
 }
 
-struct Heard<'a> {
-    client: &'a Client,
+struct Heard {
+    client: Arc<Client>,
     id: TrackId,
 }
 
-impl Heard<'_> {
+impl Heard {
     fn live(&self) {
         let id = self.id;
         self.client.on_pool("a publisher", |event| (*event == tracks::Event::Live { track: id }).then_some(()));
@@ -222,13 +222,13 @@ impl Heard<'_> {
     }
 }
 
-struct Spoken<'a> {
-    client: &'a Client,
+struct Spoken {
+    client: Arc<Client>,
     id: TrackId,
     frame_us: u64,
 }
 
-impl Spoken<'_> {
+impl Spoken {
     fn say(&self, frames: Vec<Frame>) {
         let (id, frame_us) = (self.id, self.frame_us);
         self.client.run(move |hands| {
@@ -476,4 +476,29 @@ fn calls_end_with_the_threads() {
     let threads = stage.threads.lock().unwrap().take();
     threads.expect("they run").shutdown();
     bridge.ended();
+}
+
+#[test]
+fn the_relay_is_lost_and_comes_back_and_the_call_goes_on() {
+    let mut stage = Stage::new(Kind::RawQuic);
+    stage.open(Caller::Leg);
+    let (hears, speaks) = (stage.hear(Side::Uplink, Params::CALL), stage.speak(Side::Downlink, Params::CALL));
+    hears.live();
+    stage.speaking("audio", true);
+    let script = stage.answer(Params::CALL, numbered(5));
+    assert_eq!(hears.frames(5).len(), 5);
+    // Whatever the leg says while there is no relay is gone: it says nothing more until the relay is back.
+    stage.relay.restart();
+    stage.speaking("audio", false);
+    stage.speaking("audio", true);
+    hears.live();
+    let again: Vec<Frame> = numbered(30).split_off(10);
+    script.lock().unwrap().says.extend(again.clone());
+    let heard = hears.frames(20);
+    assert_eq!(heard.iter().map(|(_, frame)| frame.clone()).collect::<Vec<_>>(), again, "nothing twice, nothing lost");
+    assert_in_step(&heard, 20_000);
+    speaks.say(numbered(3));
+    until("the bridge is heard again", || script.lock().unwrap().heard == numbered(3));
+    stage.close();
+    hears.ended();
 }

@@ -3,7 +3,7 @@
 //! They run in processes of their own, with the interpreter that `CLUTCHCALL_PEERS_PYTHON` names (`make venv-peers` builds its
 //! environment). Without it the tests say so; with `CI` set they fail.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -76,6 +76,11 @@ impl Peer {
         }
     }
 
+    /// It may write.
+    fn go(&mut self) {
+        self.child.stdin.as_mut().expect("piped").write_all(b"go\n").expect("the peer reads");
+    }
+
     /// The next line that tells of a frame.
     fn frame(&mut self) -> serde_json::Value {
         loop {
@@ -128,6 +133,8 @@ fn publishes(script: &str) {
         let lease = pool.lease(route, vec![], now);
         pool.subscribe(links, lease, track_of(NAMESPACE), now)
     });
+    client.on_pool("the peer's SUBSCRIBE_OK", |event| (*event == tracks::Event::Live { track }).then_some(()));
+    peer.go();
     let mut heard: Vec<(u64, String)> = (0..COUNT).map(|_| frame(&client, track)).collect();
     let sent: Vec<(u64, String)> = (0..COUNT).map(|n| (stamp(n), payload(n))).collect();
     // moq-rs makes each frame a stream, and streams may overtake each other.

@@ -38,6 +38,7 @@ pub struct Relay {
     pub server: Server,
     pub key: Arc<SigningKey>,
     pub hash: [u8; 32],
+    identity: Identity,
 }
 
 impl Relay {
@@ -50,9 +51,18 @@ impl Relay {
         let identity = Identity::ephemeral();
         let hash = identity.certificate_hash();
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut config = Config::new(listen, identity, [key.public()].into_iter().collect());
+        let mut config = Config::new(listen, identity.clone(), [key.public()].into_iter().collect());
         change(&mut config);
-        Self { server: Server::start(config).expect("the relay starts"), key: Arc::new(key), hash }
+        Self { server: Server::start(config).expect("the relay starts"), key: Arc::new(key), hash, identity }
+    }
+
+    /// Ends the relay and starts it again at its address.
+    pub fn restart(&mut self) {
+        let address = self.server.address();
+        // Another one stands in while the port must be free.
+        std::mem::replace(&mut self.server, Relay::start().server).shutdown();
+        let config = Config::new(address, self.identity.clone(), [self.key.public()].into_iter().collect());
+        self.server = Server::start(config).expect("the relay starts again");
     }
 
     pub fn claims(&self, publish: &[&str], subscribe: &[&str]) -> Claims {
