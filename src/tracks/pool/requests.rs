@@ -158,8 +158,11 @@ impl Pool {
         (link, request): (LinkId, RequestId),
         subscribe: &Subscribe,
     ) {
-        let Some(session) = links.session(link) else { return };
-        let track = self.slots.get(&id).and_then(|slot| slot.published.get(&subscribe.track)).copied();
+        let (Some(session), Some(slot)) = (links.session(link), self.slots.get_mut(&id)) else { return };
+        if slot.link(link).is_none_or(|link| link.moved.is_some()) {
+            return session.reject(request, refusal(RequestErrorCode::GoingAway));
+        }
+        let track = slot.published.get(&subscribe.track).copied();
         let publisher = track.and_then(|track| Some((track, self.publishers.get_mut(&track)?)));
         let Some((track, publisher)) = publisher else {
             return session.reject(request, refusal(RequestErrorCode::DoesNotExist));
@@ -167,7 +170,7 @@ impl Pool {
         if !publisher.serve(session, (link, request), subscribe.forward, subscribe.filter) {
             return session.reject(request, refusal(RequestErrorCode::InvalidRange));
         }
-        self.slots.get_mut(&id).into_iter().for_each(|slot| slot.spoke = true);
+        slot.spoke = true;
         if publisher.is_ended() {
             return;
         }
@@ -272,6 +275,7 @@ fn refusal(code: RequestErrorCode) -> RequestError {
     let reason = match code {
         RequestErrorCode::DoesNotExist => "no such track is published here",
         RequestErrorCode::InvalidRange => "the range is over",
+        RequestErrorCode::GoingAway => "this publisher has moved to another session",
         RequestErrorCode::DuplicateSubscription => "this track comes on this session already",
         _ => "this track is not wanted here",
     };

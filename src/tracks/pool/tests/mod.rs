@@ -4,4 +4,5 @@ mod flow;
 mod foreign;
 mod outage;
 mod refusals;
+mod weather;
 mod world;
