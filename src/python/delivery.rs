@@ -27,7 +27,7 @@ use crate::ring::{RingId, RingReceiver, Source, Wait};
 const SPARES: usize = 3;
 /// A callback that has run this long is blocking: others must not wait more than a frame.
 const BLOCK: Duration = Duration::from_millis(10);
-/// A callback that took longer is told of, at most this often per bridge.
+/// A callback that took longer is told of, at most this often, whoever it was.
 const SLOW: Duration = Duration::from_millis(20);
 const SLOW_PAUSE: Duration = Duration::from_secs(10);
 /// A spare without work ends.
@@ -47,6 +47,8 @@ pub(super) struct Delivery {
     seats: [Seat; SPARES + 1],
     born: Instant,
     stopping: AtomicBool,
+    /// When the last slow callback was told of, in microseconds since birth.
+    told_us: AtomicU64,
     /// Signalled whenever a thread ends.
     ended: (Mutex<()>, Condvar),
 }
@@ -67,8 +69,6 @@ pub(super) struct Slot {
     sort: Sort,
     errors: AtomicU64,
     slow: AtomicU64,
-    /// When the last slow callback was told of, in microseconds since birth.
-    told_us: AtomicU64,
 }
 
 /// What a slot is for.
@@ -94,6 +94,7 @@ impl Delivery {
             seats: Default::default(),
             born: Instant::now(),
             stopping: AtomicBool::new(false),
+            told_us: AtomicU64::new(0),
             ended: Default::default(),
         });
         if !delivery.start() {
@@ -116,8 +117,8 @@ impl Delivery {
         label: String,
         sort: Sort,
     ) -> Arc<Slot> {
-        let (errors, slow, told_us) = Default::default();
-        let slot = Arc::new(Slot { frames, callback: Mutex::new(Some(callback)), label, sort, errors, slow, told_us });
+        let (errors, slow) = Default::default();
+        let slot = Arc::new(Slot { frames, callback: Mutex::new(Some(callback)), label, sort, errors, slow });
         self.slots.write().unwrap_or_else(PoisonError::into_inner).insert(slot.frames.id(), slot.clone());
         slot
     }
@@ -271,9 +272,9 @@ impl Turn<'_> {
         if self.now - began > SLOW {
             slot.slow.fetch_add(1, Relaxed);
             let now_us = self.delivery.us(self.now);
-            let told_us = slot.told_us.load(Relaxed);
+            let told_us = self.delivery.told_us.load(Relaxed);
             if told_us == 0 || now_us - told_us > SLOW_PAUSE.as_micros() as u64 {
-                slot.told_us.store(now_us, Relaxed);
+                self.delivery.told_us.store(now_us, Relaxed);
                 warn_slow(py, slot, self.now - began);
             }
         }
