@@ -3,9 +3,11 @@ The native half of `clutchcall`; use the public modules instead.
 """
 
 from _typeshed import SupportsGetItem
+from os import PathLike
+from pathlib import Path
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
-__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Bridge", "BridgeStats", "CallRow", "Client", "MoqtClient", "OpusDecoder", "OpusEncoder", "_after_fork", "_bench_rings", "_error_classes", "_raise_sample", "_shutdown", "decode_alaw", "decode_ulaw", "encode_alaw", "encode_ulaw", "opus_version"]
+__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "MoqtClient", "OpusDecoder", "OpusEncoder", "_after_fork", "_bench_rings", "_error_classes", "_raise_sample", "_shutdown", "decode_alaw", "decode_ulaw", "encode_alaw", "encode_ulaw", "opus_version"]
 
 __version__: Final[str]
 """
@@ -196,6 +198,37 @@ class Client:
         """
         `None`: the time is over.
         """
+
+@final
+class Engine:
+    """
+    A running engine, until it is closed or collected.
+    """
+    def __new__(cls, /, path: str | PathLike[str] | None, toml: str | None, state: str | PathLike[str], clip: str | PathLike[str] | None, record: str | PathLike[str] | None, ring_ms: SupportsIndex | None) -> Engine:
+        """
+        `path` of a file, or `toml` text with `base` for its relative paths, or neither: the development engine in `state`.
+        """
+    @property
+    def api_key(self, /) -> str | None: ...
+    @property
+    def base_url(self, /) -> str: ...
+    def close(self, /) -> None:
+        """
+        Ends every call and everything that was started. Twice is once.
+        """
+    @property
+    def closed(self, /) -> bool: ...
+    @property
+    def org_id(self, /) -> str | None: ...
+    @property
+    def phone_record_dir(self, /) -> Path | None:
+        """
+        Where the simulated phone puts what it hears.
+        """
+    @property
+    def relay_url(self, /) -> str: ...
+    @property
+    def state(self, /) -> Path: ...
 
 @final
 class MoqtClient:

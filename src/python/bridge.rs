@@ -55,7 +55,7 @@ pub(super) struct BridgeStats {
 impl BridgeStats {
     fn __repr__(&self) -> String {
         format!(
-            "BridgeStats(state={:?}, frames_in={}, dropped={}, gaps={}, missing={}, frames_out={}, unheard={}, offline={}, behind={}, queued_ms={}, reconnects={}, callback_errors={}, slow_callbacks={})",
+            "BridgeStats(state='{}', frames_in={}, dropped={}, gaps={}, missing={}, frames_out={}, unheard={}, offline={}, behind={}, queued_ms={}, reconnects={}, callback_errors={}, slow_callbacks={})",
             self.state,
             self.frames_in,
             self.dropped,

@@ -13,6 +13,7 @@ mod buffer;
 mod cancel;
 mod client;
 mod delivery;
+mod engine;
 mod errors;
 mod media;
 mod moqt;
@@ -32,6 +33,8 @@ mod _core {
     use super::client::Client;
     #[pymodule_export]
     use super::delivery::{after_fork, shutdown};
+    #[pymodule_export]
+    use super::engine::Engine;
     #[pymodule_export]
     use super::errors::{error_classes, raise_sample};
     #[pymodule_export]

@@ -320,7 +320,12 @@ impl Media {
         let Some(holder) = self.holders.remove(&id) else { return };
         self.pool.release(links, holder.lease, now);
         self.leases.remove(&holder.lease);
-        self.publishers.retain(|_, publisher| publisher.holder != id);
+        self.publishers.retain(|_, publisher| {
+            if publisher.holder == id {
+                publisher.forget_queue();
+            }
+            publisher.holder != id
+        });
         self.published.retain(|_, ring| self.publishers.contains_key(ring));
         holder.stand(Link::Closed, Some(reason.to_owned()));
         self.subscribers.retain(|_, subscriber| {

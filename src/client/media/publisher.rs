@@ -53,6 +53,11 @@ impl Publisher {
         self.publication.figures.subscribers.store(count as u64, Relaxed);
     }
 
+    /// What has not left will not leave.
+    pub(super) fn forget_queue(&self) {
+        self.publication.figures.paced_us.store(0, Relaxed);
+    }
+
     /// `false`: nothing was there, or nothing more fits.
     fn take_one(&mut self, pool: &mut Pool, links: &mut impl Wires, now: Instant) -> bool {
         let taken = self.held.take().or_else(|| self.publication.frames.pop().map(|(frame, _)| frame));

@@ -1,0 +1,151 @@
+"""The server side inside a Python process: control plane, relay and simulated phone, for a test or a notebook.
+
+```python
+from clutchcall.engine import Engine
+from clutchcall.voice import Voice
+
+with Engine() as engine, Voice(engine.base_url, engine.api_key, engine.org_id) as v:
+    call = v.calls.originate(to="+15550009012", from_="+15550000000", trunk_id="trunk_main")
+```
+"""
+
+from __future__ import annotations
+
+import os
+
+from clutchcall import _core
+
+TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+__all__ = ["Engine"]
+
+
+class Engine:
+    """A running engine. Without a configuration it is the one of `clutchcall dev`.
+
+    That one listens on free ports of loopback, has one organisation with a fresh key, the trunk `trunk_main` with the
+    simulated phone behind it, and the agent `echo`. What it keeps is gone with it unless `state` is given.
+
+    Args:
+        config: Path of a `clutchcall.toml`, or its content as nested mappings; `None` for the development engine.
+        state: Folder for records, certificate and keys; relative paths of a mapping start here.
+        clip: WAV that the phone says when it answers (development engine).
+        record: Folder for what the phone hears, `<sid>.wav` (development engine).
+        ring_ms: Milliseconds that the phone rings before it answers (development engine).
+
+    Raises:
+        ConfigError: The configuration names something that is not there, or a port is taken; the message says which.
+    """
+
+    __slots__ = ("__weakref__", "_core", "_temporary")
+
+    def __init__(
+        self,
+        config: str | os.PathLike[str] | Mapping[str, object] | None = None,
+        *,
+        state: str | os.PathLike[str] | None = None,
+        clip: str | os.PathLike[str] | None = None,
+        record: str | os.PathLike[str] | None = None,
+        ring_ms: int | None = None,
+    ) -> None:
+        if config is not None and not (clip is None and record is None and ring_ms is None):
+            raise ValueError("clip, record and ring_ms change the development engine: write them into config instead")
+        self._temporary: str | None = None
+        if state is None:
+            import tempfile
+
+            state = self._temporary = tempfile.mkdtemp(prefix="clutchcall-")
+        path = config if isinstance(config, (str, os.PathLike)) else None
+        toml = None if config is None or path is not None else _toml(config)
+        try:
+            self._core = _core.Engine(path, toml, state, clip, record, ring_ms)
+        except BaseException:
+            self._remove_state()
+            raise
+
+    @property
+    def base_url(self) -> str:
+        """Origin of the control plane."""
+        return self._core.base_url
+
+    @property
+    def relay_url(self) -> str:
+        """What bridges are told to dial."""
+        return self._core.relay_url
+
+    @property
+    def api_key(self) -> str:
+        """The key that was minted for this engine. Raises `ConfigError` when its configuration brought its own."""
+        return self._minted(self._core.api_key)
+
+    @property
+    def org_id(self) -> str:
+        """Whose key that is."""
+        return self._minted(self._core.org_id)
+
+    @property
+    def phone_record_dir(self) -> str | None:
+        """Folder in which the simulated phone puts what it hears, as `<sid>.wav`."""
+        folder = self._core.phone_record_dir
+        return None if folder is None else os.fspath(folder)
+
+    def close(self) -> None:
+        """Ends every call and everything that was started. Twice is once."""
+        self._core.close()
+        self._remove_state()
+
+    def _minted(self, value: str | None) -> str:
+        if value is None:
+            from clutchcall.errors import ConfigError
+
+            raise ConfigError("this engine's configuration lists its own keys: pass one of them to Voice")
+        return value
+
+    def _remove_state(self) -> None:
+        folder, self._temporary = self._temporary, None
+        if folder is not None:
+            import shutil
+
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.base_url}{' closed' if self._core.closed else ''}>"
+
+
+def _toml(config: Mapping[str, object]) -> str:
+    """Nested mappings as TOML; `None` leaves a key out."""
+    return "\n".join(f"{_quoted(key)} = {_value(value)}" for key, value in config.items() if value is not None)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, (str, os.PathLike)):
+        return _quoted(os.fspath(value))
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_value(item) for item in value)}]"
+    if hasattr(value, "items"):
+        pairs = (f"{_quoted(key)} = {_value(item)}" for key, item in value.items() if item is not None)
+        return f"{{ {', '.join(pairs)} }}"
+    raise TypeError(f"config holds a {type(value).__name__}: TOML has text, numbers, truth values, lists and tables")
+
+
+def _quoted(text: str) -> str:
+    """A basic string (TOML 1.0): quotes, backslashes and control characters are escaped."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in escaped) + '"'
