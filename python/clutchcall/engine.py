@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from typing_extensions import Self
+    from typing import Self
 
 __all__ = ["Engine"]
 
@@ -60,8 +60,12 @@ class Engine:
             import tempfile
 
             state = self._temporary = tempfile.mkdtemp(prefix="clutchcall-")
-        path = config if isinstance(config, (str, os.PathLike)) else None
-        toml = None if config is None or path is not None else _toml(config)
+        path: str | os.PathLike[str] | None = None
+        toml: str | None = None
+        if isinstance(config, (str, os.PathLike)):
+            path = config
+        elif config is not None:
+            toml = _toml(config)
         try:
             self._core = _core.Engine(path, toml, state, clip, record, ring_ms)
         except BaseException:

@@ -179,9 +179,7 @@ def _ended(call: Call) -> Call:
     return call
 
 
-def _finish(
-    arguments: argparse.Namespace, call: Call, bridge: AudioBridge | None, heard: _Heard, stop: Stop
-) -> int:
+def _finish(arguments: argparse.Namespace, call: Call, bridge: AudioBridge | None, heard: _Heard, stop: Stop) -> int:
     stats = bridge.stats() if bridge is not None else None
     if bridge is not None:
         bridge.close()

@@ -46,12 +46,18 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
         description="Runs an engine with its relay and its simulated phone on loopback. Voice() in other processes of this "
         "user finds it by itself.",
     )
-    parser.add_argument("--port", type=int, default=8080, help="TCP, of the API; 0 takes a free one (default: %(default)s)")
-    parser.add_argument("--relay-port", type=int, default=4433, help="UDP, of the relay; 0 takes a free one (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=8080, help="TCP, of the API; 0 takes a free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--relay-port", type=int, default=4433, help="UDP, of the relay; 0 takes a free one (default: %(default)s)"
+    )
     parser.add_argument("--state", metavar="DIR", help="folder for records, certificate and keys")
     parser.add_argument("--phone-says", metavar="WAV", help="what the phone says when it answers")
     parser.add_argument("--phone-records", metavar="DIR", help="where the phone puts what it hears, one WAV per call")
-    parser.add_argument("--json", action="store_true", help="one JSON object per line: the engine, then every change of a call")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object per line: the engine, then every change of a call"
+    )
     parser.set_defaults(run=run)
 
 

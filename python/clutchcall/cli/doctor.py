@@ -116,7 +116,9 @@ def _open_files() -> Finding:
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < _OPEN_FILES and soft != resource.RLIM_INFINITY:
-        return Finding("open files", "warn", f"limit {soft} (hard {hard})", f"ulimit -n {_OPEN_FILES} before starting an engine")
+        return Finding(
+            "open files", "warn", f"limit {soft} (hard {hard})", f"ulimit -n {_OPEN_FILES} before starting an engine"
+        )
     return Finding("open files", "ok", f"limit {soft}")
 
 
@@ -159,4 +161,8 @@ def _loopback_call() -> Finding:
             call.hangup()
     latencies.sort()
     p50, p99 = latencies[len(latencies) // 2] / 1000, latencies[-1] / 1000
-    return Finding("call", "ok", f"loopback call with echo: {_FRAMES} frames, phone to callback p50 {p50:.2f} ms, worst {p99:.2f} ms")
+    return Finding(
+        "call",
+        "ok",
+        f"loopback call with echo: {_FRAMES} frames, phone to callback p50 {p50:.2f} ms, worst {p99:.2f} ms",
+    )

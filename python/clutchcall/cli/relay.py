@@ -38,7 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
     from clutchcall.relay import Relay
 
     if not arguments.public_key:
-        complain("--public-key is missing: without a key nobody's token counts; `clutchcall keys public --state DIR` prints one")
+        complain(
+            "--public-key is missing: without a key nobody's token counts; `clutchcall keys public --state DIR` prints one"
+        )
         return USAGE
     if (arguments.cert is None) != (arguments.key is None):
         complain("--cert and --key belong together: give both or none")

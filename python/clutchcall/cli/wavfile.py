@@ -29,7 +29,9 @@ def opus_frames(path: str) -> list[bytes]:
         raise ValueError(f"{path} is no WAV file that can be read: {error}") from error
     if (channels, width) != (1, 2) or rate not in _RATES:
         rates = ", ".join(str(rate) for rate in _RATES)
-        raise ValueError(f"{path} has {rate} Hz, {channels} channels, {8 * width} bits: give 16-bit mono at one of {rates} Hz")
+        raise ValueError(
+            f"{path} has {rate} Hz, {channels} channels, {8 * width} bits: give 16-bit mono at one of {rates} Hz"
+        )
     encoder = OpusEncoder(rate, 1)
     size = rate * _FRAME_MS // 1000 * 2
     pcm += bytes(-len(pcm) % size)
