@@ -32,6 +32,8 @@ const RELAY_PORT: u16 = 4433;
 /// How often a relay's name is resolved, and how soon after a failure.
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 const RESOLVE_AGAIN: Duration = Duration::from_secs(1);
+/// An engine starts without the relay's address rather than wait longer for it.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(3);
 
 /// The relay as seen from inside and from outside.
 pub(super) struct Outside {
@@ -209,8 +211,9 @@ pub(super) async fn keep_resolving(resolving: Option<Resolving>) {
 async fn resolve(url: &Url) -> Result<SocketAddr, String> {
     // Brackets belong to the URL, not to the address.
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let mut found = tokio::net::lookup_host((host, port(url)))
-        .await
+    let found = tokio::time::timeout(RESOLVE_LIMIT, tokio::net::lookup_host((host, port(url)))).await;
+    let mut found = found
+        .map_err(|_| format!("relay.url: no name server told the address of {host}"))?
         .map_err(|e| format!("relay.url: the name {host} can't be resolved: {e}"))?;
     found.next().ok_or_else(|| format!("relay.url: the name {host} has no address"))
 }

@@ -25,6 +25,7 @@ use super::outside::{self, Outside};
 use super::phone::{Phone, PhoneConfig};
 use super::store::{Bounds, Sqlite, Store};
 use super::trunk::{Trunk, TrunkEvent};
+use crate::call::wire::RelayRef;
 use crate::relay;
 use crate::token::PublicKey;
 
@@ -34,7 +35,7 @@ const STORE_FILE: &str = "calls.db";
 /// A running engine. Dropping it is [`Engine::shutdown`].
 pub struct Engine {
     base_url: String,
-    relay_url: String,
+    reference: RelayRef,
     api_key: Option<String>,
     org_id: Option<String>,
     phone: PhoneConfig,
@@ -67,7 +68,7 @@ impl Engine {
         let (ending, told) = watch::channel(false);
         let mut engine = Self {
             base_url: String::new(),
-            relay_url: outside.reference.url.clone(),
+            reference: outside.reference.clone(),
             api_key: config.minted.as_ref().map(|minted| minted.key.clone()),
             org_id: config.minted.as_ref().map(|minted| minted.org.clone()),
             phone: PhoneConfig::from(&config.phone),
@@ -99,7 +100,12 @@ impl Engine {
 
     /// What bridges are told to dial.
     pub fn relay_url(&self) -> &str {
-        &self.relay_url
+        &self.reference.url
+    }
+
+    /// The same with the address for WebTransport and the hashes of the certificates to accept.
+    pub fn relay_ref(&self) -> &RelayRef {
+        &self.reference
     }
 
     /// The key that was minted for this run ([`Config::dev`]).
@@ -161,6 +167,8 @@ impl Control {
             }
             Err(error) => drop(ready.send(Err(error))),
         }
+        // A name server that does not answer must not hold up the end.
+        runtime.shutdown_background();
     }
 
     async fn assemble(self) -> Result<(SocketAddr, Serving), String> {

@@ -203,3 +203,21 @@ fn one_connection_serves_many_requests() {
         assert!(text.starts_with("HTTP/1.1 200"), "{text}");
     }
 }
+
+#[test]
+fn beyond_the_limit_a_connection_waits_for_another_to_go() {
+    let bench = Bench::with(|config| config.limits.connections = 1);
+    let mut first = bench.connect();
+    first.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut bytes = [0; 1024];
+    assert!(first.read(&mut bytes).unwrap() > 0);
+    let mut second = bench.connect();
+    second.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    second.set_read_timeout(Some(std::time::Duration::from_millis(200))).unwrap();
+    assert!(second.read(&mut bytes).is_err(), "it was served beside the first");
+    drop(first);
+    second.set_read_timeout(Some(crate::common::LIMIT)).unwrap();
+    let mut text = String::new();
+    second.read_to_string(&mut text).unwrap();
+    assert_eq!(Answer::parse(&text).status, 200);
+}

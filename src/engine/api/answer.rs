@@ -37,6 +37,9 @@ pub(super) enum Code {
     Forbidden,
     NotFound,
     MethodNotSupported,
+    /// The request did not come in time.
+    RequestTimeout,
+    /// The answer did not.
     Timeout,
     Conflict,
     PayloadTooLarge,
@@ -55,6 +58,7 @@ impl Code {
             Self::Forbidden => ("FORBIDDEN", -32003, 403),
             Self::NotFound => ("NOT_FOUND", -32004, 404),
             Self::MethodNotSupported => ("METHOD_NOT_SUPPORTED", -32005, 405),
+            Self::RequestTimeout => ("TIMEOUT", -32008, 408),
             Self::Timeout => ("GATEWAY_TIMEOUT", -32504, 504),
             Self::Conflict => ("CONFLICT", -32009, 409),
             Self::PayloadTooLarge => ("PAYLOAD_TOO_LARGE", -32013, 413),
@@ -65,7 +69,7 @@ impl Code {
     }
 
     fn is_retryable(self) -> bool {
-        matches!(self, Self::Timeout | Self::TooManyRequests | Self::Unavailable)
+        matches!(self, Self::RequestTimeout | Self::Timeout | Self::TooManyRequests | Self::Unavailable)
     }
 }
 

@@ -35,7 +35,7 @@ impl Input {
         let read = tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(body, MAX_BODY_BYTES));
         let bytes = read
             .await
-            .map_err(|_| Failure::bad(format!("the body did not come within {} s", BODY_LIMIT.as_secs())))?
+            .map_err(|_| Failure::new(Code::RequestTimeout, format!("no body within {} s", BODY_LIMIT.as_secs())))?
             .map_err(|_| too_large())?;
         Self::parse(&bytes)
     }

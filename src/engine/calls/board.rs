@@ -158,14 +158,8 @@ impl Board {
     }
 
     pub(super) fn handle_trunk(&mut self, event: TrunkEvent, now: Instant) {
-        let Some((sid, entry)) =
-            self.calls.get_key_value(&*event.sid).map(|(sid, _)| Arc::clone(sid)).and_then(|sid| {
-                let entry = self.calls.get_mut(&sid)?;
-                Some((sid, entry))
-            })
-        else {
-            return;
-        };
+        let Some(sid) = self.calls.get_key_value(&*event.sid).map(|(sid, _)| Arc::clone(sid)) else { return };
+        let Some(entry) = self.calls.get_mut(&sid) else { return };
         let Phase::Live(call) = &mut entry.phase else { return };
         let event = match event.kind {
             TrunkKind::Trying => Event::Trying,

@@ -229,10 +229,12 @@ fn create(db: &Transaction<'_>, record: &CallRecord, remembered: Option<&Remembe
     Ok(())
 }
 
-/// Its place in the list stays the one it was created with.
+/// A call's clock begins with its dialling, so its place in the list moves once; record and column agree at any time.
 fn update(db: &Transaction<'_>, record: &CallRecord) -> rusqlite::Result<()> {
-    let mut update = db.prepare_cached("UPDATE calls SET status = ?2, ended = ?3, record = ?4 WHERE sid = ?1")?;
-    update.execute(params![record.sid, record.status.as_str(), record.status.is_terminal(), text(record)])?;
+    let mut update =
+        db.prepare_cached("UPDATE calls SET status = ?2, ended = ?3, record = ?4, started_ms = ?5 WHERE sid = ?1")?;
+    let (status, ended) = (record.status.as_str(), record.status.is_terminal());
+    update.execute(params![record.sid, status, ended, text(record), record.started_ms as i64])?;
     Ok(())
 }
 

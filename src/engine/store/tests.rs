@@ -90,6 +90,8 @@ fn pages_of_a_list_meet_without_a_gap() {
         wait(store.create(CallRecord { started_ms: base + n / 3, ..record(n) }, None)).unwrap();
     }
     wait(store.create(CallRecord { org_id: "org_b".to_owned(), ..record(9) }, None)).unwrap();
+    // Dialled later than it was created: it comes once all the same.
+    store.update(CallRecord { started_ms: base + 3, ..record(2) });
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
         let page = wait(store.list(Query { org: "org_a".to_owned(), status: None, limit: 2, after })).unwrap();
