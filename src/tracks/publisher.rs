@@ -176,11 +176,7 @@ impl Publisher {
             let (object, place) = object.get_or_insert_with(|| {
                 let place = self.numbering.next(now);
                 let properties = self.stamp.encode(timestamp_us);
-                let Location { group, object: id } = place.at;
-                let payload = payload.take().unwrap_or_default();
-                let end_of_group = self.delivery == Delivery::Datagram;
-                let priority = Some(PRIORITY);
-                (Object { group, id, priority, properties, payload, end_of_group, ..Object::default() }, place)
+                (frame(place, self.delivery, properties, payload.take().unwrap_or_default()), place)
             });
             let passed = match self.delivery {
                 Delivery::Stream => served.stream(session, object, *place),
@@ -313,6 +309,12 @@ impl Served {
         }
         session.end_publication(self.request, done(PublishDoneCode::TrackEnded, "the track has ended"));
     }
+}
+
+fn frame(place: Place, delivery: Delivery, properties: Bytes, payload: Bytes) -> Object {
+    let Location { group, object: id } = place.at;
+    let (priority, end_of_group) = (Some(PRIORITY), delivery == Delivery::Datagram);
+    Object { group, id, priority, properties, payload, end_of_group, ..Object::default() }
 }
 
 fn header(place: Place, properties: bool) -> SubgroupHeader {

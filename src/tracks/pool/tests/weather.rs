@@ -8,7 +8,11 @@ use super::world::{World, publication, relay};
 use crate::moqt::message::GoAway;
 use crate::moqt::session::tests::pair::{Conditions, Rng};
 use crate::net::{Down, LinkEvent};
-use crate::tracks::{Delivery, Event, TrackId, Written};
+use crate::tracks::{Delivery, Event, LeaseId, TrackId, Written};
+
+/// The first lease of a pool with one route.
+const SPEAKER: LeaseId = LeaseId(2);
+const LISTENER: LeaseId = LeaseId(2);
 
 /// Something happens to some link, or to the relay.
 fn happen(world: &mut World, rng: &mut Rng) {
@@ -56,6 +60,7 @@ fn live_through(seed: u64) -> (u64, u64) {
     let chunk = [0, 64, 7][(seed % 3) as usize];
     world.lines.conditions = Conditions { jitter, loss, chunk, ..Conditions::default() };
     let (speaker, listener) = (world.lease(0), world.lease(1));
+    assert_eq!((speaker, listener), (SPEAKER, LISTENER));
     let delivery = if seed.is_multiple_of(2) { Delivery::Stream } else { Delivery::Datagram };
     let spoken = world.publish(0, speaker, publication("audio", delivery));
     let heard = world.subscribe(1, listener, "audio");
@@ -83,16 +88,22 @@ fn live_through(seed: u64) -> (u64, u64) {
     let each = [Written::Sent, Written::Unheard, Written::Offline, Written::Behind];
     let counts = each.map(|kind| written.iter().filter(|w| **w == kind).count() as u64);
     assert_eq!(counts, [counters.frames_out, counters.unheard, counters.offline, counters.behind], "seed {seed}");
+    goes_quietly(&mut world, (spoken, heard), seed);
+    let counters = [0, 1].map(|pool| world.pools[pool].counters());
+    (counters[0].reconnects + counters[1].reconnects, counters[1].stale)
+}
+
+/// The end is heard, and nothing stays.
+fn goes_quietly(world: &mut World, (spoken, heard): (TrackId, TrackId), seed: u64) {
     world.end(0, spoken);
     world.run_ms(3000);
     assert_eq!(world.told(1).last(), Some(&&Event::Ended { track: heard }), "seed {seed}");
-    world.release(0, speaker);
-    world.release(1, listener);
+    for (pool, lease) in [(0, SPEAKER), (1, LISTENER)] {
+        world.release(pool, lease);
+    }
     world.run_ms(5000);
     assert!(world.lines.all.is_empty(), "seed {seed}: nothing is left standing");
     assert!(world.pools.iter().all(|pool| pool.poll_timeout().is_none()), "seed {seed}: nor to do");
-    let counters = [0, 1].map(|pool| world.pools[pool].counters());
-    (counters[0].reconnects + counters[1].reconnects, counters[1].stale)
 }
 
 #[test]
