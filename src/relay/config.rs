@@ -1,6 +1,7 @@
 //! What a relay is told at its start.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::moqt::relay::Limits;
 use crate::net::tls::Identity;
@@ -25,17 +26,19 @@ impl Config {
     }
 }
 
-/// How many sessions there may be. Who comes beyond is closed with a reason; who is there stays.
+/// Who may become a session. Who comes beyond is closed with a reason; who is there stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admission {
     /// Of all peers on wires.
     pub sessions: usize,
     /// Of one IPv4 address or one IPv6 /64.
     pub sessions_per_address: usize,
+    /// A peer whose transport is up must say its SETUP within this time.
+    pub setup_timeout: Duration,
 }
 
 impl Default for Admission {
     fn default() -> Self {
-        Self { sessions: 16 * 1024, sessions_per_address: 4096 }
+        Self { sessions: 16 * 1024, sessions_per_address: 4096, setup_timeout: Duration::from_secs(5) }
     }
 }

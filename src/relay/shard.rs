@@ -22,8 +22,6 @@ use crate::net::{App, Down, LinkEvent, LinkId, Links, Listen, Peer, PortEnd, Wak
 
 /// Counters are summed up for other threads this often while anything happens; never while nothing does.
 const COUNTERS_STEP: Duration = Duration::from_millis(50);
-/// A peer that is up must say its SETUP within this time.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Payload of one object: audio frames are a tenth of it at most.
 const OBJECT_BYTES: usize = 64 * 1024;
 /// Streams and datagrams that came before the answer that explains them.
@@ -47,7 +45,8 @@ pub(super) fn start(
 ) -> Result<Started, String> {
     let Config { listen, identity, keys, limits, admission } = config;
     let listening = Listen { identity, setup: our_setup() };
-    let worker = WorkerConfig { bind: listen, listen: Some(listening), limits: session_limits() };
+    let worker =
+        WorkerConfig { bind: listen, listen: Some(listening), limits: session_limits(admission.setup_timeout) };
     let (worker, waker) = Worker::new(worker)?;
     let address = worker.local_addr();
     let run = move || {
@@ -61,10 +60,10 @@ pub(super) fn start(
 
 /// What a session itself may hold, before the core has counted it. The worker has one answer for all its sessions, so it is
 /// the one that an engine needs; strangers meet [`Limits`] behind it.
-fn session_limits() -> moqt::session::Limits {
+fn session_limits(setup_timeout: Duration) -> moqt::session::Limits {
     let engine = Limits::engine();
     moqt::session::Limits {
-        setup_timeout: SETUP_TIMEOUT,
+        setup_timeout,
         requests: engine.subscriptions + engine.publications,
         object_bytes: OBJECT_BYTES,
         pending_bytes: PENDING_BYTES,
@@ -83,8 +82,8 @@ fn unix_now() -> u64 {
 /// A link that is up.
 struct Visitor {
     peer: Peer,
-    /// Its SETUP was checked, the core knows it.
-    inserted: bool,
+    /// It is being closed: nothing that it says counts any more.
+    refused: bool,
 }
 
 /// Lends the worker's sessions to the core.
@@ -105,8 +104,9 @@ struct Shard {
     /// Wire sessions by address, as [`Admission::sessions_per_address`] counts them.
     addresses: HashMap<IpAddr, usize>,
     wires: usize,
-    /// Sessions closed at SETUP over their tokens.
-    refused: u64,
+    /// Sessions closed at SETUP over their tokens, and beyond [`Admission`].
+    unauthorized: u64,
+    beyond: u64,
     ports: crossbeam_channel::Receiver<PortEnd>,
     shared: Arc<Shared>,
     /// When the counters that changed since are to be published; `None`: nothing changed.
@@ -130,7 +130,8 @@ impl Shard {
             visitors: HashMap::new(),
             addresses: HashMap::new(),
             wires: 0,
-            refused: 0,
+            unauthorized: 0,
+            beyond: 0,
             ports,
             shared,
             publish_at: None,
@@ -138,6 +139,7 @@ impl Shard {
     }
 
     fn handle_up(&mut self, links: &mut Links, link: LinkId, peer: Peer) {
+        let mut refused = false;
         if let Some(address) = peer.address.map(|address| counted(address.ip())) {
             let there = self.addresses.entry(address).or_default();
             *there += 1;
@@ -145,22 +147,24 @@ impl Shard {
             if *there > self.admission.sessions_per_address || self.wires > self.admission.sessions {
                 // The draft has no code for a full house; this one does not make a client doubt its token.
                 links.close(link, CloseCode::InternalError as u64, "too many sessions: close some, or try again later");
+                self.beyond += 1;
+                refused = true;
             }
         }
-        self.visitors.insert(link, Visitor { peer, inserted: false });
+        self.visitors.insert(link, Visitor { peer, refused });
     }
 
     fn handle_setup(&mut self, links: &mut Links, link: LinkId, setup: &Setup, now: Instant) {
-        let Some(visitor) = self.visitors.get_mut(&link) else { return };
+        let Some(visitor) = self.visitors.get_mut(&link).filter(|visitor| !visitor.refused) else { return };
         match self.verifier.borrow_mut().admit(setup, visitor.peer.path.as_deref(), now) {
             Ok(admitted) => {
                 let roomy = visitor.peer.wire == Wire::Port || admitted.every_call;
                 let limits = if roomy { Limits::engine() } else { self.limits };
-                visitor.inserted = true;
                 self.core.insert(link.0, admitted.rights, limits, now);
             }
             Err(refused) => {
-                self.refused += 1;
+                self.unauthorized += 1;
+                visitor.refused = true;
                 tracing::info!(peer = ?visitor.peer.address, code = ?refused.code, "SETUP refused: {}", refused.reason);
                 links.close(link, refused.code as u64, &refused.reason);
             }
@@ -188,7 +192,8 @@ impl Shard {
 
     fn publish(&mut self) {
         let mut counters = self.core.counters();
-        counters.unauthorized += self.refused;
+        counters.unauthorized += self.unauthorized;
+        counters.excessive += self.beyond;
         self.shared.publish(counters);
         self.publish_at = None;
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `rig` | a relay with its keys, and a worker whose app a test drives step by step |
 //! | `rules` | the relay's rules, one suite over all three kinds of link |
+//! | `mute` | a QUIC client that never says SETUP |
 //! | `peers` | aiomoqt and moq-rs against our relay, where their interpreter is there |
 //! | `media` | the engine's audio threads between scripted legs and real bridges' tracks |
 //!
@@ -12,6 +13,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod media;
+mod mute;
 mod peers;
 mod rig;
 mod rules;

@@ -93,7 +93,7 @@ impl Stage {
                 Supply::Dial { url: dial.url, trust: dial.trust, address }
             }
         };
-        let threads = AudioThreads::start(1, supply, mint, tell).expect("audio threads start");
+        let threads = AudioThreads::start(2, supply, mint, tell).expect("audio threads start");
         let client = Arc::new(Client::start());
         let token = relay.token(&["voice/**"], &["voice/**"]);
         client.supply(&relay, Kind::RawQuic, &token);
@@ -501,4 +501,42 @@ fn the_relay_is_lost_and_comes_back_and_the_call_goes_on() {
     until("the bridge is heard again", || script.lock().unwrap().heard == numbered(3));
     stage.close();
     hears.ended();
+}
+
+#[test]
+fn many_calls_share_the_threads_and_a_link_and_none_misses_a_frame() {
+    const CALLS: usize = 60;
+    let stage = Stage::new(Kind::Port);
+    let sids: Vec<Arc<str>> = (0..CALLS).map(|n| format!("CA{n:032}").into()).collect();
+    let tracks: Vec<_> =
+        sids.iter().map(|sid| names::track(sid, Side::Uplink, "audio").expect("a call's name")).collect();
+    for sid in &sids {
+        stage.send(Command::Open { sid: sid.clone(), caller: Caller::Leg });
+    }
+    let ids = stage.client.run(move |hands| {
+        let now = hands.now;
+        let (pool, links) = hands.pool();
+        let route = pool.route(RouteKind { cap: 32 });
+        let subscribe = |track| {
+            let lease = pool.lease(route, vec![], now);
+            pool.subscribe(links, lease, track, now)
+        };
+        tracks.into_iter().map(subscribe).collect::<Vec<TrackId>>()
+    });
+    let heard: Vec<Heard> = ids.into_iter().map(|id| Heard { client: stage.client.clone(), id }).collect();
+    heard.iter().for_each(Heard::live);
+    for sid in &sids {
+        let script = Arc::new(Mutex::new(Script { says: numbered(25).into(), ..Script::default() }));
+        let leg = Scripted { params: Params::CALL, script };
+        stage.send(Command::Start { sid: sid.clone(), leg: Some(Box::new(leg)) });
+    }
+    for bridge in &heard {
+        let frames = bridge.frames(25);
+        assert_eq!(frames.iter().map(|(_, frame)| frame.clone()).collect::<Vec<_>>(), numbered(25));
+        assert_in_step(&frames, 20_000);
+    }
+    for sid in &sids {
+        stage.send(Command::Close { sid: sid.clone() });
+    }
+    heard.iter().for_each(Heard::ended);
 }

@@ -7,6 +7,7 @@ use clutchcall::moqt::{CloseCode, Event, PublishDoneCode, RequestErrorCode, Stat
 use clutchcall::net::Down;
 use clutchcall::relay::Admission;
 
+use super::mute;
 use super::rig::{Answer, Client, KINDS, Kind, LIMIT, Relay, object};
 
 const UPLINK: &str = "voice/CA1/uplink";
@@ -221,10 +222,19 @@ fn too_many_sessions_of_one_address_are_closed_with_a_reason_and_ports_are_not_c
         other => panic!("{other:?}"),
     }
     client.connect(&relay, Kind::Port, vec![]);
+    relay.wait("the one beyond is counted", |counters| counters.excessive == 1);
     first.close();
     first.down();
     relay.wait("one left", |counters| counters.sessions == 2);
     client.connect(&relay, Kind::RawQuic, vec![]);
+}
+
+#[test]
+fn a_peer_that_says_no_setup_is_closed() {
+    let setup_timeout = Duration::from_millis(100);
+    let relay = Relay::with(|config| config.admission = Admission { setup_timeout, ..Admission::default() });
+    let code = mute::closed_with(relay.server.address());
+    assert_eq!(code, CloseCode::ControlMessageTimeout as u64);
 }
 
 #[test]
