@@ -47,8 +47,27 @@ struct Link {
     arrived: bool,
     /// Counted among those in their handshake.
     knocking: bool,
+    /// A timer fired in this turn.
+    timed: bool,
     /// The transport has nothing more to do.
     drained: bool,
+}
+
+impl Link {
+    fn new(id: LinkId, session: Option<Session>, carrier: Carrier) -> Self {
+        Self {
+            id,
+            session,
+            carrier,
+            news: VecDeque::new(),
+            touched: false,
+            telling: false,
+            arrived: false,
+            knocking: false,
+            timed: false,
+            drained: false,
+        }
+    }
 }
 
 /// The links of one worker, as its app sees them.
@@ -64,9 +83,6 @@ pub struct Links {
     pub(super) socket: Socket,
     endpoint: Endpoint,
     inbound: Vec<(Received, BytesMut)>,
-    outbound: Vec<u8>,
-    /// What the kernel would not take.
-    unsent: Option<(Transmit, Vec<u8>)>,
     knocking: usize,
     bell: Arc<Bell>,
     /// Our SETUP for those who come to us.
@@ -89,8 +105,6 @@ impl Links {
             socket,
             endpoint,
             inbound: Vec::new(),
-            outbound: Vec::new(),
-            unsent: None,
             knocking: 0,
             bell,
             setup,
@@ -205,40 +219,43 @@ impl Links {
 
     fn packet(&mut self, received: Received, packet: BytesMut, arrived: &mut Vec<usize>) {
         let Received { from, to, ecn } = received;
-        self.outbound.clear();
-        match self.endpoint.handle(self.now, from, to, ecn, packet, &mut self.outbound) {
+        let mut buffer = self.socket.buffer();
+        match self.endpoint.handle(self.now, from, to, ecn, packet, &mut buffer) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 let slot = self.by_handle.get(handle.0).copied().unwrap_or(usize::MAX);
-                let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
-                if let Carrier::Quic(quic) = &mut link.carrier {
-                    quic.connection.handle_event(event);
-                }
-                if !std::mem::replace(&mut link.arrived, true) {
-                    arrived.push(slot);
+                if let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) {
+                    if let Carrier::Quic(quic) = &mut link.carrier {
+                        quic.connection.handle_event(event);
+                    }
+                    if !std::mem::replace(&mut link.arrived, true) {
+                        arrived.push(slot);
+                    }
                 }
             }
             Some(DatagramEvent::NewConnection(incoming)) => arrived.extend(self.admit(incoming)),
-            Some(DatagramEvent::Response(transmit)) => self.respond(&transmit),
+            Some(DatagramEvent::Response(transmit)) => return self.respond(transmit, buffer),
             None => {}
         }
+        self.socket.give_back(buffer);
     }
 
     /// Somebody knocks.
     fn admit(&mut self, incoming: Incoming) -> Option<usize> {
+        let mut buffer = self.socket.buffer();
         if self.knocking >= REFUSE_FROM {
             self.counters.refused += 1;
-            let transmit = self.endpoint.refuse(incoming, &mut self.outbound);
-            self.respond(&transmit);
+            let transmit = self.endpoint.refuse(incoming, &mut buffer);
+            self.respond(transmit, buffer);
             return None;
         }
         if self.knocking >= RETRY_FROM && incoming.may_retry() && !incoming.remote_address_validated() {
             self.counters.retried += 1;
-            if let Ok(transmit) = self.endpoint.retry(incoming, &mut self.outbound) {
-                self.respond(&transmit);
+            if let Ok(transmit) = self.endpoint.retry(incoming, &mut buffer) {
+                self.respond(transmit, buffer);
             }
             return None;
         }
-        match self.endpoint.accept(incoming, self.now, &mut self.outbound, None) {
+        match self.endpoint.accept(incoming, self.now, &mut buffer, None) {
             Ok((handle, connection)) => {
                 let setup = self.setup.clone();
                 let birth = Birth { role: Role::Server, setup, limits: self.limits.clone(), url: None };
@@ -253,7 +270,7 @@ impl Links {
             }
             Err(error) => {
                 if let Some(transmit) = error.response {
-                    self.respond(&transmit);
+                    self.respond(transmit, buffer);
                 }
                 None
             }
@@ -261,10 +278,10 @@ impl Links {
     }
 
     /// One packet outside of connections; lost if the kernel is full, as the network may lose it.
-    fn respond(&mut self, transmit: &Transmit) {
-        let contents = self.outbound.get(..transmit.size).unwrap_or_default();
+    fn respond(&mut self, transmit: Transmit, buffer: Vec<u8>) {
         if self.socket.is_writable() {
-            self.socket.send(transmit, contents, &mut self.counters);
+            self.socket.begin_link();
+            self.socket.push(transmit, buffer, &mut self.counters);
         }
     }
 
@@ -276,9 +293,8 @@ impl Links {
             let Some(link) = self.slots[slot].as_mut() else { continue };
             match (&link.carrier, &mut link.session) {
                 (Carrier::Quic(_), _) => {
+                    link.timed = true;
                     self.work(slot, |quic, cx| quic.handle_timeout(cx));
-                    self.transmit(slot);
-                    self.with_quic(slot, |quic, cx| quic.probed(cx.now));
                 }
                 (_, Some(session)) => session.handle_timeout(now),
                 _ => {}
@@ -336,9 +352,7 @@ impl Links {
     /// Sends what each touched link has to say.
     pub(super) fn flush(&mut self, now: Instant) {
         self.now = now;
-        if let Some((transmit, contents)) = self.unsent.take() {
-            self.send(transmit, &contents);
-        }
+        self.socket.flush(&mut self.counters);
         for slot in std::mem::take(&mut self.touched) {
             let Some(link) = self.slots[slot].as_mut() else { continue };
             link.touched = false;
@@ -348,6 +362,7 @@ impl Links {
             }
             self.flush_link(slot);
         }
+        self.socket.flush(&mut self.counters);
     }
 
     /// Something was left to tell or to send that need not wait for the network.
@@ -375,6 +390,7 @@ impl Links {
 
     fn flush_link(&mut self, slot: usize) {
         self.with_quic(slot, |quic, cx| quic.output(cx));
+        self.socket.begin_link();
         self.transmit(slot);
         let mut closes = false;
         self.with_quic(slot, |quic, cx| closes = quic.close_if_asked(cx));
@@ -383,7 +399,12 @@ impl Links {
         }
         let Some(link) = self.slots[slot].as_mut() else { return };
         let deadline = match &mut link.carrier {
-            Carrier::Quic(quic) => quic.poll_timeout(link.session.as_ref()),
+            Carrier::Quic(quic) => {
+                if std::mem::take(&mut link.timed) {
+                    quic.probed(self.now);
+                }
+                quic.poll_timeout(link.session.as_ref())
+            }
             Carrier::Port(port) => {
                 let (now, counters) = (self.now, &mut self.counters);
                 port.output(&mut Context { session: &mut link.session, news: &mut link.news, counters, now });
@@ -404,24 +425,11 @@ impl Links {
         while self.socket.is_writable() {
             let Some(link) = self.slots[slot].as_mut() else { return };
             let Carrier::Quic(quic) = &mut link.carrier else { return };
-            let mut outbound = std::mem::take(&mut self.outbound);
-            outbound.clear();
-            let transmit = quic.connection.poll_transmit(self.now, segments, &mut outbound);
-            let sent = transmit.is_some();
-            if let Some(transmit) = transmit {
-                let size = transmit.size;
-                self.send(transmit, outbound.get(..size).unwrap_or_default());
+            let mut buffer = self.socket.buffer();
+            match quic.connection.poll_transmit(self.now, segments, &mut buffer) {
+                Some(transmit) => self.socket.push(transmit, buffer, &mut self.counters),
+                None => return self.socket.give_back(buffer),
             }
-            self.outbound = outbound;
-            if !sent {
-                return;
-            }
-        }
-    }
-
-    fn send(&mut self, transmit: Transmit, contents: &[u8]) {
-        if !self.socket.send(&transmit, contents, &mut self.counters) {
-            self.unsent = Some((transmit, contents.to_vec()));
         }
     }
 
@@ -476,9 +484,7 @@ impl Links {
             self.slots.len() - 1
         });
         let id = LinkId(u64::from(self.generations[slot]) << 32 | slot as u64);
-        let (news, touched, telling, arrived) = (VecDeque::new(), false, false, false);
-        let link = Link { id, session, carrier, news, touched, telling, arrived, knocking: false, drained: false };
-        self.slots[slot] = Some(Box::new(link));
+        self.slots[slot] = Some(Box::new(Link::new(id, session, carrier)));
         self.counters.links += 1;
         self.touch(slot);
         (slot, id)

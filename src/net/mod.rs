@@ -13,6 +13,7 @@ mod certificate;
 mod dial;
 mod down;
 mod links;
+mod outbox;
 mod port;
 mod quic;
 mod quiet;

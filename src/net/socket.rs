@@ -1,15 +1,18 @@
-//! One UDP socket: big buffers, batches in (recvmmsg, GRO) and out (GSO), counted.
+//! One UDP socket: big buffers, batches in (recvmmsg, GRO) and out (`outbox`), counted.
 //!
-//! Never blocks. What the kernel does not take at once waits in the caller's hands until [`Socket::is_writable`] again.
+//! Never blocks. What the kernel does not take at once waits in the outbox; nothing should be added until [`Socket::is_writable`] again.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::os::fd::AsFd;
 
 use bytes::BytesMut;
+use quinn_proto::Transmit;
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Type};
 
 use super::Counters;
+use super::outbox::{self, Outbox};
 
 /// The kernel's default of 208 KiB loses packets in bursts beyond some 600 busy connections.
 const KERNEL_BUFFER_BYTES: usize = 4 << 20;
@@ -26,6 +29,7 @@ pub(super) struct Socket {
     buffer: Vec<u8>,
     local: SocketAddr,
     writable: bool,
+    outbox: Outbox,
 }
 
 /// Where a packet came from, and to which of our addresses.
@@ -52,7 +56,8 @@ impl Socket {
         let io = mio::net::UdpSocket::from_std(socket.into());
         let state = UdpSocketState::new(UdpSockRef::from(&io))?;
         let local = io.local_addr()?;
-        Ok(Self { io, state, buffer: vec![0; BATCH * MESSAGE_BYTES], local, writable: true })
+        let outbox = Outbox::new(io.as_fd(), local.ip());
+        Ok(Self { io, state, buffer: vec![0; BATCH * MESSAGE_BYTES], local, writable: true, outbox })
     }
 
     pub(super) fn local_addr(&self) -> SocketAddr {
@@ -120,22 +125,32 @@ impl Socket {
         true
     }
 
-    /// `false`: the kernel's buffer is full; nothing was sent.
-    pub(super) fn send(&mut self, transmit: &quinn_proto::Transmit, contents: &[u8], counters: &mut Counters) -> bool {
-        let out = quinn_udp::Transmit {
-            destination: transmit.destination,
-            ecn: transmit.ecn.map(into_udp),
-            contents,
-            segment_size: transmit.segment_size,
-            src_ip: transmit.src_ip,
-        };
-        counters.send_calls += 1;
-        if self.state.send(UdpSockRef::from(&self.io), &out).is_err() {
-            self.writable = false;
-            return false;
+    /// An empty buffer for a transmit.
+    pub(super) fn buffer(&mut self) -> Vec<u8> {
+        self.outbox.buffer()
+    }
+
+    /// The buffer was not needed.
+    pub(super) fn give_back(&mut self, buffer: Vec<u8>) {
+        self.outbox.give_back(buffer);
+    }
+
+    /// What follows belongs to another connection.
+    pub(super) fn begin_link(&mut self) {
+        self.outbox.begin_link();
+    }
+
+    pub(super) fn push(&mut self, transmit: Transmit, bytes: Vec<u8>, counters: &mut Counters) {
+        self.outbox.push(transmit, bytes);
+        if self.outbox.len() >= outbox::FULL {
+            self.flush(counters);
         }
-        counters.packets_out += transmit.segment_size.map_or(1, |size| contents.len().div_ceil(size.max(1))) as u64;
-        true
+    }
+
+    pub(super) fn flush(&mut self, counters: &mut Counters) {
+        if self.writable && self.outbox.len() > 0 {
+            self.writable = self.outbox.flush(&self.state, self.io.as_fd(), counters);
+        }
     }
 }
 
@@ -144,13 +159,5 @@ fn into_proto(ecn: quinn_udp::EcnCodepoint) -> quinn_proto::EcnCodepoint {
         quinn_udp::EcnCodepoint::Ect0 => quinn_proto::EcnCodepoint::Ect0,
         quinn_udp::EcnCodepoint::Ect1 => quinn_proto::EcnCodepoint::Ect1,
         quinn_udp::EcnCodepoint::Ce => quinn_proto::EcnCodepoint::Ce,
-    }
-}
-
-fn into_udp(ecn: quinn_proto::EcnCodepoint) -> quinn_udp::EcnCodepoint {
-    match ecn {
-        quinn_proto::EcnCodepoint::Ect0 => quinn_udp::EcnCodepoint::Ect0,
-        quinn_proto::EcnCodepoint::Ect1 => quinn_udp::EcnCodepoint::Ect1,
-        quinn_proto::EcnCodepoint::Ce => quinn_udp::EcnCodepoint::Ce,
     }
 }

@@ -1,5 +1,6 @@
 //! Workers over loopback, each on a thread of its own, driven by events. Every wait has an upper limit of its own.
 
+mod busy;
 mod ends;
 mod foreign;
 mod node;
