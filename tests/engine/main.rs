@@ -1,6 +1,7 @@
 //! The engine as a stranger sees it: HTTP over loopback, with the simulated phone at the other end.
 
 mod answers;
+mod bridges;
 mod calls;
 mod common;
 mod elsewhere;

@@ -1,6 +1,7 @@
 //! What outlives an engine, and what keeps one from starting.
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 
 use clutchcall::call::record::{CallRecord, Direction, Status};
 use clutchcall::engine::Engine;
@@ -15,6 +16,10 @@ fn an_orderly_end_is_in_the_record_and_the_key_stays() {
     bench.wait(&answered, &["in_progress"]);
     let key = bench.engine.public_key();
     let Bench { engine, state } = bench;
+    for file in ["calls.db", "calls.db-wal", "token.key"] {
+        let mode = std::fs::metadata(state.path().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{file} is open to others");
+    }
     engine.shutdown();
     let bench = Bench { engine: Engine::start(config(state.path())).unwrap(), state };
     assert_eq!(bench.engine.public_key(), key);

@@ -1,5 +1,7 @@
 //! The file: schema, statements, bounds. Everything here runs on the store's thread.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -60,6 +62,8 @@ impl File {
     /// Opens or makes it, and ends what an engine that died has left open.
     pub(super) fn open(path: &Path, bounds: Bounds) -> Result<Self, String> {
         let explain = |e: rusqlite::Error| explain_open(path, &e);
+        // For the owner only, also in a folder that is not; the journal takes the file's mode. What fails here is explained below.
+        drop(OpenOptions::new().append(true).create(true).mode(0o600).open(path));
         let db = Connection::open(path).map_err(explain)?;
         // Exclusive: no second engine, and no shared-memory file. Who holds it holds it for good: waiting is no use.
         db.busy_timeout(std::time::Duration::ZERO).map_err(explain)?;

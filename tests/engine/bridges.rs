@@ -1,0 +1,69 @@
+//! Real bridges at the engine's own relay: audio both ways, and who may speak.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use clutchcall::audio::{Codec, Params};
+use clutchcall::call::wire::BridgeRole;
+use clutchcall::client::options::Surroundings;
+use clutchcall::client::{Arguments, Bridge, BridgeSpec, Client, Clock, Options};
+use clutchcall::error::Kind;
+use clutchcall::tracks::Delivery;
+
+use crate::common::{Bench, KEY, wait_for};
+
+fn client(bench: &Bench) -> Client {
+    let arguments = Arguments {
+        base_url: Some(bench.engine.base_url().to_owned()),
+        api_key: Some(KEY.to_owned()),
+        org_id: Some("org_a".to_owned()),
+        ..Arguments::default()
+    };
+    let surroundings = Surroundings { variable: &|_| None, dev_state: None };
+    Client::new(Options::resolve(arguments, &surroundings).unwrap()).unwrap()
+}
+
+fn attach(client: &Client, sid: &str, params: Params) -> Result<Bridge, Kind> {
+    let (role, delivery) = (BridgeRole::Server, Delivery::Stream);
+    let spec = BridgeSpec { sid: sid.to_owned(), role, params, delivery, clock: Clock { at: Instant::now(), us: 0 } };
+    client.attach(spec, |_ring| {}, &mut || false).map_err(|error| error.kind())
+}
+
+fn pcm() -> Params {
+    Params::new(Codec::Pcm16, Some(16_000), 1, 20).unwrap()
+}
+
+/// Half a second of a quiet saw.
+fn say(bridge: &Bridge) {
+    let samples = (0..320i16).flat_map(|n| ((n % 80) * 50).to_le_bytes());
+    let frame: Bytes = samples.collect::<Vec<u8>>().into();
+    (0..25).for_each(|_| bridge.publish(frame.clone(), None).unwrap());
+}
+
+#[test]
+fn what_a_bridge_says_is_heard_and_comes_back_from_an_echoing_phone() {
+    let bench = Bench::new();
+    let client = client(&bench);
+    // Attached while it rings: audio comes once somebody is there.
+    let sid = bench.originate("+15550009012");
+    let bridge = attach(&client, &sid, pcm()).unwrap();
+    bench.wait(&sid, &["in_progress"]);
+    wait_for(|| {
+        // What is said before the link is up is gone, as it should be: say it again.
+        if bridge.queued_us() == 0 {
+            say(&bridge);
+        }
+        (bridge.stats().frames_in > 10).then_some(())
+    });
+    assert_eq!(attach(&client, &sid, pcm()).err(), Some(Kind::Conflict), "one speaker per codec");
+    let other = attach(&client, &sid, Params::CALL).unwrap();
+    // Who closes gives the right to speak back at once.
+    bridge.close(&mut || false).unwrap();
+    let again = attach(&client, &sid, pcm()).unwrap();
+    client.attach_agent(&sid, "echo", &mut || false).unwrap();
+    other.close(&mut || false).unwrap();
+    assert_eq!(attach(&client, &sid, Params::CALL).err(), Some(Kind::Conflict), "the agent speaks");
+    bench.hangup(&sid).data();
+    wait_for(|| again.publish(Bytes::from_static(&[0; 640]), None).err());
+    assert_eq!(attach(&client, &sid, pcm()).err(), Some(Kind::Conflict), "the call has ended");
+}
