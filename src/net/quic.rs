@@ -143,10 +143,7 @@ impl Quic {
                 Transmit::Open { stream, dir, priority } => {
                     self.streams.open(&mut self.connection, stream, dir, priority);
                 }
-                Transmit::Data { stream, data } => {
-                    self.quiet.sent(cx.now);
-                    self.streams.data(&mut self.connection, session, stream, data);
-                }
+                Transmit::Data { stream, data } => self.streams.data(&mut self.connection, session, stream, data),
                 Transmit::Finish { stream } => self.streams.finish(&mut self.connection, session, stream),
                 Transmit::Reset { stream, code } => {
                     let code = if self.web.is_some() { webtransport::to_wire(code) } else { code };
@@ -157,7 +154,6 @@ impl Quic {
                     self.streams.stop(&mut self.connection, stream, code);
                 }
                 Transmit::Datagram(data) => {
-                    self.quiet.sent(cx.now);
                     let data = match &self.web {
                         Some(web) => web.wrap_datagram(&data),
                         None => data,
@@ -191,10 +187,10 @@ impl Quic {
         }
     }
 
-    /// After timers: a keep-alive counts as something that waits for an answer.
-    pub(super) fn probed(&mut self, now: Instant) {
+    /// After packets went out.
+    pub(super) fn sent(&mut self, now: Instant) {
         if self.state == State::Up {
-            self.quiet.probed(&self.connection, now);
+            self.quiet.sent(&self.connection, now);
         }
     }
 

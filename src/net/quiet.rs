@@ -12,14 +12,23 @@ use super::{LinkEvent, QUIET_AFTER};
 pub(super) struct Quiet {
     since: Option<Instant>,
     acks: u64,
-    pings: u64,
+    asked: u64,
     told: bool,
 }
 
 impl Quiet {
-    /// Data went out.
-    pub(super) fn sent(&mut self, now: Instant) {
-        self.since.get_or_insert(now);
+    /// Packets went out: with data, or with a keep-alive that waits for an answer like data. What flow control holds back
+    /// says nothing about the path.
+    pub(super) fn sent(&mut self, connection: &Connection, now: Instant) {
+        let stats = connection.stats();
+        let frames = stats.frame_tx;
+        // A probe for a larger packet size is a PING that may go missing on the best of paths.
+        let pings = frames.ping.saturating_sub(stats.path.sent_plpmtud_probes);
+        let asked = frames.stream + frames.datagram + pings;
+        if asked != self.asked {
+            self.asked = asked;
+            self.since.get_or_insert(now);
+        }
     }
 
     /// Packets came in. An acknowledgement ends the silence.
@@ -31,15 +40,6 @@ impl Quiet {
         self.acks = acks;
         self.since = None;
         std::mem::take(&mut self.told).then_some(LinkEvent::Alive)
-    }
-
-    /// A timer may have sent a keep-alive: that waits for an answer like data.
-    pub(super) fn probed(&mut self, connection: &Connection, now: Instant) {
-        let pings = connection.stats().frame_tx.ping;
-        if pings != self.pings {
-            self.pings = pings;
-            self.sent(now);
-        }
     }
 
     pub(super) fn deadline(&self, rtt: Duration) -> Option<Instant> {

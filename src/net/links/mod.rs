@@ -3,27 +3,27 @@
 //! A link is named by slot and generation, so that a name is never used twice. Everything here runs inside one turn of the
 //! worker's loop: nothing waits, and nothing scans all links.
 
+mod inbound;
+mod slots;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use quinn_proto::{Connection, ConnectionHandle, DatagramEvent, Endpoint, Incoming, Transmit};
+use quinn_proto::Endpoint;
 
-use super::bell::Bell;
-use super::port::{self, Port, PortEnd};
-use super::quic::{Birth, Context, Quic};
-use super::socket::{Received, Socket};
-use super::timers::Timers;
-use super::{Counters, Dial, Down, LinkEvent, LinkId, Peer, Wire, dial};
 use crate::moqt::message::Setup;
 use crate::moqt::session::{Config, Limits, Role};
 use crate::moqt::{Draft, Session};
+use crate::net::bell::Bell;
+use crate::net::port::{self, Port, PortEnd};
+use crate::net::quic::{Birth, Context, Quic};
+use crate::net::socket::{Received, Socket};
+use crate::net::timers::Timers;
+use crate::net::{Counters, Dial, Down, LinkEvent, LinkId, Peer, Wire, dial};
 
-/// Connections in their handshake: beyond the first bound a stranger must prove his address, beyond the second he is refused.
-const RETRY_FROM: usize = 256;
-const REFUSE_FROM: usize = 1_024;
 /// QUIC packets of one connection in one sending call.
 const SEGMENTS: usize = 16;
 
@@ -47,8 +47,6 @@ struct Link {
     arrived: bool,
     /// Counted among those in their handshake.
     knocking: bool,
-    /// A timer fired in this turn.
-    timed: bool,
     /// The transport has nothing more to do.
     drained: bool,
 }
@@ -64,7 +62,6 @@ impl Link {
             telling: false,
             arrived: false,
             knocking: false,
-            timed: false,
             drained: false,
         }
     }
@@ -80,7 +77,7 @@ pub struct Links {
     touched: Vec<usize>,
     telling: VecDeque<usize>,
     timers: Timers,
-    pub(super) socket: Socket,
+    pub(in crate::net) socket: Socket,
     endpoint: Endpoint,
     inbound: Vec<(Received, BytesMut)>,
     knocking: usize,
@@ -88,12 +85,18 @@ pub struct Links {
     /// Our SETUP for those who come to us.
     setup: Setup,
     limits: Limits,
-    pub(super) counters: Counters,
+    pub(in crate::net) counters: Counters,
     now: Instant,
 }
 
 impl Links {
-    pub(super) fn new(socket: Socket, endpoint: Endpoint, bell: Arc<Bell>, setup: Setup, limits: Limits) -> Self {
+    pub(in crate::net) fn new(
+        socket: Socket,
+        endpoint: Endpoint,
+        bell: Arc<Bell>,
+        setup: Setup,
+        limits: Limits,
+    ) -> Self {
         Self {
             slots: Vec::new(),
             generations: Vec::new(),
@@ -201,99 +204,14 @@ impl Links {
 
     // ---- the turn ----
 
-    /// Takes packets from the socket. `true`: there may be more.
-    pub(super) fn receive(&mut self, now: Instant) -> bool {
-        self.now = now;
-        let mut inbound = std::mem::take(&mut self.inbound);
-        let more = self.socket.receive(&mut self.counters, |received, packet| inbound.push((*received, packet)));
-        let mut arrived = Vec::new();
-        for (received, packet) in inbound.drain(..) {
-            self.packet(received, packet, &mut arrived);
-        }
-        self.inbound = inbound;
-        for slot in arrived {
-            self.work(slot, |quic, cx| quic.intake(cx));
-        }
-        more
-    }
-
-    fn packet(&mut self, received: Received, packet: BytesMut, arrived: &mut Vec<usize>) {
-        let Received { from, to, ecn } = received;
-        let mut buffer = self.socket.buffer();
-        match self.endpoint.handle(self.now, from, to, ecn, packet, &mut buffer) {
-            Some(DatagramEvent::ConnectionEvent(handle, event)) => {
-                let slot = self.by_handle.get(handle.0).copied().unwrap_or(usize::MAX);
-                if let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) {
-                    if let Carrier::Quic(quic) = &mut link.carrier {
-                        quic.connection.handle_event(event);
-                    }
-                    if !std::mem::replace(&mut link.arrived, true) {
-                        arrived.push(slot);
-                    }
-                }
-            }
-            Some(DatagramEvent::NewConnection(incoming)) => arrived.extend(self.admit(incoming)),
-            Some(DatagramEvent::Response(transmit)) => return self.respond(transmit, buffer),
-            None => {}
-        }
-        self.socket.give_back(buffer);
-    }
-
-    /// Somebody knocks.
-    fn admit(&mut self, incoming: Incoming) -> Option<usize> {
-        let mut buffer = self.socket.buffer();
-        if self.knocking >= REFUSE_FROM {
-            self.counters.refused += 1;
-            let transmit = self.endpoint.refuse(incoming, &mut buffer);
-            self.respond(transmit, buffer);
-            return None;
-        }
-        if self.knocking >= RETRY_FROM && incoming.may_retry() && !incoming.remote_address_validated() {
-            self.counters.retried += 1;
-            if let Ok(transmit) = self.endpoint.retry(incoming, &mut buffer) {
-                self.respond(transmit, buffer);
-            }
-            return None;
-        }
-        match self.endpoint.accept(incoming, self.now, &mut buffer, None) {
-            Ok((handle, connection)) => {
-                let setup = self.setup.clone();
-                let birth = Birth { role: Role::Server, setup, limits: self.limits.clone(), url: None };
-                let id = self.insert_quic(handle, connection, birth, self.now);
-                let slot = self.slot(id)?;
-                if let Some(link) = self.slots[slot].as_mut() {
-                    link.knocking = true;
-                    link.arrived = true;
-                    self.knocking += 1;
-                }
-                Some(slot)
-            }
-            Err(error) => {
-                if let Some(transmit) = error.response {
-                    self.respond(transmit, buffer);
-                }
-                None
-            }
-        }
-    }
-
-    /// One packet outside of connections; lost if the kernel is full, as the network may lose it.
-    fn respond(&mut self, transmit: Transmit, buffer: Vec<u8>) {
-        if self.socket.is_writable() {
-            self.socket.begin_link();
-            self.socket.push(transmit, buffer, &mut self.counters);
-        }
-    }
-
     /// Everything whose time has come.
-    pub(super) fn expire(&mut self, now: Instant) {
+    pub(in crate::net) fn expire(&mut self, now: Instant) {
         self.now = now;
         while let Some(slot) = self.timers.expire(now) {
             self.counters.timeouts += 1;
             let Some(link) = self.slots[slot].as_mut() else { continue };
             match (&link.carrier, &mut link.session) {
                 (Carrier::Quic(_), _) => {
-                    link.timed = true;
                     self.work(slot, |quic, cx| quic.handle_timeout(cx));
                 }
                 (_, Some(session)) => session.handle_timeout(now),
@@ -305,7 +223,7 @@ impl Links {
     }
 
     /// What neighbours put into ports.
-    pub(super) fn take_ports(&mut self, now: Instant) {
+    pub(in crate::net) fn take_ports(&mut self, now: Instant) {
         self.now = now;
         // Each port stands on the bell at most once; one that is listed again meanwhile waits for the next turn.
         for _ in 0..self.slots.len() {
@@ -322,7 +240,7 @@ impl Links {
     }
 
     /// The next thing that the app has to hear, in order per link; [`LinkEvent::Down`] is a link's last.
-    pub(super) fn next_event(&mut self) -> Option<(LinkId, LinkEvent)> {
+    pub(in crate::net) fn next_event(&mut self) -> Option<(LinkId, LinkEvent)> {
         while let Some(&slot) = self.telling.front() {
             let Some(link) = self.slots[slot].as_mut() else {
                 self.telling.pop_front();
@@ -350,7 +268,7 @@ impl Links {
     }
 
     /// Sends what each touched link has to say.
-    pub(super) fn flush(&mut self, now: Instant) {
+    pub(in crate::net) fn flush(&mut self, now: Instant) {
         self.now = now;
         self.socket.flush(&mut self.counters);
         for slot in std::mem::take(&mut self.touched) {
@@ -366,16 +284,16 @@ impl Links {
     }
 
     /// Something was left to tell or to send that need not wait for the network.
-    pub(super) fn has_work(&self) -> bool {
+    pub(in crate::net) fn has_work(&self) -> bool {
         !self.telling.is_empty() || (!self.touched.is_empty() && self.socket.is_writable())
     }
 
-    pub(super) fn next_timeout(&mut self) -> Option<Instant> {
+    pub(in crate::net) fn next_timeout(&mut self) -> Option<Instant> {
         self.timers.next()
     }
 
     /// The app is done: every link says goodbye. Nobody hears of it any more.
-    pub(super) fn close_all(&mut self) {
+    pub(in crate::net) fn close_all(&mut self) {
         let live: Vec<LinkId> = self.slots.iter().flatten().map(|link| link.id).collect();
         for id in live {
             self.close(id, 0, "");
@@ -384,14 +302,14 @@ impl Links {
 
     /// As a killed process does.
     #[cfg(test)]
-    pub(super) fn forget_all(&mut self) {
+    pub(in crate::net) fn forget_all(&mut self) {
         self.slots.iter_mut().for_each(|slot| *slot = None);
     }
 
     fn flush_link(&mut self, slot: usize) {
         self.with_quic(slot, |quic, cx| quic.output(cx));
         self.socket.begin_link();
-        self.transmit(slot);
+        let sent = self.transmit(slot);
         let mut closes = false;
         self.with_quic(slot, |quic, cx| closes = quic.close_if_asked(cx));
         if closes {
@@ -400,8 +318,8 @@ impl Links {
         let Some(link) = self.slots[slot].as_mut() else { return };
         let deadline = match &mut link.carrier {
             Carrier::Quic(quic) => {
-                if std::mem::take(&mut link.timed) {
-                    quic.probed(self.now);
+                if sent {
+                    quic.sent(self.now);
                 }
                 quic.poll_timeout(link.session.as_ref())
             }
@@ -419,18 +337,22 @@ impl Links {
         }
     }
 
-    /// Packets of one connection, as far as congestion control and the kernel take them.
-    fn transmit(&mut self, slot: usize) {
+    /// Packets of one connection, as far as congestion control and the kernel take them. `true`: there were some.
+    fn transmit(&mut self, slot: usize) -> bool {
         let segments = self.socket.max_segments().min(SEGMENTS);
+        let mut sent = false;
         while self.socket.is_writable() {
-            let Some(link) = self.slots[slot].as_mut() else { return };
-            let Carrier::Quic(quic) = &mut link.carrier else { return };
+            let Some(link) = self.slots[slot].as_mut() else { break };
+            let Carrier::Quic(quic) = &mut link.carrier else { break };
             let mut buffer = self.socket.buffer();
-            match quic.connection.poll_transmit(self.now, segments, &mut buffer) {
-                Some(transmit) => self.socket.push(transmit, buffer, &mut self.counters),
-                None => return self.socket.give_back(buffer),
-            }
+            let Some(transmit) = quic.connection.poll_transmit(self.now, segments, &mut buffer) else {
+                self.socket.give_back(buffer);
+                break;
+            };
+            self.socket.push(transmit, buffer, &mut self.counters);
+            sent = true;
         }
+        sent
     }
 
     /// Runs `step` on a connection, then carries its words to the endpoint and back.
@@ -465,70 +387,7 @@ impl Links {
         }
     }
 
-    // ---- slots ----
-
-    fn insert_quic(&mut self, handle: ConnectionHandle, connection: Connection, birth: Birth, now: Instant) -> LinkId {
-        let quic = Quic::new(handle, connection, birth, now);
-        let (slot, id) = self.insert(Carrier::Quic(Box::new(quic)), None);
-        if handle.0 >= self.by_handle.len() {
-            self.by_handle.resize(handle.0 + 1, usize::MAX);
-        }
-        self.by_handle[handle.0] = slot;
-        id
-    }
-
-    fn insert(&mut self, carrier: Carrier, session: Option<Session>) -> (usize, LinkId) {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.generations.push(0);
-            self.slots.len() - 1
-        });
-        let id = LinkId(u64::from(self.generations[slot]) << 32 | slot as u64);
-        self.slots[slot] = Some(Box::new(Link::new(id, session, carrier)));
-        self.counters.links += 1;
-        self.touch(slot);
-        (slot, id)
-    }
-
-    fn remove(&mut self, slot: usize) {
-        if let Some(link) = self.slots[slot].take() {
-            self.knocking -= usize::from(link.knocking);
-            self.generations[slot] = self.generations[slot].wrapping_add(1);
-            self.timers.arm(slot, None);
-            self.counters.links -= 1;
-            self.free.push(slot);
-        }
-    }
-
-    fn slot(&self, link: LinkId) -> Option<usize> {
-        let slot = (link.0 & 0xffff_ffff) as usize;
-        self.slots.get(slot)?.as_ref().filter(|found| found.id == link).map(|_| slot)
-    }
-
-    fn touch(&mut self, slot: usize) {
-        if let Some(link) = self.slots[slot].as_mut()
-            && !std::mem::replace(&mut link.touched, true)
-        {
-            self.touched.push(slot);
-        }
-    }
-
-    fn listen_to(&mut self, slot: usize) {
-        if let Some(link) = self.slots[slot].as_mut()
-            && !std::mem::replace(&mut link.telling, true)
-        {
-            self.telling.push_back(slot);
-        }
-    }
-
-    fn tell(&mut self, slot: usize, event: LinkEvent) {
-        if let Some(link) = self.slots[slot].as_mut() {
-            link.news.push_back(event);
-        }
-        self.listen_to(slot);
-    }
-
-    pub(super) fn local_addr(&self) -> SocketAddr {
+    pub(in crate::net) fn local_addr(&self) -> SocketAddr {
         self.socket.local_addr()
     }
 }
