@@ -225,10 +225,14 @@ impl Links {
     /// What neighbours put into ports.
     pub(in crate::net) fn take_ports(&mut self, now: Instant) {
         self.now = now;
-        // Each port stands on the bell at most once; one that is listed again meanwhile waits for the next turn.
-        for _ in 0..self.slots.len() {
-            let Some(id) = self.bell.take_port() else { break };
+        // Each port stands on the bell at most once; one that is listed again meanwhile rang again, and waits for the next
+        // turn. Ports that are gone don't count: who hung up last may have rung for one.
+        let mut left = self.slots.len();
+        while left > 0
+            && let Some(id) = self.bell.take_port()
+        {
             let Some(slot) = self.slot(id) else { continue };
+            left -= 1;
             let Some(link) = self.slots[slot].as_mut() else { continue };
             if let Carrier::Port(port) = &mut link.carrier {
                 let counters = &mut self.counters;
