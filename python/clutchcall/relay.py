@@ -1,8 +1,8 @@
 """A MoQT relay by itself, inside this process: `Relay`.
 
-An engine has one of its own; a relay alone is for several engines, or for a machine nearer to those who listen. It speaks
-MoQT draft 18 over raw QUIC and WebTransport on one UDP port, forwards objects without parsing audio, and lets nobody publish
-or subscribe without a token that one of its public keys can verify.
+An engine has one of its own; a relay alone is for several engines, or for a machine nearer to those who listen. It
+speaks MoQT draft 18 over raw QUIC and WebTransport on one UDP port, forwards objects without parsing audio, and lets
+nobody publish or subscribe without a token that one of its public keys can verify.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from clutchcall import _core
 if TYPE_CHECKING:
     import os
     from types import TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
 __all__ = ["Relay"]
 
@@ -27,9 +26,9 @@ class Relay:
     Args:
         listen: Address and UDP port; port 0 takes a free one.
         public_keys: Whose tokens count; an engine's key is what `clutchcall keys public --state DIR` prints.
-        certificate: PEM files of the chain (leaf first) and of its key. `None`: self-minted for loopback, at most 13 days.
-        state: Folder for the QUIC keys, and for a self-minted certificate. A relay that starts again with the same folder tells the
-            peers of its former life at once.
+        certificate: PEM files of the chain (leaf first) and of its key. `None`: self-minted, for loopback.
+        state: Folder for the QUIC keys, and for a self-minted certificate. A relay that starts again
+            with the same folder tells the peers of its former life at once.
 
     Raises:
         ConfigError: The port, a file or the folder can't be used; the message names it.

@@ -1,7 +1,7 @@
 """The command line: `clutchcall …`. Every command is written over the public SDK.
 
-One file per command; each has `add(commands)`, which describes its arguments, and `run(arguments)`, which returns the exit
-status. What commands share on the screen is in `terminal`. Nothing heavy is imported before a command runs.
+One file per command; each has `add(commands)`, which describes its arguments, and `run(arguments)`, which returns the
+exit status. What commands share on the screen is in `terminal`. Nothing heavy is imported before a command runs.
 """
 
 from __future__ import annotations

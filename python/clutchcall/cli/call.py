@@ -33,8 +33,8 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
     parser = commands.add_parser(
         "call",
         help="place a call, play to it, record it",
-        description="Places a call and follows it to its end. Without an engine to talk to (--base-url, CLUTCHCALL_BASE_URL, "
-        "a running `clutchcall dev`) one is started for this call alone.",
+        description="Places a call and follows it to its end. Without an engine to talk to (--base-url, "
+        "CLUTCHCALL_BASE_URL, a running `clutchcall dev`) one is started for this call alone.",
     )
     parser.add_argument("number", help="whom to call, E.164; with the simulated phone the last digits say what it does")
     parser.add_argument("--play", metavar="WAV", help="say this to the caller (8, 16, 24 or 48 kHz, mono)")
@@ -138,7 +138,7 @@ def _voice(arguments: argparse.Namespace) -> Iterator[Voice]:
         return
     with contextlib.ExitStack() as stack:
         records = arguments.phone_records or stack.enter_context(tempfile.TemporaryDirectory(prefix="clutchcall-"))
-        engine = stack.enter_context(Engine(phone_clip=arguments.phone_says, phone_record=records))
+        engine = stack.enter_context(Engine(clip=arguments.phone_says, record=records))
         if not arguments.json:
             say(f"engine     {engine.base_url} (started for this call)")
             say(f"relay      {engine.relay_url}")

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from clutchcall.cli.terminal import Stop, say
 
 if TYPE_CHECKING:
-    from clutchcall.engine import Engine
     from clutchcall.voice import Voice
 
+_ORG = "org_dev"
 _SCRIPT = """\
 from clutchcall.voice import Voice
 
@@ -43,8 +43,8 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
     parser = commands.add_parser(
         "dev",
         help="run engine, relay and simulated phone on this machine",
-        description="Runs an engine with its relay and its simulated phone on loopback. Voice() in other processes of this "
-        "user finds it by itself.",
+        description="Runs an engine with its relay and its simulated phone on loopback. Voice() in other "
+        "processes of this user finds it by itself.",
     )
     parser.add_argument(
         "--port", type=int, default=8080, help="TCP, of the API; 0 takes a free one (default: %(default)s)"
@@ -63,24 +63,39 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
 
 def run(arguments: argparse.Namespace) -> int:
     """Serves, tells of calls, and ends when asked."""
+    from clutchcall import _core
     from clutchcall.engine import Engine
     from clutchcall.voice import Voice
 
     folder = _folder()
     stop = Stop()
-    with Engine(
-        state=arguments.state or str(folder / "dev"),
-        port=arguments.port,
-        relay_port=arguments.relay_port,
-        phone_clip=arguments.phone_says,
-        phone_record=arguments.phone_records,
-    ) as engine:
-        with _announced(engine, folder), Voice(engine.base_url, engine.api_key, engine.org_id) as voice:
-            _greet(engine, arguments.json)
+    key, _ = _core.mint_key(_ORG)
+    with Engine(_config(arguments, folder, key)) as engine:
+        known = {"base_url": engine.base_url, "relay_url": engine.relay_url, "api_key": key, "org_id": _ORG}
+        with _announced(known, folder), Voice(engine.base_url, key, _ORG) as voice:
+            _greet(known, arguments.json)
             _follow(voice, stop, arguments.json)
         if not arguments.json:
             say("ending the calls that are up; Ctrl-C again ends the process at once")
     return 0
+
+
+def _config(arguments: argparse.Namespace, folder: Path, key: str) -> dict[str, object]:
+    """The development engine, with fixed ports and a state that outlives it."""
+    absolute = {name: os.path.abspath(path) for name, path in _phone(arguments) if path}
+    return {
+        "state": os.path.abspath(arguments.state or folder / "dev"),
+        "api": {"listen": f"127.0.0.1:{arguments.port}"},
+        "relay": {"listen": f"127.0.0.1:{arguments.relay_port}"},
+        "phone": absolute,
+        "keys": [{"org": _ORG, "key": key}],
+        "trunks": {"trunk_main": {"kind": "phone"}},
+        "agents": {"echo": {"kind": "echo"}},
+    }
+
+
+def _phone(arguments: argparse.Namespace) -> list[tuple[str, str | None]]:
+    return [("clip", arguments.phone_says), ("record", arguments.phone_records)]
 
 
 def _folder() -> Path:
@@ -90,13 +105,12 @@ def _folder() -> Path:
 
 
 @contextlib.contextmanager
-def _announced(engine: Engine, folder: Path) -> Iterator[None]:
+def _announced(known: dict[str, str], folder: Path) -> Iterator[None]:
     """Leaves the file by which `Voice()` finds this engine; for the owner's eyes."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file, unfinished = folder / "dev.json", folder / f"dev.{os.getpid()}"
-    known = {"pid": os.getpid(), "base_url": engine.base_url, "api_key": engine.api_key, "org_id": engine.org_id}
     with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
-        json.dump(known, out)
+        json.dump({"pid": os.getpid(), **known}, out)
     unfinished.replace(file)
     try:
         yield
@@ -107,15 +121,14 @@ def _announced(engine: Engine, folder: Path) -> Iterator[None]:
                 file.unlink()
 
 
-def _greet(engine: Engine, as_json: bool) -> None:
+def _greet(known: dict[str, str], as_json: bool) -> None:
     if as_json:
-        keys = ("base_url", "relay_url", "api_key", "org_id")
-        say(json.dumps({key: getattr(engine, key) for key in keys}))
+        say(json.dumps(known))
         return
-    say(f"API        {engine.base_url}")
-    say(f"relay      {engine.relay_url}")
-    say(f"key        {engine.api_key}")
-    say(f"org        {engine.org_id}")
+    say(f"API        {known['base_url']}")
+    say(f"relay      {known['relay_url']}")
+    say(f"key        {known['api_key']}")
+    say(f"org        {known['org_id']}")
     say("\nA first call, from another terminal:\n")
     say("    clutchcall call +15550009010\n")
     say("or as a script:\n")

@@ -39,7 +39,8 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
     parser = commands.add_parser(
         "doctor",
         help="check this machine, with a call on loopback",
-        description="Checks interpreter, wheel, libopus, socket buffers, file limit, certificate, and makes a loopback call.",
+        description="Checks interpreter, wheel, libopus, socket buffers, file limit, certificate; makes a call on "
+        "loopback.",
     )
     parser.add_argument("--certificate", metavar="PEM", help="check this certificate chain too")
     parser.add_argument("--json", action="store_true", help="the findings as a JSON array")
@@ -106,7 +107,8 @@ def _socket_buffers() -> Finding:
         limits[name] = int(file.read_text())
     detail = ", ".join(f"{name} {value}" for name, value in limits.items())
     if min(limits.values()) < _SOCKET_BUFFER:
-        remedy = f"sysctl -w net.core.rmem_max={_SOCKET_BUFFER} net.core.wmem_max={_SOCKET_BUFFER}: hundreds of bridges lose packets otherwise"
+        settings = " ".join(f"net.core.{name}={_SOCKET_BUFFER}" for name in limits)
+        remedy = f"sysctl -w {settings}: hundreds of bridges lose packets otherwise"
         return Finding("UDP buffers", "warn", detail, remedy)
     return Finding("UDP buffers", "ok", detail)
 

@@ -15,7 +15,8 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
     mint = actions.add_parser(
         "mint",
         help="make an API key",
-        description="Prints a fresh API key, which is shown only now, and the lines that the engine's file needs for it.",
+        description="Prints a fresh API key, which is shown only now, and the lines that the engine's file "
+        "needs for it.",
     )
     mint.add_argument("--org", required=True, metavar="ID", help="whose key it is")
     mint.set_defaults(run=_mint)

@@ -39,7 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if not arguments.public_key:
         complain(
-            "--public-key is missing: without a key nobody's token counts; `clutchcall keys public --state DIR` prints one"
+            "--public-key is missing: without a key nobody's token counts; "
+            "`clutchcall keys public --state DIR` prints one"
         )
         return USAGE
     if (arguments.cert is None) != (arguments.key is None):
