@@ -33,6 +33,8 @@ pub(super) struct Start {
     pub(super) seed: u64,
     /// The wall clock's reading at the start.
     pub(super) unix: Duration,
+    /// Reading of the monotonic clock at the start.
+    pub(super) clock_us: u64,
 }
 
 pub(super) struct Media {
@@ -67,7 +69,7 @@ impl Media {
         let token = token(&start.mint);
         let home = pool.lease(route, vec![token.clone()], now);
         Self {
-            wheel: Wheel::new(now, start.unix.as_micros() as u64),
+            wheel: Wheel::new(now, start.clock_us),
             start,
             pool,
             route,

@@ -74,7 +74,16 @@ impl AudioThread {
         let ending = Arc::new(AtomicBool::new(false));
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let seed = unix.as_nanos() as u64 ^ ((n as u64) << 56);
-        let start = Start { supply, mint, events, commands: taken, ending: ending.clone(), seed, unix };
+        let start = Start {
+            supply,
+            mint,
+            events,
+            commands: taken,
+            ending: ending.clone(),
+            seed,
+            unix,
+            clock_us: monotonic_us(),
+        };
         let run = move || worker.run(&mut Media::new(start, Instant::now()));
         let thread = std::thread::Builder::new().name(format!("audio-{n}")).spawn(run);
         let thread = Some(thread.map_err(|error| format!("an audio thread can't start: {error}"))?);
@@ -104,4 +113,10 @@ fn worker(supply: &Supply) -> Result<(Worker, Waker), String> {
         // A machine without IPv6 has no such address.
         Supply::Dial { .. } => at((Ipv6Addr::UNSPECIFIED, 0).into()).or_else(|_| at((Ipv4Addr::UNSPECIFIED, 0).into())),
     }
+}
+
+/// The machine's monotonic clock, which everybody on it can read: stamps are on it (`time.monotonic_ns() // 1000` in Python).
+fn monotonic_us() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
 }
