@@ -1,4 +1,4 @@
-//! One shard: the app of one [`net`] worker, and the thread it runs on.
+//! One shard: the app of one [`net`](crate::net) worker, and the thread it runs on.
 //!
 //! It lets sessions into the [`Core`] once their SETUP is checked, hands it their events and lends it their sessions. It counts
 //! who is there and from where, closes who comes beyond the bounds, and publishes the counters for other threads. A session of

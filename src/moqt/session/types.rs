@@ -11,7 +11,7 @@ use crate::moqt::version::Draft;
 
 /// A stream as the session and its link name it; the link maps it to a QUIC stream id.
 ///
-/// Numbers the session chose (streams it opens) are even, numbers from [`Session::accept_stream`] are odd.
+/// Numbers the session chose (streams it opens) are even, numbers from [`Session::accept_stream`](super::Session::accept_stream) are odd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u64);
 
@@ -19,7 +19,7 @@ pub struct StreamId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-/// An outgoing subgroup stream opened by [`Session::open_subgroup`].
+/// An outgoing subgroup stream opened by [`Session::open_subgroup`](super::Session::open_subgroup).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SubgroupId(pub u64);
 
@@ -185,7 +185,7 @@ pub enum Event {
     },
 
     GoAway(GoAway),
-    /// The session is over: we closed it (a violation by the peer, or [`Session::close`]).
+    /// The session is over: we closed it (a violation by the peer, or [`Session::close`](super::Session::close)).
     Closed {
         code: u64,
         reason: String,

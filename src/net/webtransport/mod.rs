@@ -265,7 +265,7 @@ impl WebTransport {
         (draft, Some(format!("{}{query}", request.url.path())))
     }
 
-    /// Says goodbye on the CONNECT stream; the connection's own close follows with [`close_code`].
+    /// Says goodbye on the CONNECT stream; the connection's own close follows.
     pub(super) fn close(&self, connection: &mut Connection, code: u64, reason: &str) {
         if let Some(id) = self.connect.filter(|_| self.is_agreed) {
             write(connection, id, &wire::close_frame(session_code(code), reason));
