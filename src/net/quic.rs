@@ -46,6 +46,8 @@ pub(super) struct Quic {
     birth: Birth,
     state: State,
     streams: Streams,
+    /// Streams that the peer opened in this turn: read after those that were there.
+    fresh: VecDeque<WireId>,
     max_datagram: Option<usize>,
     quiet: Quiet,
     web: Option<Box<WebTransport>>,
@@ -70,6 +72,7 @@ impl Quic {
             birth,
             state: State::Handshake,
             streams: Streams::new(),
+            fresh: VecDeque::new(),
             max_datagram: None,
             quiet: Quiet::default(),
             web: None,
@@ -97,6 +100,10 @@ impl Quic {
                 Event::DatagramReceived => self.datagrams(cx),
                 Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
             }
+        }
+        // The connection tells of new streams first. Yet the last object of one stream was said before the first of the next.
+        while let Some(id) = self.fresh.pop_front() {
+            self.read(cx, id);
         }
         if self.state == State::Up {
             cx.news.extend(self.quiet.received(&self.connection));
@@ -323,7 +330,7 @@ impl Quic {
         if let Some(session) = cx.session.as_mut() {
             let name = session.accept_stream(session_dir(id.dir()));
             self.streams.accept(id, name);
-            self.read(cx, id);
+            self.fresh.push_back(id);
         }
     }
 
@@ -335,7 +342,7 @@ impl Quic {
             match self.web.as_mut() {
                 Some(web) => {
                     web.accept(id);
-                    self.read(cx, id);
+                    self.fresh.push_back(id);
                 }
                 None => self.begin(cx, id),
             }

@@ -119,6 +119,40 @@ fn a_wrong_token_in_setup_closes_with_a_reason() {
     }
 }
 
+/// Whoever slept through the end of a group and the beginning of the next hears them in that order.
+#[test]
+fn a_stall_swaps_no_groups() {
+    for kind in KINDS {
+        let (relay, client, sleeper) = (Relay::start(), Client::start(), Client::start());
+        let token = relay.token(&[UPLINK], &[UPLINK]);
+        let publisher = client.connect(&relay, kind, vec![token.clone()]);
+        let subscriber = sleeper.connect(&relay, kind, vec![token]);
+        publisher.announce(UPLINK, vec![]);
+        let request = subscriber.ask(UPLINK, None, vec![]);
+        let publication = publisher.serve(UPLINK);
+        assert_eq!(subscriber.answered(request), Answer::Ok);
+        let first = publisher.open(publication, 1);
+        publisher.send(first, object(1, 0, vec![1_u8; 80]));
+        assert_eq!(subscriber.object(request).id, 0);
+        let (release, held) = crossbeam_channel::bounded::<()>(1);
+        sleeper.send(move |_| {
+            let _ = held.recv_timeout(LIMIT);
+        });
+        for id in 1..4 {
+            publisher.send(first, object(1, id, vec![1_u8; 80]));
+        }
+        publisher.session(move |session| session.finish_subgroup(first));
+        let second = publisher.open(publication, 2);
+        for id in 0..4 {
+            publisher.send(second, object(2, id, vec![2_u8; 80]));
+        }
+        relay.wait("all are handed on", |counters| counters.objects_out == 8);
+        release.send(()).expect("it waits");
+        let heard: Vec<(u64, u64)> = (0..7).map(|_| subscriber.object(request)).map(|o| (o.group, o.id)).collect();
+        assert_eq!(heard, [(1, 1), (1, 2), (1, 3), (2, 0), (2, 1), (2, 2), (2, 3)], "{kind:?}");
+    }
+}
+
 #[test]
 fn a_slow_subscriber_is_ended_and_nobody_else_notices() {
     for kind in KINDS {
