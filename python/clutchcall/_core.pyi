@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
-__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "MoqtClient", "OpusDecoder", "OpusEncoder", "_after_fork", "_bench_rings", "_error_classes", "_raise_sample", "_shutdown", "decode_alaw", "decode_ulaw", "encode_alaw", "encode_ulaw", "opus_version"]
+__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "MoqtClient", "OpusDecoder", "OpusEncoder", "Relay", "_after_fork", "_bench_rings", "_error_classes", "_raise_sample", "_shutdown", "certificate_days", "decode_alaw", "decode_ulaw", "encode_alaw", "encode_ulaw", "mint_key", "opus_version", "public_key"]
 
 __version__: Final[str]
 """
@@ -188,6 +188,10 @@ class Client:
     def base_url(self, /) -> str: ...
     def call(self, /, sid: str) -> CallRow: ...
     def hangup(self, /, sid: str) -> None: ...
+    def list(self, /, status: str | None, limit: SupportsIndex, cursor: str | None) -> tuple[list[CallRow], str | None]:
+        """
+        One page of calls, newest first, and the cursor of the next.
+        """
     @property
     def org_id(self, /) -> str: ...
     def originate(self, /, to: str, from_: str, trunk_id: str, agent: str | None, ring_timeout_sec: SupportsFloat | SupportsIndex | None, idempotency_key: str | None) -> CallRow: ...
@@ -204,7 +208,7 @@ class Engine:
     """
     A running engine, until it is closed or collected.
     """
-    def __new__(cls, /, path: str | PathLike[str] | None, toml: str | None, state: str | PathLike[str], clip: str | PathLike[str] | None, record: str | PathLike[str] | None, ring_ms: SupportsIndex | None) -> Engine:
+    def __new__(cls, /, path: str | PathLike[str] | None, toml: str | None, state: str | PathLike[str], ports: tuple[SupportsIndex, SupportsIndex], clip: str | PathLike[str] | None, record: str | PathLike[str] | None, ring_ms: SupportsIndex | None) -> Engine:
         """
         `path` of a file, or `toml` text with `base` for its relative paths, or neither: the development engine in `state`.
         """
@@ -275,6 +279,35 @@ class OpusEncoder:
         Samples per channel that decoded audio lags behind.
         """
 
+@final
+class Relay:
+    """
+    A MoQT relay with a UDP port of its own. It runs until `shutdown`.
+    """
+    def __new__(cls, /, listen: str, public_keys: SupportsGetItem[int, str], certificate: tuple[str | PathLike[str], str | PathLike[str]] | None, state: str | PathLike[str]) -> Relay:
+        """
+        `listen`: host address and port. `public_keys`: of those who mint tokens. `certificate`: PEM files of chain and key, or
+        `None` for a self-minted one. `state`: folder for the QUIC keys and a self-minted certificate.
+        """
+    @property
+    def address(self, /) -> str:
+        """
+        Host address and port that it is bound to.
+        """
+    @property
+    def certificate_hash(self, /) -> str:
+        """
+        SHA-256 of the certificate, hexadecimal.
+        """
+    def counters(self, /) -> list[tuple[str, int]]:
+        """
+        Name and value of every counter.
+        """
+    def shutdown(self, /) -> None:
+        """
+        Closes every session and ends the threads. Twice is once.
+        """
+
 def _after_fork() -> None:
     """
     The child of a fork has none of the parent's threads.
@@ -302,12 +335,27 @@ def _shutdown() -> None:
     Ends all threads of the SDK within a second. Registered with `atexit`.
     """
 
+def certificate_days(chain: str | PathLike[str]) -> int:
+    """
+    Whole days until the leaf of this PEM chain runs out; negative: since.
+    """
+
 def decode_alaw(data: Any) -> bytes: ...
 def decode_ulaw(data: Any) -> bytes: ...
 def encode_alaw(pcm: Any) -> bytes: ...
 def encode_ulaw(pcm: Any) -> bytes: ...
 
+def mint_key(org: str) -> tuple[str, str]:
+    """
+    A fresh API key of this organisation: its text, which is shown once, and the hash that a configuration file keeps.
+    """
+
 def opus_version() -> str:
     """
     The version of libopus in this wheel.
+    """
+
+def public_key(state: str | PathLike[str]) -> str:
+    """
+    The public half of the key that an engine with this state folder signs its tokens with; made if there is none.
     """

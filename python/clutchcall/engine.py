@@ -19,7 +19,6 @@ TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
-
     from typing import Self
 
 __all__ = ["Engine"]
@@ -34,9 +33,11 @@ class Engine:
     Args:
         config: Path of a `clutchcall.toml`, or its content as nested mappings; `None` for the development engine.
         state: Folder for records, certificate and keys; relative paths of a mapping start here.
-        clip: WAV that the phone says when it answers (development engine).
-        record: Folder for what the phone hears, `<sid>.wav` (development engine).
-        ring_ms: Milliseconds that the phone rings before it answers (development engine).
+        port: TCP port of the API; 0 takes a free one (development engine, like all that follow).
+        relay_port: UDP port of the relay; 0 takes a free one.
+        phone_clip: WAV that the phone says when it answers.
+        phone_record: Folder for what the phone hears, `<sid>.wav`.
+        phone_ring_ms: Milliseconds that the phone rings before it answers.
 
     Raises:
         ConfigError: The configuration names something that is not there, or a port is taken; the message says which.
@@ -49,12 +50,15 @@ class Engine:
         config: str | os.PathLike[str] | Mapping[str, object] | None = None,
         *,
         state: str | os.PathLike[str] | None = None,
-        clip: str | os.PathLike[str] | None = None,
-        record: str | os.PathLike[str] | None = None,
-        ring_ms: int | None = None,
+        port: int = 0,
+        relay_port: int = 0,
+        phone_clip: str | os.PathLike[str] | None = None,
+        phone_record: str | os.PathLike[str] | None = None,
+        phone_ring_ms: int | None = None,
     ) -> None:
-        if config is not None and not (clip is None and record is None and ring_ms is None):
-            raise ValueError("clip, record and ring_ms change the development engine: write them into config instead")
+        changes = (port or None, relay_port or None, phone_clip, phone_record, phone_ring_ms)
+        if config is not None and any(change is not None for change in changes):
+            raise ValueError("ports and phone_* change the development engine: write them into config instead")
         self._temporary: str | None = None
         if state is None:
             import tempfile
@@ -67,7 +71,7 @@ class Engine:
         elif config is not None:
             toml = _toml(config)
         try:
-            self._core = _core.Engine(path, toml, state, clip, record, ring_ms)
+            self._core = _core.Engine(path, toml, state, (port, relay_port), phone_clip, phone_record, phone_ring_ms)
         except BaseException:
             self._remove_state()
             raise

@@ -21,6 +21,7 @@ from clutchcall._core import BridgeStats
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import TracebackType
     from typing import Literal, Self
 
@@ -34,6 +35,7 @@ __all__ = [
     "AudioBridges",
     "BridgeStats",
     "Call",
+    "CallPage",
     "Calls",
     "Voice",
 ]
@@ -159,6 +161,17 @@ class Calls:
             NotFoundError: No such call in this organisation.
         """
         return Call(self._core, self._core.call(sid))
+
+    def list(self, *, status: CallStatus | None = None, limit: int = 50, cursor: str | None = None) -> CallPage:
+        """The organisation's calls, newest first.
+
+        Args:
+            status: Only calls of this status.
+            limit: At most so many, 1 to 100.
+            cursor: `CallPage.cursor` of the page before; `None` begins at the newest.
+        """
+        rows, following = self._core.list(status, limit, cursor)
+        return CallPage((Call(self._core, row) for row in rows), following)
 
     def __repr__(self) -> str:
         return f"<Calls of {self._core.base_url}>"
@@ -286,6 +299,17 @@ class Call:
 
     def __repr__(self) -> str:
         return f"<Call {self.sid} {self.status} {self.from_} → {self.to}>"
+
+
+class CallPage(list[Call]):
+    """Some calls, and where the next ones begin."""
+
+    __slots__ = ("cursor",)
+
+    def __init__(self, calls: Iterable[Call], cursor: str | None) -> None:
+        super().__init__(calls)
+        self.cursor: str | None = cursor
+        """For the next page; `None` at the end."""
 
 
 class AudioBridges:

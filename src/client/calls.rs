@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::http::{Ask, Http, random_id};
@@ -17,6 +17,8 @@ use crate::error::{Error, Kind, Result};
 
 /// Longest text of an argument.
 const MAX_TEXT: usize = 512;
+/// Calls of one page.
+const MAX_PAGE: u32 = 100;
 /// [`Client::wait`] asks at this pace first, and at [`POLL_CAP`] after a while.
 const POLL_STEP: Duration = Duration::from_millis(50);
 const POLL_CAP: Duration = Duration::from_millis(500);
@@ -73,6 +75,26 @@ struct SidInput<'a> {
     agent: Option<&'a str>,
 }
 
+/// Which calls [`Client::list`] is asked for, newest first.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct List {
+    pub org_id: String,
+    pub status: Option<Status>,
+    pub limit: u32,
+    /// [`Page::cursor`] of the page before.
+    pub cursor: Option<String>,
+}
+
+/// A part of an organisation's calls.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Page {
+    pub calls: Vec<CallRow>,
+    /// For the next page; absent at the end.
+    #[serde(default)]
+    pub cursor: Option<String>,
+}
+
 impl Client {
     /// Starts nothing yet.
     pub fn new(options: Options) -> Result<Self> {
@@ -124,6 +146,19 @@ impl Client {
     pub fn call(&self, sid: &str, cancel: Cancel<'_>) -> Result<CallRow> {
         let sid = checked_sid(sid)?;
         self.run(cancel, |inner| async move { inner.call(&sid).await })
+    }
+
+    pub fn list(&self, list: List, cancel: Cancel<'_>) -> Result<Page> {
+        if !(1..=MAX_PAGE).contains(&list.limit) {
+            return Err(Error::value(format!("limit is {}: choose 1 to {MAX_PAGE}", list.limit)));
+        }
+        if let Some(cursor) = &list.cursor {
+            text("cursor", cursor)?;
+        }
+        self.run(cancel, |inner| async move {
+            let list = List { org_id: inner.options.org_id.clone(), ..list };
+            inner.http.ask(Ask::Query, "voice.calls.list", &list).await
+        })
     }
 
     pub fn transfer(&self, sid: &str, transfer: Transfer, cancel: Cancel<'_>) -> Result<()> {

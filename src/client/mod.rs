@@ -22,7 +22,7 @@ mod relay;
 pub mod runtime;
 
 pub use bridge::{Bridge, BridgeSpec, Stats};
-pub use calls::{Client, Originate, TERMINAL, Transfer, status};
+pub use calls::{Client, List, Originate, Page, TERMINAL, Transfer, status};
 pub use media::{Clock, Delivered, Link};
 pub use options::{Arguments, Options};
 pub use runtime::{Cancel, Runtime};

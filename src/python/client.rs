@@ -10,7 +10,9 @@ use super::delivery;
 use super::errors::raise;
 use super::row::Row;
 use crate::call::wire::BridgeRole;
-use crate::client::{Arguments, BridgeSpec, Client as Native, Options, Originate, Transfer, bridge, status};
+use crate::client::{
+    Arguments, BridgeSpec, Client as Native, List, Options, Originate, Transfer, bridge, status as named_status,
+};
 use crate::error::{Error, Result};
 
 /// One user of a control plane.
@@ -82,6 +84,24 @@ impl Client {
         waiting(py, |cancel| self.0.call(sid, cancel)).map(Row::from)
     }
 
+    /// One page of calls, newest first, and the cursor of the next.
+    #[pyo3(signature = (status, limit, cursor))]
+    fn list(
+        &self,
+        py: Python<'_>,
+        status: Option<&str>,
+        limit: i64,
+        cursor: Option<String>,
+    ) -> PyResult<(Vec<Row>, Option<String>)> {
+        let list = || -> Result<List> {
+            let status = status.map(named_status).transpose()?;
+            Ok(List { org_id: String::new(), status, limit: whole("limit", limit)?, cursor })
+        };
+        let list = list().map_err(|error| raise(py, error))?;
+        let page = waiting(py, |cancel| self.0.list(list, cancel))?;
+        Ok((page.calls.into_iter().map(Row::from).collect(), page.cursor))
+    }
+
     #[pyo3(signature = (sid, to, agent))]
     fn transfer(&self, py: Python<'_>, sid: &str, to: Option<String>, agent: Option<String>) -> PyResult<()> {
         waiting(py, |cancel| self.0.transfer(sid, Transfer { to, agent }, cancel))
@@ -99,7 +119,7 @@ impl Client {
     #[pyo3(signature = (sid, statuses, timeout))]
     fn wait(&self, py: Python<'_>, sid: &str, statuses: Vec<String>, timeout: Option<f64>) -> PyResult<Option<Row>> {
         let limit = timeout.map(|timeout| seconds("timeout", timeout)).transpose().map_err(|error| raise(py, error))?;
-        let until: Result<Vec<_>> = statuses.iter().map(|name| status(name)).collect();
+        let until: Result<Vec<_>> = statuses.iter().map(|name| named_status(name)).collect();
         let until = until.map_err(|error| raise(py, error))?;
         Ok(waiting(py, |cancel| self.0.wait(sid, until, limit, cancel))?.map(Row::from))
     }

@@ -31,6 +31,8 @@ struct Facts {
 /// Changes of the development configuration.
 struct Dev {
     state: PathBuf,
+    /// Of the API (TCP) and the relay (UDP); 0 takes a free one.
+    ports: (u16, u16),
     clip: Option<PathBuf>,
     record: Option<PathBuf>,
     ring_ms: Option<i64>,
@@ -38,19 +40,23 @@ struct Dev {
 
 #[pymethods]
 impl Engine {
+    #[allow(clippy::too_many_arguments)] // One per argument of the public class.
     /// `path` of a file, or `toml` text with `base` for its relative paths, or neither: the development engine in `state`.
     #[new]
-    #[pyo3(signature = (path, toml, state, clip, record, ring_ms))]
+    #[pyo3(signature = (path, toml, state, ports, clip, record, ring_ms))]
     fn new(
         py: Python<'_>,
         path: Option<PathBuf>,
         toml: Option<&str>,
         state: PathBuf,
+        ports: (i64, i64),
         clip: Option<PathBuf>,
         record: Option<PathBuf>,
         ring_ms: Option<i64>,
     ) -> PyResult<Self> {
-        let dev = Dev { state, clip, record, ring_ms };
+        let ports = port("port", ports.0).and_then(|api| Ok((api, port("relay_port", ports.1)?)));
+        let ports = ports.map_err(|error| raise(py, error))?;
+        let dev = Dev { state, ports, clip, record, ring_ms };
         py.detach(|| Self::start(path.as_deref(), toml, dev)).map_err(|error| raise(py, error))
     }
 
@@ -122,6 +128,8 @@ impl Engine {
 impl Dev {
     fn config(self) -> Result<Config> {
         let mut config = Config::dev(self.state);
+        config.api.listen.set_port(self.ports.0);
+        config.relay.listen.set_port(self.ports.1);
         config.phone.clip = self.clip;
         config.phone.record = self.record;
         if let Some(ring_ms) = self.ring_ms {
@@ -129,4 +137,8 @@ impl Dev {
         }
         Ok(config)
     }
+}
+
+fn port(field: &str, value: i64) -> Result<u16> {
+    u16::try_from(value).map_err(|_| Error::value(format!("{field} is {value}: choose 0 to 65535")))
 }
