@@ -7,11 +7,10 @@ results are `bytes`.
 from __future__ import annotations
 
 from clutchcall import _core
-from clutchcall._core import decode_alaw, decode_ulaw, encode_alaw, encode_ulaw, opus_version
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    from clutchcall.types import AudioBuffer
 
 __all__ = ["OpusDecoder", "OpusEncoder", "decode_alaw", "decode_ulaw", "encode_alaw", "encode_ulaw", "opus_version"]
 
@@ -34,7 +33,7 @@ class OpusEncoder:
         """Samples per channel that decoded audio lags behind what was encoded."""
         return self._core.lookahead
 
-    def encode(self, pcm: Buffer) -> bytes:
+    def encode(self, pcm: AudioBuffer) -> bytes:
         """10, 20, 40 or 60 ms of PCM to one packet. Raises `ValueError` for another length."""
         return self._core.encode(pcm)
 
@@ -52,9 +51,34 @@ class OpusDecoder:
     def __init__(self, sample_rate: int = 48000, channels: int = 1) -> None:
         self._core = _core.OpusDecoder(sample_rate, channels)
 
-    def decode(self, packet: Buffer | None, *, lost_ms: int = 20) -> bytes:
+    def decode(self, packet: AudioBuffer | None, *, lost_ms: int = 20) -> bytes:
         """One packet to PCM; `None` for a lost one, which is concealed by `lost_ms` (10 to 120) milliseconds.
 
         Raises `ValueError` for a packet that is malformed; the decoder goes on.
         """
         return self._core.decode(packet, lost_ms)
+
+
+def encode_ulaw(pcm: AudioBuffer) -> bytes:
+    """16-bit PCM to G.711 µ-law, one byte per sample."""
+    return _core.encode_ulaw(pcm)
+
+
+def encode_alaw(pcm: AudioBuffer) -> bytes:
+    """16-bit PCM to G.711 A-law, one byte per sample."""
+    return _core.encode_alaw(pcm)
+
+
+def decode_ulaw(data: AudioBuffer) -> bytes:
+    """G.711 µ-law to 16-bit PCM."""
+    return _core.decode_ulaw(data)
+
+
+def decode_alaw(data: AudioBuffer) -> bytes:
+    """G.711 A-law to 16-bit PCM."""
+    return _core.decode_alaw(data)
+
+
+def opus_version() -> str:
+    """The version of libopus in this wheel, such as `libopus 1.6.1`."""
+    return _core.opus_version()

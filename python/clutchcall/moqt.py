@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from typing_extensions import Buffer
-
-    from clutchcall.types import BridgeState, Delivery, FrameCallback, Namespace
+    from clutchcall.types import AudioBuffer, BridgeState, Delivery, FrameCallback, Namespace
 
 __all__ = ["AudioPublication", "AudioSubscription", "MoqtClient"]
 
@@ -150,7 +148,7 @@ class AudioPublication:
     def __init__(self, core: _core.AudioPublication) -> None:
         self._core = core
 
-    def write(self, timestamp_us: int, data: Buffer) -> None:
+    def write(self, timestamp_us: int, data: AudioBuffer) -> None:
         """Sends one frame now. Never waits.
 
         Args:

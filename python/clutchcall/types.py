@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-__all__ = ["AudioCodec", "BridgeState", "CallStatus", "Delivery", "FrameCallback", "Namespace"]
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["AudioBuffer", "AudioCodec", "BridgeState", "CallStatus", "Delivery", "FrameCallback", "Namespace"]
 
 CallStatus: TypeAlias = Literal["dialing", "ringing", "in_progress", "completed", "failed", "no_answer"]
 """Where a call stands; it never moves backwards. The last three are final."""
@@ -19,3 +22,17 @@ FrameCallback: TypeAlias = Callable[[bytes, int], object]
 """Called with one encoded frame and its stamp in microseconds (the publisher's monotonic clock)."""
 Namespace: TypeAlias = str | Sequence[str | bytes]
 """Fields of a track namespace: between slashes, or one by one."""
+
+
+class SupportsArrayInterface(Protocol):
+    """An array of numpy's, whose stubs call it a buffer from Python 3.12 on only."""
+
+    @property
+    def __array_interface__(self) -> dict[str, object]: ...
+
+
+if TYPE_CHECKING:
+    AudioBuffer: TypeAlias = Buffer | SupportsArrayInterface
+else:
+    AudioBuffer = bytes | bytearray | memoryview | SupportsArrayInterface
+"""Audio in: any contiguous buffer of bytes or of 16-bit integers."""

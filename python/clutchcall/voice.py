@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Literal, Self
 
-    from typing_extensions import Buffer
-
-    from clutchcall.types import AudioCodec, BridgeState, CallStatus, Delivery, FrameCallback
+    from clutchcall.types import AudioBuffer, AudioCodec, BridgeState, CallStatus, Delivery, FrameCallback
 
 __all__ = [
     "Agents",
@@ -79,6 +77,8 @@ class Voice:
         connect_timeout: float = 5.0,
         max_retries: int = 2,
     ) -> None:
+        _check_text_or_none(base_url=base_url, api_key=api_key, org_id=org_id, relay_host=relay_host)
+        _check_number(timeout=timeout, connect_timeout=connect_timeout, max_retries=max_retries)
         self._core = _core.Client(base_url, api_key, org_id, relay_host, timeout, connect_timeout, max_retries)
         self.calls: Calls = Calls(self._core)
         """Control plane: place calls and fetch them."""
@@ -152,6 +152,9 @@ class Calls:
             APIStatusError: Any other refusal; see its subclasses.
             APIConnectionError: The engine can't be reached.
         """
+        _check_text(to=to, from_=from_, trunk_id=trunk_id)
+        _check_text_or_none(agent=agent, idempotency_key=idempotency_key)
+        _check_number(ring_timeout_sec=30 if ring_timeout_sec is None else ring_timeout_sec)
         return Call(self._core, self._core.originate(to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key))
 
     def get(self, sid: str) -> Call:
@@ -160,6 +163,7 @@ class Calls:
         Raises:
             NotFoundError: No such call in this organisation.
         """
+        _check_text(sid=sid)
         return Call(self._core, self._core.call(sid))
 
     def list(self, *, status: CallStatus | None = None, limit: int = 50, cursor: str | None = None) -> CallPage:
@@ -170,6 +174,8 @@ class Calls:
             limit: At most so many, 1 to 100.
             cursor: `CallPage.cursor` of the page before; `None` begins at the newest.
         """
+        _check_text_or_none(status=status, cursor=cursor)
+        _check_number(limit=limit)
         rows, following = self._core.list(status, limit, cursor)
         return CallPage((Call(self._core, row) for row in rows), following)
 
@@ -291,6 +297,7 @@ class Call:
             NotFoundError: No such agent.
             ValueError: Both were given, or neither.
         """
+        _check_text_or_none(to=to, agent=agent)
         self._core.transfer(self.sid, to, agent)
 
     def hangup(self) -> None:
@@ -382,6 +389,9 @@ class AudioBridges:
         callback: FrameCallback,
         settings: tuple[AudioCodec, int | None, int, int, Delivery],
     ) -> AudioBridge:
+        codec, sample_rate, channels, frame_ms, delivery = settings
+        _check_text(call_sid=call_sid, codec=codec, delivery=delivery)
+        _check_number(channels=channels, frame_ms=frame_ms, sample_rate=0 if sample_rate is None else sample_rate)
         _check_callback(field, callback)
         bridge = self._core.attach(call_sid, role, callback, *settings)
         self._open = [other for other in self._open if other.state != "closed"]
@@ -430,7 +440,7 @@ class AudioBridge:
         """Milliseconds of published audio that have not left yet."""
         return self._core.queued_ms
 
-    def publish_downlink(self, frame: Buffer, timestamp_us: int | None = None) -> None:
+    def publish_downlink(self, frame: AudioBuffer, timestamp_us: int | None = None) -> None:
         """Says one encoded frame to the caller, after those before it.
 
         Never waits. A burst is spoken in its own time: up to 60 s are held, and frames leave at most 60 ms early.
@@ -451,7 +461,7 @@ class AudioBridge:
             raise self._other_side("publish_uplink")
         self._core.publish(frame, timestamp_us)
 
-    def publish_uplink(self, frame: Buffer, timestamp_us: int | None = None) -> None:
+    def publish_uplink(self, frame: AudioBuffer, timestamp_us: int | None = None) -> None:
         """Says one encoded frame as the caller (`attach_caller`); see `publish_downlink`."""
         if self._role != "caller":
             raise self._other_side("publish_downlink")
@@ -515,6 +525,7 @@ class Agents:
             NotFoundError: No such call or agent.
             ConflictError: The call is over.
         """
+        _check_text(call_sid=call_sid, agent=agent)
         self._core.attach_agent(call_sid, agent)
 
     def __repr__(self) -> str:
@@ -526,3 +537,20 @@ def _check_callback(field: str, callback: object) -> None:
         raise TypeError(
             f"{field} is a {type(callback).__name__}: give a callable that takes (frame: bytes, timestamp_us: int)"
         )
+
+
+def _check_text(**fields: object) -> None:
+    for field, value in fields.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{field} is a {type(value).__name__}: give text")
+
+
+def _check_text_or_none(**fields: object) -> None:
+    _check_text(**{field: value for field, value in fields.items() if value is not None})
+
+
+def _check_number(**fields: object) -> None:
+    for field, value in fields.items():
+        # What the core makes of it is its own question; text and None are nobody's numbers.
+        if not (hasattr(type(value), "__index__") or hasattr(type(value), "__float__")):
+            raise TypeError(f"{field} is a {type(value).__name__}: give a number")
