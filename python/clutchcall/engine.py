@@ -35,9 +35,9 @@ class Engine:
         state: Folder for records, certificate and keys; relative paths of a mapping start here.
         port: TCP port of the API; 0 takes a free one (development engine, like all that follow).
         relay_port: UDP port of the relay; 0 takes a free one.
-        phone_clip: WAV that the phone says when it answers.
-        phone_record: Folder for what the phone hears, `<sid>.wav`.
-        phone_ring_ms: Milliseconds that the phone rings before it answers.
+        clip: WAV that the phone says when it answers.
+        record: Folder for what the phone hears, `<sid>.wav`.
+        ring_ms: Milliseconds that the phone rings before it answers.
 
     Raises:
         ConfigError: The configuration names something that is not there, or a port is taken; the message says which.
@@ -52,13 +52,15 @@ class Engine:
         state: str | os.PathLike[str] | None = None,
         port: int = 0,
         relay_port: int = 0,
-        phone_clip: str | os.PathLike[str] | None = None,
-        phone_record: str | os.PathLike[str] | None = None,
-        phone_ring_ms: int | None = None,
+        clip: str | os.PathLike[str] | None = None,
+        record: str | os.PathLike[str] | None = None,
+        ring_ms: int | None = None,
     ) -> None:
-        changes = (port or None, relay_port or None, phone_clip, phone_record, phone_ring_ms)
+        changes = (port or None, relay_port or None, clip, record, ring_ms)
         if config is not None and any(change is not None for change in changes):
-            raise ValueError("ports and phone_* change the development engine: write them into config instead")
+            raise ValueError(
+                "ports, clip, record and ring_ms change the development engine: write them into config instead"
+            )
         self._temporary: str | None = None
         if state is None:
             import tempfile
@@ -71,7 +73,7 @@ class Engine:
         elif config is not None:
             toml = _toml(config)
         try:
-            self._core = _core.Engine(path, toml, state, (port, relay_port), phone_clip, phone_record, phone_ring_ms)
+            self._core = _core.Engine(path, toml, state, (port, relay_port), clip, record, ring_ms)
         except BaseException:
             self._remove_state()
             raise

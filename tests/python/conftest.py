@@ -24,7 +24,7 @@ def speech() -> Path:
 @pytest.fixture(scope="session")
 def engine(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """One engine for all tests that need none of their own: each has its own calls."""
-    with Engine(phone_clip=speech / "vm-intro.wav", phone_record=tmp_path_factory.mktemp("heard")) as engine:
+    with Engine(clip=speech / "vm-intro.wav", record=tmp_path_factory.mktemp("heard")) as engine:
         yield engine
 
 

@@ -23,7 +23,7 @@ def on_uplink(frame, ts_us):
     if count == 5:
         arrived.set()
 
-engine = Engine(phone_ring_ms=10)
+engine = Engine(ring_ms=10)
 v = Voice(engine.base_url, engine.api_key, engine.org_id)
 call = v.calls.originate(to="+15550009010", from_="+15550000000", trunk_id="trunk_main")
 """

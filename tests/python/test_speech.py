@@ -95,9 +95,7 @@ class Conversation:
 @pytest.fixture(scope="module")
 def engine(speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """Its phone rings long enough that all bridges are there first, however slow the machine is."""
-    with Engine(
-        phone_clip=speech / "vm-intro.wav", phone_record=tmp_path_factory.mktemp("heard"), phone_ring_ms=3000
-    ) as engine:
+    with Engine(clip=speech / "vm-intro.wav", record=tmp_path_factory.mktemp("heard"), ring_ms=3000) as engine:
         yield engine
 
 
