@@ -17,7 +17,9 @@ def run(code: str) -> str:
     return subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
-@pytest.mark.parametrize("module", ["clutchcall", "clutchcall.errors", "clutchcall.cli"])
+@pytest.mark.parametrize(
+    "module", ["clutchcall", *(f"clutchcall.{name}" for name in ("cli", "engine", "errors", "media", "moqt", "voice"))]
+)
 def test_import_starts_nothing(module: str) -> None:
     out = run(
         "import os, sys; tasks = len(os.listdir('/proc/self/task')); fds = len(os.listdir('/proc/self/fd'))\n"
