@@ -7,7 +7,6 @@ exit status. What commands share on the screen is in `terminal`. Nothing heavy i
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from clutchcall import __version__
@@ -50,7 +49,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(str(error))
         return USAGE
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -21,17 +21,13 @@ _SCRIPT = """\
 from clutchcall.voice import Voice
 
 voice = Voice()  # finds this engine
-call = voice.calls.originate(to="+15550009010", from_="+15558675309", trunk_id="trunk_main")
+call = voice.calls.originate(to="+15550009013", from_="+15558675309", trunk_id="trunk_main")
 
+bridge = voice.audio_bridge.attach(call.sid, on_uplink=lambda frame, ts_us: None)
+bridge.on_uplink(lambda frame, ts_us: bridge.publish_downlink(frame))  # the caller hears herself
 
-def on_uplink(frame: bytes, ts_us: int) -> None:
-    bridge.publish_downlink(frame)  # the caller hears herself
-
-
-bridge = voice.audio_bridge.attach(call.sid, on_uplink=on_uplink)
-call.wait(status="in_progress", timeout=20)
-input("on the line; press Enter to hang up ")
-call.hangup()
+call.wait(status="completed", timeout=60)  # this phone says its piece and hangs up
+print(call.sid, call.end_reason, bridge.stats())
 bridge.close()
 """
 # How often the table of calls looks again.
@@ -130,7 +126,7 @@ def _greet(known: dict[str, str], as_json: bool) -> None:
     say(f"key        {known['api_key']}")
     say(f"org        {known['org_id']}")
     say("\nA first call, from another terminal:\n")
-    say("    clutchcall call +15550009010\n")
+    say("    clutchcall call +15550009013\n")
     say("or as a script:\n")
     say("".join(f"    {line}\n" if line else "\n" for line in _SCRIPT.splitlines()))
     say("Ctrl-C ends it. Calls:")
