@@ -131,8 +131,8 @@ def test_dev_is_found_by_voice_and_the_readmes_script_makes_a_call(dev: dict[str
     assert done.returncode == 0, done.stderr
     assert re.match(r"[A-Za-z0-9]+ normal ", done.stdout), done.stdout
     sid = done.stdout.split()[0]
-    followed = [json.loads(line) for line in iter(lambda: dev["lines"].readline(), "") if sid in line][:1]
-    assert followed[0]["to"] == "+15550009013"
+    followed = next(line for line in dev["lines"] if sid in line)
+    assert json.loads(followed)["to"] == "+15550009013"
 
 
 def test_dev_prints_a_script_that_is_the_readmes() -> None:
