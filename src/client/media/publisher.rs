@@ -41,8 +41,14 @@ impl Publisher {
         if self.held.is_none() {
             self.publication.frames.settle();
         }
+        self.tell_paced(0);
+    }
+
+    /// What has left the hand-off and not the queue, for whoever asks how much waits; `more` is on its way from the one to the
+    /// other. Told before a frame is taken, so that both together never look emptier than they are.
+    fn tell_paced(&self, more_us: u64) {
         let queued_us = self.queue.as_ref().map_or(0, Queue::queued_us);
-        self.publication.figures.paced_us.store(queued_us, Relaxed);
+        self.publication.figures.paced_us.store(queued_us + more_us, Relaxed);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -60,6 +66,7 @@ impl Publisher {
 
     /// `false`: nothing was there, or nothing more fits.
     fn take_one(&mut self, pool: &mut Pool, links: &mut impl Wires, now: Instant) -> bool {
+        self.tell_paced(u64::from(self.publication.track.frame_us));
         let taken = self.held.take().or_else(|| self.publication.frames.pop().map(|(frame, _)| frame));
         let Some(Outgoing { payload, timestamp_us }) = taken else { return false };
         let Some(queue) = &mut self.queue else {
