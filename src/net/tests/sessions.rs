@@ -113,6 +113,32 @@ fn frames_arrive(wire: Wire) {
     assert_eq!((done.code, done.streams), (2, 3));
 }
 
+/// The last object of a stream and the first of the next one, in one packet.
+fn a_new_stream_does_not_overtake(wire: Wire) {
+    let line = line(wire);
+    let request = line.subscribed("audio");
+    let far = line.far;
+    let mut subgroup = line.server.with(move |links, _| {
+        let session = links.session(far).expect("live");
+        let subgroup = session.open_subgroup(request, &header(0)).expect("forwarding");
+        session.send_object(subgroup, &object(0, 0, pattern(80)));
+        subgroup
+    });
+    assert_eq!(line.next_object().group, 0);
+    for group in 1..20 {
+        subgroup = line.server.with(move |links, _| {
+            let session = links.session(far).expect("live");
+            session.send_object(subgroup, &object(group - 1, 1, pattern(80)));
+            session.finish_subgroup(subgroup);
+            let next = session.open_subgroup(request, &header(group)).expect("forwarding");
+            session.send_object(next, &object(group, 0, pattern(80)));
+            next
+        });
+        let got = [line.next_object(), line.next_object()].map(|object| (object.group, object.id));
+        assert_eq!(got, [(group - 1, 1), (group, 0)]);
+    }
+}
+
 /// Far more than any window or queue: it waits, in order, and the backlog tells.
 fn bulk_waits_in_order(wire: Wire) {
     const OBJECTS: u64 = 256;
@@ -185,6 +211,10 @@ macro_rules! over {
             #[test]
             fn frames_arrive() {
                 super::frames_arrive(Wire::$wire);
+            }
+            #[test]
+            fn a_new_stream_does_not_overtake() {
+                super::a_new_stream_does_not_overtake(Wire::$wire);
             }
             #[test]
             fn bulk_waits_in_order() {

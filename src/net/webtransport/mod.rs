@@ -94,6 +94,10 @@ impl WebTransport {
 
     /// A stream that the session does not know (yet).
     pub(super) fn read(&mut self, connection: &mut Connection, id: WireId) -> Step {
+        if self.connect != Some(id) && !self.incoming.contains_key(&id) {
+            // Not accepted yet, or the session's before it is agreed: the bytes stay where they are until then.
+            return Step::None;
+        }
         if let Some(Incoming::Head(bytes)) = self.incoming.get_mut(&id) {
             match read_head(connection, id, bytes) {
                 Ok(Some(head)) => return self.begin_stream(connection, id, head),
