@@ -12,7 +12,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from clutchcall import media
 from clutchcall.engine import Engine
+from clutchcall.types import AudioCodec
 from clutchcall.voice import AudioBridge, Call, Voice
 
 FROM = "+15558675309"
@@ -20,6 +22,13 @@ FROM = "+15558675309"
 LIMIT_S = 60.0
 # What the simulated phone records at.
 PHONE_HZ = 16_000
+
+# From PCM and back, of the codecs that have no memory.
+PLAIN: dict[AudioCodec, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {
+    "g711_ulaw": (media.encode_ulaw, media.decode_ulaw),
+    "g711_alaw": (media.encode_alaw, media.decode_alaw),
+    "pcm16": (bytes, bytes),
+}
 
 Samples: TypeAlias = "np.ndarray[tuple[int], np.dtype[np.int16]]"
 

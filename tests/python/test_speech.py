@@ -6,13 +6,26 @@ side heard is compared with the recording that the other side said (PESQ, ITU-T 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from listening import LIMIT_S, PHONE_HZ, Heard, Samples, connected, dial, ended, read_wav, recording, report, resampled
+from listening import (
+    LIMIT_S,
+    PHONE_HZ,
+    PLAIN,
+    Heard,
+    Samples,
+    connected,
+    dial,
+    ended,
+    read_wav,
+    recording,
+    report,
+    resampled,
+)
 from pesq import pesq
 
 from clutchcall import media
@@ -58,12 +71,6 @@ class Format:
         return resampled(np.frombuffer(pcm, dtype="<i2"), self.hz, SPEECH_HZ)
 
 
-# From PCM and back, of the codecs that have no memory.
-PLAIN: dict[AudioCodec, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {
-    "g711_ulaw": (media.encode_ulaw, media.decode_ulaw),
-    "g711_alaw": (media.encode_alaw, media.decode_alaw),
-    "pcm16": (bytes, bytes),
-}
 # G.711 on top of Opus costs what its 8 bits cost: 4.01 is measured upwards, 4.2 downwards, against 4.5 of Opus alone.
 FORMATS = [
     Format("opus", None, 4.0),
