@@ -62,11 +62,11 @@ class Heard:
         return {later - earlier for earlier, later in zip(self.stamps, self.stamps[1:], strict=False)}
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
+def until(condition: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
     """Looks again and again at something that tells nobody when it changes: a bridge's state, a file."""
-    deadline, pause = time.monotonic() + LIMIT_S, threading.Event()
+    deadline, pause = time.monotonic() + limit_s, threading.Event()
     while not condition():
-        assert time.monotonic() < deadline, f"not within {LIMIT_S} s: {what}"
+        assert time.monotonic() < deadline, f"not within {limit_s} s: {what}"
         pause.wait(0.005)
 
 
