@@ -129,6 +129,11 @@ class BridgeStats:
         Callbacks that took longer than 20 ms.
         """
     @property
+    def stale(self, /) -> int:
+        """
+        Frames that a stall of the path held up for more than 200 ms; they are not delivered.
+        """
+    @property
     def state(self, /) -> str:
         """
         `connecting`, `connected`, `reconnecting`, `closed` or `failed`.

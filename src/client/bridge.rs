@@ -24,6 +24,7 @@ use crate::error::{Error, Kind, Result};
 use crate::moqt::{FullTrackName, TrackNamespace};
 use crate::playout::CAPACITY;
 use crate::ring::{HandoffSender, RingReceiver};
+use crate::tracks::lag::Lag;
 use crate::tracks::{Delivery, PublishTrack};
 
 /// Frames that wait for a callback.
@@ -69,6 +70,7 @@ pub struct Stats {
     pub frames_in: u64,
     pub gaps: u64,
     pub missing: u64,
+    pub stale: u64,
     pub frames_out: u64,
     pub unheard: u64,
     pub offline: u64,
@@ -109,7 +111,8 @@ impl Client {
             pace: Some(spec.clock),
             figures: figures.clone(),
         };
-        let subscription = Subscription { track: granted.subscribe, ring, figures: figures.clone() };
+        let subscription =
+            Subscription { track: granted.subscribe, ring, lag: Some(Lag::by_silence()), figures: figures.clone() };
         media.send(Command::Subscribe(holder, Box::new(subscription)));
         media.send(Command::Publish(holder, Box::new(publication)));
         let (client, sid, params, role) = (self.clone(), Arc::from(sid), spec.params, spec.role);
@@ -191,6 +194,7 @@ impl Bridge {
             frames_in: figures.frames_in.load(Relaxed),
             gaps: figures.gaps.load(Relaxed),
             missing: figures.missing.load(Relaxed),
+            stale: figures.stale.load(Relaxed),
             frames_out: figures.frames_out.load(Relaxed),
             unheard: figures.unheard.load(Relaxed),
             offline: figures.offline.load(Relaxed),

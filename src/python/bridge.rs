@@ -31,6 +31,8 @@ pub(super) struct BridgeStats {
     gaps: u64,
     /// Frames that are missing in those holes.
     missing: u64,
+    /// Frames that a stall of the path held up for more than 200 ms; they are not delivered.
+    stale: u64,
     /// Frames sent to at least one listener.
     frames_out: u64,
     /// Frames sent while nobody listened.
@@ -55,12 +57,13 @@ pub(super) struct BridgeStats {
 impl BridgeStats {
     fn __repr__(&self) -> String {
         format!(
-            "BridgeStats(state='{}', frames_in={}, dropped={}, gaps={}, missing={}, frames_out={}, unheard={}, offline={}, behind={}, queued_ms={}, reconnects={}, callback_errors={}, slow_callbacks={})",
+            "BridgeStats(state='{}', frames_in={}, dropped={}, gaps={}, missing={}, stale={}, frames_out={}, unheard={}, offline={}, behind={}, queued_ms={}, reconnects={}, callback_errors={}, slow_callbacks={})",
             self.state,
             self.frames_in,
             self.dropped,
             self.gaps,
             self.missing,
+            self.stale,
             self.frames_out,
             self.unheard,
             self.offline,
@@ -136,6 +139,7 @@ impl Bridge {
             dropped: self.slot.dropped(),
             gaps: stats.gaps,
             missing: stats.missing,
+            stale: stats.stale,
             frames_out: stats.frames_out,
             unheard: stats.unheard,
             offline: stats.offline,

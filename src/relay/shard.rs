@@ -5,7 +5,7 @@
 //! a port takes the same way as a stranger's; only its bounds are those of an engine.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +18,9 @@ use crate::moqt::message::Setup;
 use crate::moqt::relay::{Core, Limits, Sessions};
 use crate::moqt::session::Role;
 use crate::moqt::{self, CloseCode, Event, Session};
-use crate::net::{App, Down, LinkEvent, LinkId, Links, Listen, Peer, PortEnd, Waker, Wire, Worker, WorkerConfig};
+use crate::net::{
+    App, Down, LinkEvent, LinkId, Links, Listen, Peer, PortEnd, QUIET_AFTER, Waker, Wire, Worker, WorkerConfig,
+};
 
 /// Counters are summed up for other threads this often while anything happens; never while nothing does.
 const COUNTERS_STEP: Duration = Duration::from_millis(50);
@@ -27,6 +29,9 @@ const OBJECT_BYTES: usize = 64 * 1024;
 /// Streams and datagrams that came before the answer that explains them.
 const PENDING_BYTES: usize = 32 * 1024;
 const PENDING_TIME: Duration = Duration::from_millis(500);
+/// A peer that acknowledges nothing for this long is gone: who listens to it, or waits for its place, is to learn it. The
+/// transport's own limit is three times that, and a peer that lives has long dialled again.
+const DEAD_AFTER: Duration = Duration::from_secs(3);
 /// MOQT_IMPLEMENTATION (§10.3.1.5).
 const IMPLEMENTATION: &str = concat!("clutchcall-relay/", env!("CARGO_PKG_VERSION"));
 
@@ -109,6 +114,8 @@ struct Shard {
     beyond: u64,
     ports: crossbeam_channel::Receiver<PortEnd>,
     shared: Arc<Shared>,
+    /// Links that were quiet, and when they are looked at again: in the order of that time.
+    quiet: VecDeque<(Instant, LinkId)>,
     /// When the counters that changed since are to be published; `None`: nothing changed.
     publish_at: Option<Instant>,
 }
@@ -134,6 +141,7 @@ impl Shard {
             beyond: 0,
             ports,
             shared,
+            quiet: VecDeque::new(),
             publish_at: None,
         }
     }
@@ -186,6 +194,15 @@ impl Shard {
         self.core.handle_down(&mut Lent(links), link.0);
     }
 
+    /// Gives up links that have not spoken since they were noted.
+    fn look_at_quiet(&mut self, links: &mut Links, now: Instant) {
+        while let Some((_, link)) = self.quiet.pop_front_if(|(at, _)| *at <= now) {
+            if links.quiet_for(link, now) >= DEAD_AFTER.saturating_sub(QUIET_AFTER) {
+                links.close(link, CloseCode::NoError as u64, "nothing was acknowledged for three seconds");
+            }
+        }
+    }
+
     fn note_change(&mut self, now: Instant) {
         self.publish_at.get_or_insert(now + COUNTERS_STEP);
     }
@@ -217,8 +234,9 @@ impl App for Shard {
             LinkEvent::Up(peer) => self.handle_up(links, link, peer),
             LinkEvent::Moqt(Event::Setup(setup)) => self.handle_setup(links, link, &setup, now),
             LinkEvent::Moqt(event) => self.core.handle_event(&mut Lent(links), link.0, event, now),
-            // A dead path shows as a backlog that is not taken, and the core bounds that; then as a lost link.
-            LinkEvent::Quiet | LinkEvent::Alive => {}
+            LinkEvent::Quiet => self.quiet.push_back((now + DEAD_AFTER.saturating_sub(QUIET_AFTER), link)),
+            // Found out when its time comes.
+            LinkEvent::Alive => {}
             LinkEvent::Down(down) => self.handle_down(links, link, &down),
         }
     }
@@ -233,6 +251,7 @@ impl App for Shard {
         if self.publish_at.is_some_and(|at| at <= now) {
             self.publish();
         }
+        self.look_at_quiet(links, now);
         if self.core.poll_timeout().is_some_and(|at| at <= now) {
             self.core.handle_timeout(&mut Lent(links), now);
             self.note_change(now);
@@ -240,7 +259,7 @@ impl App for Shard {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.core.poll_timeout(), self.publish_at].into_iter().flatten().min()
+        [self.core.poll_timeout(), self.publish_at, self.quiet.front().map(|(at, _)| *at)].into_iter().flatten().min()
     }
 
     /// Nobody else's thread waits for ours: a port wakes its other side itself.

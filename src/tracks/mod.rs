@@ -11,6 +11,7 @@
 //! | `names` | calls and renditions ⇄ MoQT names |
 //! | `stamp` | LOC timestamps, group numbering |
 //! | `edge` | which objects are new |
+//! | `lag` | which frames of a live speaker are too old to be heard; for the pool's users |
 //! | `publisher`, `subscriber` | one track, over whatever links it has now |
 //! | `reconnect`, `retry` | when to dial, when to ask again; pure |
 //! | `pool` | routes, leases, links, replay |
@@ -23,6 +24,7 @@
 //! (the control plane) releases the lease.
 
 pub mod edge;
+pub mod lag;
 pub mod names;
 pub mod pool;
 mod publisher;

@@ -118,6 +118,10 @@ impl Publisher {
             request,
             SubscribeOk { expires: None, largest, group_order: Some(group_order), properties },
         );
+        if self.served.iter().any(|other| other.link != link) {
+            // A relay takes one group from one link only. The link before may be dead, so the next frame begins another.
+            self.numbering.roll();
+        }
         let mut served = Served { link, request, forward, open: None, behind: false, start, end_group };
         match self.ended {
             Some((place, _)) => served.end(session, place),

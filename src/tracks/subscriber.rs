@@ -21,6 +21,8 @@ use crate::net::LinkId;
 const LATE_END: Duration = Duration::from_secs(2);
 /// The same when nobody spoke of an end: audio is back sooner.
 const LATE_STREAMS: Duration = Duration::from_millis(500);
+/// An object is overtaken when a later one, with a stamp so much greater, was handed up before it.
+const OVERTAKEN_US: u64 = 200_000;
 
 /// One request that brings the track.
 #[derive(Clone, Debug)]
@@ -45,6 +47,8 @@ pub(super) struct Subscriber {
     pub(super) live: bool,
     pub(super) ended: bool,
     edge: Edge,
+    /// The greatest location that was handed up, and its stamp.
+    newest: Option<(Location, u64)>,
     ticks_per_second: u64,
 }
 
@@ -79,6 +83,7 @@ impl Subscriber {
             live: false,
             ended: false,
             edge: Edge::new(),
+            newest: None,
             ticks_per_second: TIMESCALE,
         }
     }
@@ -125,6 +130,7 @@ impl Subscriber {
         let Some(feed) = self.feed(link, request) else { return false };
         feed.live = true;
         self.edge.join(ok.largest, alone);
+        self.newest = self.newest.filter(|_| !alone);
         let scale = number(&ok.properties.0, kind::TIMESCALE).filter(|scale| *scale != 0);
         self.ticks_per_second = scale.unwrap_or(TIMESCALE);
         self.asking.accepted();
@@ -150,13 +156,26 @@ impl Subscriber {
             Status::Normal => {}
         }
         let single = stream.is_none() && object.id == 0 && object.end_of_group;
-        match self.edge.admit(Location { group: object.group, object: object.id }, single) {
+        let at = Location { group: object.group, object: object.id };
+        let timestamp_us = timestamp_us(&object.properties, self.ticks_per_second);
+        if self.is_overtaken(at, timestamp_us) {
+            return Taken::Stale;
+        }
+        match self.edge.admit(at, single) {
             Verdict::Stale => Taken::Stale,
             Verdict::New { sequence, missing, filled } => {
-                let timestamp_us = timestamp_us(&object.properties, self.ticks_per_second);
+                if let Some(us) = timestamp_us.filter(|_| self.newest.is_none_or(|(newest, _)| newest < at)) {
+                    self.newest = Some((at, us));
+                }
                 Taken::Frame { timestamp_us, payload: object.payload, sequence, missing, filled }
             }
         }
+    }
+
+    /// What a path held up and another has brought past it is not worth hearing; its place stays empty.
+    fn is_overtaken(&self, at: Location, timestamp_us: Option<u64>) -> bool {
+        let (Some((newest, newest_us)), Some(us)) = (self.newest, timestamp_us) else { return false };
+        at < newest && newest_us.saturating_sub(us) > OVERTAKEN_US
     }
 
     pub(super) fn stream_began(&mut self, feed: (LinkId, RequestId), stream: StreamId, header: &SubgroupHeader) {
@@ -202,5 +221,33 @@ impl Subscriber {
     pub(super) fn due(&self) -> Option<Instant> {
         let done = self.feeds.iter().filter_map(|feed| feed.done.as_ref().map(|(_, until)| *until));
         done.chain(self.asking.due).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::moqt::TrackNamespace;
+    use crate::tracks::stamp::Stamp;
+
+    fn subscriber() -> Subscriber {
+        let namespace = TrackNamespace::new([Bytes::from_static(b"voice")]).unwrap();
+        Subscriber::new(LeaseId(1), FullTrackName::new(namespace, &b"audio"[..]).unwrap())
+    }
+
+    #[test]
+    fn what_another_link_has_overtaken_by_much_is_not_handed_up() {
+        let (mut heard, mut stamp) = (subscriber(), Stamp::default());
+        let frames: Vec<Object> = (0..100)
+            .map(|id| Object { group: 7, id, properties: stamp.encode(1_000_000 + id * 20_000), ..Object::default() })
+            .collect();
+        let mut take = |id: usize| matches!(heard.object(None, frames[id].clone()), Taken::Frame { .. });
+        assert!((0..10).all(&mut take));
+        assert!(take(99), "the new link is at the live edge");
+        let late: Vec<usize> = (10..99).filter(|id| take(*id)).collect();
+        assert_eq!(late, (89..99).collect::<Vec<_>>(), "200 ms behind it are late, not old");
+        // Another publisher's stamps may begin anew; his objects stand later.
+        let anew = Object { group: 8, id: 0, properties: Stamp::default().encode(0), ..Object::default() };
+        assert!(matches!(heard.object(None, anew), Taken::Frame { .. }));
     }
 }

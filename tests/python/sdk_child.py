@@ -45,9 +45,7 @@ class Talk:
         if self.said == 0:
             self.first_us = now_us() + 200_000
         for number in range(self.said, self.said + int(seconds * 50)):
-            self.bridge.publish_downlink(
-                TOC + number.to_bytes(8) + bytes(51), self.first_us if number == 0 else None
-            )
+            self.bridge.publish_downlink(TOC + number.to_bytes(8) + bytes(51), self.first_us if number == 0 else None)
             self.said += 1
 
     def since(self, moment_us: int) -> list[int]:

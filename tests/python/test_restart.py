@@ -21,6 +21,7 @@ AHEAD_US = 60_000 + 2 * FRAME_US
 # Generous, for machines with other work; what was measured is printed.
 BACK_WITHIN_US = 10_000_000
 STALE_US = 600_000
+PAUSE_US = 1_000_000
 
 
 def now_us() -> int:
@@ -164,6 +165,7 @@ def test_a_user_is_killed(stage: Stage) -> None:
     check_order(told)
     for call in told.values():
         stamps = [stamp for _, stamp, _ in call["heard"]]
-        assert {later - earlier for earlier, later in zip(stamps, stamps[1:], strict=False)} == {FRAME_US}
+        pauses = [later - earlier for earlier, later in zip(stamps, stamps[1:], strict=False)]
+        assert max(pauses) < PAUSE_US, "the others' audio went on"
     assert third.ask("hangup", sids=sids + others) == {sid: ["completed", "normal"] for sid in sids + others}
     assert all(other.ask("in_state", state="closed").values())

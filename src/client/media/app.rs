@@ -407,17 +407,31 @@ impl Holder {
 
 impl Subscriber {
     fn frame(&mut self, timestamp_us: Option<u64>, payload: bytes::Bytes, sequence: u64, now: Instant) {
+        self.note_sequence(sequence);
         let figures = &self.subscription.figures;
-        figures.frames_in.fetch_add(1, Relaxed);
-        let missing = self.next_sequence.map_or(0, |next| sequence.saturating_sub(next));
-        if missing > 0 {
-            figures.gaps.fetch_add(1, Relaxed);
-            figures.missing.fetch_add(missing, Relaxed);
+        if let (Some(lag), Some(stamp_us)) = (&mut self.subscription.lag, timestamp_us)
+            && !lag.admit(stamp_us, now)
+        {
+            figures.stale.fetch_add(1, Relaxed);
+            return;
         }
-        self.next_sequence = Some(sequence + 1);
+        figures.frames_in.fetch_add(1, Relaxed);
         // A publisher without a clock is heard by ours.
         let timestamp_us = timestamp_us.unwrap_or_else(|| Clock::process().us_at(now));
         self.subscription.ring.push(Delivered::Frame { timestamp_us, payload });
+    }
+
+    fn note_sequence(&mut self, sequence: u64) {
+        let figures = &self.subscription.figures;
+        let next = self.next_sequence.unwrap_or(sequence);
+        if sequence > next {
+            figures.gaps.fetch_add(1, Relaxed);
+            figures.missing.fetch_add(sequence - next, Relaxed);
+        } else if sequence < next {
+            // It takes the place that was left for it. Only this thread writes.
+            figures.missing.store(figures.missing.load(Relaxed).saturating_sub(1), Relaxed);
+        }
+        self.next_sequence = Some(next.max(sequence.wrapping_add(1)));
     }
 }
 

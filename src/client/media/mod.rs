@@ -22,6 +22,7 @@ pub(super) use app::{Media, Parts};
 use crate::moqt::FullTrackName;
 use crate::net::{Dial, Waker};
 use crate::ring::{HandoffReceiver, HandoffSender, Inbox, RingId, RingSender};
+use crate::tracks::lag::Lag;
 use crate::tracks::{DialId, PublishTrack, Tokens};
 
 /// Names a bridge or a client for the life of the worker.
@@ -128,6 +129,8 @@ pub(super) struct Publication {
 pub(super) struct Subscription {
     pub(super) track: FullTrackName,
     pub(super) ring: RingSender<Delivered>,
+    /// Stamps follow the time of day, as they do on a call: what a stall held up is not handed on.
+    pub(super) lag: Option<Lag>,
     pub(super) figures: Arc<Figures>,
 }
 
@@ -253,6 +256,8 @@ pub(super) struct Figures {
     /// Holes in what arrived, and the frames that are missing in them.
     pub(super) gaps: AtomicU64,
     pub(super) missing: AtomicU64,
+    /// Came too late to be heard, after a stall of the path.
+    pub(super) stale: AtomicU64,
     pub(super) frames_out: AtomicU64,
     /// Sent while nobody listened, while no link was up, and while the link was too far behind.
     pub(super) unheard: AtomicU64,

@@ -2,7 +2,7 @@
 //!
 //! A holder lives from its token until it gives the right back, until its publication is lost, or, if it never began to publish,
 //! [`GRACE`] after its last token. The same holder may ask again (a reconnect): its epoch grows, and the loss of its older
-//! publication takes nothing from the newer token.
+//! publication takes nothing from the newer token, which has a grace of its own.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -24,6 +24,8 @@ pub(super) struct Leases {
 struct Lease {
     holder: String,
     live: bool,
+    /// What is live was so before the last token: its loss is that of a session which another replaces.
+    ghost: bool,
     grace_until: Instant,
 }
 
@@ -47,7 +49,7 @@ impl Leases {
             None if self.held.len() >= MAX_LEASES => return Err(Taken::TooMany),
             None => false,
         };
-        self.held.insert(place, Lease { holder: holder.to_owned(), live, grace_until: now + GRACE });
+        self.held.insert(place, Lease { holder: holder.to_owned(), live, ghost: live, grace_until: now + GRACE });
         self.epoch += 1;
         Ok(self.epoch)
     }
@@ -69,6 +71,9 @@ impl Leases {
             let was_live = std::mem::replace(&mut lease.live, live);
             if !was_live && !live {
                 return;
+            }
+            if !live && !std::mem::take(&mut lease.ghost) {
+                lease.grace_until = now;
             }
         }
         self.expire(now);
@@ -116,6 +121,10 @@ mod tests {
         assert_eq!(leases.take(SIDE, "audio", "b", later), Err(Taken::Other));
         leases.speaking(SIDE, "audio", false, later);
         assert!(leases.take(SIDE, "audio", "b", later).is_ok());
+        // Also right after the token.
+        leases.speaking(SIDE, "audio", true, later);
+        leases.speaking(SIDE, "audio", false, later);
+        assert!(leases.take(SIDE, "audio", "c", later).is_ok());
     }
 
     #[test]
@@ -128,8 +137,8 @@ mod tests {
         leases.speaking(SIDE, "audio", false, later); // the old session's publication
         assert_eq!(leases.take(SIDE, "audio", "b", later), Err(Taken::Other));
         leases.speaking(SIDE, "audio", true, later);
-        leases.speaking(SIDE, "audio", false, later + GRACE);
-        assert!(leases.take(SIDE, "audio", "b", later + GRACE).is_ok());
+        leases.speaking(SIDE, "audio", false, later);
+        assert!(leases.take(SIDE, "audio", "b", later).is_ok());
     }
 
     #[test]

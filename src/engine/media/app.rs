@@ -13,6 +13,7 @@ use super::clock::{Tick, Wheel};
 use super::{Command, Event, Mint, Supply};
 use crate::moqt::message::{Setup, Token};
 use crate::net::{App, Dial, LinkEvent, LinkId, Links};
+use crate::tracks::lag::STALL_ENDS;
 use crate::tracks::{self, DialId, LeaseId, Pool, RouteId, RouteKind, State, TrackId};
 
 /// A minted token goes with the calls of so many minutes; it lives for an hour.
@@ -49,6 +50,7 @@ pub(super) struct Media {
     by_sid: HashMap<Arc<str>, u64>,
     tracks: HashMap<TrackId, Place>,
     next_call: u64,
+    path: Path,
     /// Reused in every turn.
     ticks: Vec<Tick>,
     /// Closed calls, and until when their end is said to late subscribers.
@@ -79,6 +81,7 @@ impl Media {
             by_sid: HashMap::new(),
             tracks: HashMap::new(),
             next_call: 0,
+            path: Path::default(),
             ticks: Vec::new(),
             leaving: VecDeque::new(),
             ends_at: None,
@@ -96,7 +99,8 @@ impl Media {
     ) -> Option<R> {
         let call = self.calls.get_mut(&key)?;
         let (pool, tracks, events) = (&mut self.pool, &mut self.tracks, &self.start.events);
-        Some(work(call, &mut Floor { pool, links, tracks, events, now }))
+        let stalled = self.path.stalls(now);
+        Some(work(call, &mut Floor { pool, links, tracks, events, now, stalled }))
     }
 
     fn handle_command(&mut self, links: &mut Links, command: Command, now: Instant) {
@@ -270,8 +274,34 @@ fn token(mint: &Mint) -> Token {
     Token { kind: 0, value: Bytes::from(mint()) }
 }
 
+/// Whether frames may have been held up on their way. All of a thread's links lead to one relay.
+#[derive(Default)]
+struct Path {
+    quiet: Vec<LinkId>,
+    stalled_at: Option<Instant>,
+}
+
+impl Path {
+    fn note(&mut self, link: LinkId, event: &LinkEvent, now: Instant) {
+        match event {
+            LinkEvent::Quiet => self.quiet.push(link),
+            LinkEvent::Alive | LinkEvent::Down(_) if self.quiet.contains(&link) => {
+                self.quiet.retain(|quiet| *quiet != link);
+                self.stalled_at = Some(now);
+            }
+            _ => {}
+        }
+    }
+
+    fn stalls(&mut self, now: Instant) -> bool {
+        self.stalled_at = self.stalled_at.filter(|at| now.saturating_duration_since(*at) < STALL_ENDS);
+        self.stalled_at.is_some() || !self.quiet.is_empty()
+    }
+}
+
 impl App for Media {
     fn handle_event(&mut self, links: &mut Links, link: LinkId, event: LinkEvent, now: Instant) {
+        self.path.note(link, &event, now);
         self.pool.handle_event(links, link, event, now);
         self.handle_pool(links, now);
     }

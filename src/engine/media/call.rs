@@ -32,6 +32,8 @@ pub(super) struct Floor<'a> {
     pub(super) tracks: &'a mut HashMap<TrackId, Place>,
     pub(super) events: &'a UnboundedSender<Event>,
     pub(super) now: Instant,
+    /// The way to the relay stalls, or did so right now.
+    pub(super) stalled: bool,
 }
 
 /// Where a track belongs.
@@ -216,7 +218,8 @@ impl Call {
         } else if self.speaker.is_some() {
             self.stats.dropped_down += 1;
         } else if self.caller == Caller::Leg {
-            self.stats.dropped_down += u64::from(!incoming.insert(frame));
+            let kept = incoming.is_fresh(timestamp_us, floor.stalled, floor.now) && incoming.insert(frame);
+            self.stats.dropped_down += u64::from(!kept);
         } else {
             self.stats.frames_down += 1;
             let params = incoming.params;

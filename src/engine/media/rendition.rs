@@ -1,9 +1,11 @@
 //! One rendition of one side of a call: published here ([`Outgoing`]) or taken here ([`Incoming`]).
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use crate::audio::{CodecError, Decoder, Frame, Params, Transcoder};
 use crate::tracks::TrackId;
+use crate::tracks::lag::Lag;
 
 /// Frames that an incoming rendition keeps: 200 ms of 20 ms frames.
 pub(super) const KEPT_FRAMES: usize = 10;
@@ -88,6 +90,7 @@ pub(super) struct Incoming {
     pub(super) params: Params,
     /// Somebody publishes it now.
     pub(super) live: bool,
+    lag: Lag,
     fifo: VecDeque<Frame>,
     /// Frames to the listener's parameters, and those that are ready: at most one frame's worth.
     transcoder: Option<Transcoder>,
@@ -98,7 +101,24 @@ pub(super) struct Incoming {
 impl Incoming {
     pub(super) fn new(track: TrackId, params: Params) -> Self {
         let fifo = VecDeque::with_capacity(KEPT_FRAMES);
-        Self { track, params, live: false, fifo, transcoder: None, ready: VecDeque::new(), decoder: None }
+        Self {
+            track,
+            params,
+            live: false,
+            lag: Lag::default(),
+            fifo,
+            transcoder: None,
+            ready: VecDeque::new(),
+            decoder: None,
+        }
+    }
+
+    /// `false`: a path that stalls, or did so right now, has held this frame up for too long.
+    pub(super) fn is_fresh(&mut self, timestamp_us: u64, stalled: bool, now: Instant) -> bool {
+        if stalled {
+            self.lag.stalled(now);
+        }
+        self.lag.admit(timestamp_us, now)
     }
 
     /// `false`: the oldest frame made room.

@@ -19,6 +19,8 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 const LINGER: Duration = Duration::from_millis(500);
 /// A link that is being replaced goes after this time, or the peer's if that is less.
 const REPLACE_WITHIN: Duration = Duration::from_secs(10);
+/// A path that is quiet may only have stumbled; after this time more without a word and without another link, it is lost.
+const MUTE_AFTER: Duration = Duration::from_secs(1);
 
 impl Pool {
     pub(super) fn link_up(&mut self, links: &mut impl Wires, id: SlotId, link: LinkId) {
@@ -76,19 +78,35 @@ impl Pool {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let Some(current) = slot.current.as_mut().filter(|current| current.id == link) else { return };
         current.quiet = true;
+        current.mute_at = Some(now + MUTE_AFTER);
         slot.reconnect.lost(now);
         self.arm_slot(id);
+    }
+
+    /// Users learn of a dead path long before the transport gives the link up.
+    pub(super) fn look_at_mute(&mut self, id: SlotId) {
+        let now = self.now;
+        let Some(current) = self.slots.get_mut(&id).and_then(|slot| slot.current.as_mut()) else { return };
+        if current.mute_at.take_if(|at| *at <= now).is_some() {
+            current.mute = true;
+            self.tell(id, State::Reconnecting, Some(words(&Down::TimedOut)));
+        }
     }
 
     pub(super) fn link_alive(&mut self, links: &mut impl Wires, id: SlotId, link: LinkId) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let Some(current) = slot.current.as_mut().filter(|current| current.id == link) else { return };
         current.quiet = false;
+        current.mute_at = None;
+        let speaks_again = std::mem::take(&mut current.mute) && current.set_up;
         if !current.is_leaving() {
             if current.set_up {
                 slot.reconnect.up();
             }
             self.stop_dialling(links, id);
+        }
+        if speaks_again {
+            self.tell(id, State::Connected, None);
         }
         self.arm_slot(id);
     }

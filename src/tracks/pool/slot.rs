@@ -32,6 +32,10 @@ pub(super) struct Link {
     /// The peer's SETUP has come.
     pub(super) set_up: bool,
     pub(super) quiet: bool,
+    /// When a quiet link counts as lost for those who lease it, though nothing has taken its place.
+    pub(super) mute_at: Option<Instant>,
+    /// They were told so.
+    pub(super) mute: bool,
     pub(super) going_away: bool,
     pub(super) announced: HashMap<(LeaseId, TrackNamespace), Announcement>,
     pub(super) listings: Vec<(RequestId, TrackNamespace)>,
@@ -70,6 +74,8 @@ impl Link {
             id,
             set_up: false,
             quiet: false,
+            mute_at: None,
+            mute: false,
             going_away: false,
             announced: HashMap::new(),
             listings: Vec::new(),
@@ -126,7 +132,8 @@ impl Slot {
         let dial = self.reconnect.poll_timeout().filter(|_| self.wants_a_link());
         let look = (self.old.is_some() || self.vacant.is_some()).then(|| now + LOOK);
         let announcements = self.current.iter().flat_map(|link| link.announced.values()).filter_map(|a| a.asking.due);
-        dial.into_iter().chain(look).chain(announcements).min()
+        let mute = self.current.as_ref().and_then(|link| link.mute_at);
+        dial.into_iter().chain(look).chain(announcements).chain(mute).min()
     }
 }
 
@@ -240,6 +247,7 @@ impl Pool {
     }
 
     pub(super) fn slot_timeout(&mut self, links: &mut impl Wires, id: SlotId) {
+        self.look_at_mute(id);
         self.look_at_old(links, id);
         self.look_at_vacant(links, id);
         self.dial_if_due(links, id);

@@ -117,6 +117,26 @@ fn a_path_that_speaks_again_keeps_its_link() {
 }
 
 #[test]
+fn a_path_that_stays_quiet_is_told_as_lost_and_found() {
+    let (mut world, spoken, heard) = talk(Delivery::Stream);
+    world.lines.reachable = false;
+    let links: Vec<_> = world.lines.all.keys().copied().collect();
+    let told =
+        |world: &World, state: State| world.count(1, |e| matches!(e, Event::State { state: s, .. } if *s == state));
+    let connected = told(&world, State::Connected);
+    links.iter().for_each(|link| world.event(*link, LinkEvent::Quiet));
+    world.run_ms(900);
+    assert_eq!(told(&world, State::Reconnecting), 0, "it may only have stumbled");
+    world.run_ms(5000);
+    assert_eq!(told(&world, State::Reconnecting), 1);
+    links.iter().for_each(|link| world.event(*link, LinkEvent::Alive));
+    world.lines.reachable = true;
+    world.speak(0, spoken, 10..30);
+    assert_eq!((told(&world, State::Connected), told(&world, State::Reconnecting)), (connected + 1, 1));
+    assert_eq!(numbers(&world, heard), (0..30).collect::<Vec<_>>());
+}
+
+#[test]
 fn goaway_moves_both_sides_without_a_gap() {
     for delivery in [Delivery::Stream, Delivery::Datagram] {
         let (mut world, spoken, heard) = talk(delivery);
