@@ -1,7 +1,7 @@
 """A user of the SDK in a process of its own: does what each line of standard input asks, answers with one line each.
 
-What it says on a call are frames with numbers in them, which the echo at the other end brings back: frame n of a call is to
-be heard at `first_us + n * 20 ms`, and what is heard is written down with the moment it came.
+What it says on a call are frames with numbers in them, which the echo at the other end brings back: frame n of a call
+is to be heard at `first_us + n * 20 ms`, and what is heard is written down with the moment it came.
 """
 
 from __future__ import annotations
