@@ -19,6 +19,8 @@ mod quic;
 mod quiet;
 mod socket;
 mod streams;
+#[cfg(feature = "counted")]
+pub mod tally;
 mod timers;
 pub mod tls;
 mod transport;

@@ -30,6 +30,8 @@ pub struct Worker {
     bell: Arc<Bell>,
     /// Waiting for room in the kernel's buffer.
     wants_room: bool,
+    #[cfg(feature = "counted")]
+    tallied: super::Counters,
 }
 
 impl Worker {
@@ -51,7 +53,16 @@ impl Worker {
         let endpoint = transport::endpoint(&keys, server, socket.may_fragment());
         let links = Links::new(socket, endpoint, bell.clone(), setup, limits);
         let waker = Waker(bell.clone());
-        Ok((Self { links, poll, events: Events::with_capacity(8), bell, wants_room: false }, waker))
+        let worker = Self {
+            links,
+            poll,
+            events: Events::with_capacity(8),
+            bell,
+            wants_room: false,
+            #[cfg(feature = "counted")]
+            tallied: Default::default(),
+        };
+        Ok((worker, waker))
     }
 
     pub fn local_addr(&self) -> SocketAddr {
@@ -86,6 +97,8 @@ impl Worker {
         self.tell(app, now);
         app.flush(now);
         self.links.flush(now);
+        #[cfg(feature = "counted")]
+        super::tally::add(&mut self.tallied, self.links.counters);
         more
     }
 

@@ -12,6 +12,8 @@ mod bridge;
 mod buffer;
 mod cancel;
 mod client;
+#[cfg(feature = "counted")]
+mod counts;
 mod delivery;
 mod engine;
 mod errors;
@@ -31,6 +33,9 @@ mod _core {
     use super::bridge::{Bridge, BridgeStats};
     #[pymodule_export]
     use super::client::Client;
+    #[cfg(feature = "counted")]
+    #[pymodule_export]
+    use super::counts::counts;
     #[pymodule_export]
     use super::delivery::{after_fork, shutdown};
     #[pymodule_export]
