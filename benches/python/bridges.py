@@ -37,6 +37,17 @@ ROOT = HERE.parents[1]
 FRAMES_PER_S = 50
 WARM_S = 1.5
 COLUMNS = ("packets", "syscalls", "wake-ups", "allocations", "lost %", "p50 µs", "p99 µs", "others, cores")
+DETAILS = (
+    "turns",
+    "wakes",
+    "recv_calls",
+    "send_calls",
+    "packets_in",
+    "packets_out",
+    "timeouts",
+    "sleeps",
+    "allocations",
+)
 
 Row = dict[str, float]
 
@@ -110,7 +121,6 @@ def figures(ends: list[dict[str, Any]], bridges: int, secs: float, before_s: flo
     cpu_us = sum(end["user_us"] + end["system_us"] for end in ends)
     return {
         "cpu": cpu_us / frames,
-        **{f"cpu of end {at}": (end["user_us"] + end["system_us"]) / frames for at, end in enumerate(ends)},
         "packets": each("packets_out"),
         "syscalls": calls[0] / frames if calls else float("nan"),
         "wake-ups": each("sleeps"),
@@ -135,13 +145,21 @@ def clutchcall(bridges: int, secs: float, count_calls: bool, details: bool) -> R
                 near.tell(at)
                 ends = [far.hear(), near.hear()]
             row = figures(ends, bridges, secs, before_s, calls)
-            notable = {
-                name: ends[1][name] for name in ("dropped", "missing", "unheard", "offline", "behind") if ends[1][name]
-            }
-            print(
-                f"    engine {row['cpu of end 0']:.2f} µs, SDK {row['cpu of end 1']:.2f} µs {notable or ''}", flush=True
-            )
+            explain(ends, bridges * FRAMES_PER_S * secs * 2, details)
             return row
+
+
+def explain(ends: list[dict[str, Any]], frames: float, details: bool) -> None:
+    """What each end did per frame, and frames that went another way than to a callback."""
+    for name, end in zip(("engine", "SDK"), ends, strict=True):
+        shares = [f"{(end['user_us'] + end['system_us']) / frames:.2f} µs"]
+        if details:
+            shares += [f"{key} {end[key] / frames:.3f}" for key in DETAILS if key in end]
+        print(f"    {name}: {', '.join(shares)}", flush=True)
+    if notable := {
+        name: ends[1][name] for name in ("dropped", "missing", "unheard", "offline", "behind") if ends[1][name]
+    }:
+        print(f"    {notable}", flush=True)
 
 
 def harness(bridges: int, secs: float, count_calls: bool) -> Row:

@@ -62,6 +62,11 @@ impl Bell {
         self.state.swap(AWAKE, SeqCst) == RUNG
     }
 
+    /// Whether [`Bell::take_app`] would say so.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.app.load(SeqCst)
+    }
+
     /// Whether [`Waker::wake`] was called since the last look.
     pub(super) fn take_app(&self) -> bool {
         self.app.load(SeqCst) && self.app.swap(false, SeqCst)

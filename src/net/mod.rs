@@ -101,6 +101,15 @@ pub trait App {
     fn poll_timeout(&self) -> Option<Instant>;
     /// Once at the end of each turn: wake neighbour threads here, at most once each.
     fn flush(&mut self, now: Instant);
+    /// Who rings, by [`Waker::wake`], usually rings again at once: how long a turn waits for the rest. Nobody pays for it who rings once in
+    /// a while, and a burst of frames is one turn instead of one turn each.
+    fn gathers(&self) -> Duration {
+        Duration::ZERO
+    }
+    /// A ring may wait for the next turn that is planned anyway, when it is at most this far ahead.
+    fn slack(&self) -> Duration {
+        Duration::ZERO
+    }
     /// `true` ends [`Worker::run`]; links are closed first.
     fn is_done(&self) -> bool;
 }

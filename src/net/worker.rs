@@ -82,7 +82,8 @@ impl Worker {
     fn turn(&mut self, app: &mut impl App, readable: bool) -> bool {
         let busy = readable || self.links.has_work();
         let until = app.poll_timeout().into_iter().chain(self.links.next_timeout()).min();
-        let readable = self.wait(busy, until) || readable;
+        let readable = self.wait(busy, until, app.slack()) || readable;
+        self.gather(app.gathers());
         let now = Instant::now();
         let more = readable && self.links.receive(now);
         self.links.expire(now);
@@ -108,12 +109,23 @@ impl Worker {
         }
     }
 
+    /// Somebody has rung who has more to say, or others do: their rings of now are answered by this turn.
+    fn gather(&mut self, pause: Duration) {
+        if !pause.is_zero() && self.bell.is_wanted() {
+            std::thread::sleep(pause);
+            self.bell.awake();
+        }
+    }
+
     /// `true`: the socket became readable.
-    fn wait(&mut self, busy: bool, until: Option<Instant>) -> bool {
+    fn wait(&mut self, busy: bool, until: Option<Instant>, slack: Duration) -> bool {
         self.watch_for_room();
-        let timeout = match busy || !self.bell.may_sleep() {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        // Whoever rings a worker that does not sleep makes no system call.
+        let soon = left.is_some_and(|left| left <= slack);
+        let timeout = match busy || !(soon || self.bell.may_sleep()) {
             true => Some(Duration::ZERO),
-            false => until.map(|until| until.saturating_duration_since(Instant::now())),
+            false => left,
         };
         self.links.counters.turns += 1;
         if let Err(error) = self.poll.poll(&mut self.events, timeout)
@@ -155,7 +167,7 @@ impl Worker {
             if self.links.socket.is_writable() || Instant::now() >= deadline {
                 return;
             }
-            self.wait(false, Some(deadline));
+            self.wait(false, Some(deadline), Duration::ZERO);
         }
     }
 }

@@ -22,6 +22,9 @@ use crate::tracks::{DialId, Event, LeaseId, Pool, RouteId, RouteKind, State, Sup
 const ASK_STEP: Duration = Duration::from_millis(500);
 const ASK_CAP: Duration = Duration::from_secs(5);
 
+/// Who publishes for one bridge publishes for others in the same breath; a frame may be this much later for it.
+const GATHERS: Duration = Duration::from_micros(50);
+
 /// Everything that one worker carries.
 pub(in crate::client) struct Media {
     pool: Pool,
@@ -466,6 +469,10 @@ impl App for Media {
     fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         [self.pool.poll_timeout(), timer, self.hook_due].into_iter().flatten().min()
+    }
+
+    fn gathers(&self) -> Duration {
+        GATHERS
     }
 
     fn flush(&mut self, now: Instant) {

@@ -22,6 +22,8 @@ const TOKEN_AGE: Duration = Duration::from_secs(600);
 const CALLS_PER_LINK: usize = 128;
 /// When the thread ends, last words have this long to leave.
 const LAST_WORDS: Duration = Duration::from_millis(300);
+/// Ticks of many calls come this close after each other, and what arrives between two of them is taken with the next.
+const SLACK: Duration = Duration::from_millis(1);
 const IMPLEMENTATION: &str = concat!("clutchcall-engine/", env!("CARGO_PKG_VERSION"));
 
 /// What a thread is started with.
@@ -332,6 +334,11 @@ impl App for Media {
     fn poll_timeout(&self) -> Option<Instant> {
         let farewell = self.leaving.front().map(|(at, _)| *at);
         [self.wheel.poll_timeout(), self.pool.poll_timeout(), farewell, self.ends_at].into_iter().flatten().min()
+    }
+
+    /// Frames for a leg wait for its tick in any case.
+    fn slack(&self) -> Duration {
+        SLACK
     }
 
     /// The control thread is woken by its channel, the relay by the port.
