@@ -181,6 +181,8 @@ impl Call {
             Some(speaker) => speaker.say(at),
             None => self.mixer.mix(self.downlink.iter_mut().filter_map(incoming), self.params),
         };
+        let late = self.downlink.iter_mut().filter_map(incoming).map(Incoming::trim);
+        self.stats.dropped_down += late.sum::<usize>() as u64;
         match &frame {
             Some(_) => {
                 self.began = true;

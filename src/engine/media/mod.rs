@@ -6,7 +6,7 @@
 //! of a frame; in its slot a call's leg is pulled and pushed once.
 //!
 //! Up: the leg's frame, or the agent's ear, goes to every rendition somebody subscribes to (made once, passed through where codecs
-//! agree). Down: what arrives on the downlink's renditions is kept per rendition, 10 frames at most; at its tick the leg gets
+//! agree). Down: what arrives on the downlink's renditions is kept per rendition, 10 frames from tick to tick; at its tick the leg gets
 //! one frame, mixed when two speak at once. An attached agent is the one speaker: what bridges publish meanwhile is dropped, counted.
 //!
 //! The control thread speaks to it in [`Command`]s and hears [`Event`]s; both are few per call, none per frame.

@@ -7,8 +7,10 @@ use crate::audio::{CodecError, Decoder, Frame, Params, Transcoder};
 use crate::tracks::TrackId;
 use crate::tracks::lag::Lag;
 
-/// Frames that an incoming rendition keeps: 200 ms of 20 ms frames.
+/// Frames that an incoming rendition keeps from tick to tick: 200 ms of 20 ms frames.
 pub(super) const KEPT_FRAMES: usize = 10;
+/// Frames that it takes between two ticks: after a stall they all come at once, and the ticks that are made up use them.
+const TAKEN_FRAMES: usize = 2 * KEPT_FRAMES;
 
 /// A rendition that the engine publishes, made only while somebody listens.
 pub(super) struct Outgoing {
@@ -100,7 +102,7 @@ pub(super) struct Incoming {
 
 impl Incoming {
     pub(super) fn new(track: TrackId, params: Params) -> Self {
-        let fifo = VecDeque::with_capacity(KEPT_FRAMES);
+        let fifo = VecDeque::with_capacity(TAKEN_FRAMES);
         Self {
             track,
             params,
@@ -123,12 +125,19 @@ impl Incoming {
 
     /// `false`: the oldest frame made room.
     pub(super) fn insert(&mut self, frame: Frame) -> bool {
-        let fits = self.fifo.len() < KEPT_FRAMES;
+        let fits = self.fifo.len() < TAKEN_FRAMES;
         if !fits {
             self.fifo.pop_front();
         }
         self.fifo.push_back(frame);
         fits
+    }
+
+    /// After a tick: what is more than it keeps is late, the oldest first. Says how many those were.
+    pub(super) fn trim(&mut self) -> usize {
+        let late = self.fifo.len().saturating_sub(KEPT_FRAMES);
+        self.fifo.drain(..late);
+        late
     }
 
     /// The next frame in the listener's parameters.
@@ -237,10 +246,22 @@ mod tests {
     #[test]
     fn the_oldest_makes_room() {
         let mut rendition = Incoming::new(TrackId(1), pcm(20));
-        let kept = (0..12).filter(|n| rendition.insert(frame(pcm(20), *n))).count();
-        assert_eq!(kept, KEPT_FRAMES);
-        let first: Vec<u8> = (0..12).filter_map(|_| rendition.take(pcm(20))).map(|frame| frame[0]).collect();
-        assert_eq!(first, [2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+        let taken = (0..23).filter(|n| rendition.insert(frame(pcm(20), *n))).count();
+        assert_eq!(taken, TAKEN_FRAMES);
+        assert_eq!(rendition.trim(), TAKEN_FRAMES - KEPT_FRAMES);
+        let kept: Vec<u8> = (0..23).filter_map(|_| rendition.take(pcm(20))).map(|frame| frame[0]).collect();
+        assert_eq!(kept, [13, 14, 15, 16, 17, 18, 19, 20, 21, 22]);
+    }
+
+    #[test]
+    fn what_came_in_a_stall_is_there_for_the_ticks_that_are_made_up() {
+        let mut rendition = Incoming::new(TrackId(1), pcm(20));
+        // Three were there, and 160 ms of them come at once.
+        (0..11).for_each(|n| assert!(rendition.insert(frame(pcm(20), n))));
+        for n in 0..8 {
+            assert_eq!(rendition.take(pcm(20)).map(|frame| frame[0]), Some(n));
+            assert_eq!(rendition.trim(), 0);
+        }
     }
 
     #[test]
