@@ -16,7 +16,7 @@ __all__ = ["OpusDecoder", "OpusEncoder", "decode_alaw", "decode_ulaw", "encode_a
 
 
 class OpusEncoder:
-    """PCM to Opus packets, tuned as the engine tunes it: VOIP, 24 kbit/s per channel, in-band FEC.
+    """PCM to Opus packets, tuned as the engine tunes it: VOIP, 24 kbit/s per channel up to 16 kHz and 32 above.
 
     Args:
         sample_rate: 8000, 12000, 16000, 24000 or 48000 Hz.

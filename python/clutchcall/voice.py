@@ -452,7 +452,7 @@ class AudioBridge:
                 means now.
 
         Raises:
-            ValueError: The frame is not one frame of this bridge.
+            ValueError: The frame is not one frame of this bridge, or its stamp is more than 60 s ahead.
             TypeError: It is no such buffer.
             BridgeClosed: The bridge or its call is over.
             BridgeError: 60 s are waiting already; or this is a caller's bridge.

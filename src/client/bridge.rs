@@ -55,6 +55,7 @@ pub struct Bridge {
     sid: Arc<str>,
     params: Params,
     role: BridgeRole,
+    clock: Clock,
     holder: HolderId,
     media: MediaPort,
     frames: HandoffSender<Outgoing>,
@@ -115,9 +116,9 @@ impl Client {
             Subscription { track: granted.subscribe, ring, lag: Some(Lag::by_silence()), figures: figures.clone() };
         media.send(Command::Subscribe(holder, Box::new(subscription)));
         media.send(Command::Publish(holder, Box::new(publication)));
-        let (client, sid, params, role) = (self.clone(), Arc::from(sid), spec.params, spec.role);
+        let (client, sid, params, role, clock) = (self.clone(), Arc::from(sid), spec.params, spec.role, spec.clock);
         let closed = AtomicBool::new(false);
-        Ok(Bridge { client, sid, params, role, holder, media, frames, standing, figures, request, closed })
+        Ok(Bridge { client, sid, params, role, clock, holder, media, frames, standing, figures, request, closed })
     }
 
     fn token_request(&self, sid: &str, spec: &BridgeSpec) -> TokenRequest {
@@ -151,6 +152,7 @@ impl Bridge {
     /// One encoded frame, said after those before it, or at `timestamp_us`. Waits for nothing and takes no lock.
     pub fn publish(&self, frame: Bytes, timestamp_us: Option<u64>) -> Result<()> {
         self.check_frame(frame.len())?;
+        timestamp_us.map_or(Ok(()), |stamp| self.check_stamp(stamp))?;
         self.check_open()?;
         let frame_us = u64::from(self.params.frame_us());
         let queued_us = self.queued_us();
@@ -239,6 +241,18 @@ impl Bridge {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What lies further ahead than anything may wait was read from another clock.
+    fn check_stamp(&self, timestamp_us: u64) -> Result<()> {
+        let now_us = self.clock.us_at(Instant::now());
+        if timestamp_us <= now_us.saturating_add(CAPACITY.as_micros() as u64) {
+            return Ok(());
+        }
+        let ahead_s = (timestamp_us - now_us) / 1_000_000;
+        Err(Error::value(format!(
+            "timestamp_us is {ahead_s} s ahead, and 60 s may wait: read it from the clock of time.monotonic_ns() // 1000"
+        )))
     }
 
     fn check_frame(&self, length: usize) -> Result<()> {

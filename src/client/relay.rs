@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use bytes::Bytes;
 use url::Url;
@@ -11,6 +12,8 @@ use crate::net::{Dial, Trust};
 
 /// MoQT over raw QUIC when the URL names no port.
 const DEFAULT_PORT: u16 = 443;
+/// A name server that says nothing holds up one attempt, not its holder.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 const IMPLEMENTATION: &str = concat!("clutchcall/", env!("CARGO_PKG_VERSION"));
 
 /// A relay, and whose certificate it must show.
@@ -73,8 +76,10 @@ impl Relay {
     async fn resolve(&self, attempt: usize) -> Result<SocketAddr, String> {
         let host = self.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let port = self.url.port_or_known_default().unwrap_or(DEFAULT_PORT);
-        let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+        let found = tokio::time::timeout(RESOLVE_LIMIT, tokio::net::lookup_host((host, port)));
+        let found: Vec<SocketAddr> = found
             .await
+            .map_err(|_| format!("no name server told the address of the relay {host}"))?
             .map_err(|error| format!("the relay's name {host} does not resolve: {error}"))?
             .collect();
         let first = found.get(attempt % found.len().max(1));

@@ -85,6 +85,11 @@ pub(super) struct Control {
     ended: Ended,
 }
 
+/// How often this process was forked off.
+pub(super) fn forks() -> u32 {
+    FORKS.load(SeqCst)
+}
+
 /// Called in the child of a fork, before anything else of ours.
 pub fn after_fork() {
     FORKS.fetch_add(1, SeqCst);
@@ -93,13 +98,13 @@ pub fn after_fork() {
 /// Ends both threads of this process within `limit`; `false`: one still runs. Whoever still holds a bridge finds it closed.
 pub fn shutdown(limit: Duration) -> bool {
     let Some(runtime) = SHARED.swap(None) else { return true };
-    runtime.forks != FORKS.load(SeqCst) || runtime.end(Instant::now() + limit)
+    runtime.forks != forks() || runtime.end(Instant::now() + limit)
 }
 
 impl Runtime {
     /// The one of this process.
     pub fn shared() -> Arc<Self> {
-        let forks = FORKS.load(SeqCst);
+        let forks = forks();
         loop {
             let found = SHARED.load_full();
             if let Some(runtime) = found.as_ref().filter(|runtime| runtime.forks == forks) {
@@ -121,7 +126,7 @@ impl Runtime {
 
     /// Not in the process it was made in?
     pub fn check(&self) -> Result<()> {
-        if self.forks == FORKS.load(SeqCst) {
+        if self.forks == forks() {
             return Ok(());
         }
         Err(Error::config(

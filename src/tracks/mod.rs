@@ -13,7 +13,7 @@
 //! | `edge` | which objects are new |
 //! | `lag` | which frames of a live speaker are too old to be heard; for the pool's users |
 //! | `publisher`, `subscriber` | one track, over whatever links it has now |
-//! | `reconnect`, `retry` | when to dial, when to ask again; pure |
+//! | `reconnect`, `retry`, `timers` | when to dial, when to ask again, what is due; pure |
 //! | `pool` | routes, leases, links, replay |
 //!
 //! Time is an argument here too. The pool resolves no name and fetches no token: it asks ([`Event::WantDial`]) and is
@@ -32,6 +32,7 @@ pub mod reconnect;
 mod retry;
 pub mod stamp;
 mod subscriber;
+pub mod timers;
 
 pub use names::Side;
 pub use pool::Pool;

@@ -11,7 +11,7 @@ mod slot;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use super::publisher::Publisher;
 use super::reconnect::Jitter;
 use super::stamp::Clock;
 use super::subscriber::Subscriber;
+use super::timers::Timers;
 use super::{
     Counters, DialId, Event, LeaseId, PublishTrack, RouteId, RouteKind, State, Supply, Tokens, TrackId, Wires, Written,
 };
@@ -42,6 +43,9 @@ enum Role {
     Listing,
 }
 
+/// Ended tracks of a lease that late subscribers are told of; beyond, the oldest is forgotten.
+const ENDED_KEPT: usize = 64;
+
 /// What is looked at when its time comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Timer {
@@ -58,6 +62,8 @@ struct Lease {
     slot: SlotId,
     tokens: Tokens,
     tracks: Vec<TrackId>,
+    /// Those of them that ended, oldest first.
+    ended: VecDeque<TrackId>,
     /// Namespaces it publishes in, and how many tracks in each.
     namespaces: HashMap<TrackNamespace, usize>,
     /// Times that fresh tokens were asked for since a request was last accepted, and whether they are awaited now.
@@ -79,9 +85,7 @@ pub struct Pool {
     /// Links of ours, dialled, standing or ending.
     links: HashMap<LinkId, SlotId>,
     roles: HashMap<(LinkId, RequestId), Role>,
-    timers: BTreeSet<(Instant, Timer)>,
-    /// The entry of each timer in `timers`.
-    armed: HashMap<Timer, Instant>,
+    timers: Timers<Timer>,
     /// Emptied by the app in the turn that filled it.
     events: VecDeque<Event>,
     counters: Counters,
@@ -102,8 +106,7 @@ impl Pool {
             subscribers: HashMap::new(),
             links: HashMap::new(),
             roles: HashMap::new(),
-            timers: BTreeSet::new(),
-            armed: HashMap::new(),
+            timers: Timers::default(),
             events: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -115,6 +118,15 @@ impl Pool {
         id
     }
 
+    /// Forgets a route without links. `false`: it has some, and stays.
+    pub fn forget_route(&mut self, route: RouteId) -> bool {
+        let idle = self.routes.get(&route).is_none_or(|route| route.slots.is_empty());
+        if idle {
+            self.routes.remove(&route);
+        }
+        idle
+    }
+
     /// A place on a link of the route; [`Event::WantDial`] follows when there is none. `tokens` go with every request of
     /// the lease, for links that others dialled. A route that is not the pool's gives a lease that stays `Connecting`.
     pub fn lease(&mut self, route: RouteId, tokens: Tokens, now: Instant) -> LeaseId {
@@ -123,8 +135,8 @@ impl Pool {
         let slot = self.place(route);
         let up = self.slots.get(&slot).is_some_and(Slot::is_set_up);
         let state = if up { State::Connected } else { State::Connecting };
-        let namespaces = HashMap::new();
-        let lease = Lease { slot, tokens, tracks: Vec::new(), namespaces, renewals: 0, awaits_tokens: false };
+        let (ended, namespaces) = (VecDeque::new(), HashMap::new());
+        let lease = Lease { slot, tokens, tracks: Vec::new(), ended, namespaces, renewals: 0, awaits_tokens: false };
         self.leases.insert(id, lease);
         self.events.push_back(Event::State { lease: id, state, reason: None });
         self.occupy(slot, id);
@@ -212,17 +224,24 @@ impl Pool {
     }
 
     /// Ends a published track for good: END_OF_TRACK, then PUBLISH_DONE TRACK_ENDED. Whoever subscribes later, while the
-    /// lease lives, hears the end too. Unknown tracks do nothing.
+    /// lease lives and not many others have ended since, hears the end too. Unknown tracks do nothing.
     pub fn end(&mut self, links: &mut impl Wires, track: TrackId, now: Instant) {
         self.now = now;
-        let Some(publisher) = self.publishers.get_mut(&track) else { return };
-        let requests: Vec<_> = publisher.requests().collect();
+        let Some(publisher) = self.publishers.get_mut(&track).filter(|publisher| !publisher.is_ended()) else { return };
+        let (requests, lease): (Vec<_>, _) = (publisher.requests().collect(), publisher.lease);
         publisher.end(links, now);
         for request in &requests {
             self.roles.remove(request);
         }
         if !requests.is_empty() {
             self.events.push_back(Event::Subscribers { track, count: 0 });
+        }
+        let Some(lease) = self.leases.get_mut(&lease) else { return };
+        lease.ended.push_back(track);
+        if lease.ended.len() > ENDED_KEPT
+            && let Some(oldest) = lease.ended.pop_front()
+        {
+            self.close(links, oldest);
         }
     }
 
@@ -287,8 +306,7 @@ impl Pool {
 
     pub fn handle_timeout(&mut self, links: &mut impl Wires, now: Instant) {
         self.now = now;
-        while let Some((_, timer)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
-            self.arm(timer, None);
+        while let Some(timer) = self.timers.pop(now) {
             match timer {
                 Timer::Slot(slot) => self.slot_timeout(links, slot),
                 Timer::Track(track) => self.track_timeout(links, track),
@@ -297,7 +315,7 @@ impl Pool {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.first().map(|(at, _)| *at)
+        self.timers.next()
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
@@ -317,32 +335,28 @@ impl Pool {
         *self = Self { counters, next_id: self.next_id, ..Self::new(self.random.bits(), self.now, Duration::ZERO) };
     }
 
+    /// How much it remembers of what: what tests of leaks look at.
+    #[cfg(test)]
+    fn sizes(&self) -> Vec<usize> {
+        let slots = self.routes.values().map(|route| route.slots.len()).sum();
+        let tracks = self.leases.values().map(|lease| lease.tracks.len()).sum();
+        let (live, asked) = (self.publishers.len(), self.subscribers.len());
+        let (links, roles) = (self.links.len(), self.roles.len());
+        vec![slots, self.slots.len(), self.leases.len(), tracks, live, asked, links, roles, self.timers.len()]
+    }
+
     fn fresh_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
     }
 
-    /// Sets or clears a timer.
-    fn arm(&mut self, timer: Timer, at: Option<Instant>) {
-        let before = match at {
-            Some(at) => self.armed.insert(timer, at),
-            None => self.armed.remove(&timer),
-        };
-        if let Some(before) = before {
-            self.timers.remove(&(before, timer));
-        }
-        if let Some(at) = at {
-            self.timers.insert((at, timer));
-        }
-    }
-
     fn arm_track(&mut self, track: TrackId) {
         let due = self.subscribers.get(&track).and_then(Subscriber::due);
-        self.arm(Timer::Track(track), due);
+        self.timers.set(Timer::Track(track), due);
     }
 
     fn arm_slot(&mut self, slot: SlotId) {
         let due = self.slots.get(&slot).and_then(|slot| slot.due(self.now));
-        self.arm(Timer::Slot(slot), due);
+        self.timers.set(Timer::Slot(slot), due);
     }
 }

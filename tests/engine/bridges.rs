@@ -48,6 +48,10 @@ fn what_a_bridge_says_is_heard_and_comes_back_from_an_echoing_phone() {
     let sid = bench.originate("+15550009012");
     let bridge = attach(&client, &sid, pcm()).unwrap();
     bench.wait(&sid, &["in_progress"]);
+    // A stamp of the wall clock lies years ahead: refused, and what follows is heard all the same.
+    let unix_us = 1_700_000_000_000_000;
+    let refused = bridge.publish(Bytes::from_static(&[0; 640]), Some(unix_us)).unwrap_err();
+    assert_eq!((refused.kind(), refused.message.contains("monotonic")), (Kind::Value, true), "{refused}");
     wait_for(|| {
         // What is said before the link is up is gone, as it should be: say it again.
         if bridge.queued_us() == 0 {

@@ -8,65 +8,43 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::Receiver;
 
+use super::holders::{Chore, Holder};
 use super::publisher::Publisher;
-use super::{
-    Clock, Command, Delivered, Dialer, HolderId, Link, MediaPort, Prepared, Publication, Refused, RouteKey, Seat,
-    Standing, Subscription, Verdict,
-};
+use super::{Clock, Command, Delivered, HolderId, Link, MediaPort, Publication, RouteKey, Subscription};
 use crate::client::runtime::TurnHook;
 use crate::net::{App, LinkEvent, LinkId, Links};
-use crate::ring::{Neighbour, RingId, RingSender};
-use crate::tracks::{DialId, Event, LeaseId, Pool, RouteId, RouteKind, State, Supply, TrackId};
-
-/// The fate of a call is asked after this time again while its audio is lost; it doubles up to the cap.
-const ASK_STEP: Duration = Duration::from_millis(500);
-const ASK_CAP: Duration = Duration::from_secs(5);
+use crate::ring::{Neighbour, RingId};
+use crate::tracks::timers::Timers;
+use crate::tracks::{Event, LeaseId, Pool, RouteId, TrackId};
 
 /// Who publishes for one bridge publishes for others in the same breath; a frame may be this much later for it.
 const GATHERS: Duration = Duration::from_micros(50);
 
 /// Everything that one worker carries.
 pub(in crate::client) struct Media {
-    pool: Pool,
+    pub(super) pool: Pool,
     commands: Receiver<Command>,
-    port: MediaPort,
-    control: tokio::runtime::Handle,
+    pub(super) port: MediaPort,
+    pub(super) control: tokio::runtime::Handle,
     delivery: Neighbour,
     hook: Arc<TurnHook>,
     hook_due: Option<Instant>,
-    routes: HashMap<RouteKey, RouteId>,
-    holders: HashMap<HolderId, Holder>,
-    leases: HashMap<LeaseId, HolderId>,
+    pub(super) routes: HashMap<RouteKey, RouteId>,
+    pub(super) holders: HashMap<HolderId, Holder>,
+    pub(super) leases: HashMap<LeaseId, HolderId>,
     publishers: HashMap<RingId, Publisher>,
     published: HashMap<TrackId, RingId>,
     subscribers: HashMap<TrackId, Subscriber>,
-    timers: BinaryHeap<Reverse<(Instant, Timer)>>,
+    /// When tracks have a frame to send.
+    paces: BinaryHeap<Reverse<(Instant, RingId)>>,
+    pub(super) chores: Timers<Chore>,
     done: bool,
-}
-
-struct Holder {
-    lease: LeaseId,
-    dialer: Arc<dyn Dialer>,
-    standing: Arc<Standing>,
-    states: Option<RingSender<Delivered>>,
-    ends_with_track: bool,
-    /// Its audio is lost: when the control plane is asked next, and how long after that.
-    lost: Option<Duration>,
-    asking: bool,
-    renew_at: Option<Instant>,
 }
 
 struct Subscriber {
     holder: HolderId,
     subscription: Subscription,
     next_sequence: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Timer {
-    Publisher(RingId),
-    Renew(HolderId),
-    Ask(HolderId),
 }
 
 /// What a worker's app is made of beside its pool.
@@ -96,7 +74,8 @@ impl Media {
             publishers: HashMap::new(),
             published: HashMap::new(),
             subscribers: HashMap::new(),
-            timers: BinaryHeap::new(),
+            paces: BinaryHeap::new(),
+            chores: Timers::default(),
             done: false,
         }
     }
@@ -108,23 +87,14 @@ impl Media {
             Command::Subscribe(id, subscription) => self.subscribe(links, id, *subscription, now),
             Command::EndTrack(id, ring) => self.end_track(links, id, ring, now),
             Command::Unsubscribe(id, ring) => self.unsubscribe(links, id, ring),
-            Command::Supply(dial, id, prepared) => self.supply(links, dial, id, prepared, now),
+            Command::Supply(dial, id, prepared) => self.supply(links, (dial, id), prepared, now),
             Command::Renewed(id, prepared) => self.renewed(id, prepared, now),
             Command::Verdict(id, verdict) => self.verdict(links, id, verdict, now),
             Command::Close(id) => self.close(links, id, "the bridge was closed", now),
             Command::Shutdown => self.shutdown(links, now),
+            #[cfg(test)]
+            Command::Count(answer) => drop(answer.send(self.sizes())),
         }
-    }
-
-    fn open(&mut self, id: HolderId, seat: Seat, now: Instant) {
-        let cap = seat.route.cap;
-        let route = *self.routes.entry(seat.route).or_insert_with(|| self.pool.route(RouteKind { cap }));
-        let lease = self.pool.lease(route, seat.tokens, now);
-        self.leases.insert(lease, id);
-        self.set_timer(seat.renew_at, Timer::Renew(id));
-        let Seat { dialer, standing, states, ends_with_track, renew_at, .. } = seat;
-        let holder = Holder { lease, dialer, standing, states, ends_with_track, lost: None, asking: false, renew_at };
-        self.holders.insert(id, holder);
     }
 
     fn publish(&mut self, links: &mut Links, id: HolderId, publication: Publication, now: Instant) {
@@ -159,59 +129,6 @@ impl Media {
         self.subscribers.remove(&track);
     }
 
-    fn supply(
-        &mut self,
-        links: &mut Links,
-        dial: DialId,
-        id: HolderId,
-        prepared: Result<Box<Prepared>, Refused>,
-        now: Instant,
-    ) {
-        let supply = match prepared {
-            Ok(prepared) => {
-                self.renew(id, &prepared);
-                Ok(Supply::Dial(Box::new(prepared.dial)))
-            }
-            Err(refused) => {
-                if refused.ask {
-                    self.ask(id);
-                }
-                Err(refused.reason)
-            }
-        };
-        self.pool.supply(links, dial, supply, now);
-    }
-
-    /// Tokens of now for the requests to come.
-    fn renew(&mut self, id: HolderId, prepared: &Prepared) {
-        let Some(holder) = self.holders.get_mut(&id) else { return };
-        self.pool.renew(holder.lease, prepared.tokens.clone());
-        holder.renew_at = prepared.renew_at;
-        self.set_timer(prepared.renew_at, Timer::Renew(id));
-    }
-
-    fn fetch_tokens(&self, id: HolderId) {
-        let Some(holder) = self.holders.get(&id) else { return };
-        let (prepare, port) = (holder.dialer.prepare(), self.port.clone());
-        self.control.spawn(async move { port.send(Command::Renewed(id, prepare.await.map(Box::new))) });
-    }
-
-    fn renewed(&mut self, id: HolderId, prepared: Result<Box<Prepared>, Refused>, now: Instant) {
-        match prepared {
-            Ok(prepared) => self.renew(id, &prepared),
-            Err(refused) => {
-                let again = Some(now + ASK_CAP);
-                if let Some(holder) = self.holders.get_mut(&id) {
-                    holder.renew_at = again;
-                }
-                self.set_timer(again, Timer::Renew(id));
-                if refused.ask {
-                    self.ask(id);
-                }
-            }
-        }
-    }
-
     fn handle_pool(&mut self, links: &mut Links, now: Instant) {
         while let Some(event) = self.pool.poll_event() {
             self.event(links, event, now);
@@ -238,8 +155,8 @@ impl Media {
                 }
             }
             Event::Live { track } => {
-                if let Some(holder) = self.subscriber_holder(track) {
-                    holder.lost = None;
+                if let Some(id) = self.subscribers.get(&track).map(|subscriber| subscriber.holder) {
+                    self.live(id);
                 }
             }
             Event::Ended { track } => self.ended(links, track, now),
@@ -252,30 +169,6 @@ impl Media {
         }
     }
 
-    fn want_dial(&mut self, links: &mut Links, id: DialId, lease: LeaseId, now: Instant) {
-        let holder = self.leases.get(&lease).and_then(|id| Some((*id, self.holders.get(id)?)));
-        let Some((holder_id, holder)) = holder else {
-            return self.pool.supply(links, id, Err("nobody leases this link any more".into()), now);
-        };
-        let (prepare, port) = (holder.dialer.prepare(), self.port.clone());
-        self.control.spawn(async move { port.send(Command::Supply(id, holder_id, prepare.await.map(Box::new))) });
-    }
-
-    fn state(&mut self, lease: LeaseId, state: State, reason: Option<String>) {
-        let Some(id) = self.leases.get(&lease).copied() else { return };
-        let Some(holder) = self.holders.get(&id) else { return };
-        let link = match state {
-            State::Connecting => Link::Connecting,
-            State::Connected => Link::Connected,
-            State::Reconnecting => Link::Reconnecting,
-            State::Failed => Link::Failed,
-        };
-        holder.stand(link, reason);
-        if state == State::Failed {
-            self.ask(id);
-        }
-    }
-
     fn ended(&mut self, links: &mut Links, track: TrackId, now: Instant) {
         let Some(subscriber) = self.subscribers.get(&track) else { return };
         let id = subscriber.holder;
@@ -284,6 +177,7 @@ impl Media {
         }
         subscriber.subscription.ring.push(Delivered::Closed);
         self.subscribers.remove(&track);
+        self.pool.close(links, track);
     }
 
     fn refused(&mut self, track: TrackId, code: u64, reason: &str) {
@@ -296,31 +190,9 @@ impl Media {
         self.ask(id);
     }
 
-    /// Asks the control plane whether the holder's call still lives.
-    fn ask(&mut self, id: HolderId) {
-        let Some(holder) = self.holders.get_mut(&id) else { return };
-        holder.lost.get_or_insert(ASK_STEP);
-        if std::mem::replace(&mut holder.asking, true) {
-            return;
-        }
-        let (verdict, port) = (holder.dialer.verdict(), self.port.clone());
-        self.control.spawn(async move { port.send(Command::Verdict(id, verdict.await)) });
-    }
-
-    fn verdict(&mut self, links: &mut Links, id: HolderId, verdict: Verdict, now: Instant) {
-        let Some(holder) = self.holders.get_mut(&id) else { return };
-        holder.asking = false;
-        if let Verdict::Over(reason) = verdict {
-            return self.close(links, id, &reason, now);
-        }
-        if let Some(pause) = holder.lost {
-            holder.lost = Some((pause * 2).min(ASK_CAP));
-            self.set_timer(Some(now + pause), Timer::Ask(id));
-        }
-    }
-
-    fn close(&mut self, links: &mut Links, id: HolderId, reason: &str, now: Instant) {
+    pub(super) fn close(&mut self, links: &mut Links, id: HolderId, reason: &str, now: Instant) {
         let Some(holder) = self.holders.remove(&id) else { return };
+        self.forget_chores(id);
         self.pool.release(links, holder.lease, now);
         self.leases.remove(&holder.lease);
         self.publishers.retain(|_, publisher| {
@@ -343,6 +215,13 @@ impl Media {
         }
     }
 
+    /// The last is bounded by one, whoever comes next clears it away.
+    #[cfg(test)]
+    fn sizes(&self) -> Vec<usize> {
+        let (holders, tracks) = (self.holders.len() + self.leases.len(), self.publishers.len() + self.published.len());
+        vec![holders, tracks, self.subscribers.len(), self.chores.len(), self.paces.len(), self.routes.len()]
+    }
+
     fn shutdown(&mut self, links: &mut Links, now: Instant) {
         let holders: Vec<_> = self.holders.keys().copied().collect();
         for id in holders {
@@ -350,10 +229,6 @@ impl Media {
         }
         self.pool.shutdown(links);
         self.done = true;
-    }
-
-    fn subscriber_holder(&mut self, track: TrackId) -> Option<&mut Holder> {
-        self.holders.get_mut(&self.subscribers.get(&track)?.holder)
     }
 
     /// Sends what is due of one track and sets its next timer.
@@ -364,46 +239,7 @@ impl Media {
         // One timer per track stands in the heap, unless an earlier one is needed.
         if publisher.due.is_none_or(|set| set > due) {
             publisher.due = Some(due);
-            self.set_timer(Some(due), Timer::Publisher(ring));
-        }
-    }
-
-    fn set_timer(&mut self, at: Option<Instant>, timer: Timer) {
-        if let Some(at) = at {
-            self.timers.push(Reverse((at, timer)));
-        }
-    }
-
-    fn timer(&mut self, links: &mut Links, timer: Timer, now: Instant) {
-        match timer {
-            Timer::Publisher(ring) => {
-                if let Some(publisher) = self.publishers.get_mut(&ring) {
-                    publisher.due = None;
-                }
-                self.pump(links, ring, now);
-            }
-            Timer::Ask(id) => {
-                if self.holders.get(&id).is_some_and(|holder| holder.lost.is_some()) {
-                    self.ask(id);
-                }
-            }
-            Timer::Renew(id) => {
-                // A dial in between has brought fresh tokens and a later time.
-                let Some(holder) = self.holders.get_mut(&id) else { return };
-                if holder.renew_at.take_if(|at| *at <= now).is_none() {
-                    return;
-                }
-                self.fetch_tokens(id);
-            }
-        }
-    }
-}
-
-impl Holder {
-    fn stand(&self, link: Link, reason: Option<String>) {
-        let changed = self.standing.set(link, reason);
-        if let Some(states) = self.states.as_ref().filter(|_| changed) {
-            states.push(Delivered::State(link));
+            self.paces.push(Reverse((due, ring)));
         }
     }
 }
@@ -458,17 +294,20 @@ impl App for Media {
         if self.pool.poll_timeout().is_some_and(|at| at <= now) {
             self.pool.handle_timeout(links, now);
         }
-        while self.timers.peek().is_some_and(|Reverse((at, _))| *at <= now) {
-            if let Some(Reverse((_, timer))) = self.timers.pop() {
-                self.timer(links, timer, now);
-            }
+        while let Some(Reverse((_, ring))) = self.paces.peek().copied().filter(|Reverse((at, _))| *at <= now) {
+            self.paces.pop();
+            self.publishers.get_mut(&ring).into_iter().for_each(|publisher| publisher.due = None);
+            self.pump(links, ring, now);
+        }
+        while let Some(chore) = self.chores.pop(now) {
+            self.handle_chore(chore);
         }
         self.handle_pool(links, now);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        [self.pool.poll_timeout(), timer, self.hook_due].into_iter().flatten().min()
+        let pace = self.paces.peek().map(|Reverse((at, _))| *at);
+        [self.pool.poll_timeout(), pace, self.chores.next(), self.hook_due].into_iter().flatten().min()
     }
 
     fn gathers(&self) -> Duration {

@@ -8,7 +8,10 @@
 //! It knows no procedure of the control plane and no Python.
 
 mod app;
+mod holders;
 mod publisher;
+#[cfg(test)]
+mod tests;
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -19,6 +22,7 @@ use bytes::Bytes;
 
 pub(super) use app::{Media, Parts};
 
+use super::runtime;
 use crate::moqt::FullTrackName;
 use crate::net::{Dial, Waker};
 use crate::ring::{HandoffReceiver, HandoffSender, Inbox, RingId, RingSender};
@@ -146,6 +150,9 @@ pub(super) enum Command {
     Verdict(HolderId, Verdict),
     Close(HolderId),
     Shutdown,
+    /// How much the worker remembers of what.
+    #[cfg(test)]
+    Count(std::sync::mpsc::Sender<Vec<usize>>),
 }
 
 /// The worker as other threads see it.
@@ -158,13 +165,15 @@ struct PortInner {
     /// Where hand-offs announce themselves.
     handoffs: Inbox,
     next_holder: AtomicU64,
+    /// [`runtime::forks`] of the process whose worker it is.
+    forks: u32,
 }
 
 impl MediaPort {
     pub(super) fn new(commands: crossbeam_channel::Sender<Command>, waker: Waker) -> Self {
         let ring = waker.clone();
         let handoffs = Inbox::calling(move || ring.wake());
-        Self(Arc::new(PortInner { commands, waker, handoffs, next_holder: AtomicU64::new(0) }))
+        Self(Arc::new(PortInner { commands, waker, handoffs, next_holder: AtomicU64::new(0), forks: runtime::forks() }))
     }
 
     pub(super) fn holder(&self) -> HolderId {
@@ -175,8 +184,12 @@ impl MediaPort {
         self.0.handoffs.handoff(limit.as_micros() as u64)
     }
 
-    /// Lost when the worker has ended, which every holder's standing then says.
+    /// Lost when the worker has ended, which every holder's standing then says; and in the child of a fork, where nobody would
+    /// take it and the waker is the parent's.
     pub(super) fn send(&self, command: Command) {
+        if self.0.forks != runtime::forks() {
+            return;
+        }
         let _ = self.0.commands.send(command);
         self.0.waker.wake();
     }

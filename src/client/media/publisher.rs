@@ -75,6 +75,11 @@ impl Publisher {
         };
         match queue.push(payload, timestamp_us, now) {
             Ok(()) => true,
+            // An empty queue refuses a stamp that is on another clock: no time would come at which it fits.
+            Err(full) if full.queued_us == 0 => {
+                self.publication.figures.behind.fetch_add(1, Relaxed);
+                true
+            }
             Err(full) => {
                 self.held = Some(Outgoing { payload: full.payload, timestamp_us });
                 false

@@ -277,6 +277,12 @@ impl Session {
         self.requests.is_empty() && self.outbound.is_empty() && self.streams.values().all(control)
     }
 
+    /// Requests and streams that are known: what tests of leaks look at.
+    #[cfg(test)]
+    pub(crate) fn size(&self) -> usize {
+        self.requests.len() + self.outbound.len() + self.streams.len() + self.ending.len()
+    }
+
     pub fn counters(&self) -> Counters {
         self.counters
     }

@@ -316,7 +316,7 @@ impl Pool {
     pub(super) fn forget_track(&mut self, links: &mut impl Wires, track: TrackId) {
         let publisher = self.publishers.remove(&track);
         let subscriber = self.subscribers.remove(&track);
-        self.arm(Timer::Track(track), None);
+        self.timers.set(Timer::Track(track), None);
         if let Some(subscriber) = subscriber {
             let slot = self.leases.get(&subscriber.lease).and_then(|lease| self.slots.get_mut(&lease.slot));
             if let Some(slot) = slot {

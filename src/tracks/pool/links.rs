@@ -263,7 +263,7 @@ impl Pool {
         }
         let route = slot.route;
         self.slots.remove(&id);
-        self.arm(Timer::Slot(id), None);
+        self.timers.set(Timer::Slot(id), None);
         if let Some(route) = self.routes.get_mut(&route) {
             route.slots.retain(|slot| *slot != id);
         }

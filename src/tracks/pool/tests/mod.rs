@@ -1,5 +1,6 @@
 //! The pool in virtual time, against the relay's core and against peers played by the test.
 
+mod churn;
 mod flow;
 mod foreign;
 mod outage;
