@@ -124,7 +124,7 @@ impl Quic {
                 self.connection.close(cx.now, VarInt::from_u32(0), Bytes::new());
                 self.down(cx, Down::Unreachable(reason));
             }
-            State::Up => cx.news.extend(self.quiet.handle_timeout(self.connection.rtt(), cx.now)),
+            State::Up => cx.news.extend(self.quiet.handle_timeout(&mut self.connection, cx.now)),
             _ => {}
         }
         self.intake(cx);

@@ -298,7 +298,7 @@ impl Pool {
         match event {
             LinkEvent::Moqt(event) => self.handle_moqt(links, slot, link, event),
             LinkEvent::Up(_) => self.link_up(links, slot, link),
-            LinkEvent::Quiet => self.link_quiet(slot, link),
+            LinkEvent::Quiet => self.link_quiet(links, slot, link),
             LinkEvent::Alive => self.link_alive(links, slot, link),
             LinkEvent::Down(down) => self.link_down(links, slot, link, &down),
         }

@@ -36,6 +36,8 @@ struct Served {
     open: Option<SubgroupId>,
     /// It lost its stream and waits for the next group.
     behind: bool,
+    /// The path gives no answer: what is written would only be held up.
+    quiet: bool,
     start: Location,
     end_group: Option<u64>,
 }
@@ -122,7 +124,7 @@ impl Publisher {
             // A relay takes one group from one link only. The link before may be dead, so the next frame begins another.
             self.numbering.roll();
         }
-        let mut served = Served { link, request, forward, open: None, behind: false, start, end_group };
+        let mut served = Served { link, request, forward, open: None, behind: false, quiet: false, start, end_group };
         match self.ended {
             Some((place, _)) => served.end(session, place),
             None => self.served.push(served),
@@ -133,6 +135,16 @@ impl Publisher {
     /// The peer withdrew its SUBSCRIBE.
     pub(super) fn drop_request(&mut self, link: LinkId, request: RequestId) {
         self.served.retain(|served| (served.link, served.request) != (link, request));
+    }
+
+    /// The path to a link went quiet, or speaks again. What it holds back is not to come out later: frames are left out until
+    /// it speaks, and then a new group begins.
+    pub(super) fn set_quiet(&mut self, session: &mut Session, link: LinkId, quiet: bool) {
+        for served in self.served.iter_mut().filter(|served| served.link == link && served.quiet != quiet) {
+            served.quiet = quiet;
+            served.fall_behind(session);
+            self.numbering.roll();
+        }
     }
 
     pub(super) fn drop_link(&mut self, link: LinkId) {
@@ -172,7 +184,7 @@ impl Publisher {
         let (mut sent, mut behind) = (false, false);
         for served in self.served.iter_mut().filter(|served| served.forward) {
             let Some(session) = links.session(served.link) else { continue };
-            if session.backlog(served.request) > limit {
+            if served.quiet || session.backlog(served.request) > limit {
                 served.fall_behind(session);
                 behind = true;
                 continue;

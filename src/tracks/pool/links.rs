@@ -73,8 +73,9 @@ impl Pool {
     }
 
     /// A second link beside one that may be dead.
-    pub(super) fn link_quiet(&mut self, id: SlotId, link: LinkId) {
+    pub(super) fn link_quiet(&mut self, links: &mut impl Wires, id: SlotId, link: LinkId) {
         let now = self.now;
+        self.set_quiet(links, id, link, true);
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let Some(current) = slot.current.as_mut().filter(|current| current.id == link) else { return };
         current.quiet = true;
@@ -93,7 +94,18 @@ impl Pool {
         }
     }
 
+    /// Publishers leave a quiet link out.
+    fn set_quiet(&mut self, links: &mut impl Wires, id: SlotId, link: LinkId, quiet: bool) {
+        let (Some(slot), Some(session)) = (self.slots.get(&id), links.session(link)) else { return };
+        for track in slot.published.values() {
+            if let Some(publisher) = self.publishers.get_mut(track) {
+                publisher.set_quiet(session, link, quiet);
+            }
+        }
+    }
+
     pub(super) fn link_alive(&mut self, links: &mut impl Wires, id: SlotId, link: LinkId) {
+        self.set_quiet(links, id, link, false);
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let Some(current) = slot.current.as_mut().filter(|current| current.id == link) else { return };
         current.quiet = false;
