@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
-__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "MoqtClient", "OpusDecoder", "OpusEncoder", "Relay", "_after_fork", "_bench_rings", "_error_classes", "_raise_sample", "_shutdown", "certificate_days", "decode_alaw", "decode_ulaw", "encode_alaw", "encode_ulaw", "mint_key", "opus_version", "public_key"]
+__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "MoqtClient", "OpusDecoder", "OpusEncoder", "Relay", "_after_fork", "_bench_rings", "_error_classes", "_raise_sample", "_shutdown", "certificate_days", "decode_alaw", "decode_ulaw", "encode_alaw", "encode_ulaw", "example_config", "mint_key", "opus_version", "public_key"]
 
 __version__: Final[str]
 """
@@ -349,6 +349,11 @@ def decode_alaw(data: Any) -> bytes: ...
 def decode_ulaw(data: Any) -> bytes: ...
 def encode_alaw(pcm: Any) -> bytes: ...
 def encode_ulaw(pcm: Any) -> bytes: ...
+
+def example_config() -> str:
+    """
+    A `clutchcall.toml` with every key.
+    """
 
 def mint_key(org: str) -> tuple[str, str]:
     """

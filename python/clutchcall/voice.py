@@ -171,7 +171,7 @@ class Calls:
 
         Args:
             status: Only calls of this status.
-            limit: At most so many, 1 to 100.
+            limit: At most so many, 1 to 500.
             cursor: `CallPage.cursor` of the page before; `None` begins at the newest.
         """
         _check_text_or_none(status=status, cursor=cursor)

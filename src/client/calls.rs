@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 /// Longest text of an argument.
 const MAX_TEXT: usize = 512;
 /// Calls of one page.
-const MAX_PAGE: u32 = 100;
+const MAX_PAGE: u32 = 500;
 /// [`Client::wait`] asks at this pace first, and at [`POLL_CAP`] after a while.
 const POLL_STEP: Duration = Duration::from_millis(50);
 const POLL_CAP: Duration = Duration::from_millis(500);

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 use super::client::whole;
 use super::errors::raise;
+use crate::engine::config::EXAMPLE;
 use crate::engine::{Config, Engine as Native};
 use crate::error::{Error, Result};
 
@@ -141,4 +142,10 @@ impl Dev {
 
 fn port(field: &str, value: i64) -> Result<u16> {
     u16::try_from(value).map_err(|_| Error::value(format!("{field} is {value}: choose 0 to 65535")))
+}
+
+/// A `clutchcall.toml` with every key.
+#[pyfunction]
+pub(super) fn example_config() -> &'static str {
+    EXAMPLE
 }

@@ -39,7 +39,7 @@ mod _core {
     #[pymodule_export]
     use super::delivery::{after_fork, shutdown};
     #[pymodule_export]
-    use super::engine::Engine;
+    use super::engine::{Engine, example_config};
     #[pymodule_export]
     use super::errors::{error_classes, raise_sample};
     #[pymodule_export]

@@ -165,6 +165,20 @@ def test_a_minted_key_opens_an_engine_that_was_given_its_hash(alone: dict[str, s
     assert json.loads(done.stdout)["end_reason"] == "busy", done.stderr
 
 
+def test_the_example_of_a_configuration_starts_an_engine(tmp_path: Path) -> None:
+    example = run("serve", "--example").stdout
+    (tmp_path / "clutchcall.toml").write_text(example, encoding="utf-8")
+    ports = {"CLUTCHCALL_API_LISTEN": "127.0.0.1:0", "CLUTCHCALL_RELAY_LISTEN": "127.0.0.1:0"}
+    serve = subprocess.Popen(
+        command("serve", "--json"), stdout=subprocess.PIPE, text=True, cwd=tmp_path, env={**os.environ, **ports}
+    )
+    with serve as process:
+        assert process.stdout is not None
+        assert set(json.loads(process.stdout.readline())) == {"base_url", "relay_url"}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=LIMIT_S) == 0
+
+
 def test_an_unknown_key_names_the_nearest(tmp_path: Path) -> None:
     file = tmp_path / "clutchcall.toml"
     file.write_text('state = "state"\n[relay]\nlissten = "127.0.0.1:0"\n', encoding="utf-8")

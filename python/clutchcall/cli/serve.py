@@ -8,32 +8,6 @@ from typing import Any
 
 from clutchcall.cli.terminal import Stop, say
 
-_EXAMPLE = """\
-A file to begin with:
-
-  state = "/var/lib/clutchcall"       # records, certificate, keys (owner only)
-
-  [api]
-  listen = "127.0.0.1:8080"           # HTTP; put TLS in front of it
-
-  [relay]
-  listen = "0.0.0.0:4433"             # UDP: MoQT over raw QUIC and WebTransport
-  certificate = "fullchain.pem"
-  key = "privkey.pem"
-  public_url = "moqt://voice.example.com:4433"
-
-  [[keys]]
-  org = "org_abc"
-  hash = "hmac-sha256$…"              # as `clutchcall keys mint --org org_abc` prints it
-
-  [trunks.trunk_main]
-  kind = "phone"                      # the simulated phone
-
-  [agents.echo]
-  kind = "echo"
-
-CLUTCHCALL_API_LISTEN and the like replace single values of the file."""
-
 
 def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for it)
     """Describes the command."""
@@ -41,9 +15,9 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
         "serve",
         help="run an engine from a configuration file",
         description="Runs an engine until Ctrl-C or SIGTERM; calls that are up end as server_shutdown.",
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="CLUTCHCALL_API_LISTEN and the like replace single values of the file.",
     )
+    parser.add_argument("--example", action="store_true", help="print a file with every key, to begin with")
     parser.add_argument("--config", default="clutchcall.toml", metavar="FILE", help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print one JSON object when it serves")
     parser.set_defaults(run=run)
@@ -51,6 +25,11 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
 
 def run(arguments: argparse.Namespace) -> int:
     """Serves until somebody asks for the end."""
+    if arguments.example:
+        from clutchcall import _core
+
+        say(_core.example_config().rstrip())
+        return 0
     from clutchcall.engine import Engine
 
     stop = Stop()
