@@ -34,6 +34,8 @@ struct Served {
     request: RequestId,
     forward: bool,
     open: Option<SubgroupId>,
+    /// The stream before, which may be on its way.
+    before: Option<SubgroupId>,
     /// It lost its stream and waits for the next group.
     behind: bool,
     /// The path gives no answer: what is written would only be held up.
@@ -124,7 +126,8 @@ impl Publisher {
             // A relay takes one group from one link only. The link before may be dead, so the next frame begins another.
             self.numbering.roll();
         }
-        let mut served = Served { link, request, forward, open: None, behind: false, quiet: false, start, end_group };
+        let mut served =
+            Served { link, request, forward, open: None, before: None, behind: false, quiet: false, start, end_group };
         match self.ended {
             Some((place, _)) => served.end(session, place),
             None => self.served.push(served),
@@ -143,6 +146,9 @@ impl Publisher {
         for served in self.served.iter_mut().filter(|served| served.link == link && served.quiet != quiet) {
             served.quiet = quiet;
             served.fall_behind(session);
+            if let Some(before) = served.before.take() {
+                session.abandon_subgroup(before, ResetCode::TooFarBehind as u64);
+            }
             self.numbering.roll();
         }
     }
@@ -284,6 +290,7 @@ impl Served {
             && let Some(before) = self.open.take()
         {
             session.finish_subgroup(before);
+            self.before = Some(before);
         }
         if !self.wants(place.at) {
             return Passed::No;
@@ -295,6 +302,7 @@ impl Served {
         self.open = Some(open).filter(|_| !place.last);
         if place.last {
             session.finish_subgroup(open);
+            self.before = Some(open);
         }
         Passed::Sent
     }

@@ -50,13 +50,20 @@ class Process:
         told: dict[str, Any] = json.loads(text)
         return told
 
-    def ask(self, do: str, **arguments: object) -> Any:  # noqa: ANN401 (whatever the child answers)
+    def begin(self, do: str, **arguments: object) -> None:
+        """Asks for something; `answer` waits for it."""
         assert self._child.stdin is not None
         self._child.stdin.write(json.dumps({"do": do, **arguments}).encode() + b"\n")
         self._child.stdin.flush()
+
+    def answer(self) -> Any:  # noqa: ANN401 (whatever the child answers)
         told = self.line()
-        assert "error" not in told, f"{self.name}, {do}: {told['error']}\n{self.output()}"
+        assert "error" not in told, f"{self.name}: {told['error']}\n{self.output()}"
         return told["answer"]
+
+    def ask(self, do: str, **arguments: object) -> Any:  # noqa: ANN401 (whatever the child answers)
+        self.begin(do, **arguments)
+        return self.answer()
 
     def output(self) -> str:
         return self._log.read_text(errors="replace")[-4000:]

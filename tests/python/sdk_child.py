@@ -19,6 +19,8 @@ FRAME_US = 20_000
 # Opus, CELT fullband, one frame of 20 ms (RFC 6716 §3.1); what follows is never decoded here.
 TOC = b"\xf8"
 LIMIT_S = 20.0
+# Fewer than an engine carries.
+MANY = 1500
 
 
 def now_us() -> int:
@@ -63,6 +65,19 @@ class Child:
         for call in calls:
             call.wait(status="in_progress", timeout=LIMIT_S)
         return [call.sid for call in calls]
+
+    def originate_until_refused(self, to: str) -> list[str]:
+        """Places calls, one after the other, for as long as the engine answers."""
+        from clutchcall.errors import APIConnectionError
+
+        sids: list[str] = []
+        print(json.dumps({"answer": None}), flush=True)
+        try:
+            while len(sids) < MANY:
+                sids.append(self.voice.calls.originate(to=to, from_="+15558675309", trunk_id="trunk_main").sid)
+        except APIConnectionError:
+            return sids
+        raise AssertionError(f"the engine still answers after {MANY} calls")
 
     def attach(self, sids: list[str]) -> None:
         for sid in sids:

@@ -96,6 +96,16 @@ impl Session {
         }
     }
 
+    /// Resets a subgroup's stream also when it was finished: what is still on its way is not to arrive late. A stream that has
+    /// arrived whole stays so.
+    pub fn abandon_subgroup(&mut self, subgroup: SubgroupId, code: u64) {
+        let stream = StreamId(subgroup.0);
+        match self.outbound.contains_key(&stream) {
+            true => self.drop_outbound(stream, code),
+            false => self.queue(Transmit::Reset { stream, code }),
+        }
+    }
+
     /// Resets a stream, finished or not; what the link has of it no longer counts.
     pub(super) fn drop_outbound(&mut self, stream: StreamId, code: u64) {
         let Some(gone) = self.outbound.remove(&stream) else { return };
