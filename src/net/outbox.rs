@@ -85,11 +85,8 @@ impl Outbox {
         self.spare.pop().unwrap_or_else(|| Vec::with_capacity(2_048))
     }
 
-    pub(super) fn give_back(&mut self, mut bytes: Vec<u8>) {
-        if self.spare.len() < SPARES {
-            bytes.clear();
-            self.spare.push(bytes);
-        }
+    pub(super) fn give_back(&mut self, bytes: Vec<u8>) {
+        keep(&mut self.spare, bytes);
     }
 
     pub(super) fn push(&mut self, transmit: Transmit, bytes: Vec<u8>) {
@@ -120,8 +117,9 @@ impl Outbox {
                 _ => self.send_batch(done, count, state, socket, counters),
             };
         }
-        let sent: Vec<Packet> = self.packets.drain(..done).collect();
-        sent.into_iter().for_each(|packet| self.give_back(packet.bytes));
+        for packet in self.packets.drain(..done) {
+            keep(&mut self.spare, packet.bytes);
+        }
         room
     }
 
@@ -292,6 +290,13 @@ unsafe fn put<T>(entry: &mut *mut libc::cmsghdr, level: i32, kind: i32, value: T
         libc::CMSG_DATA(*entry).cast::<T>().write_unaligned(value);
         *entry = entry.byte_add(space);
         space
+    }
+}
+
+fn keep(spare: &mut Vec<Vec<u8>>, mut bytes: Vec<u8>) {
+    if spare.len() < SPARES {
+        bytes.clear();
+        spare.push(bytes);
     }
 }
 

@@ -31,8 +31,8 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, most: usize, mut ending
         let permit = tokio::select! {
             permit = Arc::clone(&room).acquire_owned() => permit,
             () = async { drop(ending.wait_for(|ending| *ending).await) } => break,
-            Some(_) = connections.join_next() => continue,
         };
+        while connections.try_join_next().is_some() {}
         let Ok(permit) = permit else { break };
         let stream = tokio::select! {
             accepted = listener.accept() => accepted,

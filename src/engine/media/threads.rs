@@ -47,8 +47,10 @@ impl AudioThreads {
         let mut hasher = DefaultHasher::new();
         command.sid().hash(&mut hasher);
         let thread = &self.threads[(hasher.finish() % self.threads.len() as u64) as usize];
-        if thread.commands.send(command).is_ok() {
-            thread.waker.wake();
+        match thread.commands.send(command) {
+            Ok(()) => thread.waker.wake(),
+            // At the engine's end this is how it is; before, the thread has panicked and its calls are silent.
+            Err(lost) => tracing::error!(sid = %lost.0.sid(), "the audio thread of this call has ended"),
         }
     }
 

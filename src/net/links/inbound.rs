@@ -19,14 +19,15 @@ impl Links {
         self.now = now;
         let mut inbound = std::mem::take(&mut self.inbound);
         let more = self.socket.receive(&mut self.counters, |received, packet| inbound.push((*received, packet)));
-        let mut arrived = Vec::new();
+        let mut arrived = std::mem::take(&mut self.arrived);
         for (received, packet) in inbound.drain(..) {
             self.packet(received, packet, &mut arrived);
         }
         self.inbound = inbound;
-        for slot in arrived {
+        for slot in arrived.drain(..) {
             self.work(slot, |quic, cx| quic.intake(cx));
         }
+        self.arrived = arrived;
         more
     }
 

@@ -79,7 +79,9 @@ pub struct Links {
     timers: Timers,
     pub(in crate::net) socket: Socket,
     endpoint: Endpoint,
+    /// Packets of this turn, and links that got some; empty between turns.
     inbound: Vec<(Received, BytesMut)>,
+    arrived: Vec<usize>,
     knocking: usize,
     bell: Arc<Bell>,
     /// Our SETUP for those who come to us.
@@ -108,6 +110,7 @@ impl Links {
             socket,
             endpoint,
             inbound: Vec::new(),
+            arrived: Vec::new(),
             knocking: 0,
             bell,
             setup,
@@ -275,7 +278,10 @@ impl Links {
     pub(in crate::net) fn flush(&mut self, now: Instant) {
         self.now = now;
         self.socket.flush(&mut self.counters);
-        for slot in std::mem::take(&mut self.touched) {
+        // Whatever is touched meanwhile stands behind these, for the next turn.
+        let count = self.touched.len();
+        for at in 0..count {
+            let slot = self.touched[at];
             let Some(link) = self.slots[slot].as_mut() else { continue };
             link.touched = false;
             if !self.socket.is_writable() && matches!(link.carrier, Carrier::Quic(_)) {
@@ -284,6 +290,7 @@ impl Links {
             }
             self.flush_link(slot);
         }
+        self.touched.drain(..count);
         self.socket.flush(&mut self.counters);
     }
 
