@@ -14,17 +14,16 @@ from __future__ import annotations
 import os
 
 from clutchcall import _core
+from clutchcall._closing import Closing
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
-    from typing import Self
 
 __all__ = ["Engine"]
 
 
-class Engine:
+class Engine(Closing):
     """A running engine. Without a configuration it is the one of `clutchcall dev`.
 
     That one listens on free ports of loopback, has one organisation with a fresh key, the trunk `trunk_main` with the
@@ -122,14 +121,6 @@ class Engine:
             import shutil
 
             shutil.rmtree(folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<Engine {self.base_url}{' closed' if self._core.closed else ''}>"

@@ -12,19 +12,18 @@ track.write(0, frame)
 from __future__ import annotations
 
 from clutchcall import _core
+from clutchcall._closing import Closing
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
-    from typing import Self
 
     from clutchcall.types import AudioBuffer, BridgeState, Delivery, FrameCallback, Namespace
 
 __all__ = ["AudioPublication", "AudioSubscription", "MoqtClient"]
 
 
-class MoqtClient:
+class MoqtClient(Closing):
     """A link to a relay, made by `connect`.
 
     It is dialled afresh after every loss; publications and subscriptions stay.
@@ -127,14 +126,6 @@ class MoqtClient:
     def close(self) -> None:
         """Withdraws every track and closes the link. Twice is once."""
         self._core.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<MoqtClient {self.url} {self.state}>"

@@ -17,13 +17,13 @@ is sent.
 from __future__ import annotations
 
 from clutchcall import _core
+from clutchcall._closing import Closing
 from clutchcall._core import BridgeStats
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
-    from typing import Literal, Self
+    from typing import Literal
 
     from clutchcall.types import AudioBuffer, AudioCodec, BridgeState, CallStatus, Delivery, FrameCallback
 
@@ -41,7 +41,7 @@ __all__ = [
 _FINAL: tuple[CallStatus, ...] = ("completed", "failed", "no_answer")
 
 
-class Voice:
+class Voice(Closing):
     """A control plane, and what can be done with it: `calls`, `audio_bridge`, `agents`.
 
     A setting that is not given is looked for in the environment, then in a running `clutchcall dev` on this machine.
@@ -105,14 +105,6 @@ class Voice:
     def close(self) -> None:
         """Closes the bridges that were attached through this object and are still open. Twice is once."""
         self.audio_bridge._close_all()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"Voice(base_url={self.base_url!r}, api_key='…', org_id={self.org_id!r}, relay_host={self.relay_host!r})"
@@ -326,7 +318,8 @@ class AudioBridges:
 
     def __init__(self, core: _core.Client) -> None:
         self._core = core
-        self._open: list[_core.Bridge] = []
+        # Changed by single operations only: attaching is allowed from any thread.
+        self._open: set[_core.Bridge] = set()
 
     def attach(
         self,
@@ -394,20 +387,20 @@ class AudioBridges:
         _check_number(channels=channels, frame_ms=frame_ms, sample_rate=0 if sample_rate is None else sample_rate)
         _check_callback(field, callback)
         bridge = self._core.attach(call_sid, role, callback, *settings)
-        self._open = [other for other in self._open if other.state != "closed"]
-        self._open.append(bridge)
+        self._open.difference_update([other for other in tuple(self._open) if other.state == "closed"])
+        self._open.add(bridge)
         return AudioBridge(bridge, role)
 
     def _close_all(self) -> None:
-        bridges, self._open = self._open, []
-        for bridge in bridges:
+        for bridge in tuple(self._open):
             bridge.close()
+            self._open.discard(bridge)
 
     def __repr__(self) -> str:
         return f"<AudioBridges of {self._core.base_url}>"
 
 
-class AudioBridge:
+class AudioBridge(Closing):
     """Both tracks of one call, as `attach` or `attach_caller` opened them.
 
     Losing the object changes nothing: frames keep coming until `close()` or the end of the call. The link is dialled
@@ -497,14 +490,6 @@ class AudioBridge:
 
         opened = "attach" if self._role == "server" else "attach_caller"
         return BridgeError(f"this bridge was opened with {opened}(): use {method}()")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<AudioBridge of {self.call_sid} {self.state}>"

@@ -37,7 +37,7 @@ pub(super) fn bench_rings(
     let mut slots = Vec::with_capacity(bridges);
     for i in 0..bridges {
         let (sender, receiver) = runtime.delivery().ring(RING_FRAMES);
-        slots.push(delivery.register(receiver, on_frame.clone_ref(py), format!("bench {i}"), Sort::Other));
+        slots.push(delivery.register(receiver, on_frame.clone_ref(py), format!("bench {i}"), Sort::Frames));
         senders.push(sender);
     }
     let payload = Bytes::from(vec![0x55; frame_bytes]);

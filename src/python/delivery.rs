@@ -20,7 +20,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 
-use crate::client::{Clock, Delivered, Runtime, runtime};
+use crate::client::{Clock, Delivered, Link, Runtime, runtime};
 use crate::ring::{RingId, RingReceiver, Source, Wait};
 
 /// Threads beside the first one, while callbacks block.
@@ -76,7 +76,10 @@ pub(super) struct Slot {
 pub(super) enum Sort {
     /// Whoever leaves it open at exit has forgotten it.
     Bridge,
-    Other,
+    /// Changes of state: the callback is told of the last one too.
+    States,
+    /// A subscription of frames, which just ends.
+    Frames,
 }
 
 impl Delivery {
@@ -252,9 +255,9 @@ impl Turn<'_> {
                 }
                 Delivered::State(link) => callback.call1((link.as_str(),)).map(drop),
                 Delivered::Closed => {
-                    let called = if slot.sort == Sort::Other { slot.last_word(callback) } else { Ok(()) };
+                    let last_word = (slot.sort == Sort::States).then(|| callback.call1((Link::Closed.as_str(),)));
                     self.delivery.forget(py, slot);
-                    called
+                    last_word.transpose().map(drop)
                 }
             };
             self.seat.entered_us.store(0, Relaxed);
@@ -311,11 +314,6 @@ impl Slot {
         self.slow.load(Relaxed)
     }
 
-    /// A callback of a state is told that nothing follows; a subscription of frames just ends.
-    fn last_word(&self, callback: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.label.starts_with(STATES) { callback.call1(("closed",)).map(drop) } else { Ok(()) }
-    }
-
     // The lock is held by attached threads only and never while Python code runs, so nobody waits for it detached.
     fn clone_callback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         let place = self.callback.lock().unwrap_or_else(PoisonError::into_inner);
@@ -326,9 +324,6 @@ impl Slot {
         self.callback.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
-
-/// How the label of a slot for changes of state begins.
-pub(super) const STATES: &str = "states of ";
 
 fn warn_slow(py: Python<'_>, slot: &Slot, took: Duration) {
     let message = format!(

@@ -41,10 +41,10 @@ struct Dev {
 
 #[pymethods]
 impl Engine {
-    #[allow(clippy::too_many_arguments)] // One per argument of the public class.
-    /// `path` of a file, or `toml` text with `base` for its relative paths, or neither: the development engine in `state`.
+    /// `path` of a file, or `toml` text whose relative paths start in `state`, or neither: the development engine in `state`.
     #[new]
     #[pyo3(signature = (path, toml, state, ports, clip, record, ring_ms))]
+    #[allow(clippy::too_many_arguments)] // One per argument of the public class.
     fn new(
         py: Python<'_>,
         path: Option<PathBuf>,

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use super::buffer;
 use super::client::whole;
-use super::delivery::{Delivery, STATES, Slot, Sort};
+use super::delivery::{Delivery, Slot, Sort};
 use super::errors::raise;
 use crate::client::moqt::{
     AudioPublication as NativePublication, AudioSubscription as NativeSubscription, Connect, MoqtClient as Native,
@@ -49,10 +49,11 @@ impl MoqtClient {
     ) -> PyResult<Self> {
         let delivery = Delivery::of(py, &Runtime::shared())?;
         let connect = Connect { url: url.clone(), token, certificate_hashes, insecure };
-        let label = format!("{STATES}{url}");
+        // Without the path, which may hold a token: labels are logged.
+        let label = format!("states of {}", url.split('/').take(3).collect::<Vec<_>>().join("/"));
         let listen = |ring| {
             if let Some(callback) = on_state {
-                delivery.register(ring, callback, label, Sort::Other);
+                delivery.register(ring, callback, label, Sort::States);
             }
         };
         let native = py.detach(|| Native::connect(connect, listen)).map_err(|error| raise(py, error))?;
@@ -109,7 +110,7 @@ impl MoqtClient {
         let track = track_name(namespace, name).map_err(|error| raise(py, error))?;
         let label = format!("subscription of {track}");
         let mut slot = None;
-        let listen = |ring| slot = Some(self.delivery.register(ring, on_frame, label, Sort::Other));
+        let listen = |ring| slot = Some(self.delivery.register(ring, on_frame, label, Sort::Frames));
         let native = py.detach(|| self.native.subscribe(track, listen)).map_err(|error| raise(py, error))?;
         let slot = slot.expect("a subscription has been listened to");
         Ok(AudioSubscription { native, slot, delivery: self.delivery.clone() })

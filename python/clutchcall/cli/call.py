@@ -82,18 +82,17 @@ class _Heard:
     """What the caller said, and how long each frame was on its way."""
 
     frames: list[bytes] = field(default_factory=list)
-    stamps: list[int] = field(default_factory=list)
     latencies_us: list[int] = field(default_factory=list)
+    last_us: int | None = None
+    gaps: int = 0
+    """Frame times that no frame covers."""
 
     def take(self, frame: bytes, ts_us: int) -> None:
         self.latencies_us.append(time.monotonic_ns() // 1000 - ts_us)
         self.frames.append(frame)
-        self.stamps.append(ts_us)
-
-    def gaps(self) -> int:
-        """Frame times that no frame covers."""
-        steps = (later - earlier for earlier, later in zip(self.stamps, self.stamps[1:], strict=False))
-        return sum(max(0, round(step / 20_000) - 1) for step in steps)
+        if self.last_us is not None:
+            self.gaps += max(0, round((ts_us - self.last_us) / 20_000) - 1)
+        self.last_us = ts_us
 
 
 @dataclass
@@ -170,7 +169,7 @@ def _status(call: Call, bridge: AudioBridge | None, heard: _Heard, answered: flo
     if answered is None or bridge is None:
         return text
     said = bridge.stats().frames_out
-    return f"{text}  {time.monotonic() - answered:4.1f} s  heard {len(heard.frames)}  said {said}  gaps {heard.gaps()}"
+    return f"{text}  {time.monotonic() - answered:4.1f} s  heard {len(heard.frames)}  said {said}  gaps {heard.gaps}"
 
 
 def _ended(call: Call) -> Call:
@@ -205,7 +204,7 @@ def _report(call: Call, stats: BridgeStats | None, heard: _Heard) -> dict[str, A
         "codec": "opus 48000 Hz mono 20 ms" if stats is not None else None,
         "frames_heard": len(heard.frames),
         "frames_said": stats.frames_out if stats is not None else 0,
-        "gaps": heard.gaps(),
+        "gaps": heard.gaps,
         "latency_p50_us": _percentile(latencies, 50),
         "latency_p99_us": _percentile(latencies, 99),
     }

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clutchcall.cli.folder import state_folder
 from clutchcall.cli.terminal import Stop, say
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     from clutchcall.engine import Engine
     from clutchcall.voice import Voice
 
-    folder = _folder()
+    folder = state_folder()
     stop = Stop()
     key, _ = _core.mint_key(_ORG)
     with Engine(_config(arguments, folder, key)) as engine:
@@ -92,12 +93,6 @@ def _config(arguments: argparse.Namespace, folder: Path, key: str) -> dict[str, 
 
 def _phone(arguments: argparse.Namespace) -> list[tuple[str, str | None]]:
     return [("clip", arguments.phone_says), ("record", arguments.phone_records)]
-
-
-def _folder() -> Path:
-    if own := os.environ.get("CLUTCHCALL_STATE_DIR"):
-        return Path(own)
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "clutchcall"
 
 
 @contextlib.contextmanager
@@ -136,10 +131,11 @@ def _follow(voice: Voice, stop: Stop, as_json: bool) -> None:
     """One line per change of a call's status."""
     seen: dict[str, str] = {}
     while not stop.wait(_LOOK_S):
-        for call in voice.calls.list(limit=100):
-            if seen.get(call.sid) == call.status:
+        calls = voice.calls.list(limit=100)
+        before, seen = seen, {call.sid: call.status for call in calls}
+        for call in calls:
+            if before.get(call.sid) == call.status:
                 continue
-            seen[call.sid] = call.status
             if as_json:
                 say(json.dumps({"sid": call.sid, "status": call.status, "to": call.to, "end_reason": call.end_reason}))
             else:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from clutchcall.cli.folder import state_folder
 from clutchcall.cli.terminal import USAGE, Stop, complain, say
 
 
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.listen,
         public_keys=[_key(text) for text in arguments.public_key],
         certificate=certificate,
-        state=arguments.state or _state_folder(),
+        state=arguments.state or state_folder() / "relay",
     ) as relay:
         if arguments.json:
             say(json.dumps({"url": relay.url, "address": relay.address, "certificate_hash": relay.certificate_hash}))
@@ -68,8 +68,3 @@ def run(arguments: argparse.Namespace) -> int:
 def _key(text: str) -> str:
     file = Path(text)
     return file.read_text(encoding="ascii").strip() if file.is_file() else text
-
-
-def _state_folder() -> str:
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return str(Path(base) / "clutchcall" / "relay")
