@@ -44,7 +44,7 @@ CASES: list[tuple[Callable[[Voice], object], type[Exception], list[str]]] = [
     (lambda v: originate(v, idempotency_key="ü"), ValueError, ["idempotency_key"]),
     (lambda v: v.calls.get(sid=""), ValueError, ["sid"]),
     (lambda v: v.calls.get(sid=None), TypeError, ["sid"]),  # type: ignore[arg-type]
-    (lambda v: v.calls.list(limit=0), ValueError, ["limit", "100"]),
+    (lambda v: v.calls.list(limit=0), ValueError, ["limit", "500"]),
     (lambda v: v.calls.list(status="busy"), ValueError, ["status", "no_answer"]),  # type: ignore[arg-type]
     (lambda v: v.agents.attach("CA1", ""), ValueError, ["agent"]),
     (lambda v: attach(v, call_sid=""), ValueError, ["sid"]),
