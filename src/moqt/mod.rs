@@ -19,6 +19,7 @@
 pub mod authorization;
 mod codec;
 pub mod error;
+pub mod ids;
 pub mod message;
 pub mod name;
 pub mod object;

@@ -6,7 +6,7 @@
 //!
 //! A port has no privilege: both ends are sessions with SETUP, requests and limits like any stranger's.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst, fence};
 use std::sync::{Arc, OnceLock};
 
@@ -16,6 +16,7 @@ use crossbeam_queue::SegQueue;
 use super::bell::Bell;
 use super::quic::Context;
 use super::{Counters, Down, LinkEvent, LinkId};
+use crate::moqt::ids::IdMap;
 use crate::moqt::session::{Dir, StreamId};
 use crate::moqt::{Session, Transmit};
 
@@ -123,8 +124,8 @@ pub(super) struct Port {
     in_flight: VecDeque<(StreamId, usize)>,
     reported: u64,
     /// Streams that the other end opened: his name → ours, and back.
-    accepted: HashMap<StreamId, StreamId>,
-    foreign: HashMap<StreamId, Foreign>,
+    accepted: IdMap<StreamId, StreamId>,
+    foreign: IdMap<StreamId, Foreign>,
     pushed: bool,
     down: bool,
 }
@@ -139,8 +140,8 @@ impl Port {
             waiting: VecDeque::new(),
             in_flight: VecDeque::new(),
             reported: 0,
-            accepted: HashMap::new(),
-            foreign: HashMap::new(),
+            accepted: IdMap::default(),
+            foreign: IdMap::default(),
             pushed: false,
             down: false,
         }

@@ -4,13 +4,14 @@
 //! learns with [`Session::handle_written`] what was taken, so its backlog is the truth. Nothing is copied: chunks go through as they are.
 //! A WebTransport stream differs by the header it starts with, which the session never sees.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use quinn_proto::{Connection, VarInt, WriteError};
 
 use super::transport::{SEND_WINDOW_MAX, SEND_WINDOW_MIN};
 use crate::moqt::Session;
+use crate::moqt::ids::IdMap;
 use crate::moqt::session::{Dir, StreamId};
 
 /// A stream as QUIC names it.
@@ -30,8 +31,8 @@ struct Stream {
 }
 
 pub(super) struct Streams {
-    by_name: HashMap<StreamId, Stream>,
-    by_wire: HashMap<WireId, StreamId>,
+    by_name: IdMap<StreamId, Stream>,
+    by_wire: IdMap<WireId, StreamId>,
     /// Streams that wait for credit, bidirectional and unidirectional.
     opening: [VecDeque<StreamId>; 2],
     /// What a stream of ours starts with, by direction (WebTransport, draft-ietf-webtrans-http3 §4.2–4.3).
@@ -42,8 +43,8 @@ pub(super) struct Streams {
 impl Streams {
     pub(super) fn new() -> Self {
         Self {
-            by_name: HashMap::new(),
-            by_wire: HashMap::new(),
+            by_name: IdMap::default(),
+            by_wire: IdMap::default(),
             opening: Default::default(),
             headers: Default::default(),
             send_window: SEND_WINDOW_MIN,

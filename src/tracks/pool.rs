@@ -24,6 +24,7 @@ use super::timers::Timers;
 use super::{
     Counters, DialId, Event, LeaseId, PublishTrack, RouteId, RouteKind, State, Supply, Tokens, TrackId, Wires, Written,
 };
+use crate::moqt::ids::IdMap;
 use crate::moqt::session::RequestId;
 use crate::moqt::{self, CloseCode, FullTrackName, TrackNamespace};
 use crate::net::{LinkEvent, LinkId};
@@ -77,14 +78,14 @@ pub struct Pool {
     now: Instant,
     random: Jitter,
     next_id: u64,
-    routes: HashMap<RouteId, Route>,
-    slots: HashMap<SlotId, Slot>,
-    leases: HashMap<LeaseId, Lease>,
-    publishers: HashMap<TrackId, Publisher>,
-    subscribers: HashMap<TrackId, Subscriber>,
+    routes: IdMap<RouteId, Route>,
+    slots: IdMap<SlotId, Slot>,
+    leases: IdMap<LeaseId, Lease>,
+    publishers: IdMap<TrackId, Publisher>,
+    subscribers: IdMap<TrackId, Subscriber>,
     /// Links of ours, dialled, standing or ending.
-    links: HashMap<LinkId, SlotId>,
-    roles: HashMap<(LinkId, RequestId), Role>,
+    links: IdMap<LinkId, SlotId>,
+    roles: IdMap<(LinkId, RequestId), Role>,
     timers: Timers<Timer>,
     /// Emptied by the app in the turn that filled it.
     events: VecDeque<Event>,
@@ -99,13 +100,13 @@ impl Pool {
             now,
             random: Jitter::new(seed),
             next_id: 0,
-            routes: HashMap::new(),
-            slots: HashMap::new(),
-            leases: HashMap::new(),
-            publishers: HashMap::new(),
-            subscribers: HashMap::new(),
-            links: HashMap::new(),
-            roles: HashMap::new(),
+            routes: IdMap::default(),
+            slots: IdMap::default(),
+            leases: IdMap::default(),
+            publishers: IdMap::default(),
+            subscribers: IdMap::default(),
+            links: IdMap::default(),
+            roles: IdMap::default(),
             timers: Timers::default(),
             events: VecDeque::new(),
             counters: Counters::default(),

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::call::{Call, FAREWELL, Floor, Place};
 use super::clock::{Tick, Wheel};
 use super::{Command, Event, Mint, Supply};
+use crate::moqt::ids::IdMap;
 use crate::moqt::message::{Setup, Token};
 use crate::net::{App, Dial, LinkEvent, LinkId, Links};
 use crate::tracks::lag::STALL_ENDS;
@@ -48,9 +49,9 @@ pub(super) struct Media {
     home: LeaseId,
     token: (Instant, Token),
     wheel: Wheel,
-    calls: HashMap<u64, Call>,
+    calls: IdMap<u64, Call>,
     by_sid: HashMap<Arc<str>, u64>,
-    tracks: HashMap<TrackId, Place>,
+    tracks: IdMap<TrackId, Place>,
     next_call: u64,
     path: Path,
     /// Reused in every turn.
@@ -79,9 +80,9 @@ impl Media {
             route,
             home,
             token: (now, token),
-            calls: HashMap::new(),
+            calls: IdMap::default(),
             by_sid: HashMap::new(),
-            tracks: HashMap::new(),
+            tracks: IdMap::default(),
             next_call: 0,
             path: Path::default(),
             ticks: Vec::new(),

@@ -4,7 +4,6 @@
 //! ([`Caller::Bridge`]) bridges publish both sides themselves: the engine listens, and as soon as one rendition of a side has a
 //! speaker it publishes that side's others. It never publishes and hears the same rendition, so it never hears itself.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use super::{Caller, Event, Stats};
 use crate::audio::{Frame, Params};
 use crate::engine::agents::Agent;
 use crate::engine::leg::Leg;
+use crate::moqt::ids::IdMap;
 use crate::moqt::message::TrackProperties;
 use crate::net::Links;
 use crate::tracks::{Delivery, LeaseId, Pool, PublishTrack, Side, TrackId, names};
@@ -29,7 +29,7 @@ pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 pub(super) struct Floor<'a> {
     pub(super) pool: &'a mut Pool,
     pub(super) links: &'a mut Links,
-    pub(super) tracks: &'a mut HashMap<TrackId, Place>,
+    pub(super) tracks: &'a mut IdMap<TrackId, Place>,
     pub(super) events: &'a UnboundedSender<Event>,
     pub(super) now: Instant,
     /// The way to the relay stalls, or did so right now.

@@ -32,10 +32,11 @@ mod track;
 pub use limits::{Counters, Limits};
 pub use rights::{Gate, Lease, Rights};
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::moqt::ids::IdMap;
 use crate::moqt::message::RequestError;
 use crate::moqt::session::RequestId;
 use crate::moqt::{Event, FullTrackName, RequestErrorCode, Session, TrackNamespace};
@@ -90,7 +91,7 @@ struct Peer {
     rights: Vec<Arc<dyn Rights>>,
     limits: Limits,
     bucket: Bucket,
-    requests: HashMap<RequestId, Role>,
+    requests: IdMap<RequestId, Role>,
     subscriptions: usize,
     held: usize,
     publications: usize,
@@ -100,11 +101,11 @@ struct Peer {
 /// Forwards between sessions. See the module's contract.
 pub struct Core {
     gate: Box<dyn Gate>,
-    peers: HashMap<u64, Peer>,
+    peers: IdMap<u64, Peer>,
     directory: Directory,
     /// Ordered by namespace, so that all tracks under a prefix are neighbours.
     names: BTreeMap<FullTrackName, u64>,
-    tracks: HashMap<u64, Track>,
+    tracks: IdMap<u64, Track>,
     next_track: u64,
     /// When a request of a session must be looked at again.
     deadlines: BTreeSet<(Instant, u64, RequestId)>,
@@ -115,10 +116,10 @@ impl Core {
     pub fn new(gate: Box<dyn Gate>) -> Self {
         Self {
             gate,
-            peers: HashMap::new(),
+            peers: IdMap::default(),
             directory: Directory::default(),
             names: BTreeMap::new(),
-            tracks: HashMap::new(),
+            tracks: IdMap::default(),
             next_track: 0,
             deadlines: BTreeSet::new(),
             counters: Counters::default(),
@@ -132,7 +133,7 @@ impl Core {
             rights,
             bucket: Bucket::new(&limits, now),
             limits,
-            requests: HashMap::new(),
+            requests: IdMap::default(),
             subscriptions: 0,
             held: 0,
             publications: 0,

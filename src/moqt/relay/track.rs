@@ -1,11 +1,12 @@
 //! One track inside the relay: where it comes from, where it goes, and which objects are passing now.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::backlog::Backlog;
 use super::constants;
 use super::rights::Lease;
+use crate::moqt::ids::IdMap;
 use crate::moqt::message::{Filter, GroupOrder, Location, PublishDone, Subscribe, SubscribeOk, TrackProperties};
 use crate::moqt::session::{RequestId, StreamId, SubgroupId};
 use crate::moqt::{FullTrackName, Object, SubgroupHeader};
@@ -124,7 +125,7 @@ pub(super) struct Track {
     pub(super) sources: Vec<Source>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) subscribers: Vec<Subscriber>,
-    pub(super) flows: HashMap<FlowId, Flow>,
+    pub(super) flows: IdMap<FlowId, Flow>,
     properties: TrackProperties,
     group_order: Option<GroupOrder>,
     largest: Option<Location>,
@@ -141,7 +142,7 @@ impl Track {
             sources: Vec::new(),
             waiting: Vec::new(),
             subscribers: Vec::new(),
-            flows: HashMap::new(),
+            flows: IdMap::default(),
             properties: TrackProperties::default(),
             group_order: None,
             largest: None,

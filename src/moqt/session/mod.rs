@@ -29,12 +29,13 @@ pub use types::{
     Config, Counters, Dir, Event, Limits, RequestId, Role, StreamId, SubgroupId, TooLarge, Transmit, priority,
 };
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
 use super::version::Draft;
+use crate::moqt::ids::IdMap;
 use aliases::Aliases;
 use control::Deadline;
 use ids::PeerIds;
@@ -84,7 +85,7 @@ pub struct Session {
     events: VecDeque<Event>,
 
     /// What arrives, by stream. Streams of ours are here when they are bidirectional.
-    streams: HashMap<StreamId, Stream>,
+    streams: IdMap<StreamId, Stream>,
     opened_streams: u64,
     accepted_streams: u64,
     /// Our control stream.
@@ -99,7 +100,7 @@ pub struct Session {
     /// Bytes of unfinished objects.
     unfinished_bytes: usize,
 
-    requests: HashMap<RequestId, Request>,
+    requests: IdMap<RequestId, Request>,
     next_request: u64,
     /// Requests that could not be said; their ids count down from the top.
     unsent_requests: u64,
@@ -111,7 +112,7 @@ pub struct Session {
 
     aliases: Aliases,
     next_alias: u64,
-    outbound: HashMap<StreamId, Outbound>,
+    outbound: IdMap<StreamId, Outbound>,
     max_datagram: Option<usize>,
     datagrams: BytesMut,
 
@@ -132,7 +133,7 @@ impl Session {
             counters: Counters::default(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
-            streams: HashMap::new(),
+            streams: IdMap::default(),
             opened_streams: 0,
             accepted_streams: 0,
             control: StreamId(0),
@@ -142,7 +143,7 @@ impl Session {
             early: Vec::new(),
             early_bytes: 0,
             unfinished_bytes: 0,
-            requests: HashMap::new(),
+            requests: IdMap::default(),
             next_request: u64::from(role == Role::Server),
             unsent_requests: 0,
             peer_ids: PeerIds::new(role),
@@ -150,7 +151,7 @@ impl Session {
             ending: VecDeque::new(),
             aliases: Aliases::new(&limits),
             next_alias: 0,
-            outbound: HashMap::new(),
+            outbound: IdMap::default(),
             max_datagram: None,
             datagrams: BytesMut::new(),
             goaway_received: false,
