@@ -18,6 +18,7 @@ PEERS_PYTHON ?= $(call newest_of,12,python3 python3.14 python3.13 python3.12 $(w
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
 VENV := .venv
 VENV_TEST := .venv-test
+VENV_BENCH := .venv-bench
 VENV_PEERS := .venv-peers
 WHEELS := $(abspath $(TARGET)/wheels)
 export SPEECH ?= /usr/share/asterisk/sounds/en_US_f_Allison
@@ -85,9 +86,24 @@ test-python: $(VENV_TEST)/wheel ## the Python tests, against the installed wheel
 	CLUTCHCALL_PEERS_PYTHON="$$( [ -x $(VENV_PEERS)/bin/python ] && echo $(CURDIR)/$(VENV_PEERS)/bin/python )" \
 	CLUTCHCALL_WHEEL="$$(ls $(WHEELS)/*.whl)" $(VENV_TEST)/bin/python -m pytest $(PYTEST)
 
-bench: $(VENV_TEST)/wheel ## the figures of docs/performance.md; needs a quiet machine
-	$(say) "benches"
+bench: $(VENV_BENCH)/wheel ## the figures of docs/performance.md, in about ten minutes once built; needs a quiet machine
+	$(say) "the package: import and wheel"
+	$(VENV_BENCH)/bin/python benches/python/package.py $(WHEELS)/*.whl
+	$(say) "a frame through the public Python API, beside bare quinn"
+	$(VENV_BENCH)/bin/python benches/python/bridges.py
+	$(say) "delivery and publishing inside the process"
+	$(VENV_BENCH)/bin/python benches/python/rings.py
+	$(say) "the floor, the brains, the codecs"
 	cargo bench --locked
+
+# The release wheel with counters in it, in an environment of its own: nobody else is given that one.
+$(VENV_BENCH)/wheel: $(VENV_TEST)/wheel $(shell git ls-files src python Cargo.lock)
+	$(say) "wheel with counters (release)"
+	[ -x $(VENV_BENCH)/bin/python ] || $(PYTHON) -m venv $(VENV_BENCH)
+	rm -rf $(WHEELS)-counted
+	$(VENV_TEST)/bin/maturin build --locked --quiet --release --features python,counted --out $(WHEELS)-counted
+	$(VENV_BENCH)/bin/python $(pip) --no-deps --force-reinstall $(WHEELS)-counted/*.whl
+	touch $@
 
 packages:
 	@command -v cargo >/dev/null || { echo "Rust is missing: install it from https://rustup.rs"; exit 1; }
@@ -146,4 +162,4 @@ $(VENV)/bin/clutchcall: $(shell git ls-files src python Cargo.lock)
 	touch $@
 
 clean: ## removes what these targets made
-	rm -rf $(VENV) $(VENV_TEST) $(VENV_PEERS) $(WHEELS)
+	rm -rf $(VENV) $(VENV_TEST) $(VENV_BENCH) $(VENV_PEERS) $(WHEELS) $(WHEELS)-counted

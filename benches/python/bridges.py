@@ -34,7 +34,6 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-FRAMES_PER_S = 50
 WARM_S = 1.5
 COLUMNS = ("packets", "syscalls", "wake-ups", "allocations", "lost %", "p50 µs", "p99 µs", "others, cores")
 DETAILS = (
@@ -109,11 +108,11 @@ def counted_calls(ends: list[End], secs: float, wanted: bool) -> Iterator[list[f
         found.append(float(match[1]))
 
 
-def figures(ends: list[dict[str, Any]], bridges: int, secs: float, before_s: float, calls: list[float]) -> Row:
+def figures(ends: list[dict[str, Any]], secs: float, before_s: float, calls: list[float]) -> Row:
     """Per frame, both ends together. The SDK's end is the last."""
     near = ends[-1]
     heard = near["heard"] / near["published"]
-    frames = bridges * FRAMES_PER_S * secs * (1 + heard)
+    frames = near["frames"]
 
     def each(name: str) -> float:
         return sum(end[name] for end in ends) / frames if all(name in end for end in ends) else float("nan")
@@ -144,8 +143,8 @@ def clutchcall(bridges: int, secs: float, count_calls: bool, details: bool) -> R
                 far.tell(at)
                 near.tell(at)
                 ends = [far.hear(), near.hear()]
-            row = figures(ends, bridges, secs, before_s, calls)
-            explain(ends, bridges * FRAMES_PER_S * secs * 2, details)
+            row = figures(ends, secs, before_s, calls)
+            explain(ends, ends[1]["frames"], details)
             return row
 
 
@@ -168,7 +167,7 @@ def harness(bridges: int, secs: float, count_calls: bool) -> Row:
         before_s, at = busy_s(), window(secs)
         with counted_calls([near], secs, count_calls) as calls:
             near.tell(at)
-            return figures([near.hear()], bridges, secs, before_s, calls)
+            return figures([near.hear()], secs, before_s, calls)
 
 
 def floor_program() -> str:
@@ -212,11 +211,12 @@ def show(rows: dict[tuple[str, int], list[Row]]) -> None:
         print(f"| {what} | {bridges} | {' | '.join(cells)} |")
     print()
     for bridges in dict.fromkeys(bridges for _, bridges in rows):
-        least = {what: min(row["cpu"] for row in rounds) for (what, n), rounds in rows.items() if n == bridges}
-        if len(least) == 3:
-            ours, floor, python = (least[what] for what in ("clutchcall", "quinn", "harness"))
-            ratio = (ours - python) / floor
-            print(f"{bridges} bridges: ({ours:.2f} - {python:.2f}) / {floor:.2f} = {ratio:.2f} × the floor")
+        for name, of in (("least", min), ("median", statistics.median)):
+            cpu = {what: of([row["cpu"] for row in rounds]) for (what, n), rounds in rows.items() if n == bridges}
+            if len(cpu) == 3:
+                ours, floor, python = (cpu[what] for what in ("clutchcall", "quinn", "harness"))
+                ratio = (ours - python) / floor
+                print(f"{bridges} bridges, {name}: ({ours:.2f} - {python:.2f}) / {floor:.2f} = {ratio:.2f} × the floor")
 
 
 def main() -> None:

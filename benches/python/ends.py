@@ -30,6 +30,9 @@ DRAIN_S = 0.5
 LATENCY_EVERY = 10
 """Of so many bridges one takes latencies; the others only count."""
 
+CALLS = [0]
+"""Calls that the publisher has made."""
+
 Line = dict[str, Any]
 
 
@@ -86,22 +89,19 @@ class Ear:
         return take
 
     def heard(self) -> int:
-        self._heard, before = itertools.count(), self._heard
-        return next(before)
+        return int(repr(self._heard)[len("count(") : -1])
 
 
-def publish(calls: list[Callable[[bytes], object]], bridges: int, begin_ns: int, end_ns: int) -> int:
-    """A frame to each once per frame time, spread over the slots; returns how many calls that were."""
+def publish(calls: list[Callable[[bytes], object]], bridges: int, begin_ns: int, end_ns: int) -> None:
+    """A frame to each once per frame time, spread over the slots."""
     count = min(SLOTS, bridges)
     slots = [(slot * FRAME_NS // SLOTS, calls[slot::count]) for slot in range(count)]
-    published = 0
     for at_ns in range(begin_ns, end_ns, FRAME_NS):
         for offset_ns, share in slots:
             until(at_ns + offset_ns)
             for call in share:
                 call(FRAME)
-            published += len(share)
-    return published
+            CALLS[0] += len(share)
 
 
 class Window:
@@ -111,11 +111,14 @@ class Window:
         self.from_ns: int = line["from_ns"]
         self.to_ns: int = line["to_ns"]
 
-    def watch(self) -> dict[str, float]:
+    def watch(self, ear: Ear | None = None) -> dict[str, float]:
+        def now() -> dict[str, float]:
+            return {**usage(), "window_calls": CALLS[0], "window_heard": ear.heard() if ear else 0}
+
         until(self.from_ns)
-        before = usage()
+        before = now()
         until(self.to_ns)
-        return difference(before, usage())
+        return difference(before, now())
 
 
 def engine(job: Line) -> None:
@@ -164,15 +167,16 @@ def measure(job: Line, ear: Ear, calls: list[Callable[[bytes], object]], stats: 
     say({"ready": True})
     window = Window(hear())
     figures: dict[str, float] = {}
-    watcher = threading.Thread(target=lambda: figures.update(window.watch()))
+    watcher = threading.Thread(target=lambda: figures.update(window.watch(ear)))
     watcher.start()
-    calls_made = publish(calls, job["bridges"], time.monotonic_ns() + FRAME_NS, window.to_ns + FRAME_NS)
+    publish(calls, job["bridges"], time.monotonic_ns() + FRAME_NS, window.to_ns + FRAME_NS)
     watcher.join()
     time.sleep(DRAIN_S)
     late = sorted(ear.late_us)
     at = {f"p{percent}_us": late[len(late) * percent // 100] for percent in (50, 99) if late}
-    published = calls_made * job["bridges"] // len(calls)
-    say({**figures, **at, **stats(), "published": published, "heard": ear.heard()})
+    calls_each = len(calls) // job["bridges"]
+    figures["frames"] = figures["window_calls"] / calls_each + figures["window_heard"]
+    say({**figures, **at, **stats(), "published": CALLS[0] // calls_each, "heard": ear.heard()})
 
 
 if __name__ == "__main__":
