@@ -102,16 +102,7 @@ impl Link {
 
 fn subscribe() -> Subscribe {
     let namespace = TrackNamespace::new(["voice", "CA0123456789", "uplink"]).expect("three fields");
-    Subscribe {
-        track: FullTrackName::new(namespace, "audio").expect("short"),
-        filter: None,
-        forward: true,
-        priority: 128,
-        group_order: None,
-        rendezvous_timeout: None,
-        object_delivery_timeout: None,
-        tokens: Vec::new(),
-    }
+    Subscribe::new(FullTrackName::new(namespace, "audio").expect("short"))
 }
 
 /// The bytes of the next object on the publisher's stream, as they reach the relay.

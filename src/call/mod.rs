@@ -23,7 +23,7 @@ mod state;
 pub mod wire;
 
 pub use reason::{EndReason, EndedBy, Ending};
-pub use record::{CallRecord, CallRow, Status};
+pub use record::{CallRecord, CallRow, DEFAULT_RING_TIMEOUT_S, Status};
 pub use state::{Action, Call, Command, Event, Refusal, Settled, clamp_ring_timeout};
 
 #[cfg(test)]

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::reason::{EndReason, EndedBy};
 use super::stamp::iso8601;
 
+/// How long the far end may ring when nobody says.
+pub const DEFAULT_RING_TIMEOUT_S: u32 = 30;
+
 /// Where a call stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -75,6 +78,31 @@ pub struct CallRecord {
 }
 
 impl CallRecord {
+    /// An outgoing call as it begins. Whose it is and where it goes is for its maker to fill in.
+    pub fn dialing(sid: String, started_ms: u64) -> Self {
+        Self {
+            sid,
+            org_id: String::new(),
+            status: Status::Dialing,
+            direction: Direction::Outbound,
+            to: String::new(),
+            from: String::new(),
+            trunk_id: String::new(),
+            agent: None,
+            ring_timeout_s: DEFAULT_RING_TIMEOUT_S,
+            started_ms,
+            ringing_ms: None,
+            answered_ms: None,
+            ended_ms: None,
+            end_reason: None,
+            ended_by: None,
+            sip_code: None,
+            sip_phrase: None,
+            q850: None,
+            transferred_to: None,
+        }
+    }
+
     /// Ends the record of a call whose engine died, found by the next start.
     pub fn orphan(&mut self, unix_ms: u64) {
         if self.status.is_terminal() {

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::record::Direction;
 use super::*;
 
 const START_MS: u64 = 1_764_000_000_000;
@@ -24,25 +23,12 @@ impl Bench {
     #[allow(clippy::disallowed_methods)] // the origin of the virtual clock
     fn with(ring_timeout_s: u32, max_duration: Option<Duration>) -> Self {
         let record = CallRecord {
-            sid: "CA1".into(),
             org_id: "org".into(),
-            status: Status::Dialing,
-            direction: Direction::Outbound,
             to: "+15551234567".into(),
             from: "+15558675309".into(),
             trunk_id: "trunk_main".into(),
-            agent: None,
             ring_timeout_s,
-            started_ms: START_MS,
-            ringing_ms: None,
-            answered_ms: None,
-            ended_ms: None,
-            end_reason: None,
-            ended_by: None,
-            sip_code: None,
-            sip_phrase: None,
-            q850: None,
-            transferred_to: None,
+            ..CallRecord::dialing("CA1".into(), START_MS)
         };
         let now = Instant::now();
         let mut bench = Self { call: Call::dial(record, max_duration, now), now, done: vec![] };

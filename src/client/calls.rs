@@ -12,7 +12,7 @@ use super::http::{Ask, Http, random_id};
 use super::options::Options;
 use super::runtime::{Cancel, Runtime};
 use crate::call::wire::{TokenAnswer, TokenRequest};
-use crate::call::{CallRow, Status};
+use crate::call::{CallRow, DEFAULT_RING_TIMEOUT_S, Status};
 use crate::error::{Error, Kind, Result};
 
 /// Longest text of an argument.
@@ -123,7 +123,7 @@ impl Client {
         if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Error::value("idempotency_key holds a character that a header can't: use visible ASCII"));
         }
-        let ring_timeout_sec = call.ring_timeout_s.unwrap_or(30.0);
+        let ring_timeout_sec = call.ring_timeout_s.unwrap_or(f64::from(DEFAULT_RING_TIMEOUT_S));
         if !ring_timeout_sec.is_finite() {
             return Err(Error::value(format!(
                 "ring_timeout_sec is {ring_timeout_sec}: give seconds (the server clamps them to 5..120)"

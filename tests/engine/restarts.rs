@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
-use clutchcall::call::record::{CallRecord, Direction, Status};
+use clutchcall::call::record::{CallRecord, Status};
 use clutchcall::engine::Engine;
 use clutchcall::engine::store::{Bounds, Sqlite, Store};
 
@@ -35,29 +35,16 @@ fn an_orderly_end_is_in_the_record_and_the_key_stays() {
 fn orphans_of_a_dead_engine_are_ended() {
     let state = tempfile::tempdir().unwrap();
     let store = Sqlite::open(&state.path().join("calls.db"), Bounds::new(100, 30, 10)).unwrap();
+    let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
     let record = CallRecord {
-        sid: "CA1ORPHAN".to_owned(),
         org_id: "org_a".to_owned(),
         status: Status::InProgress,
-        direction: Direction::Outbound,
         to: "+15550001111".to_owned(),
         from: "+15550002222".to_owned(),
         trunk_id: "trunk_main".to_owned(),
-        agent: None,
-        ring_timeout_s: 30,
-        started_ms: 1_764_000_000_000,
-        ringing_ms: None,
-        answered_ms: None,
-        ended_ms: None,
-        end_reason: None,
-        ended_by: None,
-        sip_code: None,
-        sip_phrase: None,
-        q850: None,
-        transferred_to: None,
+        ..CallRecord::dialing("CA1ORPHAN".to_owned(), now_ms)
     };
-    let now_ms = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
-    store.create(CallRecord { started_ms: now_ms, ..record }, None).blocking_recv().unwrap().unwrap();
+    store.create(record, None).blocking_recv().unwrap().unwrap();
     drop(store);
     let bench = Bench { engine: Engine::start(config(state.path())).unwrap(), state };
     let row = bench.row("CA1ORPHAN");

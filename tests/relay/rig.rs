@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use clutchcall::moqt::message::{Filter, Setup, Subscribe, SubscribeOk, Token};
+use clutchcall::moqt::message::{Setup, Subscribe, SubscribeOk, Token};
 use clutchcall::moqt::session::{Limits, RequestId, Role, SubgroupId};
 use clutchcall::moqt::{Event, FullTrackName, Object, Session, SubgroupHeader, TrackNamespace};
 use clutchcall::net::tls::Identity;
@@ -393,16 +393,7 @@ impl Link<'_> {
 
     /// SUBSCRIBE, not answered yet.
     pub fn ask(&self, namespace: &str, rendezvous: Option<Duration>, tokens: Vec<Token>) -> RequestId {
-        let subscribe = Subscribe {
-            track: track_of(namespace),
-            filter: Some(Filter::LargestObject),
-            forward: true,
-            priority: 128,
-            group_order: None,
-            rendezvous_timeout: rendezvous,
-            object_delivery_timeout: None,
-            tokens,
-        };
+        let subscribe = Subscribe { rendezvous_timeout: rendezvous, tokens, ..Subscribe::live(track_of(namespace)) };
         self.session(move |session| session.subscribe(subscribe))
     }
 

@@ -10,11 +10,10 @@ use super::answer::{Code, Failure, data};
 use super::input::Input;
 use crate::audio::{Codec, Params};
 use crate::call::wire::BridgeRole;
-use crate::call::{CallRow, Settled, Status, clamp_ring_timeout};
+use crate::call::{CallRow, DEFAULT_RING_TIMEOUT_S, Settled, Status, clamp_ring_timeout};
 use crate::engine::calls::{Attach, Originate};
 use crate::engine::store::{Place, Query, Remembered};
 
-const RING_TIMEOUT_S: f64 = 30.0;
 const MAX_DURATION_S: f64 = 86_400.0;
 const PAGE: u32 = 50;
 const MAX_PAGE: u32 = 500;
@@ -110,7 +109,7 @@ impl Asked<'_> {
 
     fn originate(&self) -> Result<Originate, Failure> {
         let input = &self.input;
-        let ring_timeout = input.seconds("ringTimeoutSec")?.unwrap_or(RING_TIMEOUT_S);
+        let ring_timeout = input.seconds("ringTimeoutSec")?.unwrap_or(f64::from(DEFAULT_RING_TIMEOUT_S));
         let max_duration_s = match input.seconds("maxDurationSec")? {
             Some(seconds) if !(1.0..=MAX_DURATION_S).contains(&seconds) => {
                 return Err(Failure::bad(format!("maxDurationSec is {seconds}: send 1 to {MAX_DURATION_S}")));

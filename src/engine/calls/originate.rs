@@ -7,8 +7,7 @@ use super::board::{Board, Early, Entry, Phase, Saving, Sid};
 use super::lease::Leases;
 use super::mint::{sid, unix_ms};
 use super::{Answer, Originate, Refused, Why};
-use crate::call::record::Direction;
-use crate::call::{Action, Call, CallRecord, CallRow, Command, Status};
+use crate::call::{Action, Call, CallRecord, CallRow, Command};
 use crate::engine::media::{self, Caller};
 use crate::engine::store::StoreError;
 use crate::engine::trunk::FarEnd;
@@ -142,24 +141,12 @@ impl Board {
 
 fn record(asked: &Originate, sid: String, started_ms: u64) -> CallRecord {
     CallRecord {
-        sid,
         org_id: asked.org.clone(),
-        status: Status::Dialing,
-        direction: Direction::Outbound,
         to: asked.to.clone(),
         from: asked.from.clone(),
         trunk_id: asked.trunk_id.clone(),
         agent: asked.agent.clone(),
         ring_timeout_s: asked.ring_timeout_s,
-        started_ms,
-        ringing_ms: None,
-        answered_ms: None,
-        ended_ms: None,
-        end_reason: None,
-        ended_by: None,
-        sip_code: None,
-        sip_phrase: None,
-        q850: None,
-        transferred_to: None,
+        ..CallRecord::dialing(sid, started_ms)
     }
 }

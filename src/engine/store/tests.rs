@@ -1,30 +1,15 @@
 use super::*;
 use crate::call::EndReason;
-use crate::call::record::Direction;
 
 const BOUNDS: Bounds = Bounds { records: 1000, days: 30, pages: 4096 };
 
 fn record(n: u64) -> CallRecord {
     CallRecord {
-        sid: format!("CA1{n:04}"),
         org_id: "org_a".to_owned(),
-        status: Status::Dialing,
-        direction: Direction::Outbound,
         to: "+15550001".to_owned(),
         from: "+15550002".to_owned(),
         trunk_id: "trunk_main".to_owned(),
-        agent: None,
-        ring_timeout_s: 30,
-        started_ms: sqlite::unix_ms() + n,
-        ringing_ms: None,
-        answered_ms: None,
-        ended_ms: None,
-        end_reason: None,
-        ended_by: None,
-        sip_code: None,
-        sip_phrase: None,
-        q850: None,
-        transferred_to: None,
+        ..CallRecord::dialing(format!("CA1{n:04}"), sqlite::unix_ms() + n)
     }
 }
 

@@ -151,6 +151,16 @@ impl TrackProperties {
 }
 
 impl Subscribe {
+    /// Without any parameter: each has its default (§10.2).
+    pub fn new(track: FullTrackName) -> Self {
+        Self::from_parameters(track, Parameters::default())
+    }
+
+    /// From the live edge on, as every subscription of ours.
+    pub fn live(track: FullTrackName) -> Self {
+        Self { filter: Some(Filter::LargestObject), ..Self::new(track) }
+    }
+
     pub fn from_parameters(track: FullTrackName, parameters: Parameters) -> Self {
         Self {
             track,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::directory::Announcement;
 use super::track::{Source, State, Track};
 use super::{Core, Role, Sessions, constants, refusal};
-use crate::moqt::message::{Filter, PublishDone, RequestError, Subscribe, SubscribeOk};
+use crate::moqt::message::{PublishDone, RequestError, Subscribe, SubscribeOk};
 use crate::moqt::session::RequestId;
 use crate::moqt::{FullTrackName, PublishDoneCode, RequestErrorCode, ResetCode};
 
@@ -208,16 +208,7 @@ impl Core {
 
 /// From the live edge, forwarding: what single subscribers filter is their own affair (§"Subscriber Interactions").
 fn upstream_subscribe(track: &FullTrackName) -> Subscribe {
-    Subscribe {
-        track: track.clone(),
-        filter: Some(Filter::LargestObject),
-        forward: true,
-        priority: 128,
-        group_order: None,
-        rendezvous_timeout: None,
-        object_delivery_timeout: None,
-        tokens: Vec::new(),
-    }
+    Subscribe::live(track.clone())
 }
 
 /// A publisher's refusal, as far as it concerns the subscriber too.

@@ -187,16 +187,7 @@ pub(super) fn track(name: &'static str) -> FullTrackName {
 }
 
 pub(super) fn subscription(name: &'static str) -> Subscribe {
-    Subscribe {
-        track: track(name),
-        filter: None,
-        forward: true,
-        priority: 128,
-        group_order: None,
-        rendezvous_timeout: None,
-        object_delivery_timeout: None,
-        tokens: Vec::new(),
-    }
+    Subscribe::new(track(name))
 }
 
 /// `client` subscribes on its link, `server` accepts on its own; the request as both know it.

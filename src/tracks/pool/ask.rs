@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::slot::SlotId;
 use super::{Pool, Role, Timer};
-use crate::moqt::message::{Filter, RequestError, Subscribe, SubscribeOk};
+use crate::moqt::message::{RequestError, Subscribe, SubscribeOk};
 use crate::moqt::session::RequestId;
 use crate::moqt::{FullTrackName, RequestErrorCode, TrackNamespace};
 use crate::net::LinkId;
@@ -14,8 +14,6 @@ use crate::tracks::{Event, LeaseId, Tokens, TrackId, Wires};
 
 /// How long a peer may hold a SUBSCRIBE until somebody publishes; then it is repeated.
 const RENDEZVOUS_TIMEOUT: Duration = Duration::from_secs(30);
-/// SUBSCRIBER_PRIORITY of all our subscriptions: what counts is the publisher's.
-const SUBSCRIBER_PRIORITY: u8 = 128;
 
 /// One namespace of one lease on one link.
 #[derive(Debug, Default)]
@@ -378,14 +376,5 @@ fn refused(track: TrackId, error: &RequestError) -> Event {
 }
 
 fn subscribe(track: FullTrackName, tokens: Tokens) -> Subscribe {
-    Subscribe {
-        track,
-        filter: Some(Filter::LargestObject),
-        forward: true,
-        priority: SUBSCRIBER_PRIORITY,
-        group_order: None,
-        rendezvous_timeout: Some(RENDEZVOUS_TIMEOUT),
-        object_delivery_timeout: None,
-        tokens,
-    }
+    Subscribe { rendezvous_timeout: Some(RENDEZVOUS_TIMEOUT), tokens, ..Subscribe::live(track) }
 }

@@ -32,16 +32,7 @@ pub(super) fn audio() -> FullTrackName {
 
 /// A SUBSCRIBE that is held for `hold`.
 pub(super) fn subscribe(track: FullTrackName, hold: Option<Duration>) -> Subscribe {
-    Subscribe {
-        track,
-        filter: None,
-        forward: true,
-        priority: 128,
-        group_order: None,
-        rendezvous_timeout: hold,
-        object_delivery_timeout: None,
-        tokens: Vec::new(),
-    }
+    Subscribe { rendezvous_timeout: hold, ..Subscribe::new(track) }
 }
 
 pub(super) fn object(group: u64, id: u64) -> Object {

@@ -12,16 +12,7 @@ pub(super) fn track(name: &'static str) -> FullTrackName {
 }
 
 pub(super) fn subscribe(name: &'static str) -> Subscribe {
-    Subscribe {
-        track: track(name),
-        filter: None,
-        forward: true,
-        priority: 128,
-        group_order: None,
-        rendezvous_timeout: None,
-        object_delivery_timeout: None,
-        tokens: Vec::new(),
-    }
+    Subscribe::new(track(name))
 }
 
 /// The client subscribes, the server accepts: the request as each side knows it is the same id.

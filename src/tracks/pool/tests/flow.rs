@@ -1,23 +1,14 @@
 //! A track from its publisher to its subscribers and to its end.
 
 use super::world::{World, name, payload, publication, relay, tokens};
-use crate::moqt::message::{Filter, Setup, Subscribe};
+use crate::moqt::message::{Setup, Subscribe};
 use crate::moqt::session::Role;
 use crate::moqt::session::tests::pair::Conditions;
 use crate::moqt::{Event as Moqt, PublishDoneCode, RequestErrorCode};
 use crate::tracks::{Delivery, Event, State, Written};
 
 fn subscribe(track: &'static str) -> Subscribe {
-    Subscribe {
-        track: name(track),
-        filter: Some(Filter::LargestObject),
-        forward: true,
-        priority: 128,
-        group_order: None,
-        rendezvous_timeout: None,
-        object_delivery_timeout: None,
-        tokens: Vec::new(),
-    }
+    Subscribe::live(name(track))
 }
 
 #[test]

@@ -119,16 +119,7 @@ fn refused_tokens_are_asked_for_afresh_twice_and_then_told() {
 }
 
 fn subscribe() -> crate::moqt::message::Subscribe {
-    crate::moqt::message::Subscribe {
-        track: name("audio"),
-        filter: None,
-        forward: true,
-        priority: 128,
-        group_order: None,
-        rendezvous_timeout: None,
-        object_delivery_timeout: None,
-        tokens: Vec::new(),
-    }
+    crate::moqt::message::Subscribe::new(name("audio"))
 }
 
 #[test]
