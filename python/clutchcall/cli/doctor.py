@@ -62,14 +62,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _examine(certificate: str | None) -> Iterator[Finding]:
-    checks: list[Callable[[], Finding]] = [_interpreter, _wheel, _opus, _socket_buffers, _open_files]
-    if certificate is not None:
-        checks.append(lambda: _certificate(certificate))
-    for check in [*checks, _loopback_call]:
+    checks: dict[str, Callable[[], Finding]] = {
+        "interpreter": _interpreter,
+        "wheel": _wheel,
+        "libopus": _opus,
+        "UDP buffers": _socket_buffers,
+        "open files": _open_files,
+        "certificate": _minted_certificate if certificate is None else lambda: _certificate(certificate),
+        "call": _loopback_call,
+    }
+    for name, check in checks.items():
         try:
             yield check()
         except Exception as error:
-            yield Finding(check.__name__.strip("_").replace("_", " "), "fail", f"{type(error).__name__}: {error}")
+            yield Finding(name, "fail", f"{type(error).__name__}: {error}")
 
 
 def _interpreter() -> Finding:
@@ -122,6 +128,19 @@ def _open_files() -> Finding:
             "open files", "warn", f"limit {soft} (hard {hard})", f"ulimit -n {_OPEN_FILES} before starting an engine"
         )
     return Finding("open files", "ok", f"limit {soft}")
+
+
+def _minted_certificate() -> Finding:
+    """What an engine on loopback shows: made for it, pinned by its hash."""
+    import tempfile
+
+    from clutchcall import _core
+    from clutchcall.engine import Engine
+
+    with tempfile.TemporaryDirectory(prefix="clutchcall-") as state, Engine(state=state):
+        days = _core.certificate_days(str(Path(state) / "certificate.pem"))
+    detail = f"self-minted for loopback, pinned by its hash, {days} days; --certificate checks another one"
+    return Finding("certificate", "ok", detail)
 
 
 def _certificate(path: str) -> Finding:
