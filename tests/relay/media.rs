@@ -271,11 +271,13 @@ fn until(what: &str, mut reached: impl FnMut() -> bool) {
     }
 }
 
-/// Stamps grow by whole frames, and by one frame unless ticks were skipped on a machine that stood still.
+/// Stamps grow by one frame; by several whole ones only where an audio thread was not run for longer than it catches up, which
+/// a busy machine does to it now and then.
 fn assert_in_step(frames: &[(u64, Frame)], step_us: u64) {
-    for pair in frames.windows(2) {
-        assert_eq!(pair[1].0 - pair[0].0, step_us, "frames are {step_us} µs apart");
-    }
+    let steps: Vec<u64> = frames.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+    assert!(steps.iter().all(|step| *step > 0 && step.is_multiple_of(step_us)), "whole frames: {steps:?}");
+    let stalls = steps.iter().filter(|step| **step != step_us).count();
+    assert!(stalls <= steps.len() / 10 + 1, "{step_us} µs apart: {steps:?}");
 }
 
 #[test]
