@@ -20,6 +20,18 @@ from clutchcall.errors import APIConnectionError, CallError, ConfigError
 if TYPE_CHECKING:
     from clutchcall.voice import AudioBridge, BridgeStats, Call, Voice
 
+_EPILOG = """\
+What the simulated phone does, by the last digits of the number:
+  9300..9699  answers with that SIP status: 9486 is busy, 9603 declines
+  9000        rings, never answers          9010  plays its clip, records (so does any other number)
+  9001        does not even ring            9011  records, says nothing
+  9002        rings 3 s longer              9012  echoes
+  9003        can't be reached              9013  plays its clip and hangs up at its end
+  9020..9022  accepts, refuses, ignores a transfer
+  9030        has an empty far end, for attach_caller
+
+The exit status is 0 for a call that was answered, 1 for another end, 2 for wrong arguments or settings, 3 without an engine.
+"""
 # How often the live line looks again.
 _LOOK_S = 0.25
 # Audio handed over ahead of its time; the bridge holds 60 s.
@@ -35,6 +47,8 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
         help="place a call, play to it, record it",
         description="Places a call and follows it to its end. Without an engine to talk to (--base-url, "
         "CLUTCHCALL_BASE_URL, a running `clutchcall dev`) one is started for this call alone.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("number", help="whom to call, E.164; with the simulated phone the last digits say what it does")
     parser.add_argument("--play", metavar="WAV", help="say this to the caller (8, 16, 24 or 48 kHz, mono)")
