@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `runtime` | the control thread (HTTP, names, timers) and the media worker; one pair per process, started on first need, ended at its exit |
 //! | `options` | where the control plane is and who asks: argument → environment → running `clutchcall dev` |
+//! | `process` | whether this process was forked off |
 //! | `http`, `calls` | the procedures: one request, its retries, its errors |
 //! | `media` | the media worker's app: a [`tracks::Pool`](crate::tracks::Pool), its bridges and their playout queues |
 //! | `relay` | from a relay's URL to a dial |
@@ -18,6 +19,7 @@ mod http;
 mod media;
 pub mod moqt;
 pub mod options;
+pub mod process;
 mod relay;
 pub mod runtime;
 

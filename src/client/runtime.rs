@@ -1,13 +1,12 @@
 //! The threads of the SDK: one that asks the control plane, one that carries media. One pair per process, whoever asks.
 //!
 //! Both start on first need, and [`shutdown`] ends them when the interpreter ends. Nothing here runs per frame.
-//! A process that forked keeps none of its parent's threads: [`after_fork`] marks the child, and whatever was made
+//! A process that forked keeps none of its parent's threads: [`after_fork`](super::process::after_fork) marks the child, and whatever was made
 //! before says so ([`Runtime::check`]) instead of waiting for a thread that is not there.
 
 use std::cell::Cell;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -17,6 +16,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
 use super::media::{Command, Media, MediaPort, Parts};
+use super::process::forks;
 use crate::error::{Error, Kind, Result};
 use crate::moqt::session::Limits;
 use crate::net::{Waker, Worker, WorkerConfig};
@@ -28,8 +28,6 @@ pub const CANCEL_STEP: Duration = Duration::from_millis(50);
 /// Asked at least every [`CANCEL_STEP`] by whatever waits; `true` ends the wait with [`Kind::Interrupted`].
 pub type Cancel<'a> = &'a mut dyn FnMut() -> bool;
 
-/// How often this process was forked off, counted in the child.
-static FORKS: AtomicU32 = AtomicU32::new(0);
 /// Swapped without a lock: a lock that another thread held at the fork would stay shut in the child.
 static SHARED: ArcSwapOption<Runtime> = ArcSwapOption::const_empty();
 
@@ -83,16 +81,6 @@ pub(super) struct Control {
     handle: tokio::runtime::Handle,
     stop: Arc<Notify>,
     ended: Ended,
-}
-
-/// How often this process was forked off.
-pub(super) fn forks() -> u32 {
-    FORKS.load(SeqCst)
-}
-
-/// Called in the child of a fork, before anything else of ours.
-pub fn after_fork() {
-    FORKS.fetch_add(1, SeqCst);
 }
 
 /// Ends both threads of this process within `limit`; `false`: one still runs. Whoever still holds a bridge finds it closed.

@@ -16,7 +16,7 @@ use rustls_pki_types::pem::PemObject as _;
 use tokio::sync::watch;
 use url::Url;
 
-use super::config::{self, Config};
+use super::config::{self, Config, hex};
 use super::media::Supply;
 use crate::call::wire::RelayRef;
 use crate::net::Trust;
@@ -176,10 +176,6 @@ fn roots(file: &Path) -> Result<Vec<Vec<u8>>, String> {
         return Err(format!("relay.roots {} holds no certificate", file.display()));
     }
     Ok(roots)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Way {

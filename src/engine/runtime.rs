@@ -103,11 +103,6 @@ impl Engine {
         &self.reference.url
     }
 
-    /// The same with the address for WebTransport and the hashes of the certificates to accept.
-    pub fn relay_ref(&self) -> &RelayRef {
-        &self.reference
-    }
-
     /// The key that was minted for this run ([`Config::dev`]).
     pub fn api_key(&self) -> Option<&str> {
         self.api_key.as_deref()

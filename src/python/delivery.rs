@@ -20,7 +20,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 
-use crate::client::{Clock, Delivered, Link, Runtime, runtime};
+use crate::client::{Clock, Delivered, Link, Runtime, process, runtime};
 use crate::ring::{RingId, RingReceiver, Source, Wait};
 
 /// Threads beside the first one, while callbacks block.
@@ -382,7 +382,7 @@ pub(super) fn shutdown(py: Python<'_>) -> PyResult<()> {
 #[pyfunction]
 #[pyo3(name = "_after_fork")]
 pub(super) fn after_fork() {
-    runtime::after_fork();
+    process::after_fork();
     // Its locks may be shut for ever, and its callbacks are the parent's.
     std::mem::forget(DELIVERY.swap(None));
 }

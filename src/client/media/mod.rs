@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 pub(super) use app::{Media, Parts};
 
-use super::runtime;
+use crate::client::process::forks;
 use crate::moqt::FullTrackName;
 use crate::net::{Dial, Waker};
 use crate::ring::{HandoffReceiver, HandoffSender, Inbox, RingId, RingSender};
@@ -165,7 +165,7 @@ struct PortInner {
     /// Where hand-offs announce themselves.
     handoffs: Inbox,
     next_holder: AtomicU64,
-    /// [`runtime::forks`] of the process whose worker it is.
+    /// [`forks`] of the process whose worker it is.
     forks: u32,
 }
 
@@ -173,7 +173,7 @@ impl MediaPort {
     pub(super) fn new(commands: crossbeam_channel::Sender<Command>, waker: Waker) -> Self {
         let ring = waker.clone();
         let handoffs = Inbox::calling(move || ring.wake());
-        Self(Arc::new(PortInner { commands, waker, handoffs, next_holder: AtomicU64::new(0), forks: runtime::forks() }))
+        Self(Arc::new(PortInner { commands, waker, handoffs, next_holder: AtomicU64::new(0), forks: forks() }))
     }
 
     pub(super) fn holder(&self) -> HolderId {
@@ -187,7 +187,7 @@ impl MediaPort {
     /// Lost when the worker has ended, which every holder's standing then says; and in the child of a fork, where nobody would
     /// take it and the waker is the parent's.
     pub(super) fn send(&self, command: Command) {
-        if self.0.forks != runtime::forks() {
+        if self.0.forks != forks() {
             return;
         }
         let _ = self.0.commands.send(command);

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use url::Url;
 
+pub(super) use key::hex;
 pub use key::{ApiKey, mint};
 
 /// The trunk and the agent that a development engine has.

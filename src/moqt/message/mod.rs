@@ -151,20 +151,6 @@ impl Kind {
         Self::Namespace,
         Self::NamespaceDone,
     ];
-
-    /// May open a request stream (§10, "First").
-    pub fn opens_request(self) -> bool {
-        matches!(
-            self,
-            Self::Subscribe
-                | Self::TrackStatus
-                | Self::Publish
-                | Self::Fetch
-                | Self::PublishNamespace
-                | Self::SubscribeNamespace
-                | Self::SubscribeTracks
-        )
-    }
 }
 
 impl Message {

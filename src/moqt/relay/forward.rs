@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::track::Track;
+use super::track::{FlowId, Track};
 use super::{Core, Counters, Role, Sessions, constants};
 use crate::moqt::message::{Filter, Location};
 use crate::moqt::session::RequestId;
@@ -35,7 +35,7 @@ impl Core {
         let at = Location { group: object.group, object: object.id };
         let behind = match stream {
             Some(stream) => match track.admit((key, stream), object) {
-                Some(header) => track.forward(sessions, (key, stream), &header, object, &mut self.counters, now),
+                Some(header) => track.forward(sessions, ((key, stream), &header), object, &mut self.counters, now),
                 None => return self.counters.duplicates += 1,
             },
             None if !track.admit_datagram(key, at) => return self.counters.duplicates += 1,
@@ -98,8 +98,7 @@ impl Track {
     fn forward(
         &mut self,
         sessions: &mut dyn Sessions,
-        flow: (u64, StreamId),
-        header: &SubgroupHeader,
+        (flow, header): (FlowId, &SubgroupHeader),
         object: &Object,
         counters: &mut Counters,
         now: Instant,
