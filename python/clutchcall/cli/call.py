@@ -30,7 +30,7 @@ What the simulated phone does, by the last digits of the number:
   9020..9022  accepts, refuses, ignores a transfer
   9030        has an empty far end, for attach_caller
 
-The exit status is 0 for a call that was answered, 1 for another end, 2 for wrong arguments or settings, 3 without an engine.
+Exit status: 0 the call was answered, 1 it ended otherwise, 2 wrong arguments or settings, 3 no engine.
 """
 # How often the live line looks again.
 _LOOK_S = 0.25
