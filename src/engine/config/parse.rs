@@ -13,6 +13,8 @@ use super::{Agent, AgentKind, ApiKey, Config, Limits, Org, Phone, Relay, Trunk, 
 
 /// Fields of an id that the API shows and accepts.
 const ID: &str = "letters, digits, - and _, at most 64";
+/// What one session may ask of the engine's own relay (`moqt::relay::Limits::engine`), and each audio thread has one.
+const CALLS_PER_AUDIO_THREAD: usize = 4096;
 const RELAY_SCHEMES: [&str; 4] = ["moqt", "moq", "quic", "https"];
 
 pub(super) fn config(root: toml::Table, base: &Path) -> Result<Config, String> {
@@ -38,7 +40,19 @@ pub(super) fn config(root: toml::Table, base: &Path) -> Result<Config, String> {
     config.keys = root.rows("keys")?.into_iter().map(key).collect::<Result<_, _>>()?;
     root.finish()?;
     check_orgs(&config)?;
+    check_calls(&config)?;
     Ok(config)
+}
+
+/// Towards a relay elsewhere a thread has as many sessions as its calls need.
+fn check_calls(config: &Config) -> Result<(), String> {
+    let (calls, threads) = (config.limits.calls, config.limits.calls.div_ceil(CALLS_PER_AUDIO_THREAD));
+    if config.relay.url.is_some() || threads <= config.audio_threads {
+        return Ok(());
+    }
+    Err(format!(
+        "limits.calls is {calls}: one audio thread carries {CALLS_PER_AUDIO_THREAD}, so set audio_threads to {threads} or more"
+    ))
 }
 
 /// Organisations need no table of their own; where some have one, a name outside of it is a slip.

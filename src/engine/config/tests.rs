@@ -79,6 +79,7 @@ fn mistakes_name_their_key_and_the_remedy() {
         ("state = \"s\"\n[relay]\ncertificate_hashes = [\"12\"]", &["relay.certificate_hashes[0]", "64"]),
         ("state = \"s\"\n[relay]\ntrust = \"all\"", &["relay.trust", "\"anything\""]),
         ("state = \"s\"\nnode = \"a-b\"", &["node", "letters and digits"]),
+        ("state = \"s\"\n[limits]\ncalls = 5000", &["limits.calls is 5000", "audio_threads to 2"]),
         ("state = 3", &["state is 3", "quotes"]),
         ("state = ", &["line"]),
     ];
