@@ -215,7 +215,7 @@ class Engine:
     """
     def __new__(cls, /, path: str | PathLike[str] | None, toml: str | None, state: str | PathLike[str], ports: tuple[SupportsIndex, SupportsIndex], clip: str | PathLike[str] | None, record: str | PathLike[str] | None, ring_ms: SupportsIndex | None) -> Engine:
         """
-        `path` of a file, or `toml` text with `base` for its relative paths, or neither: the development engine in `state`.
+        `path` of a file, or `toml` text whose relative paths start in `state`, or neither: the development engine in `state`.
         """
     @property
     def api_key(self, /) -> str | None: ...
