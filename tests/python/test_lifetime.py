@@ -107,6 +107,8 @@ def test_an_exit_waits_no_longer_than_a_second_for_a_blocked_callback() -> None:
 def test_ctrl_c_ends_a_wait() -> None:
     assert (
         said("""
+        # A process that was started in the background ignores it, and so do its children.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:
             call.wait("no_answer", timeout=60)
