@@ -25,6 +25,7 @@ mod timers;
 pub mod tls;
 mod transport;
 mod verify;
+mod warm;
 mod webtransport;
 mod worker;
 

@@ -11,7 +11,7 @@ use quinn_proto::{Connection, VarInt, WriteError};
 
 use super::transport::{SEND_WINDOW_MAX, SEND_WINDOW_MIN};
 use crate::moqt::Session;
-use crate::moqt::ids::IdMap;
+use crate::moqt::few::FewMap;
 use crate::moqt::session::{Dir, StreamId};
 
 /// A stream as QUIC names it.
@@ -31,8 +31,8 @@ struct Stream {
 }
 
 pub(super) struct Streams {
-    by_name: IdMap<StreamId, Stream>,
-    by_wire: IdMap<WireId, StreamId>,
+    by_name: FewMap<StreamId, Stream>,
+    by_wire: FewMap<WireId, StreamId>,
     /// Streams that wait for credit, bidirectional and unidirectional.
     opening: [VecDeque<StreamId>; 2],
     /// What a stream of ours starts with, by direction (WebTransport, draft-ietf-webtrans-http3 §4.2–4.3).
@@ -43,8 +43,8 @@ pub(super) struct Streams {
 impl Streams {
     pub(super) fn new() -> Self {
         Self {
-            by_name: IdMap::default(),
-            by_wire: IdMap::default(),
+            by_name: FewMap::default(),
+            by_wire: FewMap::default(),
             opening: Default::default(),
             headers: Default::default(),
             send_window: SEND_WINDOW_MIN,

@@ -8,7 +8,6 @@
 //! The registry ([`Delivery::register`]) holds every callback until its bridge is closed or its call is over: a collected
 //! handle stays audible. Python's exit ends the threads within [`EXIT_LIMIT`]; a forked child has none and makes its own.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread;
@@ -21,6 +20,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
 
 use crate::client::{Clock, Delivered, Link, Runtime, process, runtime};
+use crate::moqt::ids::IdMap;
 use crate::ring::{RingId, RingReceiver, Source, Wait};
 
 /// Threads beside the first one, while callbacks block.
@@ -43,7 +43,7 @@ static WATCHED: PyOnceLock<()> = PyOnceLock::new();
 /// The threads and the registry of one process.
 pub(super) struct Delivery {
     runtime: Arc<Runtime>,
-    slots: RwLock<HashMap<RingId, Arc<Slot>>>,
+    slots: RwLock<IdMap<RingId, Arc<Slot>>>,
     seats: [Seat; SPARES + 1],
     born: Instant,
     stopping: AtomicBool,

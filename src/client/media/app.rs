@@ -12,6 +12,7 @@ use super::holders::{Chore, Holder};
 use super::publisher::Publisher;
 use super::{Clock, Command, Delivered, HolderId, Link, MediaPort, Publication, RouteKey, Subscription};
 use crate::client::runtime::TurnHook;
+use crate::moqt::ids::IdMap;
 use crate::net::{App, LinkEvent, LinkId, Links};
 use crate::ring::{Neighbour, RingId};
 use crate::tracks::timers::Timers;
@@ -30,11 +31,11 @@ pub(in crate::client) struct Media {
     hook: Arc<TurnHook>,
     hook_due: Option<Instant>,
     pub(super) routes: HashMap<RouteKey, RouteId>,
-    pub(super) holders: HashMap<HolderId, Holder>,
-    pub(super) leases: HashMap<LeaseId, HolderId>,
-    publishers: HashMap<RingId, Publisher>,
-    published: HashMap<TrackId, RingId>,
-    subscribers: HashMap<TrackId, Subscriber>,
+    pub(super) holders: IdMap<HolderId, Holder>,
+    pub(super) leases: IdMap<LeaseId, HolderId>,
+    publishers: IdMap<RingId, Publisher>,
+    published: IdMap<TrackId, RingId>,
+    subscribers: IdMap<TrackId, Subscriber>,
     /// When tracks have a frame to send.
     paces: BinaryHeap<Reverse<(Instant, RingId)>>,
     pub(super) chores: Timers<Chore>,
@@ -69,11 +70,11 @@ impl Media {
             hook,
             hook_due: None,
             routes: HashMap::new(),
-            holders: HashMap::new(),
-            leases: HashMap::new(),
-            publishers: HashMap::new(),
-            published: HashMap::new(),
-            subscribers: HashMap::new(),
+            holders: IdMap::default(),
+            leases: IdMap::default(),
+            publishers: IdMap::default(),
+            published: IdMap::default(),
+            subscribers: IdMap::default(),
             paces: BinaryHeap::new(),
             chores: Timers::default(),
             done: false,

@@ -36,6 +36,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::moqt::few::FewMap;
 use crate::moqt::ids::IdMap;
 use crate::moqt::message::RequestError;
 use crate::moqt::session::RequestId;
@@ -91,7 +92,7 @@ struct Peer {
     rights: Vec<Arc<dyn Rights>>,
     limits: Limits,
     bucket: Bucket,
-    requests: IdMap<RequestId, Role>,
+    requests: FewMap<RequestId, Role>,
     subscriptions: usize,
     held: usize,
     publications: usize,
@@ -133,7 +134,7 @@ impl Core {
             rights,
             bucket: Bucket::new(&limits, now),
             limits,
-            requests: IdMap::default(),
+            requests: FewMap::default(),
             subscriptions: 0,
             held: 0,
             publications: 0,

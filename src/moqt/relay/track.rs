@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::backlog::Backlog;
 use super::constants;
 use super::rights::Lease;
-use crate::moqt::ids::IdMap;
+use crate::moqt::few::FewMap;
 use crate::moqt::message::{Filter, GroupOrder, Location, PublishDone, Subscribe, SubscribeOk, TrackProperties};
 use crate::moqt::session::{RequestId, StreamId, SubgroupId};
 use crate::moqt::{FullTrackName, Object, SubgroupHeader};
@@ -125,7 +125,7 @@ pub(super) struct Track {
     pub(super) sources: Vec<Source>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) subscribers: Vec<Subscriber>,
-    pub(super) flows: IdMap<FlowId, Flow>,
+    pub(super) flows: FewMap<FlowId, Flow>,
     properties: TrackProperties,
     group_order: Option<GroupOrder>,
     largest: Option<Location>,
@@ -142,7 +142,7 @@ impl Track {
             sources: Vec::new(),
             waiting: Vec::new(),
             subscribers: Vec::new(),
-            flows: IdMap::default(),
+            flows: FewMap::default(),
             properties: TrackProperties::default(),
             group_order: None,
             largest: None,

@@ -35,7 +35,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use super::version::Draft;
-use crate::moqt::ids::IdMap;
+use crate::moqt::few::FewMap;
 use aliases::Aliases;
 use control::Deadline;
 use ids::PeerIds;
@@ -85,7 +85,7 @@ pub struct Session {
     events: VecDeque<Event>,
 
     /// What arrives, by stream. Streams of ours are here when they are bidirectional.
-    streams: IdMap<StreamId, Stream>,
+    streams: FewMap<StreamId, Stream>,
     opened_streams: u64,
     accepted_streams: u64,
     /// Our control stream.
@@ -100,7 +100,7 @@ pub struct Session {
     /// Bytes of unfinished objects.
     unfinished_bytes: usize,
 
-    requests: IdMap<RequestId, Request>,
+    requests: FewMap<RequestId, Request>,
     next_request: u64,
     /// Requests that could not be said; their ids count down from the top.
     unsent_requests: u64,
@@ -112,7 +112,7 @@ pub struct Session {
 
     aliases: Aliases,
     next_alias: u64,
-    outbound: IdMap<StreamId, Outbound>,
+    outbound: FewMap<StreamId, Outbound>,
     max_datagram: Option<usize>,
     datagrams: BytesMut,
 
@@ -133,7 +133,7 @@ impl Session {
             counters: Counters::default(),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
-            streams: IdMap::default(),
+            streams: FewMap::default(),
             opened_streams: 0,
             accepted_streams: 0,
             control: StreamId(0),
@@ -143,7 +143,7 @@ impl Session {
             early: Vec::new(),
             early_bytes: 0,
             unfinished_bytes: 0,
-            requests: IdMap::default(),
+            requests: FewMap::default(),
             next_request: u64::from(role == Role::Server),
             unsent_requests: 0,
             peer_ids: PeerIds::new(role),
@@ -151,7 +151,7 @@ impl Session {
             ending: VecDeque::new(),
             aliases: Aliases::new(&limits),
             next_alias: 0,
-            outbound: IdMap::default(),
+            outbound: FewMap::default(),
             max_datagram: None,
             datagrams: BytesMut::new(),
             goaway_received: false,
@@ -248,7 +248,11 @@ impl Session {
 
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         loop {
-            match self.transmits.pop_front()? {
+            let Some(queued) = self.transmits.pop_front() else {
+                rewind(&mut self.transmits);
+                return None;
+            };
+            match queued {
                 Queued::Ready(transmit) => return Some(transmit),
                 Queued::Flush(stream) => {
                     if let Some(data) = self.take_buffer(stream) {
@@ -260,7 +264,11 @@ impl Session {
     }
 
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if event.is_none() {
+            rewind(&mut self.events);
+        }
+        event
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -287,4 +295,9 @@ impl Session {
     pub fn counters(&self) -> Counters {
         self.counters
     }
+}
+
+/// An empty queue begins again at its first place: the memory that it wrote last, not what it wrote some turns ago.
+fn rewind<T>(queue: &mut VecDeque<T>) {
+    queue.clear();
 }

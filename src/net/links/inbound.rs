@@ -9,6 +9,7 @@ use super::{Carrier, Links};
 use crate::moqt::session::Role;
 use crate::net::quic::Birth;
 use crate::net::socket::Received;
+use crate::net::warm;
 
 /// Connections in their handshake: beyond the first bound a stranger must prove his address, beyond the second he is refused.
 const RETRY_FROM: usize = 256;
@@ -24,6 +25,7 @@ impl Links {
             self.packet(received, packet, &mut arrived);
         }
         self.inbound = inbound;
+        self.hand_over(&mut arrived);
         for slot in arrived.drain(..) {
             self.work(slot, |quic, cx| quic.intake(cx));
         }
@@ -37,13 +39,9 @@ impl Links {
         match self.endpoint.handle(self.now, from, to, ecn, packet, &mut buffer) {
             Some(DatagramEvent::ConnectionEvent(handle, event)) => {
                 let slot = self.by_handle.get(handle.0).copied().unwrap_or(usize::MAX);
-                if let Some(link) = self.slots.get_mut(slot).and_then(Option::as_mut) {
-                    if let Carrier::Quic(quic) = &mut link.carrier {
-                        quic.connection.handle_event(event);
-                    }
-                    if !std::mem::replace(&mut link.arrived, true) {
-                        arrived.push(slot);
-                    }
+                if let Some(link) = self.slots.get(slot).and_then(Option::as_ref) {
+                    warm::ask_for(&**link);
+                    self.routed.push((slot, event));
                 }
             }
             Some(DatagramEvent::NewConnection(incoming)) => arrived.extend(self.admit(incoming)),
@@ -51,6 +49,24 @@ impl Links {
             None => {}
         }
         self.socket.give_back(buffer);
+    }
+
+    /// To their connections, whose memory is asked for before the first of them is read.
+    fn hand_over(&mut self, arrived: &mut Vec<usize>) {
+        for (slot, _) in &self.routed {
+            if let Some(Carrier::Quic(quic)) = self.slots[*slot].as_ref().map(|link| &link.carrier) {
+                warm::ask_for(&**quic);
+            }
+        }
+        for (slot, event) in self.routed.drain(..) {
+            let Some(link) = self.slots[slot].as_mut() else { continue };
+            if let Carrier::Quic(quic) = &mut link.carrier {
+                quic.connection.handle_event(event);
+            }
+            if !std::mem::replace(&mut link.arrived, true) {
+                arrived.push(slot);
+            }
+        }
     }
 
     /// Somebody knocks.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use quinn_proto::Endpoint;
+use quinn_proto::{ConnectionEvent, Endpoint};
 
 use crate::moqt::message::Setup;
 use crate::moqt::session::{Config, Limits, Role};
@@ -22,6 +22,7 @@ use crate::net::port::{self, Port, PortEnd};
 use crate::net::quic::{Birth, Context, Quic};
 use crate::net::socket::{Received, Socket};
 use crate::net::timers::Timers;
+use crate::net::warm;
 use crate::net::{Counters, Dial, Down, LinkEvent, LinkId, Peer, Wire, dial};
 
 /// QUIC packets of one connection in one sending call.
@@ -82,6 +83,8 @@ pub struct Links {
     /// Packets of this turn, and links that got some; empty between turns.
     inbound: Vec<(Received, BytesMut)>,
     arrived: Vec<usize>,
+    /// Packets with their links; empty between turns.
+    routed: Vec<(usize, ConnectionEvent)>,
     knocking: usize,
     bell: Arc<Bell>,
     /// Our SETUP for those who come to us.
@@ -111,6 +114,7 @@ impl Links {
             endpoint,
             inbound: Vec::new(),
             arrived: Vec::new(),
+            routed: Vec::new(),
             knocking: 0,
             bell,
             setup,
@@ -281,6 +285,7 @@ impl Links {
         // Whatever is touched meanwhile stands behind these, for the next turn.
         let count = self.touched.len();
         for at in 0..count {
+            self.ask_for_next(at);
             let slot = self.touched[at];
             let Some(link) = self.slots[slot].as_mut() else { continue };
             link.touched = false;
@@ -315,6 +320,17 @@ impl Links {
     #[cfg(test)]
     pub(in crate::net) fn forget_all(&mut self) {
         self.slots.iter_mut().for_each(|slot| *slot = None);
+    }
+
+    /// While one link is flushed, the next ones' memory is on its way.
+    fn ask_for_next(&self, at: usize) {
+        let link = |ahead: usize| self.touched.get(at + ahead).and_then(|slot| self.slots[*slot].as_ref());
+        if let Some(link) = link(2) {
+            warm::ask_for(&**link);
+        }
+        if let Some(Carrier::Quic(quic)) = link(1).map(|link| &link.carrier) {
+            warm::ask_for(&**quic);
+        }
     }
 
     fn flush_link(&mut self, slot: usize) {
