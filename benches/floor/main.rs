@@ -37,6 +37,7 @@ const OPTIONS: &[&str] = &[
     "quinn:300:1:ack10",
     "quinn:300:1:nomtud",
     "quinn:300:1:wide",
+    "quinn:300:1:streams",
     "quinn:600:1:",
     "quinn:600:1:smallbuf",
     "loop:600:1:segments,arena",

@@ -29,7 +29,7 @@ pub(crate) struct Options {
     pub(crate) default_buffers: bool,
     /// The channels of a connection fall into the same slots (channel modulo connections), instead of being spread over all.
     pub(crate) together: bool,
-    /// The loop writes a channel's frames into one stream instead of datagrams.
+    /// A channel's frames are bytes of one stream instead of datagrams (quinn and the loop).
     pub(crate) streams: bool,
     /// Frames and received packets are cut from large blocks.
     pub(crate) arena: bool,

@@ -1,4 +1,5 @@
-//! Mode `quinn`: quinn as it comes, on one tokio `current_thread` runtime, a task per connection that reads its datagrams.
+//! Mode `quinn`: quinn as it comes, on one tokio `current_thread` runtime, a task per connection that reads its datagrams, or
+//! one per stream (`streams`).
 //!
 //! The socket is quinn's own tokio socket written out once more, because only there can its system calls be counted.
 
@@ -6,16 +7,16 @@ use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
-use quinn::{AsyncUdpSocket, Connection, Endpoint, EndpointConfig, UdpPoller};
+use quinn::{AsyncUdpSocket, Connection, Endpoint, EndpointConfig, RecvStream, SendStream, UdpPoller};
 use tokio::io::Interest;
 
 use crate::child::{self, Job, Mark, PACKETS, Report, SYSCALLS, count};
-use crate::load::{Heard, Load};
+use crate::load::{FRAME_BYTES, Heard, Load};
 
 pub(crate) fn run(job: &Job) -> io::Result<Report> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(carry(job))
@@ -28,9 +29,14 @@ async fn carry(job: &Job) -> io::Result<Report> {
     let endpoint = Endpoint::new_with_abstract_socket(EndpointConfig::default(), server, socket, runtime)?;
     let connections = connect(job, &endpoint).await?;
     let heard = Arc::new(Mutex::new(Heard::new(job.channels, job.secs)));
+    let by_streams = job.options().streams;
     for connection in &connections {
-        tokio::spawn(hear(connection.clone(), heard.clone()));
+        match by_streams {
+            false => drop(tokio::spawn(hear(connection.clone(), heard.clone()))),
+            true => drop(tokio::spawn(hear_streams(connection.clone(), heard.clone()))),
+        }
     }
+    let mut streams: Vec<Option<SendStream>> = (0..job.channels).map(|_| None).collect();
     let home: Vec<_> = (0..job.channels).map(|channel| job.connection_of(channel)).collect();
     let span = child::ready(job.secs)?;
     tokio::time::sleep_until(child::instant(span.from_ns).into()).await;
@@ -39,8 +45,12 @@ async fn carry(job: &Job) -> io::Result<Report> {
     while let Some(due) = load.due_ns() {
         tokio::time::sleep_until(child::instant(due).into()).await;
         load.send_due(|channel, frame| {
+            let (connection, frame) = (&connections[home[channel]], Bytes::copy_from_slice(frame));
             // An error is a frame that is not heard.
-            let _ = connections[home[channel]].send_datagram(Bytes::copy_from_slice(frame));
+            match by_streams {
+                false => drop(connection.send_datagram(frame)),
+                true => write(connection, &mut streams[channel], frame),
+            }
         });
     }
     tokio::time::sleep_until(span.end.into()).await;
@@ -77,6 +87,45 @@ async fn connect(job: &Job, endpoint: &Endpoint) -> io::Result<Vec<Connection>> 
 async fn hear(connection: Connection, heard: Arc<Mutex<Heard>>) {
     while let Ok(frame) = connection.read_datagram().await {
         heard.lock().expect("no task has panicked").frame(&frame);
+    }
+}
+
+/// Onto the one long stream of a channel. What would have to wait for credit is a frame that is not heard; at this rate none is.
+fn write(connection: &Connection, stream: &mut Option<SendStream>, frame: Bytes) {
+    if stream.is_none() {
+        *stream = at_once(connection.open_uni()).and_then(Result::ok);
+    }
+    if let Some(stream) = stream {
+        let _ = at_once(stream.write_chunk(frame));
+    }
+}
+
+fn at_once<F: Future>(work: F) -> Option<F::Output> {
+    match std::pin::pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
+    }
+}
+
+async fn hear_streams(connection: Connection, heard: Arc<Mutex<Heard>>) {
+    while let Ok(stream) = connection.accept_uni().await {
+        tokio::spawn(hear_stream(stream, heard.clone()));
+    }
+}
+
+async fn hear_stream(mut stream: RecvStream, heard: Arc<Mutex<Heard>>) {
+    let mut partial = Vec::new();
+    while let Ok(Some(chunk)) = stream.read_chunk(usize::MAX, true).await {
+        let mut heard = heard.lock().expect("no task has panicked");
+        if partial.is_empty() && chunk.bytes.len() == FRAME_BYTES {
+            heard.frame(&chunk.bytes);
+            continue;
+        }
+        partial.extend_from_slice(&chunk.bytes);
+        while partial.len() >= FRAME_BYTES {
+            heard.frame(&partial[..FRAME_BYTES]);
+            partial.drain(..FRAME_BYTES);
+        }
     }
 }
 
