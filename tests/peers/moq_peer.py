@@ -3,8 +3,9 @@
     moq_peer.py publish|subscribe PORT TOKEN NAMESPACE TRACK COUNT
 
 Raw QUIC, the token in the path's query. Frame n has the stamp START + n * 20000 and the payload `frame n`. A subscriber
-prints one JSON object per frame and then `{"done": true}`. A publisher waits for a line on its standard input before it
-writes; both end when that closes.
+prints one JSON object per frame and then `{"done": true}`. A publisher waits for a line on its standard input before each
+ten frames: each is a stream of its own here, the newest first, and a bridge drops what comes 200 ms behind a newer one. Both
+end when that input closes.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ def say(**line: object) -> None:
 
 
 async def go() -> None:
-    """Waits for a line: the subscriber has its SUBSCRIBE_OK, so it hears all that is written from here on."""
+    """Waits for a line: the subscriber has its SUBSCRIBE_OK, and heard all that was written before."""
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
 
 
@@ -34,8 +35,9 @@ async def publish(client: moq.Client) -> None:
     broadcast.announce()
     say(announced=NAMESPACE)
     await track.demand().used()
-    await go()
     for n in range(int(COUNT)):
+        if n % 10 == 0:
+            await go()
         track.write_frame(f"frame {n}".encode(), timestamp_us=START_US + n * FRAME_US)
     say(written=int(COUNT))
     client.keep = (broadcast, track)
