@@ -3,9 +3,9 @@
     moq_peer.py publish|subscribe PORT TOKEN NAMESPACE TRACK COUNT
 
 Raw QUIC, the token in the path's query. Frame n has the stamp START + n * 20000 and the payload `frame n`. A subscriber
-prints one JSON object per frame and then `{"done": true}`. A publisher waits for a line on its standard input before each
-ten frames: each is a stream of its own here, the newest first, and a bridge drops what comes 200 ms behind a newer one. Both
-end when that input closes.
+prints one JSON object per frame and then `{"done": true}`. A publisher waits for a line on its standard input before
+each ten frames: every frame is a stream of its own here, the newest goes first, and a bridge drops what comes 200 ms
+behind a newer one. Both end when that input closes.
 """
 
 import asyncio
