@@ -35,6 +35,8 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 WARM_S = 1.5
+# `quinn streams` is the like of what a bridge does: by default frames are objects on streams, and none is lost.
+WHATS = ("clutchcall", "quinn", "quinn streams", "harness")
 COLUMNS = ("packets", "syscalls", "wake-ups", "allocations", "lost %", "p50 µs", "p99 µs", "others, cores")
 DETAILS = (
     "turns",
@@ -187,8 +189,8 @@ def floor_program() -> str:
     return next(path for path in reversed(found) if path)
 
 
-def floor(program: str, bridges: int, secs: float) -> Row:
-    command = [program, "--case", f"quinn:{bridges}:1:", "--rounds", "1", "--secs", str(secs)]
+def floor(program: str, bridges: int, secs: float, options: str = "") -> Row:
+    command = [program, "--case", f"quinn:{bridges}:1:{options}", "--rounds", "1", "--secs", str(secs)]
     table = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     heading, values = ([cell.strip() for cell in table[at].strip("| ").split("|")] for at in (0, 2))
     # The name of the case stands in several cells.
@@ -213,10 +215,14 @@ def show(rows: dict[tuple[str, int], list[Row]]) -> None:
     for bridges in dict.fromkeys(bridges for _, bridges in rows):
         for name, of in (("least", min), ("median", statistics.median)):
             cpu = {what: of([row["cpu"] for row in rounds]) for (what, n), rounds in rows.items() if n == bridges}
-            if len(cpu) == 3:
-                ours, floor, python = (cpu[what] for what in ("clutchcall", "quinn", "harness"))
-                ratio = (ours - python) / floor
-                print(f"{bridges} bridges, {name}: ({ours:.2f} - {python:.2f}) / {floor:.2f} = {ratio:.2f} × the floor")
+            if len(cpu) < len(WHATS):
+                continue
+            ours, python = cpu["clutchcall"], cpu["harness"]
+            for what in ("quinn", "quinn streams"):
+                ratio = (ours - python) / cpu[what]
+                print(
+                    f"{bridges} bridges, {name}: ({ours:.2f} - {python:.2f}) / {cpu[what]:.2f} = {ratio:.2f} × {what}"
+                )
 
 
 def main() -> None:
@@ -226,12 +232,11 @@ def main() -> None:
     parser.add_argument("--secs", type=float, default=5.0, help="length of the steady window")
     parser.add_argument("--details", action="store_true", help="what each end's workers did per frame (counted builds)")
     parser.add_argument("--floor", metavar="PATH", help="the floor's program; built with cargo when not given")
-    parser.add_argument(
-        "--only", choices=["clutchcall", "quinn", "harness"], help="one of the three, while one looks for something"
-    )
+    parser.add_argument("--only", choices=WHATS, help="one of the four, while one looks for something")
     arguments = parser.parse_args()
-    wanted = [arguments.only] if arguments.only else ["clutchcall", "quinn", "harness"]
-    program = arguments.floor or (floor_program() if "quinn" in wanted else "")
+    wanted = [arguments.only] if arguments.only else WHATS
+    needs_floor = any(what.startswith("quinn") for what in wanted)
+    program = arguments.floor or (floor_program() if needs_floor else "")
     has_perf = shutil.which("perf") is not None and os.geteuid() == 0
     rows: dict[tuple[str, int], list[Row]] = {}
     for round_ in range(arguments.rounds + has_perf):
@@ -240,6 +245,9 @@ def main() -> None:
             runs = {
                 "clutchcall": lambda n=bridges, c=counting: clutchcall(n, arguments.secs, c, arguments.details),
                 "quinn": lambda n=bridges, c=counting: {} if c else floor(program, n, arguments.secs),
+                "quinn streams": lambda n=bridges, c=counting: (
+                    {} if c else floor(program, n, arguments.secs, "streams")
+                ),
                 "harness": lambda n=bridges, c=counting: harness(n, arguments.secs, c),
             }
             for what in wanted:
@@ -250,7 +258,7 @@ def main() -> None:
                     continue
                 rows.setdefault((what, bridges), []).append(row)
                 text = ", ".join(f"{name} {row[name]:.2f}" for name in COLUMNS)
-                print(f"{what:<10} {bridges:>4}  {row['cpu']:6.2f} µs per frame, {text}", flush=True)
+                print(f"{what:<13} {bridges:>4}  {row['cpu']:6.2f} µs per frame, {text}", flush=True)
     show(rows)
 
 
