@@ -57,6 +57,18 @@ impl Heard {
         Self { latencies_ns: Vec::with_capacity((channels as f64 * secs * 50.0) as usize + channels) }
     }
 
+    /// Bytes of a stream of frames; `partial` keeps the part of one that has come so far.
+    pub(crate) fn chunk(&mut self, partial: &mut Vec<u8>, bytes: &[u8]) {
+        if partial.is_empty() && bytes.len() == FRAME_BYTES {
+            return self.frame(bytes);
+        }
+        partial.extend_from_slice(bytes);
+        while partial.len() >= FRAME_BYTES {
+            self.frame(&partial[..FRAME_BYTES]);
+            partial.drain(..FRAME_BYTES);
+        }
+    }
+
     pub(crate) fn frame(&mut self, frame: &[u8]) {
         assert_eq!(frame.len(), FRAME_BYTES, "a frame arrives whole");
         let sent = u64::from_le_bytes(frame[8..16].try_into().expect("eight bytes"));

@@ -16,7 +16,7 @@ use quinn::{AsyncUdpSocket, Connection, Endpoint, EndpointConfig, RecvStream, Se
 use tokio::io::Interest;
 
 use crate::child::{self, Job, Mark, PACKETS, Report, SYSCALLS, count};
-use crate::load::{FRAME_BYTES, Heard, Load};
+use crate::load::{Heard, Load};
 
 pub(crate) fn run(job: &Job) -> io::Result<Report> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(carry(job))
@@ -116,16 +116,7 @@ async fn hear_streams(connection: Connection, heard: Arc<Mutex<Heard>>) {
 async fn hear_stream(mut stream: RecvStream, heard: Arc<Mutex<Heard>>) {
     let mut partial = Vec::new();
     while let Ok(Some(chunk)) = stream.read_chunk(usize::MAX, true).await {
-        let mut heard = heard.lock().expect("no task has panicked");
-        if partial.is_empty() && chunk.bytes.len() == FRAME_BYTES {
-            heard.frame(&chunk.bytes);
-            continue;
-        }
-        partial.extend_from_slice(&chunk.bytes);
-        while partial.len() >= FRAME_BYTES {
-            heard.frame(&partial[..FRAME_BYTES]);
-            partial.drain(..FRAME_BYTES);
-        }
+        heard.lock().expect("no task has panicked").chunk(&mut partial, &chunk.bytes);
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use quinn_proto::{Connection, Dir, StreamEvent, StreamId};
 
-use crate::load::{FRAME_BYTES, Heard};
+use crate::load::Heard;
 
 pub(super) struct Streams {
     /// By channel, opened with its first frame.
@@ -43,15 +43,7 @@ impl Streams {
         let Ok(mut chunks) = stream.read(true) else { return };
         let partial = self.partial.entry((link, id)).or_default();
         while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
-            if partial.is_empty() && chunk.bytes.len() == FRAME_BYTES {
-                heard.frame(&chunk.bytes);
-                continue;
-            }
-            partial.extend_from_slice(&chunk.bytes);
-            while partial.len() >= FRAME_BYTES {
-                heard.frame(&partial[..FRAME_BYTES]);
-                partial.drain(..FRAME_BYTES);
-            }
+            heard.chunk(partial, &chunk.bytes);
         }
         // Window updates leave with the link's next packet, which this turn writes.
         let _ = chunks.finalize();
