@@ -183,7 +183,7 @@ class Client:
     """
     One user of a control plane.
     """
-    def __new__(cls, /, base_url: str | None, api_key: str | None, org_id: str | None, relay_host: str | None, timeout: SupportsFloat | SupportsIndex, connect_timeout: SupportsFloat | SupportsIndex, max_retries: SupportsIndex) -> Client: ...
+    def __new__(cls, /, base_url: str | None, api_key: str | None, org_id: str | None, relay_host: str | None, pool: SupportsIndex | None, timeout: SupportsFloat | SupportsIndex, connect_timeout: SupportsFloat | SupportsIndex, max_retries: SupportsIndex) -> Client: ...
     def attach(self, /, sid: str, role: str, on_frame: Any, codec: str, sample_rate: SupportsIndex | None, channels: SupportsIndex, frame_ms: SupportsIndex, delivery: str) -> Bridge:
         """
         `role` is "server" or "caller"; `sample_rate` absent: the codec's usual one.

@@ -55,6 +55,9 @@ class Voice(Closing):
         org_id: Organisation of every call (`CLUTCHCALL_ORG_ID`).
         relay_host: Host, or host:port, that replaces the one of the relay which the control plane names
             (`CLUTCHCALL_RELAY_HOST`).
+        pool: At most so many bridges on one connection to the relay, 1 to 32 (`CLUTCHCALL_POOL`). They share one only
+            where the engine says so, as it does for its own relay; elsewhere each has its own. 1: each has its own
+            everywhere, so that nothing one connection suffers is felt by two calls, for more work per frame.
         timeout: Seconds for one request with its retries.
         connect_timeout: Seconds for one attempt to connect.
         max_retries: Repetitions after the first attempt, of requests that can't act twice.
@@ -73,13 +76,15 @@ class Voice(Closing):
         org_id: str | None = None,
         relay_host: str | None = None,
         *,
+        pool: int | None = None,
         timeout: float = 30.0,
         connect_timeout: float = 5.0,
         max_retries: int = 2,
     ) -> None:
         _check_text_or_none(base_url=base_url, api_key=api_key, org_id=org_id, relay_host=relay_host)
         _check_number(timeout=timeout, connect_timeout=connect_timeout, max_retries=max_retries)
-        self._core = _core.Client(base_url, api_key, org_id, relay_host, timeout, connect_timeout, max_retries)
+        _check_number(pool=1 if pool is None else pool)
+        self._core = _core.Client(base_url, api_key, org_id, relay_host, pool, timeout, connect_timeout, max_retries)
         self.calls: Calls = Calls(self._core)
         """Control plane: place calls and fetch them."""
         self.audio_bridge: AudioBridges = AudioBridges(self._core)

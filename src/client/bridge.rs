@@ -16,11 +16,13 @@ use super::media::{
     Boxed, Clock, Command, Delivered, Dialer, Figures, HolderId, Link, MediaPort, Outgoing, Prepared, Publication,
     Refused, RouteKey, Seat, Standing, Subscription, Verdict,
 };
+use super::options::Options;
 use super::relay::{Relay, token};
 use super::runtime::{Cancel, in_turn};
 use crate::audio::{Codec, Params};
 use crate::call::wire::{BridgeRole, TokenAnswer, TokenRequest, TrackRef};
 use crate::error::{Error, Kind, Result};
+use crate::moqt::message::Token;
 use crate::moqt::{FullTrackName, TrackNamespace};
 use crate::playout::CAPACITY;
 use crate::ring::{HandoffSender, RingReceiver};
@@ -92,7 +94,7 @@ impl Client {
         let request = self.token_request(&sid, &spec);
         let asked = request.clone();
         let answer = self.run(cancel, |inner| async move { inner.token(&asked).await })?;
-        let granted = Granted::read(&answer, self.options().relay_host.as_deref())?;
+        let granted = Granted::read(&answer, self.options())?;
         let media = self.runtime().media()?.clone();
         let (ring, receiver) = self.runtime().delivery().ring(RING_FRAMES);
         listen(receiver);
@@ -301,10 +303,10 @@ struct Granted {
 }
 
 impl Granted {
-    fn read(answer: &TokenAnswer, relay_host: Option<&str>) -> Result<Self> {
+    fn read(answer: &TokenAnswer, options: &Options) -> Result<Self> {
         let foreign = |why: String| Error::new(Kind::ApiStatus, format!("the token answer can't be used: {why}"));
         let relay = Relay::new(&answer.relay.url, &answer.relay.certificate_hashes, false).map_err(foreign)?;
-        let relay = match relay_host {
+        let relay = match &options.relay_host {
             Some(host) => relay.at_host(host),
             None => relay,
         };
@@ -312,7 +314,7 @@ impl Granted {
             url: relay.url.to_string(),
             trust: relay.hashes.clone(),
             anything: false,
-            cap: answer.relay.pool.max(1),
+            cap: answer.relay.pool.clamp(1, options.pool),
         };
         Ok(Self {
             relay,
@@ -322,6 +324,12 @@ impl Granted {
             publish: track(&answer.publish).map_err(foreign)?,
             subscribe: track(&answer.subscribe).map_err(foreign)?,
         })
+    }
+
+    /// A link that bridges share belongs to none of them: each request shows its own bridge's token, and no right of one is
+    /// another's (decision 0045).
+    fn setup_tokens(&self) -> Vec<Token> {
+        if self.route.cap > 1 { Vec::new() } else { vec![token(&self.token)] }
     }
 
     fn seat(&self, dialer: BridgeDialer, standing: Arc<Standing>) -> Seat {
@@ -376,9 +384,9 @@ impl Dialer for BridgeDialer {
             };
             let no = |reason| Refused { reason, ask: false };
             // A restarted engine may name another port or certificate than before.
-            let granted = Granted::read(&answer, inner.options.relay_host.as_deref()).map_err(refused)?;
+            let granted = Granted::read(&answer, &inner.options).map_err(refused)?;
             let tokens = vec![token(&answer.token)];
-            let dial = granted.relay.dial(tokens.clone(), &attempt).await.map_err(no)?;
+            let dial = granted.relay.dial(granted.setup_tokens(), &attempt).await.map_err(no)?;
             Ok(Prepared { dial, tokens, renew_at: Some(renew_at(&answer)) })
         })
     }

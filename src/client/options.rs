@@ -22,6 +22,8 @@ const MAX_RETRIES: u32 = 2;
 /// No timeout is longer: what waits for a day waits for ever.
 const LONGEST_TIMEOUT_S: f64 = 86_400.0;
 const MOST_RETRIES: u32 = 10;
+/// Bridges on one connection; what the engine says stands below it.
+const POOL: u32 = 32;
 /// A credentials or state file is a few lines.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
@@ -32,6 +34,7 @@ pub struct Arguments {
     pub api_key: Option<String>,
     pub org_id: Option<String>,
     pub relay_host: Option<String>,
+    pub pool: Option<u32>,
     pub timeout_s: Option<f64>,
     pub connect_timeout_s: Option<f64>,
     pub max_retries: Option<u32>,
@@ -46,6 +49,8 @@ pub struct Options {
     pub org_id: String,
     /// Replaces the host of the relay that a token answer names.
     pub relay_host: Option<String>,
+    /// At most so many bridges on one connection, where the engine lets them share one.
+    pub pool: usize,
     pub timeout: Duration,
     pub connect_timeout: Duration,
     pub max_retries: u32,
@@ -100,6 +105,7 @@ impl Options {
             seconds("connect_timeout", arguments.connect_timeout_s, CONNECT_TIMEOUT_S)?,
             retries(arguments.max_retries)?,
         );
+        let pool = surroundings.pool(arguments.pool)?;
         let credentials = surroundings.credentials()?;
         let (file_key, file_url, file_org) = match credentials {
             Some(file) => (Some(file.api_key), file.base_url, file.org_id),
@@ -118,6 +124,7 @@ impl Options {
             api_key: parse_key(api_key)?,
             org_id,
             relay_host: relay_host.map(parse_relay_host).transpose()?,
+            pool,
             timeout: limits.0,
             connect_timeout: limits.1,
             max_retries: limits.2,
@@ -151,6 +158,22 @@ impl Surroundings<'_> {
                 "{name} is missing: pass {name}=…, set {variable}, or start `clutchcall dev` on this machine"
             ))
         })
+    }
+
+    fn pool(&self, argument: Option<u32>) -> Result<usize> {
+        let (name, text) = match argument {
+            Some(value) => ("pool", value.to_string()),
+            None => match self.variable("CLUTCHCALL_POOL") {
+                Some(text) => ("CLUTCHCALL_POOL", text),
+                None => return Ok(POOL as usize),
+            },
+        };
+        let wrong = || format!("{name} is {text}: choose 1 (a connection for each bridge) to {POOL}");
+        match text.parse::<u32>().ok().filter(|value| (1..=POOL).contains(value)) {
+            Some(value) => Ok(value as usize),
+            None if argument.is_some() => Err(Error::value(wrong())),
+            None => Err(Error::config(wrong())),
+        }
     }
 
     /// `CLUTCHCALL_CREDENTIALS` is a key, or the path of a file that holds one (bare, or JSON).
@@ -345,9 +368,17 @@ mod tests {
             (Arguments { timeout_s: Some(0.0), ..base() }, "timeout"),
             (Arguments { connect_timeout_s: Some(f64::NAN), ..base() }, "connect_timeout"),
             (Arguments { max_retries: Some(11), ..base() }, "max_retries"),
+            (Arguments { pool: Some(0), ..base() }, "pool"),
+            (Arguments { pool: Some(33), ..base() }, "pool"),
         ] {
             let error = resolve(arguments, &[], None).unwrap_err();
             assert!(error.message.starts_with(field), "{error}");
+        }
+        for (text, wanted) in [("1", Some(1)), ("", Some(32)), ("0", None), ("33", None), ("x", None)] {
+            match resolve(base(), &[("CLUTCHCALL_POOL", text)], None) {
+                Ok(options) => assert_eq!(Some(options.pool), wanted),
+                Err(error) => assert!(wanted.is_none() && error.message.starts_with("CLUTCHCALL_POOL"), "{error}"),
+            }
         }
         assert!(!format!("{:?}", resolve(base(), &[], None).unwrap()).contains("\"k\""));
     }

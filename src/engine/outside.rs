@@ -158,7 +158,9 @@ fn reference(relay: &config::Relay, url: String, public: &Url, certificate_hashe
         None => format!("https://{}:{}/", public.host_str().unwrap_or("localhost"), port(public)),
     };
     let url = url.trim_end_matches('/').to_owned();
-    RelayRef { url, web_transport_url, certificate_hashes, pool: relay.pool }
+    // A stranger may want a session's tokens in its SETUP, so links are shared there only where the operator says so.
+    let pool = relay.pool.unwrap_or(if relay.url.is_some() { 1 } else { config::POOL });
+    RelayRef { url, web_transport_url, certificate_hashes, pool }
 }
 
 fn port(url: &Url) -> u16 {

@@ -22,7 +22,7 @@ pub(super) struct Client(Native);
 #[pymethods]
 impl Client {
     #[new]
-    #[pyo3(signature = (base_url, api_key, org_id, relay_host, timeout, connect_timeout, max_retries))]
+    #[pyo3(signature = (base_url, api_key, org_id, relay_host, pool, timeout, connect_timeout, max_retries))]
     #[allow(clippy::too_many_arguments)] // One per setting of the public class.
     fn new(
         py: Python<'_>,
@@ -30,17 +30,20 @@ impl Client {
         api_key: Option<String>,
         org_id: Option<String>,
         relay_host: Option<String>,
+        pool: Option<i64>,
         timeout: f64,
         connect_timeout: f64,
         max_retries: i64,
     ) -> PyResult<Self> {
         delivery::watch_process(py)?;
         let max_retries = whole("max_retries", max_retries).map_err(|error| raise(py, error))?;
+        let pool = pool.map(|pool| whole("pool", pool)).transpose().map_err(|error| raise(py, error))?;
         let arguments = Arguments {
             base_url,
             api_key,
             org_id,
             relay_host,
+            pool,
             timeout_s: Some(timeout),
             connect_timeout_s: Some(connect_timeout),
             max_retries: Some(max_retries),

@@ -3,6 +3,9 @@
 //! A holder lives from its token until it gives the right back, until its publication is lost, or, if it never began to publish,
 //! [`GRACE`] after its last token. The same holder may ask again (a reconnect): its epoch grows, and the loss of its older
 //! publication takes nothing from the newer token, which has a grace of its own.
+//!
+//! Who was lost is remembered until another takes the right: on a link that bridges share he may publish again with the
+//! token he has (decision 0045), and is its holder again.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,7 +14,7 @@ use crate::tracks::Side;
 
 /// From a token to the first sign of its publication.
 pub(super) const GRACE: Duration = Duration::from_secs(15);
-/// Renditions of a call that may be spoken on at the same time.
+/// Renditions of a call that may be spoken on at the same time; with those who were lost no more are remembered.
 const MAX_LEASES: usize = 32;
 
 #[derive(Debug, Default)]
@@ -41,27 +44,30 @@ pub(super) enum Taken {
 impl Leases {
     /// The epoch of the holder's new token.
     pub(super) fn take(&mut self, side: Side, rendition: &str, holder: &str, now: Instant) -> Result<u64, Taken> {
-        self.expire(now);
         let place = (side, rendition.to_owned());
         let live = match self.held.get(&place) {
-            Some(lease) if lease.holder != holder => return Err(Taken::Other),
-            Some(lease) => lease.live,
-            None if self.held.len() >= MAX_LEASES => return Err(Taken::TooMany),
-            None => false,
+            Some(lease) if lease.holder == holder => lease.live,
+            Some(lease) if lease.is_held(now) => return Err(Taken::Other),
+            Some(_) => false,
+            None => {
+                self.make_room(now)?;
+                false
+            }
         };
         self.held.insert(place, Lease { holder: holder.to_owned(), live, ghost: live, grace_until: now + GRACE });
         self.epoch += 1;
         Ok(self.epoch)
     }
 
-    pub(super) fn is_held_by(&self, side: Side, rendition: &str, holder: &str) -> bool {
-        self.held.get(&(side, rendition.to_owned())).is_some_and(|lease| lease.holder == holder)
+    pub(super) fn is_held_by(&self, side: Side, rendition: &str, holder: &str, now: Instant) -> bool {
+        self.held.get(&(side, rendition.to_owned())).is_some_and(|lease| lease.holder == holder && lease.is_held(now))
     }
 
     /// The holder gives it back; nobody else's is touched.
     pub(super) fn release(&mut self, side: Side, rendition: &str, holder: &str) {
-        if self.is_held_by(side, rendition, holder) {
-            self.held.remove(&(side, rendition.to_owned()));
+        let place = (side, rendition.to_owned());
+        if self.held.get(&place).is_some_and(|lease| lease.holder == holder) {
+            self.held.remove(&place);
         }
     }
 
@@ -76,15 +82,25 @@ impl Leases {
                 lease.grace_until = now;
             }
         }
-        self.expire(now);
     }
 
     pub(super) fn clear(&mut self) {
         self.held.clear();
     }
 
-    fn expire(&mut self, now: Instant) {
-        self.held.retain(|_, lease| lease.live || now < lease.grace_until);
+    /// Whoever was lost makes room.
+    fn make_room(&mut self, now: Instant) -> Result<(), Taken> {
+        if self.held.len() >= MAX_LEASES {
+            let lost = self.held.iter().find(|(_, lease)| !lease.is_held(now)).map(|(place, _)| place.clone());
+            self.held.remove(&lost.ok_or(Taken::TooMany)?);
+        }
+        Ok(())
+    }
+}
+
+impl Lease {
+    fn is_held(&self, now: Instant) -> bool {
+        self.live || now < self.grace_until
     }
 }
 
@@ -139,6 +155,22 @@ mod tests {
         leases.speaking(SIDE, "audio", true, later);
         leases.speaking(SIDE, "audio", false, later);
         assert!(leases.take(SIDE, "audio", "b", later).is_ok());
+    }
+
+    #[test]
+    fn who_was_lost_and_speaks_again_with_his_token_is_the_holder_unless_another_is() {
+        let (mut leases, now) = (Leases::default(), Instant::now());
+        leases.take(SIDE, "audio", "a", now).unwrap();
+        leases.speaking(SIDE, "audio", true, now);
+        leases.speaking(SIDE, "audio", false, now); // his link fell
+        assert!(!leases.is_held_by(SIDE, "audio", "a", now));
+        let later = now + GRACE;
+        leases.speaking(SIDE, "audio", true, later);
+        assert!(leases.is_held_by(SIDE, "audio", "a", later));
+        assert_eq!(leases.take(SIDE, "audio", "b", later), Err(Taken::Other));
+        leases.speaking(SIDE, "audio", false, later);
+        leases.take(SIDE, "audio", "b", later).unwrap();
+        assert_eq!(leases.take(SIDE, "audio", "a", later), Err(Taken::Other));
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl Board {
                 "the call has a phone, which speaks for itself: attach_caller is for calls whose far end is empty",
             ));
         }
-        let is_holder = entry.leases.is_held_by(tracks.speaks, &rendition, &asked.holder);
+        let is_holder = entry.leases.is_held_by(tracks.speaks, &rendition, &asked.holder, now);
         if let Some(agent) = entry.agent.as_ref().filter(|_| tracks.speaks == Side::Downlink && !is_holder) {
             let message = format!("agent {agent:?} speaks on this call: a bridge can be attached once it has left");
             return Err(Refused::new(Why::Conflict, message));

@@ -39,6 +39,10 @@ const API_PORT: u16 = 8080;
 /// Where the relay listens unless told otherwise (UDP).
 const RELAY_PORT: u16 = 4433;
 
+/// Bridges per connection to the engine's own relay, and the most anywhere: a lost packet costs a frame of a few calls, a dead
+/// connection so many calls their path (decision 0045).
+pub const POOL: usize = 32;
+
 /// Every key with its default and what it is for; a file to begin with.
 pub const EXAMPLE: &str = include_str!("example.toml");
 
@@ -89,8 +93,8 @@ pub struct Relay {
     /// What bridges are told to dial, where it differs from `url` or the bound address.
     pub public_url: Option<Url>,
     pub web_transport_url: Option<Url>,
-    /// Bridges that may share one connection.
-    pub pool: usize,
+    /// Bridges that may share one connection; `None`: [`POOL`] on the engine's own relay, one elsewhere.
+    pub pool: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -219,7 +223,7 @@ impl Config {
                 trust: Trust::System,
                 public_url: None,
                 web_transport_url: None,
-                pool: 1,
+                pool: None,
             },
             phone: Phone::default(),
             keys: Vec::new(),

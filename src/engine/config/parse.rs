@@ -9,7 +9,7 @@ use url::Url;
 
 use super::key::unhex;
 use super::table::Table;
-use super::{Agent, AgentKind, ApiKey, Config, Limits, Org, Phone, Relay, Trunk, TrunkKind, Trust};
+use super::{Agent, AgentKind, ApiKey, Config, Limits, Org, POOL, Phone, Relay, Trunk, TrunkKind, Trust};
 
 /// Fields of an id that the API shows and accepts.
 const ID: &str = "letters, digits, - and _, at most 64";
@@ -105,7 +105,8 @@ fn relay(mut table: Table, base: &Path, relay: &mut Relay) -> Result<(), String>
     relay.public_url = relay_url(&mut table, "public_url")?;
     relay.web_transport_url = relay_url(&mut table, "web_transport_url")?;
     relay.trust = trust(&mut table, base)?;
-    relay.pool = table.number("pool", 1, 1..=32)? as usize;
+    let pool = table.number("pool", 0, 1..=POOL as u64)? as usize;
+    relay.pool = (pool > 0).then_some(pool);
     table.finish()
 }
 

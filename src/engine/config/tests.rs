@@ -48,7 +48,7 @@ fn a_whole_file() {
     assert_eq!(config.api.listen.port(), 80);
     let pem = config.relay.certificate.unwrap();
     assert_eq!(pem, ("/etc/clutchcall/chain.pem".into(), "/keys/key.pem".into()));
-    assert_eq!((config.relay.pool, config.limits.records, config.node.as_str()), (32, 5, "fra1"));
+    assert_eq!((config.relay.pool, config.limits.records, config.node.as_str()), (Some(32), 5, "fra1"));
     assert_eq!(config.phone.ring, Some(Duration::from_millis(100)));
     let trunk = &config.trunks["trunk_main"];
     assert_eq!((trunk.channel_limit, trunk.max_cps, trunk.org.as_deref()), (3, 7, Some("org_a")));
@@ -102,7 +102,7 @@ fn the_environment_wins() {
         ("HOME", "/root"),
     ];
     let config = parse_with(WHOLE, &[environment[0], environment[1], environment[3], environment[4]]).unwrap();
-    assert_eq!((config.api.listen.port(), config.relay.pool), (1, 8));
+    assert_eq!((config.api.listen.port(), config.relay.pool), (1, Some(8)));
     assert!(parse_with(WHOLE, &environment).unwrap_err().contains("relay.certificate_hashes[0]"));
     let error = parse_with(WHOLE, &[("CLUTCHCALL_RELAY_POOLS", "8")]).unwrap_err();
     assert!(error.contains("did you mean CLUTCHCALL_RELAY_POOL?"), "{error}");

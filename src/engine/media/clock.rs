@@ -54,9 +54,9 @@ impl Wheel {
 
     /// `key` ticks every `period_ms` (1 to 60) from its slot's next turn on.
     pub(super) fn insert(&mut self, key: u64, period_ms: u8, now: Instant) {
-        let open = self.load.iter().position(|load| *load < PER_SLOT);
-        let least = || self.load.iter().enumerate().min_by_key(|(_, load)| **load).map_or(0, |(slot, _)| slot);
-        let slot = open.unwrap_or_else(least);
+        // The first of those that are least full, in rounds: who comes in a row shares slots, as he shares a link.
+        let rounds = |(_, load): &(usize, &usize)| **load / PER_SLOT;
+        let slot = self.load.iter().enumerate().min_by_key(rounds).map_or(0, |(slot, _)| slot);
         if self.entries == 0 {
             self.cursor_ms = self.ms(now);
         }
@@ -192,9 +192,27 @@ mod tests {
         let ticks = run(&mut wheel, start, start + ms(25), 0);
         assert!(ticks.iter().all(|tick| tick.at == ticks[0].at), "one wake-up for all");
         (PER_SLOT as u64..400).for_each(|key| wheel.insert(key, 20, start + ms(30)));
-        assert_eq!(wheel.load, [20; SLOTS]);
+        let (least, most) = (wheel.load.iter().min().unwrap(), wheel.load.iter().max().unwrap());
+        assert_eq!((wheel.load.iter().sum::<usize>(), most - least), (400, PER_SLOT));
         (0..400).for_each(|key| wheel.remove(key));
         assert_eq!((wheel.load, wheel.poll_timeout()), ([0; SLOTS], None));
+    }
+
+    /// A third of the packets' cost at a thousand calls (docs/performance.md, "together").
+    #[test]
+    fn whoever_comes_in_a_row_shares_slots_however_many_there_are() {
+        const LINK: u64 = 32;
+        let start = Instant::now();
+        let mut wheel = Wheel::new(start, 0);
+        (0..960).for_each(|key| wheel.insert(key, 20, start));
+        let mut ticks = Vec::new();
+        wheel.due(start + ms(20), &mut ticks);
+        assert_eq!(ticks.len(), 960);
+        for link in 0..960 / LINK {
+            let own = ticks.iter().filter(|tick| tick.key / LINK == link);
+            let slots: std::collections::BTreeSet<_> = own.map(|tick| tick.timestamp_us).collect();
+            assert_eq!(slots.len(), LINK as usize / PER_SLOT, "link {link}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(super) struct Announcement {
     pub(super) key: u64,
     pub(super) request: RequestId,
     pub(super) lease: Option<Lease>,
-    /// A newer epoch of the same holder publishes: this one is asked for nothing more.
+    /// A newer epoch publishes: this one is asked for nothing more.
     pub(super) superseded: bool,
 }
 
@@ -37,7 +37,7 @@ impl Listing {
     }
 }
 
-/// A newer epoch of the same holder publishes already.
+/// A newer epoch publishes already.
 #[derive(Debug)]
 pub(super) struct Superseded;
 
@@ -70,7 +70,7 @@ impl Directory {
     /// Retires the announcements that this lease replaces, and says how many they are.
     pub(super) fn supersede(&mut self, namespace: &TrackNamespace, lease: &Lease) -> Result<usize, Superseded> {
         let Some(entries) = self.announced.get_mut(namespace) else { return Ok(0) };
-        let same = |entry: &&mut Announcement| entry.lease.as_ref().is_some_and(|other| other.same_speaker(lease));
+        let same = |entry: &&mut Announcement| entry.lease.as_ref().is_some_and(|other| other.excludes(lease));
         let mut older: Vec<_> = entries.iter_mut().filter(same).collect();
         if older.iter().any(|entry| entry.lease.as_ref().is_some_and(|other| other.epoch > lease.epoch)) {
             return Err(Superseded);

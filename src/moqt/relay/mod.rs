@@ -11,7 +11,7 @@
 //! * A SUBSCRIBE goes to every publisher of the track's namespace or a prefix of it, and is answered when the first of
 //!   them answers; later subscribers share that upstream subscription, which ends with the last of them.
 //! * Without a publisher it is held for RENDEZVOUS_TIMEOUT, at most [`constants::RENDEZVOUS_MAX`], or answered DOES_NOT_EXIST at once.
-//! * A publisher whose token leases one track is asked for no other; a newer epoch of the same holder replaces the older.
+//! * A publisher whose token leases one track is asked for no other; a newer epoch of the lease replaces the older.
 //! * Several publishers of a track are all heard; a (group, subgroup) is forwarded from one of them, the rest are duplicates.
 //! * A subscriber that falls behind by bytes or by time is ended with TOO_FAR_BEHIND. Nobody else notices.
 //! * When the last publisher is gone its PUBLISH_DONE code goes to the subscribers; a session that died without one reads

@@ -254,7 +254,7 @@ impl Core {
         Ok(())
     }
 
-    /// Publications of the same speaker that this lease replaces: their announcements are retired, their sources are
+    /// Publications that this lease replaces: their announcements are retired, their sources are
     /// returned, to be dropped once the new publisher was asked.
     fn stale_sources(
         &mut self,
@@ -262,7 +262,7 @@ impl Core {
         lease: &Lease,
         key: u64,
     ) -> Result<Vec<(u64, u64, RequestId)>, RequestErrorCode> {
-        let older = |other: &Lease| other.same_speaker(lease);
+        let older = |other: &Lease| other.excludes(lease);
         let mut ghosts = Vec::new();
         for id in self.tracks_under(namespace) {
             let Some(track) = self.tracks.get(&id) else { continue };

@@ -24,13 +24,14 @@ pub struct Lease {
     /// Name of the track, without its namespace.
     pub track: Bytes,
     pub holder: String,
-    /// A newer epoch of the same holder replaces the older publication.
+    /// A newer epoch replaces the older publication, whoever held it: who gives leases numbers them per track.
     pub epoch: u64,
 }
 
 impl Lease {
-    pub(super) fn same_speaker(&self, other: &Lease) -> bool {
-        self.track == other.track && self.holder == other.holder
+    /// Only one of the two may speak: the newer, or of equals the one that comes later.
+    pub(super) fn excludes(&self, other: &Lease) -> bool {
+        self.track == other.track && (self.holder == other.holder || self.epoch != other.epoch)
     }
 }
 

@@ -192,6 +192,8 @@ impl Pool {
         let now = self.now;
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let Some(lease) = slot.leases.first().copied() else { return };
+        // Each in his turn: one whose right is refused must not keep the others from their link.
+        slot.leases.rotate_left(1);
         // The clock runs on from here.
         slot.reconnect.poll(now);
         slot.asks.push((dial, lease, now));

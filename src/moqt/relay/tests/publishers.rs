@@ -139,12 +139,28 @@ fn an_older_epoch_is_refused_while_a_newer_publishes() {
 fn holders_and_tracks_are_told_apart() {
     let mut world = World::new();
     let (agent, _) = holder(&mut world, "audio", "agent", 1);
-    let (other, _) = holder(&mut world, "audio", "bridge", 9);
+    let (other, _) = holder(&mut world, "audio", "bridge", 1);
     let (pcm, _) = holder(&mut world, "pcm16", "agent", 9);
     assert_eq!(world.core.counters().superseded, 0);
     let listener = world.client();
     world.subscribe(listener, None);
     assert_eq!([agent, other, pcm].map(|key| world.clients[key].asked.len()), [1, 1, 0]);
+}
+
+/// On a link that many share, a holder comes back after a loss with the token it has; meanwhile the right may be another's.
+#[test]
+fn whoever_was_given_the_lease_last_speaks() {
+    let mut world = World::new();
+    let (lost, _) = holder(&mut world, "audio", "lost", 1);
+    let listener = world.client();
+    world.subscribe(listener, None);
+    let (next, _) = holder(&mut world, "audio", "next", 2);
+    let upstream = world.clients[lost].asked[0].0;
+    assert!(world.clients[lost].heard.contains(&Event::Cancelled { request: upstream }));
+    let (back, request) = holder(&mut world, "audio", "lost", 1);
+    assert_eq!(world.refused(back, request), code(RequestErrorCode::Unauthorized));
+    world.whole(next, 2);
+    assert_eq!((world.objects(listener).len(), world.done(listener)), (3, None));
 }
 
 #[test]

@@ -5,5 +5,6 @@ mod flow;
 mod foreign;
 mod outage;
 mod refusals;
+mod shared;
 mod weather;
 mod world;

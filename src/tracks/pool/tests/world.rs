@@ -80,18 +80,18 @@ impl Sessions for Lines {
     }
 }
 
-/// May do everything, or speak for one track only.
-struct All(Option<Lease>);
+/// May do everything, or everything on one call.
+struct May(Option<Bytes>);
 
-impl Rights for All {
-    fn may_publish(&self, _: &TrackNamespace) -> bool {
-        true
+impl Rights for May {
+    fn may_publish(&self, namespace: &TrackNamespace) -> bool {
+        self.0.as_ref().is_none_or(|sid| namespace.fields().get(1) == Some(sid))
     }
-    fn may_subscribe(&self, _: &TrackNamespace) -> bool {
-        true
+    fn may_subscribe(&self, namespace: &TrackNamespace) -> bool {
+        self.may_publish(namespace)
     }
     fn lease(&self) -> Option<&Lease> {
-        self.0.as_ref()
+        None
     }
     fn is_expired(&self, _: Instant) -> bool {
         false
@@ -105,7 +105,8 @@ impl Gate for Door {
         match &token.value[..] {
             b"expired" => Err(RequestErrorCode::ExpiredAuthToken),
             b"bad" => Err(RequestErrorCode::Unauthorized),
-            _ => Ok(Arc::new(All(None))),
+            b"ok" => Ok(Arc::new(May(None))),
+            sid => Ok(Arc::new(May(Some(Bytes::copy_from_slice(sid))))),
         }
     }
 }
@@ -131,7 +132,11 @@ pub(super) fn tokens(value: &'static str) -> Vec<Token> {
 }
 
 pub(super) fn name(track: &'static str) -> FullTrackName {
-    let namespace = TrackNamespace::new(["voice", "CA1", "uplink"]).unwrap();
+    name_of("CA1", track)
+}
+
+pub(super) fn name_of(sid: &'static str, track: &'static str) -> FullTrackName {
+    let namespace = TrackNamespace::new(["voice", sid, "uplink"]).unwrap();
     FullTrackName::new(namespace, track).unwrap()
 }
 
@@ -281,9 +286,10 @@ impl World {
 
     fn hand_to_core(&mut self, key: u64, event: Moqt) {
         let Some(core) = &mut self.core else { return };
-        if let (Moqt::Setup(_), Some(line)) = (&event, self.lines.all.get_mut(&key)) {
+        if let (Moqt::Setup(setup), Some(line)) = (&event, self.lines.all.get_mut(&key)) {
             line.in_core = true;
-            core.insert(key, vec![], Limits::default(), self.now);
+            let rights = setup.tokens.iter().filter_map(|token| Door.rights(token, self.now).ok()).collect();
+            core.insert(key, rights, Limits::default(), self.now);
         }
         core.handle_event(&mut self.lines, key, event, self.now);
     }
