@@ -14,7 +14,7 @@ use clutchcall::audio::{Codec, Decoder, Encoder, Frame, Params, Transcoder, resa
 use std::hint::black_box;
 
 #[global_allocator]
-static ALLOCATOR: support::alloc::Counting = support::alloc::Counting;
+static ALLOCATOR: support::alloc::Counting = support::alloc::Counting(std::alloc::System);
 
 /// Frames per pass: 30 s.
 const FRAMES: usize = 1500;

@@ -23,7 +23,7 @@ use clutchcall::token::{Claims, KeySet, LEEWAY_S, SigningKey};
 use criterion::Criterion;
 
 #[global_allocator]
-static ALLOCATOR: support::alloc::Counting = support::alloc::Counting;
+static ALLOCATOR: support::alloc::Counting = support::alloc::Counting(std::alloc::System);
 
 /// One operation, measured in time and in allocations.
 fn measure(criterion: &mut Criterion, name: &str, mut work: impl FnMut()) {

@@ -26,7 +26,7 @@ use child::Mode;
 use options::Options;
 
 #[global_allocator]
-static ALLOCATOR: support::alloc::Counting = support::alloc::Counting;
+static ALLOCATOR: support::alloc::Counting = support::alloc::Counting(std::alloc::System);
 
 const LOOK: &[&str] =
     &["udp:100:1:", "quinn:100:1:", "loop:100:1:segments,arena", "quinn:1024:32:", "loop:1024:32:mmsg,arena"];

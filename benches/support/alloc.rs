@@ -1,12 +1,12 @@
-//! The system allocator, counting. A bench makes it its own:
+//! An allocator, counting. A bench makes it its own:
 //!
 //! ```ignore
 //! #[global_allocator]
-//! static ALLOCATOR: support::alloc::Counting = support::alloc::Counting;
+//! static ALLOCATOR: support::alloc::Counting = support::alloc::Counting(System);
 //! ```
 //!
 //! `realloc` counts as one allocation. The counters are shared by all threads, so that a figure holds for the process.
-#![allow(unsafe_code)] // A `GlobalAlloc` can't be written without it; every call goes to `System` unchanged.
+#![allow(unsafe_code)] // A `GlobalAlloc` can't be written without it; every call goes to the one inside unchanged.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,24 +14,24 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 static CALLS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
 
-pub(crate) struct Counting;
+pub(crate) struct Counting<A = System>(pub(crate) A);
 
-// SAFETY: the contract is `System`'s own; the counters touch nothing of it.
-unsafe impl GlobalAlloc for Counting {
+// SAFETY: the contract is that of the allocator inside; the counters touch nothing of it.
+unsafe impl<A: GlobalAlloc> GlobalAlloc for Counting<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
-        unsafe { System.alloc(layout) }
+        unsafe { self.0.alloc(layout) }
     }
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(layout.size());
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { self.0.alloc_zeroed(layout) }
     }
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size);
-        unsafe { System.realloc(at, layout, size) }
+        unsafe { self.0.realloc(at, layout, size) }
     }
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(at, layout) }
+        unsafe { self.0.dealloc(at, layout) }
     }
 }
 

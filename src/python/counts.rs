@@ -9,7 +9,7 @@ use crate::net::tally;
 mod alloc;
 
 #[global_allocator]
-static ALLOCATOR: alloc::Counting = alloc::Counting;
+static ALLOCATOR: alloc::Counting<mimalloc::MiMalloc> = alloc::Counting(mimalloc::MiMalloc);
 
 /// Name and value of each figure since the process began.
 #[pyfunction]

@@ -24,6 +24,11 @@ mod row;
 
 use pyo3::prelude::*;
 
+/// What one thread takes another often gives back, frame by frame: see `docs/decisions/0006-allocator-of-the-wheel.md`.
+#[cfg(all(feature = "allocator", not(feature = "counted")))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The native half of `clutchcall`; use the public modules instead.
 #[pymodule(gil_used = true)]
 mod _core {
