@@ -37,6 +37,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("tokio", &["client", "engine", "relay"]),
     ("reqwest", &["client"]),
     ("axum", &["engine"]),
+    ("hyper", &["engine", "relay"]),
     ("rusqlite", &["engine"]),
     ("quinn_proto", &["net"]),
     ("quinn_udp", &["net"]),
@@ -53,6 +54,7 @@ const THREADS: &[&str] = &[
     "python/delivery.rs",
     "engine/runtime.rs",
     "engine/store/",
+    "relay/control.rs",
     "relay/shard.rs",
     "engine/media/",
 ];

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
-__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "MoqtClient", "OpusDecoder", "OpusEncoder", "Relay", "_after_fork", "_bench_rings", "_error_classes", "_raise_sample", "_shutdown", "certificate_days", "decode_alaw", "decode_ulaw", "encode_alaw", "encode_ulaw", "example_config", "mint_key", "opus_version", "public_key"]
+__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "MoqtClient", "OpusDecoder", "OpusEncoder", "Relay", "_after_fork", "_bench_rings", "_error_classes", "_raise_sample", "_shutdown", "certificate_days", "check_token", "decode_alaw", "decode_ulaw", "encode_alaw", "encode_ulaw", "example_config", "mint_key", "mint_token", "opus_version", "public_key", "read_token"]
 
 __version__: Final[str]
 """
@@ -289,10 +289,10 @@ class Relay:
     """
     A MoQT relay with a UDP port of its own. It runs until `shutdown`.
     """
-    def __new__(cls, /, listen: str, public_keys: SupportsGetItem[int, str], certificate: tuple[str | PathLike[str], str | PathLike[str]] | None, state: str | PathLike[str]) -> Relay:
+    def __new__(cls, /, toml: str, state: str | PathLike[str]) -> Relay:
         """
-        `listen`: host address and port. `public_keys`: of those who mint tokens. `certificate`: PEM files of chain and key, or
-        `None` for a self-minted one. `state`: folder for the QUIC keys and a self-minted certificate.
+        `toml`: what `clutchcall.relay.Relay` was told. `state`: folder for the QUIC keys and a self-minted certificate; relative
+        paths start there.
         """
     @property
     def address(self, /) -> str:
@@ -307,6 +307,11 @@ class Relay:
     def counters(self, /) -> list[tuple[str, int]]:
         """
         Name and value of every counter.
+        """
+    @property
+    def metrics_address(self, /) -> str | None:
+        """
+        Where `/healthz` and `/metrics` are answered.
         """
     def shutdown(self, /) -> None:
         """
@@ -345,6 +350,11 @@ def certificate_days(chain: str | PathLike[str]) -> int:
     Whole days until the leaf of this PEM chain runs out; negative: since.
     """
 
+def check_token(token: str, public_keys: SupportsGetItem[int, str], now_s: SupportsIndex) -> str | None:
+    """
+    What a relay with these public keys says to a token at this Unix time: nothing, or why it is refused.
+    """
+
 def decode_alaw(data: Any) -> bytes: ...
 def decode_ulaw(data: Any) -> bytes: ...
 def encode_alaw(pcm: Any) -> bytes: ...
@@ -360,6 +370,12 @@ def mint_key(org: str) -> tuple[str, str]:
     A fresh API key of this organisation: its text, which is shown once, and the hash that a configuration file keeps.
     """
 
+def mint_token(key: str | PathLike[str], claims: str, kid: str | None) -> str:
+    """
+    A token of these claims (a JSON object), signed with the key in this file (PKCS#8, DER or PEM). `kid`: the name of the key
+    where it is not the one that its bytes give it.
+    """
+
 def opus_version() -> str:
     """
     The version of libopus in this wheel.
@@ -368,4 +384,9 @@ def opus_version() -> str:
 def public_key(state: str | PathLike[str]) -> str:
     """
     The public half of the key that an engine with this state folder signs its tokens with; made if there is none.
+    """
+
+def read_token(token: str) -> tuple[str, str]:
+    """
+    Header and claims of a token as JSON texts. Nothing is verified.
     """

@@ -70,7 +70,9 @@ class Engine(Closing):
         if isinstance(config, (str, os.PathLike)):
             path = config
         elif config is not None:
-            toml = _toml(config)
+            from clutchcall._toml import toml as written
+
+            toml = written(config)
         try:
             self._core = _core.Engine(path, toml, state, (port, relay_port), clip, record, ring_ms)
         except BaseException:
@@ -124,29 +126,3 @@ class Engine(Closing):
 
     def __repr__(self) -> str:
         return f"<Engine {self.base_url}{' closed' if self._core.closed else ''}>"
-
-
-def _toml(config: Mapping[str, object]) -> str:
-    """Nested mappings as TOML; `None` leaves a key out."""
-    return "\n".join(f"{_quoted(key)} = {_value(value)}" for key, value in config.items() if value is not None)
-
-
-def _value(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, (str, os.PathLike)):
-        return _quoted(os.fspath(value))
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_value(item) for item in value)}]"
-    if hasattr(value, "items"):
-        pairs = (f"{_quoted(key)} = {_value(item)}" for key, item in value.items() if item is not None)
-        return f"{{ {', '.join(pairs)} }}"
-    raise TypeError(f"config holds a {type(value).__name__}: TOML has text, numbers, truth values, lists and tables")
-
-
-def _quoted(text: str) -> str:
-    """A basic string (TOML 1.0): quotes, backslashes and control characters are escaped."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in escaped) + '"'

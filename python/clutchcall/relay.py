@@ -7,12 +7,13 @@ nobody publish or subscribe without a token that one of its public keys can veri
 
 from __future__ import annotations
 
+import os
+
 from clutchcall import _core
 from clutchcall._closing import Closing
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable
 
 __all__ = ["Relay"]
@@ -25,12 +26,13 @@ class Relay(Closing):
         listen: Address and UDP port; port 0 takes a free one.
         public_keys: Whose tokens count; an engine's key is what `clutchcall keys public --state DIR` prints.
         certificate: PEM files of the chain (leaf first) and of its key. `None`: self-minted, for loopback.
+        metrics: Address and TCP port for `/healthz` and `/metrics` (Prometheus) over plain HTTP; `None`: nowhere.
         state: Folder for the QUIC keys, and for a self-minted certificate. A relay that starts again
             with the same folder tells the peers of its former life at once.
 
     Raises:
         ConfigError: The port, a file or the folder can't be used; the message names it.
-        ValueError: `listen` or a key can't be read.
+        ValueError: A setting can't be read; the message names it and the remedy.
     """
 
     __slots__ = ("_core",)
@@ -41,9 +43,20 @@ class Relay(Closing):
         *,
         public_keys: Iterable[str],
         certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
+        metrics: str | None = None,
         state: str | os.PathLike[str],
     ) -> None:
-        self._core = _core.Relay(listen, list(public_keys), certificate, state)
+        from clutchcall._toml import toml
+
+        chain, key = certificate or (None, None)
+        settings = {
+            "listen": listen,
+            "public_keys": list(public_keys),
+            "certificate": chain and os.path.abspath(chain),
+            "key": key and os.path.abspath(key),
+            "metrics": metrics,
+        }
+        self._core = _core.Relay(toml(settings), state)
 
     @property
     def address(self) -> str:
@@ -54,6 +67,12 @@ class Relay(Closing):
     def url(self) -> str:
         """Where to dial it over raw QUIC."""
         return f"moqt://{self.address}"
+
+    @property
+    def metrics_url(self) -> str | None:
+        """Where `/metrics` is; `/healthz` stands beside it."""
+        address = self._core.metrics_address
+        return None if address is None else f"http://{address}/metrics"
 
     @property
     def certificate_hash(self) -> str:

@@ -29,5 +29,5 @@ pub mod store;
 pub mod trunk;
 
 pub use config::Config;
-pub use outside::public_key;
+pub use outside::{public_key, signing_key_of};
 pub use runtime::Engine;

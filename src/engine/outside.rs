@@ -11,8 +11,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use ring::rand::SystemRandom;
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::sync::watch;
 use url::Url;
 
@@ -40,6 +40,8 @@ pub(super) struct Outside {
     /// What bridges are told.
     pub(super) reference: RelayRef,
     pub(super) supply: Way,
+    /// Of the engine's own relay.
+    pub(super) gauges: Option<relay::Gauges>,
 }
 
 /// How the audio threads will reach the relay.
@@ -65,6 +67,16 @@ pub(super) fn make_folder(path: &Path) -> Result<(), String> {
 pub fn public_key(state: &Path) -> Result<PublicKey, String> {
     make_folder(state)?;
     Ok(signing_key(state)?.public())
+}
+
+/// The key in a file of the user's: PKCS#8, DER or PEM.
+pub fn signing_key_of(file: &Path) -> Result<SigningKey, String> {
+    let bytes = std::fs::read(file).map_err(|e| format!("{} can't be read: {e}", file.display()))?;
+    let pem = PrivatePkcs8KeyDer::from_pem_slice(&bytes);
+    let document = pem.as_ref().map_or(bytes.as_slice(), |pem| pem.secret_pkcs8_der());
+    SigningKey::from_pkcs8(document).map_err(|e| {
+        format!("{}: {e}; name the token.key of an engine's state folder, or what `openssl genpkey -algorithm ed25519` writes", file.display())
+    })
 }
 
 /// The same key after a restart, so that tokens in use stay valid.
@@ -126,7 +138,7 @@ fn elsewhere(config: &Config, url: &Url) -> Result<Outside, String> {
     };
     let public = relay.public_url.as_ref().unwrap_or(url);
     let reference = reference(relay, public.to_string(), public, certificate_hashes);
-    Ok(Outside { reference, supply: Way::Dial(url.clone(), trust) })
+    Ok(Outside { reference, supply: Way::Dial(url.clone(), trust), gauges: None })
 }
 
 fn own(config: &Config, key: PublicKey) -> Result<(relay::Server, Outside), String> {
@@ -148,8 +160,8 @@ fn own(config: &Config, key: PublicKey) -> Result<(relay::Server, Outside), Stri
         None => local.parse().map_err(|e| format!("{local} is no URL: {e}"))?,
     };
     let reference = reference(relay, public.to_string(), &public, hashes);
-    let supply = Way::Port(server.ports());
-    Ok((server, Outside { reference, supply }))
+    let (supply, gauges) = (Way::Port(server.ports()), Some(server.gauges()));
+    Ok((server, Outside { reference, supply, gauges }))
 }
 
 fn reference(relay: &config::Relay, url: String, public: &Url, certificate_hashes: Vec<String>) -> RelayRef {

@@ -197,7 +197,7 @@ impl Control {
             metrics: Arc::clone(&metrics),
         });
         let connections = config.limits.connections;
-        let api = Arc::new(Api::new(&config, desk.clone(), metrics));
+        let api = Arc::new(Api::new(&config, desk.clone(), metrics, outside.gauges));
         Ok((address, Serving { listener, connections, api, task, desk, audio, resolving, ending }))
     }
 }

@@ -21,6 +21,7 @@ mod media;
 mod moqt;
 mod relay;
 mod row;
+mod token;
 
 use pyo3::prelude::*;
 
@@ -55,6 +56,8 @@ mod _core {
     use super::relay::{Relay, certificate_days, mint_key, public_key};
     #[pymodule_export]
     use super::row::Row;
+    #[pymodule_export]
+    use super::token::{check_token, mint_token, read_token};
 
     /// The version of the wheel.
     #[pymodule_export]

@@ -17,12 +17,15 @@ pub struct Config {
     /// For strangers on a wire; a port gets [`Limits::engine`].
     pub limits: Limits,
     pub admission: Admission,
+    /// Where `/healthz` and `/metrics` are answered over HTTP (TCP); `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 impl Config {
     /// With the usual limits.
     pub fn new(listen: SocketAddr, identity: Identity, keys: KeySet) -> Self {
-        Self { listen, identity, keys, limits: Limits::default(), admission: Admission::default() }
+        let (limits, admission) = (Limits::default(), Admission::default());
+        Self { listen, identity, keys, limits, admission, metrics: None }
     }
 }
 

@@ -9,14 +9,20 @@
 //! | `config` | [`Config`]: where to listen, whose certificate, which keys, what limits |
 //! | `auth` | tokens into rights: the [`Gate`](crate::moqt::relay::Gate) over [`token`](crate::token) |
 //! | `shard` | the worker's app: sessions in, the core's words out; SETUP checked |
+//! | `figures` | what is counted, and its text for `/metrics` |
+//! | `control`, `http` | the control thread, where there is something for it to do: `/healthz`, `/metrics` |
 //!
 //! It never parses audio, asks nobody about a token, and outlives whatever its peers do.
 
 mod auth;
 mod config;
+mod control;
+pub mod figures;
+mod http;
 mod shard;
 
 pub use config::{Admission, Config};
+pub use figures::Figures;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,20 +31,29 @@ use std::thread::JoinHandle;
 
 use crate::moqt::relay::Counters;
 use crate::net::{self, PortEnd, Waker};
+use control::{Control, Duties};
 
 /// What a shard's thread shares with whoever holds the [`Server`].
 #[derive(Default)]
 struct Shared {
     ending: AtomicBool,
-    counters: Mutex<Counters>,
+    /// The thread has left its loop.
+    gone: AtomicBool,
+    figures: Mutex<Figures>,
 }
 
 impl Shared {
-    fn publish(&self, counters: Counters) {
-        *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+    fn publish(&self, figures: Figures) {
+        *self.figures.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+    }
+    fn figures(&self) -> Figures {
+        *self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }
     fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Acquire)
+    }
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
     }
 }
 
@@ -63,55 +78,97 @@ impl Ports {
     }
 }
 
-/// A running relay. Dropping it ends its threads; links are closed first.
-pub struct Server {
+/// One shard that runs.
+struct Running {
     address: SocketAddr,
     ports: Ports,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: JoinHandle<()>,
+}
+
+/// Reads the figures of a relay, from any thread and also after its end.
+#[derive(Clone)]
+pub struct Gauges(Arc<[Arc<Shared>]>);
+
+impl Gauges {
+    /// One per shard, at most some hundredths of a second old.
+    pub fn figures(&self) -> Vec<Figures> {
+        self.0.iter().map(|shared| shared.figures()).collect()
+    }
+}
+
+/// A running relay. Dropping it ends its threads; links are closed first.
+pub struct Server {
+    shards: Vec<Running>,
+    gauges: Gauges,
+    control: Option<Control>,
 }
 
 impl Server {
     /// Binds and starts. The error names the address and the remedy.
     pub fn start(config: Config) -> Result<Self, String> {
-        let shared = Arc::new(Shared::default());
-        let (ends, taken) = crossbeam_channel::bounded(PORTS_WAITING);
-        let shard::Started { address, waker, thread } = shard::start(config, taken, shared.clone())?;
-        Ok(Self { address, ports: Ports { waker, ends }, shared, thread: Some(thread) })
+        let metrics = config.metrics;
+        let shards = vec![shard::start(config)?];
+        let gauges = Gauges(shards.iter().map(|shard| shard.shared.clone()).collect());
+        let mut server = Self { shards, gauges, control: None };
+        server.control = Control::start(Duties { metrics, shards: server.gauges.0.clone() })?;
+        Ok(server)
     }
 
     /// The bound address, with the real port.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.first().address
+    }
+
+    /// Where `/healthz` and `/metrics` are answered, if [`Config::metrics`] asked for it.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.control.as_ref().and_then(Control::metrics)
     }
 
     /// One end of a session without a socket; the other is taken by the shard.
     pub fn port(&self) -> PortEnd {
-        self.ports.open()
+        self.first().ports.open()
     }
 
     /// The same for a thread that will want more of them, each time it lost one.
     pub fn ports(&self) -> Ports {
-        self.ports.clone()
+        self.first().ports.clone()
     }
 
-    /// Figures that are at most some hundredths of a second old.
+    /// What the cores counted, over all shards.
     pub fn counters(&self) -> Counters {
-        *self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner)
+        self.figures().core
+    }
+
+    /// Figures over all shards that are at most some hundredths of a second old.
+    pub fn figures(&self) -> Figures {
+        self.gauges.figures().into_iter().fold(Figures::default(), Figures::plus)
+    }
+
+    /// The figures for whoever outlives this handle.
+    pub fn gauges(&self) -> Gauges {
+        self.gauges.clone()
     }
 
     /// Closes every session and joins the threads.
     pub fn shutdown(self) {}
+
+    fn first(&self) -> &Running {
+        self.shards.first().expect("a relay starts with a shard at least")
+    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.shared.ending.store(true, Ordering::Release);
-        self.ports.waker.wake();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the relay's thread panicked");
+        drop(self.control.take());
+        for shard in &self.shards {
+            shard.shared.ending.store(true, Ordering::Release);
+            shard.ports.waker.wake();
+        }
+        for shard in self.shards.drain(..) {
+            if shard.thread.join().is_err() {
+                tracing::error!("a thread of the relay panicked");
+            }
         }
     }
 }

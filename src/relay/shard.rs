@@ -6,21 +6,20 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::auth::{SharedGate, Verifier};
-use super::{Admission, Config, Shared};
+use super::figures::{Entrance, Figures};
+use super::{Admission, Config, PORTS_WAITING, Ports, Running, Shared};
 use crate::moqt::message::Setup;
 use crate::moqt::relay::{Core, Limits, Sessions};
 use crate::moqt::session::Role;
 use crate::moqt::{self, CloseCode, Event, Session};
-use crate::net::{
-    App, Down, LinkEvent, LinkId, Links, Listen, Peer, PortEnd, QUIET_AFTER, Waker, Wire, Worker, WorkerConfig,
-};
+use crate::net::{App, Down, LinkEvent, LinkId, Links, Listen, Peer, PortEnd, QUIET_AFTER, Wire, Worker, WorkerConfig};
 
 /// Counters are summed up for other threads this often while anything happens; never while nothing does.
 const COUNTERS_STEP: Duration = Duration::from_millis(50);
@@ -35,32 +34,34 @@ const DEAD_AFTER: Duration = Duration::from_secs(3);
 /// MOQT_IMPLEMENTATION (§10.3.1.5).
 const IMPLEMENTATION: &str = concat!("clutchcall-relay/", env!("CARGO_PKG_VERSION"));
 
-/// A shard that runs.
-pub(super) struct Started {
-    pub(super) address: SocketAddr,
-    pub(super) waker: Waker,
-    pub(super) thread: JoinHandle<()>,
-}
-
 /// Binds the worker, so that an error is the caller's, and starts its thread.
-pub(super) fn start(
-    config: Config,
-    ports: crossbeam_channel::Receiver<PortEnd>,
-    shared: Arc<Shared>,
-) -> Result<Started, String> {
-    let Config { listen, identity, keys, limits, admission } = config;
+pub(super) fn start(config: Config) -> Result<Running, String> {
+    let Config { listen, identity, keys, limits, admission, metrics: _ } = config;
     let listening = Listen { identity, setup: our_setup() };
     let worker =
         WorkerConfig { bind: listen, listen: Some(listening), limits: session_limits(admission.setup_timeout) };
     let (worker, waker) = Worker::new(worker)?;
     let address = worker.local_addr();
+    let shared = Arc::new(Shared::default());
+    let (ends, taken) = crossbeam_channel::bounded(PORTS_WAITING);
+    let theirs = shared.clone();
     let run = move || {
         let verifier = Verifier::new(keys, Box::new(unix_now));
-        worker.run(&mut Shard::new(verifier, limits, admission, ports, shared));
+        let _gone = Gone(theirs.clone());
+        worker.run(&mut Shard::new(verifier, limits, admission, taken, theirs));
     };
     let thread = std::thread::Builder::new().name("relay-0".to_owned()).spawn(run);
     let thread = thread.map_err(|error| format!("the relay's thread can't start: {error}"))?;
-    Ok(Started { address, waker, thread })
+    Ok(Running { address, ports: Ports { waker, ends }, shared, thread })
+}
+
+/// Says that the thread has left its loop, also by a panic.
+struct Gone(Arc<Shared>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.gone.store(true, Ordering::Release);
+    }
 }
 
 /// What a session itself may hold, before the core has counted it. The worker has one answer for all its sessions, so it is
@@ -109,9 +110,7 @@ struct Shard {
     /// Wire sessions by address, as [`Admission::sessions_per_address`] counts them.
     addresses: HashMap<IpAddr, usize>,
     wires: usize,
-    /// Sessions closed at SETUP over their tokens, and beyond [`Admission`].
-    unauthorized: u64,
-    beyond: u64,
+    entrance: Entrance,
     ports: crossbeam_channel::Receiver<PortEnd>,
     shared: Arc<Shared>,
     /// Links that were quiet, and when they are looked at again: in the order of that time.
@@ -137,8 +136,7 @@ impl Shard {
             visitors: HashMap::new(),
             addresses: HashMap::new(),
             wires: 0,
-            unauthorized: 0,
-            beyond: 0,
+            entrance: Entrance::default(),
             ports,
             shared,
             quiet: VecDeque::new(),
@@ -152,10 +150,13 @@ impl Shard {
             let there = self.addresses.entry(address).or_default();
             *there += 1;
             self.wires += 1;
-            if *there > self.admission.sessions_per_address || self.wires > self.admission.sessions {
+            let (of_address, of_all) =
+                (*there > self.admission.sessions_per_address, self.wires > self.admission.sessions);
+            if of_address || of_all {
                 // The draft has no code for a full house; this one does not make a client doubt its token.
                 links.close(link, CloseCode::InternalError as u64, "too many sessions: close some, or try again later");
-                self.beyond += 1;
+                let beyond = &mut self.entrance;
+                *(if of_address { &mut beyond.beyond_address } else { &mut beyond.beyond_total }) += 1;
                 refused = true;
             }
         }
@@ -169,9 +170,10 @@ impl Shard {
                 let roomy = visitor.peer.wire == Wire::Port || admitted.every_call;
                 let limits = if roomy { Limits::engine() } else { self.limits };
                 self.core.insert(link.0, admitted.rights, limits, now);
+                self.entrance.admitted += 1;
             }
             Err(refused) => {
-                self.unauthorized += 1;
+                self.entrance.unauthorized += 1;
                 visitor.refused = true;
                 tracing::info!(peer = ?visitor.peer.address, code = ?refused.code, "SETUP refused: {}", refused.reason);
                 links.close(link, refused.code as u64, &refused.reason);
@@ -198,6 +200,7 @@ impl Shard {
     fn look_at_quiet(&mut self, links: &mut Links, now: Instant) {
         while let Some((_, link)) = self.quiet.pop_front_if(|(at, _)| *at <= now) {
             if links.quiet_for(link, now) >= DEAD_AFTER.saturating_sub(QUIET_AFTER) {
+                self.entrance.silent += 1;
                 links.close(link, CloseCode::NoError as u64, "nothing was acknowledged for three seconds");
             }
         }
@@ -207,11 +210,11 @@ impl Shard {
         self.publish_at.get_or_insert(now + COUNTERS_STEP);
     }
 
-    fn publish(&mut self) {
-        let mut counters = self.core.counters();
-        counters.unauthorized += self.unauthorized;
-        counters.excessive += self.beyond;
-        self.shared.publish(counters);
+    fn publish(&mut self, links: &Links) {
+        let (mut core, entrance) = (self.core.counters(), self.entrance);
+        core.unauthorized += entrance.unauthorized;
+        core.excessive += entrance.beyond_total + entrance.beyond_address;
+        self.shared.publish(Figures { core, net: links.counters(), entrance });
         self.publish_at = None;
     }
 }
@@ -249,7 +252,7 @@ impl App for Shard {
 
     fn handle_timeout(&mut self, links: &mut Links, now: Instant) {
         if self.publish_at.is_some_and(|at| at <= now) {
-            self.publish();
+            self.publish(links);
         }
         self.look_at_quiet(links, now);
         if self.core.poll_timeout().is_some_and(|at| at <= now) {

@@ -99,6 +99,28 @@ impl std::fmt::Debug for SigningKey {
 pub struct KeySet(Vec<(String, PublicKey)>);
 
 impl KeySet {
+    /// One key a line, `KEY` or `KID KEY`; empty lines and what follows a `#` are left out. The error names the line.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let mut keys = Vec::new();
+        for (at, line) in text.lines().enumerate() {
+            let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+            let key = match (words.next(), words.next(), words.next()) {
+                (None, ..) => continue,
+                (Some(key), None, _) => key.parse().map(|key: PublicKey| (key.kid(), key)),
+                (Some(kid), Some(key), None) => key.parse().map(|key| (kid.to_owned(), key)),
+                _ => return Err(format!("line {}: write one key a line, KEY or KID KEY", at + 1)),
+            };
+            keys.push(key.map_err(|error| format!("line {}: {error}", at + 1))?);
+        }
+        Ok(Self(keys))
+    }
+
+    /// Those of two sets.
+    pub fn plus(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

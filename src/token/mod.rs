@@ -5,7 +5,7 @@
 //!
 //! | Claim | Meaning |
 //! |---|---|
-//! | `iss`, `sub`, `iat`, `nbf`, `exp` | RFC 7519 §4.1; `sub` is the organisation |
+//! | `iss`, `sub`, `iat`, `nbf`, `exp`, `jti` | RFC 7519 §4.1; `sub` is the organisation, `jti` a name to revoke the token by |
 //! | `ns` | patterns of namespaces that may be published and subscribed |
 //! | `publish`, `subscribe` | patterns of one right; when present, they alone give that right |
 //! | `lease` | the one track that may be published, and the place of its speaker in the row of his sessions |
@@ -18,6 +18,7 @@ mod jwt;
 mod key;
 mod pattern;
 
+pub use jwt::peek;
 pub use key::{KeyError, KeySet, PublicKey, SigningKey};
 pub use pattern::{Pattern, PatternError};
 
@@ -44,6 +45,9 @@ pub struct Claims {
     /// Unix seconds; a token without an end is refused.
     #[serde(deserialize_with = "jwt::date")]
     pub exp: u64,
+    /// Names the one token, so that it can be revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ns: Vec<Pattern>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,7 +89,12 @@ pub enum TokenError {
 impl Claims {
     /// The token's text: header, claims and signature.
     pub fn encode(&self, key: &SigningKey) -> String {
-        jwt::encode(self, key)
+        self.encode_as(key, None)
+    }
+
+    /// The same with a `kid` of the caller's: the name under which the relay was handed the key.
+    pub fn encode_as(&self, key: &SigningKey, kid: Option<&str>) -> String {
+        jwt::encode(self, key, kid)
     }
 
     /// Checks form, signature and time. `leeway_s` is usually [`LEEWAY_S`].

@@ -42,6 +42,7 @@ fn what_is_encoded_is_decoded() {
     let full = Claims {
         iss: Some("clutchcall".into()),
         iat: Some(NOW),
+        jti: Some("t1".into()),
         nbf: Some(NOW),
         publish: Some(patterns(&["voice/CA1/downlink"])),
         subscribe: Some(patterns(&["voice/CA1/uplink"])),
@@ -240,5 +241,27 @@ proptest! {
         let pattern: Pattern = a.join("/").parse().unwrap();
         prop_assert!(pattern.matches(&a));
         prop_assert_eq!(pattern.matches(&b), a == b);
+    }
+}
+
+#[test]
+fn a_key_may_have_a_name_and_a_token_names_it() {
+    let named = KeySet::read(&format!("# two keys\n\nmain {}  # ours\n{}\n", KEY.public(), fresh().public())).unwrap();
+    let token = claims().encode_as(&KEY, Some("main"));
+    assert_eq!(Claims::decode(token.as_bytes(), &named, NOW, LEEWAY_S), Ok(claims()));
+    assert_eq!(decode(&token), Err(TokenError::UnknownKey), "there it has the name of its bytes");
+    assert_eq!(Claims::decode(claims().encode(&KEY).as_bytes(), &named, NOW, 0), Err(TokenError::UnknownKey));
+    for (text, word) in [("\nshort", "line 2"), ("a b c", "KID KEY")] {
+        assert!(KeySet::read(text).unwrap_err().contains(word), "{text}");
+    }
+}
+
+#[test]
+fn a_peek_verifies_nothing_and_panics_never() {
+    let token = sign(r#"{"alg":"none"}"#, r#"{"sub":"x"}"#);
+    let (header, claims) = peek(&token).unwrap();
+    assert_eq!((header["alg"].as_str(), claims["sub"].as_str()), (Some("none"), Some("x")));
+    for text in ["", ".", "..", "a.b.c", "a.b.c.d", "bnVsbA.bnVsbA.x"] {
+        assert!(peek(text).is_err(), "{text}");
     }
 }

@@ -29,6 +29,11 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
     parser.add_argument("--cert", metavar="PEM", help="certificate chain (default: self-minted, for loopback)")
     parser.add_argument("--key", metavar="PEM", help="private key of --cert")
     parser.add_argument("--state", metavar="DIR", help="folder for QUIC keys (default: a folder of the user's state)")
+    parser.add_argument(
+        "--metrics",
+        metavar="ADDRESS:PORT",
+        help="TCP, for /healthz and /metrics (Prometheus) over plain HTTP, such as 127.0.0.1:9464 (default: nowhere)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object when it serves")
     parser.set_defaults(run=run)
 
@@ -52,13 +57,17 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.listen,
         public_keys=[_key(text) for text in arguments.public_key],
         certificate=certificate,
+        metrics=arguments.metrics,
         state=arguments.state or state_folder() / "relay",
     ) as relay:
         if arguments.json:
-            say(json.dumps({"url": relay.url, "address": relay.address, "certificate_hash": relay.certificate_hash}))
+            known = {"url": relay.url, "address": relay.address, "certificate_hash": relay.certificate_hash}
+            say(json.dumps({**known, "metrics_url": relay.metrics_url}))
         else:
             say(f"relay      {relay.url}")
             say(f"certificate sha256 {relay.certificate_hash}")
+            if relay.metrics_url:
+                say(f"metrics    {relay.metrics_url}")
             say("Ctrl-C ends it")
         while not stop.wait(3600.0):
             pass

@@ -35,6 +35,7 @@ use axum::routing::{any, get};
 use super::calls::Desk;
 use super::config::{Agent, Config, Trunk};
 use super::metrics::Metrics;
+use crate::relay::{Gauges, figures};
 use answer::{Code, Failure, RequestId};
 use gate::Gate;
 use input::Input;
@@ -51,12 +52,14 @@ pub struct Api {
     trunks: BTreeMap<String, Trunk>,
     agents: BTreeMap<String, Agent>,
     metrics: Arc<Metrics>,
+    /// Of the engine's own relay.
+    relay: Option<Gauges>,
 }
 
 impl Api {
-    pub fn new(config: &Config, desk: Desk, metrics: Arc<Metrics>) -> Self {
+    pub fn new(config: &Config, desk: Desk, metrics: Arc<Metrics>, relay: Option<Gauges>) -> Self {
         let gate = Gate::new(config.keys.clone(), &config.limits);
-        Self { gate, desk, trunks: config.trunks.clone(), agents: config.agents.clone(), metrics }
+        Self { gate, desk, trunks: config.trunks.clone(), agents: config.agents.clone(), metrics, relay }
     }
 
     fn router(self: Arc<Self>) -> Router {
@@ -124,7 +127,10 @@ async fn readyz(State(api): State<Arc<Api>>) -> Response {
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> Response {
-    let text = api.metrics.render(&api.desk.store().health());
+    let mut text = api.metrics.render(&api.desk.store().health());
+    if let Some(relay) = &api.relay {
+        text.push_str(&figures::render(&relay.figures()));
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 

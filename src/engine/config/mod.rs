@@ -7,11 +7,13 @@
 //! |---|---|
 //! | `table` | one TOML table being read: typed values, leftovers, nearest names |
 //! | `parse` | TOML into [`Config`] |
+//! | `alone` | [`Alone`]: a relay without an engine |
 //! | `env` | `CLUTCHCALL_*` laid over the file |
 //! | `key` | [`ApiKey`]: organisation, scopes, salted hash |
 //!
 //! The room reads files and the environment; it opens no socket and starts nothing.
 
+mod alone;
 mod env;
 mod key;
 mod parse;
@@ -27,6 +29,7 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use alone::Alone;
 pub(super) use key::hex;
 pub use key::{ApiKey, mint};
 

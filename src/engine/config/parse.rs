@@ -84,23 +84,13 @@ fn check_id(path: &str, id: &str) -> Result<(), String> {
     if right { Ok(()) } else { Err(format!("{path}: {id:?} is no id: write {ID}")) }
 }
 
-fn listen(table: &mut Table, default: SocketAddr) -> Result<SocketAddr, String> {
+pub(super) fn listen(table: &mut Table, default: SocketAddr) -> Result<SocketAddr, String> {
     Ok(table.parsed("listen", "an address with a port, such as \"127.0.0.1:8080\"")?.unwrap_or(default))
 }
 
 fn relay(mut table: Table, base: &Path, relay: &mut Relay) -> Result<(), String> {
     relay.listen = listen(&mut table, relay.listen)?;
-    let (chain, key) = (path(&mut table, "certificate", base)?, path(&mut table, "key", base)?);
-    relay.certificate = match (chain, key) {
-        (None, None) => None,
-        (Some(chain), Some(key)) => Some((chain, key)),
-        (Some(_), None) => {
-            return Err(format!("{} is missing: name the PEM file of the certificate's key", table.at("key")));
-        }
-        (None, Some(_)) => {
-            return Err(format!("{} is missing: name the PEM file of the chain", table.at("certificate")));
-        }
-    };
+    relay.certificate = certificate(&mut table, base)?;
     relay.url = relay_url(&mut table, "url")?;
     relay.public_url = relay_url(&mut table, "public_url")?;
     relay.web_transport_url = relay_url(&mut table, "web_transport_url")?;
@@ -108,6 +98,16 @@ fn relay(mut table: Table, base: &Path, relay: &mut Relay) -> Result<(), String>
     let pool = table.number("pool", 0, 1..=POOL as u64)? as usize;
     relay.pool = (pool > 0).then_some(pool);
     table.finish()
+}
+
+/// PEM files of a chain and its key: both or none.
+pub(super) fn certificate(table: &mut Table, base: &Path) -> Result<Option<(PathBuf, PathBuf)>, String> {
+    match (path(table, "certificate", base)?, path(table, "key", base)?) {
+        (None, None) => Ok(None),
+        (Some(chain), Some(key)) => Ok(Some((chain, key))),
+        (Some(_), None) => Err(format!("{} is missing: name the PEM file of the certificate's key", table.at("key"))),
+        (None, Some(_)) => Err(format!("{} is missing: name the PEM file of the chain", table.at("certificate"))),
+    }
 }
 
 fn relay_url(table: &mut Table, key: &'static str) -> Result<Option<Url>, String> {

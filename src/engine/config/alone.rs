@@ -1,0 +1,34 @@
+//! A relay by itself, as `clutchcall relay` is told of it: [`Alone`], from TOML text. The words are those of an engine's `[relay]`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::parse;
+use super::table::Table;
+
+/// What a relay without an engine is told, before its files are read.
+#[derive(Clone, Debug)]
+pub struct Alone {
+    /// UDP; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Certificate chain and key, PEM; `None`: self-minted for loopback.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Whose tokens count.
+    pub public_keys: Vec<String>,
+    /// Where `/healthz` and `/metrics` are answered (TCP).
+    pub metrics: Option<SocketAddr>,
+}
+
+impl Alone {
+    /// Relative paths start at `base`.
+    pub fn from_toml(text: &str, base: &Path) -> Result<Self, String> {
+        let root: toml::Table = text.parse().map_err(|e: toml::de::Error| e.to_string())?;
+        let mut table = Table::new(String::new(), root);
+        let listen = parse::listen(&mut table, SocketAddr::from(([127, 0, 0, 1], super::RELAY_PORT)))?;
+        let certificate = parse::certificate(&mut table, base)?;
+        let public_keys = table.texts("public_keys")?;
+        let metrics = table.parsed("metrics", "an address with a TCP port, such as \"127.0.0.1:9464\"")?;
+        table.finish()?;
+        Ok(Self { listen, certificate, public_keys, metrics })
+    }
+}

@@ -1,0 +1,162 @@
+"""`clutchcall relay` and `clutchcall tokens` as a person runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LIMIT_S = 60
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "clutchcall.cli", *map(str, arguments)]
+
+
+def run(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=LIMIT_S, input=stdin)
+
+
+def done(*arguments: str | Path) -> str:
+    finished = run(*arguments)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout.strip()
+
+
+@contextmanager
+def relay(*arguments: str | Path, env: dict[str, str] | None = None) -> Iterator[dict[str, Any]]:
+    """A running relay: what it told when it served, and its process."""
+    process = subprocess.Popen(
+        command("relay", "--json", *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(env or {})},
+    )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert line, process.communicate(timeout=LIMIT_S)[1]
+        yield {**json.loads(line), "process": process}
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        _, complaints = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0, complaints
+
+
+def get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=LIMIT_S) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """An engine's state folder with its key, and that key's public half in `token.pub`."""
+    done("keys", "public", "--state", tmp_path)
+    return tmp_path
+
+
+def test_a_relay_tells_its_health_and_its_figures(state: Path) -> None:
+    served = ("--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--state", state / "relay")
+    with relay(*served, "--public-key", state / "token.pub") as told:
+        status, text = get(told["metrics_url"])
+        assert status == 200
+        lines = text.splitlines()
+        names = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+        assert len(names) == len(set(names)) > 30
+        for name in names:
+            assert any(line.startswith(f"# HELP {name} ") for line in lines), name
+            assert f'{name}{{shard="0"}}' in text
+        assert 'clutchcall_relay_sessions{shard="0"} 0' in lines
+        origin = told["metrics_url"].removesuffix("/metrics")
+        status, text = get(f"{origin}/healthz")
+        assert (status, json.loads(text)["ok"]) == (200, True)
+        assert get(f"{origin}/nothing")[0] == 404
+        taken = run("relay", *served, "--public-key", "A" * 43, "--metrics", origin.removeprefix("http://"))
+        assert taken.returncode == 2
+        assert "metrics" in taken.stderr
+        assert "choose another" in taken.stderr
+
+
+def test_a_minted_token_says_what_was_asked_for(state: Path) -> None:
+    token = done("tokens", "mint", "--ns", "voice/CA1/*", "--ns", "voice/CA2/*", "--state", state, "--ttl", "15m")
+    shown = json.loads(done("tokens", "show", token, "--json", "--public-key", state / "token.pub"))
+    assert shown["refused"] is None
+    claims = shown["claims"]
+    assert claims["ns"] == ["voice/CA1/*", "voice/CA2/*"]
+    assert claims["exp"] - claims["iat"] == 900
+    assert abs(claims["iat"] - time.time()) < 60
+    assert shown["header"]["alg"] == "EdDSA"
+    for flag, other in (("publish", "subscribe"), ("subscribe", "publish")):
+        token = done("tokens", "mint", "--ns", "voice/**", f"--{flag}", "--key", state / "token.key")
+        claims = json.loads(done("tokens", "show", token, "--json"))["claims"]
+        assert (claims[flag], claims[other]) == (["voice/**"], [])
+        assert "ns" not in claims
+    named = done(
+        "tokens",
+        "mint",
+        "--ns",
+        "a",
+        "--publish",
+        "--subscribe",
+        "--state",
+        state,
+        "--kid",
+        "k1",
+        "--sub",
+        "acme",
+        "--jti",
+        "7",
+    )
+    shown = json.loads(done("tokens", "show", named, "--json"))
+    assert (shown["header"]["kid"], shown["claims"]["sub"], shown["claims"]["jti"]) == ("k1", "acme", "7")
+    assert shown["claims"]["ns"] == ["a"]
+
+
+def test_a_token_is_shown_to_a_person(state: Path, tmp_path: Path) -> None:
+    token = done("tokens", "mint", "--ns", "voice/CA1/*", "--state", state)
+    shown = run("tokens", "show", "-", stdin=token + "\n")
+    assert shown.returncode == 0
+    assert "voice/CA1/*" in shown.stdout
+    assert " s)" in shown.stdout
+    assert "UTC" in shown.stdout
+    stranger = done("keys", "public", "--state", tmp_path / "other")
+    refused = run("tokens", "show", token, "--public-key", stranger)
+    assert refused.returncode == 1
+    assert "kid" in refused.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("mint",), ["--ns"]),
+        (("mint", "--ns", "a", "--ttl", "soon"), ["--ttl", "15m"]),
+        (("mint", "--ns", "a//b"), ["--ns", "single slashes"]),
+        (("mint", "--ns", "**/b"), ["--ns", "last field"]),
+        (("mint", "--ns", "a", "--key", "nowhere.key"), ["--key", "nowhere.key", "keys public"]),
+        (("mint", "--ns", "a", "--key", __file__), ["openssl"]),
+        (("mint", "--ns", "a", "--state", "nowhere"), ["--state", "nowhere"]),
+        (("show", "rubbish"), ["not a signed JWT"]),
+    ],
+)
+def test_a_wrong_word_about_tokens_is_named(arguments: tuple[str, ...], words: list[str]) -> None:
+    wrong = run("tokens", *arguments)
+    assert wrong.returncode == 2
+    for word in words:
+        assert word in wrong.stderr
+    assert "Traceback" not in wrong.stderr
