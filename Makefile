@@ -83,6 +83,7 @@ types: $(VENV_TEST)/wheel ## types of the package and of its tests
 
 test-python: $(VENV_TEST)/wheel ## the Python tests, against the installed wheel
 	$(say) "Python tests"
+	cargo build --locked --quiet --package weather
 	CLUTCHCALL_PEERS_PYTHON="$$( [ -x $(VENV_PEERS)/bin/python ] && echo $(CURDIR)/$(VENV_PEERS)/bin/python )" \
 	CLUTCHCALL_WHEEL="$$(ls $(WHEELS)/*.whl)" $(VENV_TEST)/bin/python -m pytest $(PYTEST)
 

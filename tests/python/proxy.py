@@ -1,19 +1,33 @@
-"""UDP between two processes: counted, and cut when a test says so."""
+"""UDP between two processes, through the program of `crates/weather`: counted, lost, delayed, cut, moved, as a test says."""
 
 from __future__ import annotations
 
-import selectors
-import socket
+import functools
+import json
+import os
+import subprocess
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-_BUFFER = 4 << 20
-_DATAGRAM = 65_535
-# Datagrams that one socket gives before the others have their turn.
-_TURN = 64
+ROOT = Path(__file__).parents[2]
+# What a command waits for at most; none that passes comes near it.
+_LIMIT_S = 20.0
+
+
+@functools.cache
+def program() -> Path:
+    """Built when it is not there yet, or is older than its source."""
+    named = os.environ.get("CLUTCHCALL_WEATHER")
+    if named:
+        return Path(named)
+    command = ["cargo", "build", "--locked", "--quiet", "--package", "weather", "--message-format=json-render-diagnostics"]
+    built = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found = [json.loads(line).get("executable") for line in built.splitlines()]
+    return Path(next(path for path in found if path))
 
 
 @dataclass(frozen=True)
@@ -32,104 +46,59 @@ class Packets:
 
 
 class UdpProxy:
-    """A port of loopback that stands for another one. Each client has its own socket towards the server."""
+    """A port that stands for another one. Each client's address has a socket of its own towards the server."""
 
-    def __init__(self) -> None:
-        self._front = _socket()
-        self._front.bind(("127.0.0.1", 0))
-        self.port: int = self._front.getsockname()[1]
-        self._target = 0
-        self._cut = False
-        self._there = self._back = 0
-        self._sockets: dict[tuple[str, int], socket.socket] = {}
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._front, selectors.EVENT_READ)
-        self._bell, bell = socket.socketpair()
-        self._selector.register(bell, selectors.EVENT_READ)
-        self._ring = bell
-        self._thread = threading.Thread(target=self._run, name="udp-proxy", daemon=True)
-        self._thread.start()
+    def __init__(self, seed: int = 1, host: str = "127.0.0.1") -> None:
+        command = [str(program()), "--listen", f"{host}:0", "--seed", str(seed)]
+        self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.host = host
+        self.port: int = int(self._answer()["address"].rpartition(":")[2])
 
     def lead_to(self, port: int) -> None:
         """Where the server is."""
-        self._target = port
+        self.tell(f"to {self.host}:{port}")
 
     @property
     def packets(self) -> Packets:
-        return Packets(self._there, self._back)
+        counts = self.tell("count")
+        return Packets(counts["there"]["passed"], counts["back"]["passed"])
+
+    def climate(self, direction: str = "both", **words: float) -> None:
+        """`there`, `back` or `both`; the words are those of `crates/weather/src/climate.rs`. None: a clear day."""
+        self.tell(" ".join([direction, *(f"{name}={value}" for name, value in words.items())]))
 
     def cut_for(self, seconds: float) -> tuple[Packets, int]:
         """A partition: all that comes is dropped. What was passed on meanwhile, and when it healed (monotonic µs)."""
-        self._cut = True
-        # The datagram that is under way in this moment may still pass.
-        before = self._settled()
+        self.tell("cut")
+        before = self.packets
         threading.Event().wait(seconds)
         passed = self.packets - before
-        self._cut = False
+        self.tell("heal")
         return passed, time.monotonic_ns() // 1000
 
+    def rebind(self, address: str = "") -> None:
+        """From now on the clients come to the server from other ports; and from that address, if one is named."""
+        self.tell(f"rebind {address}".strip())
+
+    def tell(self, line: str) -> dict[str, Any]:
+        """One command; the counters of both directions once it is done."""
+        assert self._child.stdin is not None
+        self._child.stdin.write(line + "\n")
+        self._child.stdin.flush()
+        return self._answer()
+
     def close(self) -> None:
-        self._bell.close()
-        self._thread.join(10.0)
-        for one in (self._front, self._ring, *self._sockets.values()):
-            one.close()
-        self._selector.close()
+        self._child.communicate(timeout=_LIMIT_S)
 
-    def _settled(self) -> Packets:
-        pause = threading.Event()
-        while True:
-            before = self.packets
-            pause.wait(0.02)
-            if before == self.packets:
-                return before
-
-    def _run(self) -> None:
-        while True:
-            for key, _ in self._selector.select():
-                if key.fileobj is self._ring:
-                    return
-                if key.fileobj is self._front:
-                    self._forward()
-                else:
-                    self._return(key.fileobj, key.data)  # type: ignore[arg-type]
-
-    def _forward(self) -> None:
-        for _ in range(_TURN):
-            try:
-                data, client = self._front.recvfrom(_DATAGRAM)
-            except BlockingIOError:
-                return
-            if self._cut or self._target == 0:
-                continue
-            try:
-                self._towards_server(client).send(data)
-            except OSError:
-                continue  # Nobody listens there now, or the kernel has no room: lost, as on any path.
-            self._there += 1
-
-    def _towards_server(self, client: tuple[str, int]) -> socket.socket:
-        known = self._sockets.get(client)
-        if known is None:
-            known = self._sockets[client] = _socket()
-            known.connect(("127.0.0.1", self._target))
-            self._selector.register(known, selectors.EVENT_READ, client)
-        return known
-
-    def _return(self, server: socket.socket, client: tuple[str, int]) -> None:
-        for _ in range(_TURN):
-            try:
-                data = server.recv(_DATAGRAM)
-            except BlockingIOError:
-                return
-            except OSError:
-                continue  # The port was closed when the last datagram reached it.
-            if self._cut:
-                continue
-            try:
-                self._front.sendto(data, client)
-            except OSError:
-                continue
-            self._back += 1
+    def _answer(self) -> dict[str, Any]:
+        assert self._child.stdout is not None
+        # A proxy that died says nothing more, and that reads as an end.
+        line = self._child.stdout.readline()
+        assert line, f"the proxy ended with {self._child.wait(_LIMIT_S)}"
+        told: dict[str, Any] = json.loads(line)
+        if "error" in told:
+            raise ValueError(told["error"])
+        return told
 
     def __enter__(self) -> Self:
         return self
@@ -138,11 +107,3 @@ class UdpProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _socket() -> socket.socket:
-    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.setblocking(False)
-    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        made.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
-    return made
