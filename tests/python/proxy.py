@@ -1,4 +1,4 @@
-"""UDP between two processes, through the program of `crates/weather`: counted, lost, delayed, cut, moved, as a test says."""
+"""UDP between two processes, through the program of `crates/weather`: lost, delayed, cut, moved and counted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,15 @@ def program() -> Path:
     named = os.environ.get("CLUTCHCALL_WEATHER")
     if named:
         return Path(named)
-    command = ["cargo", "build", "--locked", "--quiet", "--package", "weather", "--message-format=json-render-diagnostics"]
+    command = [
+        "cargo",
+        "build",
+        "--locked",
+        "--quiet",
+        "--package",
+        "weather",
+        "--message-format=json-render-diagnostics",
+    ]
     built = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     found = [json.loads(line).get("executable") for line in built.splitlines()]
     return Path(next(path for path in found if path))

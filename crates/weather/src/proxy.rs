@@ -187,7 +187,7 @@ impl Run {
     fn read(&mut self, token: Token) {
         for _ in 0..TURN {
             let now_us = self.now_us();
-            let more = if token == FRONT { self.from_client(now_us) } else { self.from_server(token.0, now_us) };
+            let more = if token == FRONT { self.hear_client(now_us) } else { self.hear_server(token.0, now_us) };
             if !more {
                 return;
             }
@@ -196,7 +196,7 @@ impl Run {
     }
 
     /// Whether there may be another.
-    fn from_client(&mut self, now_us: u64) -> bool {
+    fn hear_client(&mut self, now_us: u64) -> bool {
         let (length, client) = match self.front.recv_from(&mut self.buffer) {
             Ok(read) => read,
             Err(error) => return error.kind() != io::ErrorKind::WouldBlock,
@@ -209,7 +209,7 @@ impl Run {
         true
     }
 
-    fn from_server(&mut self, number: usize, now_us: u64) -> bool {
+    fn hear_server(&mut self, number: usize, now_us: u64) -> bool {
         let Some(flow) = self.flows.at(number) else { return false };
         match flow.socket.recv(&mut self.buffer) {
             Ok(length) => self.back.push(now_us, length as u64, (number, self.buffer[..length].to_vec())),
