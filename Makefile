@@ -23,13 +23,15 @@ VENV_PEERS := .venv-peers
 WHEELS := $(abspath $(TARGET)/wheels)
 export SPEECH ?= /usr/share/asterisk/sounds/en_US_f_Allison
 NUMBER ?= +15550009010
+# What `make faults` loads the three processes with.
+BRIDGES ?= 100
 
 # Nothing of the build machine's paths may stand in the wheel, neither from rustc nor from the C compiler.
 wheel_env := RUSTFLAGS="--remap-path-prefix=$(HOME)=~ --remap-path-prefix=$(CURDIR)=clutchcall" CFLAGS="-ffile-prefix-map=$(HOME)=~"
 say = @printf '\n== %s\n'
 pip = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help call test lint types stubs docs wheel bench peers packages test-rust test-python venv-test clean
+.PHONY: help call faults test lint types stubs docs wheel bench peers packages test-rust test-python venv-test clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -87,6 +89,12 @@ test-python: $(VENV_TEST)/wheel ## the Python tests, against the installed wheel
 	CLUTCHCALL_PEERS_PYTHON="$$( [ -x $(VENV_PEERS)/bin/python ] && echo $(CURDIR)/$(VENV_PEERS)/bin/python )" \
 	CLUTCHCALL_WHEEL="$$(ls $(WHEELS)/*.whl)" $(VENV_TEST)/bin/python -m pytest $(PYTEST)
 
+faults: $(VENV_TEST)/wheel ## killed, cut and stopped processes under 100 bridges, with figures (about half an hour)
+	$(say) "faults under $(BRIDGES) bridges"
+	cargo build --locked --quiet --package weather
+	CLUTCHCALL_FAULT_BRIDGES=$(BRIDGES) $(VENV_TEST)/bin/python -m pytest -m "faults or not faults" -s --timeout 600 \
+	  tests/python/test_restart.py tests/python/test_faults.py $(PYTEST)
+
 bench: $(VENV_BENCH)/wheel ## the figures of docs/performance.md, in about ten minutes once built; needs a quiet machine
 	$(say) "the package: import and wheel"
 	$(VENV_BENCH)/bin/python benches/python/package.py $(WHEELS)/*.whl
@@ -113,6 +121,7 @@ packages:
 	command -v cmake >/dev/null || missing+=(cmake)
 	command -v cc >/dev/null || missing+=(build-essential)
 	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+	command -v ip >/dev/null || missing+=(iproute2)
 	[ -f $(SPEECH)/demo-congrats.wav ] || missing+=(asterisk-core-sounds-en-wav)
 	[ $${#missing[@]} -gt 0 ] || exit 0
 	printf '\n== Debian packages: %s\n' "$${missing[*]}"

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from namespaces import Namespace
 from proxy import UdpProxy
 
 # Generous: nothing is asserted on how long a start takes.
@@ -73,9 +74,23 @@ class Process:
         self._child.send_signal(signal.SIGKILL)
         self._gone()
 
+    def stop(self) -> None:
+        """SIGSTOP: it stands still, and the kernel keeps what comes for it."""
+        self._child.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._child.send_signal(signal.SIGCONT)
+
+    def terminate(self) -> None:
+        """SIGTERM, and waits for its end."""
+        self._child.terminate()
+        assert self._child.wait(LIMIT_S) == 0, self.output()
+        self._gone()
+
     def end(self) -> None:
         if self._child.poll() is None:
             self._child.terminate()
+            self._child.send_signal(signal.SIGCONT)
         try:
             self._child.wait(10.0)
         except subprocess.TimeoutExpired:
@@ -100,12 +115,19 @@ class Process:
 
 
 class Stage:
-    """The three processes, and a proxy on each way between them: SDK to relay, engine to relay."""
+    """The three processes, and a proxy on each way between them: SDK to relay, engine to relay.
 
-    def __init__(self, folder: Path) -> None:
+    `pool` bridges share a connection. In a `namespace` users of the SDK have an own network, and reach relay and engine
+    over it without a proxy.
+    """
+
+    def __init__(self, folder: Path, pool: int = 1, namespace: Namespace | None = None) -> None:
         self._folder = folder
+        self._pool = pool
+        self._namespace = namespace
+        self._host = namespace.host if namespace else "127.0.0.1"
         self._running: list[Process] = []
-        self.sdk_side, self.engine_side = UdpProxy(), UdpProxy()
+        self.sdk_side, self.engine_side = UdpProxy(host=self._host), UdpProxy(host=self._host)
         self._api_port = self._relay_port = 0
         self._public_key = self._output("keys", "public", "--state", str(folder / "engine"))
         minted = self._output("keys", "mint", "--org", ORG)
@@ -125,7 +147,8 @@ class Stage:
 
     def sdk(self, name: str = "sdk") -> Process:
         child = Path(__file__).with_name("sdk_child.py")
-        return self._start(name, [sys.executable, str(child), self.base_url, self._key, ORG])[0]
+        command = [sys.executable, str(child), self.base_url, self._key, ORG, str(self._pool)]
+        return self._start(name, [*(self._namespace.inside if self._namespace else []), *command])[0]
 
     def close(self) -> None:
         for process in reversed(self._running):
@@ -138,7 +161,7 @@ class Stage:
         return "\n".join(f"--- {process.name}\n{process.output()}" for process in self._running)
 
     def _start_relay(self) -> tuple[Process, dict[str, Any]]:
-        listen, state = f"127.0.0.1:{self._relay_port}", str(self._folder / "relay")
+        listen, state = f"{self._host}:{self._relay_port}", str(self._folder / "relay")
         command = ["relay", "--json", "--listen", listen, "--state", state, "--public-key", self._public_key]
         process, told = self._start("relay", [str(SCRIPT), *command])
         self._relay_port = int(told["address"].rpartition(":")[2])
@@ -148,17 +171,19 @@ class Stage:
 
     def _start_engine(self) -> tuple[Process, dict[str, Any]]:
         config = self._folder / "clutchcall.toml"
+        users_port = self._relay_port if self._namespace else self.sdk_side.port
         config.write_text(
             f"""
 state = "engine"
-api.listen = "127.0.0.1:{self._api_port}"
+api.listen = "{self._host}:{self._api_port}"
 trunks.trunk_main.kind = "phone"
 phone.ring_ms = 20
 keys = [{{ org = "{ORG}", hash = "{self._hash}" }}]
 
 [relay]
-url = "moqt://127.0.0.1:{self.engine_side.port}"
-public_url = "moqt://127.0.0.1:{self.sdk_side.port}"
+url = "moqt://{self._host}:{self.engine_side.port}"
+public_url = "moqt://{self._host}:{users_port}"
+pool = {self._pool}
 certificate_hashes = ["{self._certificate_hash}"]
 """
         )

@@ -6,6 +6,7 @@ is to be heard at `first_us + n * 20 ms`, and what is heard is written down with
 
 from __future__ import annotations
 
+import bisect
 import json
 import sys
 import threading
@@ -30,35 +31,33 @@ def now_us() -> int:
 class Talk:
     """One call's bridge, what it says and what it heard."""
 
-    def __init__(self, voice: Voice, sid: str, news: threading.Condition) -> None:
+    def __init__(self, voice: Voice, sid: str) -> None:
         self.heard: list[tuple[int, int, int]] = []
         self.first_us = 0
         self.said = 0
-        self._news = news
         self.bridge: AudioBridge = voice.audio_bridge.attach(sid, on_uplink=self._on_uplink)
 
     def _on_uplink(self, frame: bytes, ts_us: int) -> None:
-        with self._news:
-            self.heard.append((now_us(), ts_us, int.from_bytes(frame[1:9])))
-            self._news.notify_all()
+        self.heard.append((now_us(), ts_us, int.from_bytes(frame[1:9])))
 
     def say(self, seconds: float) -> None:
-        """Hands it all over at once: the bridge speaks it in its own time."""
+        """Hands it all over at once: the bridge speaks it in its own time, behind what it still has to say."""
         if self.said == 0:
             self.first_us = now_us() + 200_000
         for number in range(self.said, self.said + int(seconds * 50)):
             self.bridge.publish_downlink(TOC + number.to_bytes(8) + bytes(51), self.first_us if number == 0 else None)
             self.said += 1
 
-    def since(self, moment_us: int) -> list[int]:
-        return [at for at, *_ in self.heard if at >= moment_us]
+    def since(self, moment_us: int) -> tuple[int, int | None]:
+        """How many frames came since, and when the first of them did."""
+        at = bisect.bisect_left(self.heard, (moment_us, 0, 0))
+        return len(self.heard) - at, self.heard[at][0] if at < len(self.heard) else None
 
 
 class Child:
-    def __init__(self, base_url: str, key: str, org: str) -> None:
-        self.voice = Voice(base_url, key, org)
+    def __init__(self, base_url: str, key: str, org: str, pool: str) -> None:
+        self.voice = Voice(base_url, key, org, pool=int(pool))
         self.talks: dict[str, Talk] = {}
-        self.news = threading.Condition()
 
     def originate(self, count: int, to: str) -> list[str]:
         calls = [self.voice.calls.originate(to=to, from_="+15558675309", trunk_id="trunk_main") for _ in range(count)]
@@ -81,7 +80,7 @@ class Child:
 
     def attach(self, sids: list[str]) -> None:
         for sid in sids:
-            self.talks[sid] = Talk(self.voice, sid, self.news)
+            self.talks[sid] = Talk(self.voice, sid)
 
     def attach_when_free(self, sid: str) -> int:
         """Asks until nobody else has the right to speak. When it was granted."""
@@ -105,12 +104,12 @@ class Child:
 
     def heard_since(self, moment_us: int, count: int) -> dict[str, int | None]:
         """Waits until every call has heard `count` frames since; when the first of them came."""
-        with self.news:
-            self.news.wait_for(
-                lambda: all(len(talk.since(moment_us)) >= count for talk in self.talks.values()), LIMIT_S
-            )
+        deadline, pause = time.monotonic() + LIMIT_S, threading.Event()
+        while True:
             came = {sid: talk.since(moment_us) for sid, talk in self.talks.items()}
-        return {sid: times[0] if len(times) >= count else None for sid, times in came.items()}
+            if all(heard >= count for heard, _ in came.values()) or time.monotonic() > deadline:
+                return {sid: first if heard >= count else None for sid, (heard, first) in came.items()}
+            pause.wait(0.005)
 
     def in_state(self, state: str) -> dict[str, int | None]:
         """Waits until every bridge was seen in the state; when each was."""
@@ -125,19 +124,19 @@ class Child:
 
     def told(self) -> dict[str, Any]:
         """All there is to know."""
-        with self.news:
-            return {
-                sid: {
-                    "state": talk.bridge.state,
-                    "reason": talk.bridge.reason,
-                    "frames_in": talk.bridge.stats().frames_in,
-                    "frames_out": talk.bridge.stats().frames_out,
-                    "stats": repr(talk.bridge.stats()),
-                    "heard": list(talk.heard),
-                    "first_us": talk.first_us,
-                }
-                for sid, talk in self.talks.items()
+        return {
+            sid: {
+                "state": talk.bridge.state,
+                "reason": talk.bridge.reason,
+                "frames_in": talk.bridge.stats().frames_in,
+                "frames_out": talk.bridge.stats().frames_out,
+                "reconnects": talk.bridge.stats().reconnects,
+                "stats": repr(talk.bridge.stats()),
+                "heard": list(talk.heard),
+                "first_us": talk.first_us,
             }
+            for sid, talk in self.talks.items()
+        }
 
     def refusals(self) -> dict[str, str]:
         """What publishing raises, by its class."""
@@ -163,7 +162,7 @@ def _raised(act: Callable[[], None]) -> str:
 
 
 def main() -> None:
-    child = Child(*sys.argv[1:4])
+    child = Child(*sys.argv[1:5])
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
