@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use url::{Host, Url};
 
+use super::congestion::Demand;
 use super::{Dial, transport, verify};
 use crate::moqt::Draft;
 use crate::moqt::message::Setup;
@@ -15,6 +16,7 @@ pub(super) struct Ready {
     pub(super) name: String,
     pub(super) config: quinn_proto::ClientConfig,
     pub(super) setup: Setup,
+    pub(super) demand: Demand,
 }
 
 pub(super) fn prepare(dial: Dial) -> Result<Ready, String> {
@@ -41,8 +43,9 @@ pub(super) fn prepare(dial: Dial) -> Result<Ready, String> {
         }
         other => return Err(format!("{other}:// is not a MoQT address: write moqt:// or https://")),
     };
-    let config = transport::client(verify::client(&trust, alpn)?);
-    Ok(Ready { url, address, name, config, setup })
+    let demand = Demand::default();
+    let config = transport::client(verify::client(&trust, alpn)?, &demand);
+    Ok(Ready { url, address, name, config, setup, demand })
 }
 
 fn authority(url: &Url, name: &str) -> String {

@@ -10,6 +10,7 @@
 
 mod bell;
 mod certificate;
+mod congestion;
 mod dial;
 mod down;
 mod links;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use quinn_proto::crypto::rustls::HandshakeData;
 use quinn_proto::{Connection, ConnectionHandle, Event, ReadError, StreamEvent, VarInt};
 
+use super::congestion::{Demand, Meter};
 use super::quiet::Quiet;
 use super::streams::{Streams, WireId, varint};
 use super::transport::{BIDI_STREAMS_MAX, H3, UNI_STREAMS_MAX};
@@ -29,6 +30,8 @@ pub(super) struct Birth {
     pub(super) limits: Limits,
     /// Of a dial.
     pub(super) url: Option<url::Url>,
+    /// What the connection's controller is told.
+    pub(super) demand: Demand,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +53,7 @@ pub(super) struct Quic {
     fresh: VecDeque<WireId>,
     max_datagram: Option<usize>,
     quiet: Quiet,
+    meter: Meter,
     web: Option<Box<WebTransport>>,
     born: Instant,
     /// Asked for by the session; carried out after what it said before is sent.
@@ -66,6 +70,7 @@ pub(super) struct Context<'a> {
 
 impl Quic {
     pub(super) fn new(handle: ConnectionHandle, connection: Connection, birth: Birth, now: Instant) -> Self {
+        let meter = Meter::new(birth.demand.clone(), now);
         Self {
             handle,
             connection,
@@ -75,6 +80,7 @@ impl Quic {
             fresh: VecDeque::new(),
             max_datagram: None,
             quiet: Quiet::default(),
+            meter,
             web: None,
             born: now,
             closing: None,
@@ -150,7 +156,10 @@ impl Quic {
                 Transmit::Open { stream, dir, priority } => {
                     self.streams.open(&mut self.connection, stream, dir, priority);
                 }
-                Transmit::Data { stream, data } => self.streams.data(&mut self.connection, session, stream, data),
+                Transmit::Data { stream, data } => {
+                    self.meter.said(data.len());
+                    self.streams.data(&mut self.connection, session, stream, data);
+                }
                 Transmit::Finish { stream } => self.streams.finish(&mut self.connection, session, stream),
                 Transmit::Reset { stream, code } => {
                     let code = if self.web.is_some() { webtransport::to_wire(code) } else { code };
@@ -161,6 +170,7 @@ impl Quic {
                     self.streams.stop(&mut self.connection, stream, code);
                 }
                 Transmit::Datagram(data) => {
+                    self.meter.said(data.len());
                     let data = match &self.web {
                         Some(web) => web.wrap_datagram(&data),
                         None => data,
@@ -176,6 +186,7 @@ impl Quic {
                 }
             }
         }
+        self.meter.roll(cx.now);
     }
 
     /// After everything said before is in packets. `true`: the close itself wants a packet.

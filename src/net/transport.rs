@@ -10,6 +10,7 @@ use quinn_proto::{
     TransportConfig, VarInt,
 };
 
+use super::congestion::Demand;
 use super::tls::{Identity, QuicKeys};
 use crate::moqt::Draft;
 
@@ -54,7 +55,7 @@ pub(super) fn endpoint(keys: &QuicKeys, server: Option<ServerConfig>, may_fragme
 pub(super) fn server(identity: &Identity) -> Result<ServerConfig, String> {
     let alpn: Vec<&str> = Draft::ALL.into_iter().map(Draft::alpn).chain([H3]).collect();
     let mut config = ServerConfig::new(identity.crypto(&alpn)?, Arc::new(identity.quic_keys().token_key()));
-    config.transport_config(Arc::new(transport(KEEP_ALIVE_SERVER)));
+    config.transport_config(Arc::new(transport(KEEP_ALIVE_SERVER, &Demand::default())));
     // Phones change their address; the connection stays.
     config.migration(true);
     // The loop accepts or refuses at once; the bound on handshakes is its own.
@@ -63,13 +64,20 @@ pub(super) fn server(identity: &Identity) -> Result<ServerConfig, String> {
     Ok(config)
 }
 
-pub(super) fn client(crypto: Arc<QuicClientConfig>) -> ClientConfig {
+/// For one connection that is accepted: its window has a floor of its own.
+pub(super) fn accepted(base: &ServerConfig, demand: &Demand) -> Arc<ServerConfig> {
+    let mut config = base.clone();
+    config.transport_config(Arc::new(transport(KEEP_ALIVE_SERVER, demand)));
+    Arc::new(config)
+}
+
+pub(super) fn client(crypto: Arc<QuicClientConfig>, demand: &Demand) -> ClientConfig {
     let mut config = ClientConfig::new(crypto);
-    config.transport_config(Arc::new(transport(KEEP_ALIVE_CLIENT)));
+    config.transport_config(Arc::new(transport(KEEP_ALIVE_CLIENT, demand)));
     config
 }
 
-fn transport(keep_alive: Duration) -> TransportConfig {
+fn transport(keep_alive: Duration, demand: &Demand) -> TransportConfig {
     let mut ack_frequency = AckFrequencyConfig::default();
     ack_frequency.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY));
     let mut config = TransportConfig::default();
@@ -77,6 +85,7 @@ fn transport(keep_alive: Duration) -> TransportConfig {
         .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())
         .keep_alive_interval(Some(keep_alive))
         .initial_rtt(INITIAL_RTT)
+        .congestion_controller_factory(Arc::new(demand.clone()))
         .datagram_send_buffer_size(DATAGRAM_SEND_BYTES)
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BYTES))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))

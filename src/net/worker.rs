@@ -12,7 +12,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use super::bell::{self, Bell, Waker};
-use super::links::Links;
+use super::links::{Links, Terms};
 use super::socket::Socket;
 use super::tls::QuicKeys;
 use super::{App, WorkerConfig, transport};
@@ -50,8 +50,8 @@ impl Worker {
             }
             None => (None, QuicKeys::random()?, Default::default()),
         };
-        let endpoint = transport::endpoint(&keys, server, socket.may_fragment());
-        let links = Links::new(socket, endpoint, bell.clone(), setup, limits);
+        let endpoint = transport::endpoint(&keys, server.clone(), socket.may_fragment());
+        let links = Links::new(socket, endpoint, bell.clone(), Terms { setup, limits, server });
         let waker = Waker(bell.clone());
         let worker = Self {
             links,

@@ -64,7 +64,7 @@ CASES: list[tuple[Callable[[Voice], object], type[Exception], list[str]]] = [
     (lambda v: Voice(NOWHERE, "k", "o", timeout=0), ValueError, ["timeout"]),
     (lambda v: Voice(NOWHERE, "k", "o", pool=0), ValueError, ["pool", "32"]),
     (lambda v: Voice(NOWHERE, "k", "o", pool=33), ValueError, ["pool", "32"]),
-    (lambda v: Voice(NOWHERE, "k", "o", pool="many"), TypeError, ["pool"]),
+    (lambda v: Voice(NOWHERE, "k", "o", pool="many"), TypeError, ["pool"]),  # type: ignore[arg-type]
     (lambda v: Voice(NOWHERE, "k", "o", max_retries=-1), ValueError, ["max_retries"]),
     (lambda v: Voice("h:80", "k", "o"), ConfigError, ["base_url"]),
     (lambda v: Voice(NOWHERE, "k", ""), ConfigError, ["org_id", "CLUTCHCALL_ORG_ID"]),

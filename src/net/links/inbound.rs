@@ -7,9 +7,10 @@ use quinn_proto::{DatagramEvent, Incoming, Transmit};
 
 use super::{Carrier, Links};
 use crate::moqt::session::Role;
+use crate::net::congestion::Demand;
 use crate::net::quic::Birth;
 use crate::net::socket::Received;
-use crate::net::warm;
+use crate::net::{transport, warm};
 
 /// Connections in their handshake: beyond the first bound a stranger must prove his address, beyond the second he is refused.
 const RETRY_FROM: usize = 256;
@@ -85,10 +86,12 @@ impl Links {
             }
             return None;
         }
-        match self.endpoint.accept(incoming, self.now, &mut buffer, None) {
+        let demand = Demand::default();
+        let config = self.server.as_ref().map(|base| transport::accepted(base, &demand));
+        match self.endpoint.accept(incoming, self.now, &mut buffer, config) {
             Ok((handle, connection)) => {
                 let setup = self.setup.clone();
-                let birth = Birth { role: Role::Server, setup, limits: self.limits.clone(), url: None };
+                let birth = Birth { role: Role::Server, setup, limits: self.limits.clone(), url: None, demand };
                 let id = self.insert_quic(handle, connection, birth, self.now);
                 let slot = self.slot(id)?;
                 if let Some(link) = self.slots[slot].as_mut() {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use quinn_proto::{ConnectionEvent, Endpoint};
+use quinn_proto::{ConnectionEvent, Endpoint, ServerConfig};
 
 use crate::moqt::message::Setup;
 use crate::moqt::session::{Config, Limits, Role};
@@ -68,6 +68,13 @@ impl Link {
     }
 }
 
+/// What a worker's links have in common.
+pub(in crate::net) struct Terms {
+    pub(in crate::net) setup: Setup,
+    pub(in crate::net) limits: Limits,
+    pub(in crate::net) server: Option<ServerConfig>,
+}
+
 /// The links of one worker, as its app sees them.
 pub struct Links {
     slots: Vec<Option<Box<Link>>>,
@@ -90,18 +97,15 @@ pub struct Links {
     /// Our SETUP for those who come to us.
     setup: Setup,
     limits: Limits,
+    /// How those are taken; `None`: nobody is.
+    server: Option<ServerConfig>,
     pub(in crate::net) counters: Counters,
     now: Instant,
 }
 
 impl Links {
-    pub(in crate::net) fn new(
-        socket: Socket,
-        endpoint: Endpoint,
-        bell: Arc<Bell>,
-        setup: Setup,
-        limits: Limits,
-    ) -> Self {
+    pub(in crate::net) fn new(socket: Socket, endpoint: Endpoint, bell: Arc<Bell>, terms: Terms) -> Self {
+        let Terms { setup, limits, server } = terms;
         Self {
             slots: Vec::new(),
             generations: Vec::new(),
@@ -119,6 +123,7 @@ impl Links {
             bell,
             setup,
             limits,
+            server,
             counters: Counters::default(),
             now: Instant::now(),
         }
@@ -130,11 +135,11 @@ impl Links {
             let remote = self.socket.reach(ready.address);
             let connected = self.endpoint.connect(now, ready.config, remote, &ready.name);
             let (handle, connection) = connected.map_err(|error| format!("can't dial {}: {error}", ready.url))?;
-            Ok((handle, connection, ready.setup, ready.url))
+            Ok((handle, connection, ready.setup, ready.url, ready.demand))
         });
         match connected {
-            Ok((handle, connection, setup, url)) => {
-                let birth = Birth { role: Role::Client, setup, limits: self.limits.clone(), url: Some(url) };
+            Ok((handle, connection, setup, url, demand)) => {
+                let birth = Birth { role: Role::Client, setup, limits: self.limits.clone(), url: Some(url), demand };
                 self.insert_quic(handle, connection, birth, now)
             }
             Err(reason) => {

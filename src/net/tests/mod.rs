@@ -3,6 +3,7 @@
 mod busy;
 mod ends;
 mod foreign;
+mod lossy;
 mod node;
 mod paths;
 mod sessions;

@@ -1,0 +1,317 @@
+//! Two connections with our settings over a path that loses packets, in virtual time: what of a link's audio arrives, and when.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use quinn_proto::{Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, Event, StreamEvent, StreamId, Transmit};
+
+use crate::moqt::Draft;
+use crate::moqt::session::tests::pair::Rng;
+use crate::net::congestion::{Demand, Meter};
+use crate::net::tls::{Identity, QuicKeys};
+use crate::net::{Trust, transport, verify};
+
+const STEP: Duration = Duration::from_millis(1);
+const FRAME_MS: u64 = 20;
+const FRAME_BYTES: usize = 172;
+/// Slots of the engine's clock that the tracks of one link share.
+const SLOTS: u64 = 4;
+
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    tracks: u64,
+    streams: bool,
+    /// Of a thousand packets, each way.
+    loss: u64,
+    one_way: Duration,
+    /// Bytes in a millisecond; what does not fit is lost behind 100 ms of queue.
+    rate: Option<u64>,
+    /// Whether the controller is told of the audio: without it is CUBIC.
+    floor: bool,
+    seconds: u64,
+}
+
+struct End {
+    address: SocketAddr,
+    endpoint: Endpoint,
+    server: Option<quinn_proto::ServerConfig>,
+    connection: Option<(ConnectionHandle, Connection)>,
+    demand: Demand,
+}
+
+struct World {
+    load: Load,
+    start: Instant,
+    now: Instant,
+    rng: Rng,
+    ends: [End; 2],
+    /// By time of arrival.
+    flying: BTreeMap<(Instant, u64), (usize, Vec<u8>)>,
+    sent: u64,
+    busy_until: Instant,
+    meter: Meter,
+    streams: Vec<Option<StreamId>>,
+    reading: BTreeMap<StreamId, BytesMut>,
+    /// How late each frame came.
+    delays: Vec<Duration>,
+    said: u64,
+    is_up: bool,
+}
+
+impl World {
+    fn new(load: Load) -> Self {
+        let now = Instant::now();
+        let identity = Identity::ephemeral();
+        let config = transport::server(&identity).expect("an identity");
+        let addresses = ["10.0.0.1:1000", "10.0.0.2:2000"].map(|text| text.parse().expect("an address"));
+        let client = transport::endpoint(&QuicKeys::random().expect("randomness"), None, true);
+        let server = transport::endpoint(identity.quic_keys(), Some(config.clone()), true);
+        let end =
+            |address, endpoint, server| End { address, endpoint, server, connection: None, demand: Demand::default() };
+        let mut ends = [end(addresses[0], client, None), end(addresses[1], server, Some(config))];
+        let crypto = verify::client(&Trust::Anything, Draft::ALL[0].alpn()).expect("settings");
+        let config = transport::client(crypto, &ends[0].demand);
+        ends[0].connection =
+            Some(ends[0].endpoint.connect(now, config, addresses[1], "relay.test").expect("a connection"));
+        let meter = Meter::new(ends[0].demand.clone(), now);
+        Self {
+            load,
+            start: now,
+            now,
+            rng: Rng(load.loss + load.tracks * 1_000 + u64::from(load.streams)),
+            ends,
+            flying: BTreeMap::new(),
+            sent: 0,
+            busy_until: now,
+            meter,
+            streams: vec![None; load.tracks as usize],
+            reading: BTreeMap::new(),
+            delays: Vec::new(),
+            said: 0,
+            is_up: false,
+        }
+    }
+
+    /// The client speaks for so long, and is heard to the end.
+    fn run(mut self) -> Heard {
+        let mut ms = 0;
+        while ms < self.load.seconds * 1_000 {
+            if self.is_up {
+                self.speak(ms);
+                ms += 1;
+            }
+            self.step();
+        }
+        (0..2_000).for_each(|_| self.step());
+        let (said, mut delays) = (self.said, self.delays);
+        delays.sort();
+        let within = delays.iter().filter(|delay| **delay <= Duration::from_millis(120)).count();
+        let percent = |part: usize| part as f64 * 100.0 / said as f64;
+        let p99 = delays.get(delays.len() * 99 / 100).copied().unwrap_or_default();
+        Heard { heard: percent(delays.len()), in_time: percent(within), p99, last: delays.last().copied() }
+    }
+
+    fn speak(&mut self, ms: u64) {
+        let Some((_, connection)) = &mut self.ends[0].connection else { return };
+        let stamp = self.now.duration_since(self.start).as_micros() as u64;
+        let mut frame = stamp.to_be_bytes().to_vec();
+        frame.resize(FRAME_BYTES, 7);
+        for track in (0..self.load.tracks).filter(|track| track % SLOTS == ms % FRAME_MS) {
+            self.said += 1;
+            if self.load.floor {
+                self.meter.said(FRAME_BYTES);
+            }
+            if !self.load.streams {
+                let _ = connection.datagrams().send(Bytes::from(frame.clone()), true);
+                continue;
+            }
+            let open = &mut self.streams[track as usize];
+            let group_begins = (ms / FRAME_MS + track).is_multiple_of(50);
+            if let Some(before) = open.take_if(|_| group_begins) {
+                let _ = connection.send_stream(before).finish();
+            }
+            *open = open.or_else(|| connection.streams().open(Dir::Uni));
+            if let Some(open) = *open {
+                // A session is given room as its window grows (`streams`).
+                connection.set_send_window(transport::SEND_WINDOW_MAX);
+                let _ = connection.send_stream(open).write_chunks(&mut [Bytes::from(frame.clone())]);
+            }
+        }
+        self.meter.roll(self.now);
+    }
+
+    fn step(&mut self) {
+        self.now += STEP;
+        while let Some(entry) = self.flying.first_entry().filter(|entry| entry.key().0 <= self.now) {
+            let (to, packet) = entry.remove();
+            self.arrive(to, packet);
+        }
+        for end in 0..2 {
+            if let Some((_, connection)) = &mut self.ends[end].connection {
+                while connection.poll_timeout().is_some_and(|at| at <= self.now) {
+                    connection.handle_timeout(self.now);
+                }
+            }
+            self.settle(end);
+            self.transmit(end);
+        }
+    }
+
+    fn arrive(&mut self, to: usize, packet: Vec<u8>) {
+        let from = self.ends[1 - to].address;
+        let (now, mut buffer) = (self.now, Vec::new());
+        let end = &mut self.ends[to];
+        match end.endpoint.handle(now, from, None, None, BytesMut::from(&packet[..]), &mut buffer) {
+            Some(DatagramEvent::ConnectionEvent(_, event)) => {
+                if let Some((_, connection)) = &mut end.connection {
+                    connection.handle_event(event);
+                }
+            }
+            Some(DatagramEvent::NewConnection(incoming)) => {
+                let config = end.server.as_ref().map(|base| transport::accepted(base, &end.demand));
+                end.connection = end.endpoint.accept(incoming, now, &mut buffer, config).ok();
+            }
+            _ => {}
+        }
+        self.settle(to);
+    }
+
+    fn settle(&mut self, at: usize) {
+        let mut readable = Vec::new();
+        let end = &mut self.ends[at];
+        let Some((handle, connection)) = &mut end.connection else { return };
+        while let Some(event) = connection.poll_endpoint_events() {
+            if let Some(event) = end.endpoint.handle_event(*handle, event) {
+                connection.handle_event(event);
+            }
+        }
+        while let Some(event) = connection.poll() {
+            match event {
+                Event::Connected => self.is_up |= at == 0,
+                Event::ConnectionLost { reason } => panic!("the connection is lost: {reason}"),
+                Event::Stream(StreamEvent::Opened { dir }) => {
+                    while let Some(id) = connection.streams().accept(dir) {
+                        readable.push(id);
+                    }
+                }
+                Event::Stream(StreamEvent::Readable { id }) => readable.push(id),
+                _ => {}
+            }
+        }
+        let mut frames = Vec::new();
+        while let Some(datagram) = connection.datagrams().recv() {
+            frames.push(datagram);
+        }
+        for id in readable {
+            let held = self.reading.entry(id).or_default();
+            let mut stream = connection.recv_stream(id);
+            let Ok(mut chunks) = stream.read(true) else { continue };
+            while let Ok(Some(chunk)) = chunks.next(usize::MAX) {
+                held.extend_from_slice(&chunk.bytes);
+            }
+            let _ = chunks.finalize();
+            while held.len() >= FRAME_BYTES {
+                frames.push(held.split_to(FRAME_BYTES).freeze());
+            }
+        }
+        for frame in frames {
+            let stamp = u64::from_be_bytes(frame[..8].try_into().expect("eight bytes"));
+            self.delays.push(self.now.duration_since(self.start) - Duration::from_micros(stamp));
+        }
+    }
+
+    fn transmit(&mut self, from: usize) {
+        let Some((_, connection)) = &mut self.ends[from].connection else { return };
+        let mut out = Vec::new();
+        loop {
+            let mut buffer = Vec::new();
+            let Some(Transmit { size, segment_size, .. }) = connection.poll_transmit(self.now, 16, &mut buffer) else {
+                break;
+            };
+            out.extend(buffer[..size].chunks(segment_size.unwrap_or(size)).map(<[u8]>::to_vec));
+        }
+        for packet in out {
+            self.fly(1 - from, packet);
+        }
+    }
+
+    fn fly(&mut self, to: usize, packet: Vec<u8>) {
+        let mut leaves = self.now;
+        if let Some(rate) = self.load.rate.filter(|_| to == 1) {
+            leaves = leaves.max(self.busy_until);
+            if leaves - self.now > Duration::from_millis(100) {
+                return;
+            }
+            leaves += Duration::from_micros((packet.len() as u64 + 28) * 1_000 / rate);
+            self.busy_until = leaves;
+        }
+        // The handshake is not what is looked at.
+        if self.is_up && self.rng.below(1_000) < self.load.loss {
+            return;
+        }
+        self.sent += 1;
+        self.flying.insert((leaves + self.load.one_way, self.sent), (to, packet));
+    }
+}
+
+#[derive(Debug)]
+struct Heard {
+    /// Of a hundred frames.
+    heard: f64,
+    in_time: f64,
+    p99: Duration,
+    last: Option<Duration>,
+}
+
+const POOLED: Load = Load {
+    tracks: 32,
+    streams: false,
+    loss: 20,
+    one_way: Duration::from_millis(25),
+    rate: None,
+    floor: true,
+    seconds: 20,
+};
+
+fn run(load: Load) -> Heard {
+    let heard = World::new(load).run();
+    println!("{load:?}\n    {heard:?}");
+    heard
+}
+
+#[test]
+fn a_pooled_link_loses_what_the_path_loses_and_no_more() {
+    for loss in [20, 50, 300] {
+        let heard = run(Load { loss, ..POOLED });
+        let arrive = 100.0 - loss as f64 / 10.0;
+        assert!(heard.heard >= 0.99 * arrive, "{loss}: {heard:?}");
+        assert!(heard.in_time >= 0.99 * arrive, "nothing waits: {loss}: {heard:?}");
+    }
+}
+
+#[test]
+fn the_floor_is_what_holds_it_up() {
+    let heard = run(Load { loss: 50, floor: false, ..POOLED });
+    assert!(heard.heard < 0.9 * 95.0, "CUBIC alone would do: {heard:?}");
+}
+
+#[test]
+fn streams_of_a_pooled_link_bring_everything() {
+    for (loss, in_time) in [(20, 99.0), (50, 98.0), (300, 60.0)] {
+        let heard = run(Load { loss, streams: true, ..POOLED });
+        assert!(heard.heard == 100.0, "{loss}: {heard:?}");
+        assert!(heard.in_time >= in_time, "{loss}: {heard:?}");
+        assert!(heard.last.is_some_and(|last| last < Duration::from_secs(1)), "{loss}: {heard:?}");
+    }
+}
+
+/// More is said than the path carries: what is in its queue is not made longer by the floor.
+#[test]
+fn a_narrow_path_is_not_flooded() {
+    let load = Load { tracks: 1, loss: 0, rate: Some(8), ..POOLED };
+    let heard = run(load);
+    assert!(heard.p99 <= Duration::from_millis(500), "{heard:?}");
+    assert!(heard.heard >= 60.0, "{heard:?}");
+}
