@@ -67,8 +67,8 @@ impl Relay {
             path: raw.then(|| self.path()),
             authority: raw.then(|| self.authority()),
             tokens,
-            max_token_cache: 0,
             implementation: Some(IMPLEMENTATION.to_owned()),
+            ..Setup::default()
         };
         Ok(Dial { url: self.url.clone(), address, trust, setup })
     }

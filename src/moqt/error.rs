@@ -43,6 +43,8 @@ pub enum CloseCode {
     ExpiredAuthToken = 0x18,
     InvalidAuthority = 0x19,
     MalformedAuthority = 0x1a,
+    /// Since draft 20.
+    TooManyRequestUpdates = 0x1b,
 }
 
 /// REQUEST_ERROR codes.
@@ -60,6 +62,7 @@ pub enum RequestErrorCode {
     DoesNotExist = 0x10,
     InvalidRange = 0x11,
     MalformedTrack = 0x12,
+    /// Gone in draft 20.
     DuplicateSubscription = 0x19,
     Uninterested = 0x20,
     PrefixOverlap = 0x30,
@@ -67,6 +70,10 @@ pub enum RequestErrorCode {
     InvalidJoiningRequestId = 0x32,
     UnsupportedExtension = 0x33,
     Redirect = 0x34,
+    /// Since draft 20.
+    ConflictingFilters = 0x35,
+    /// Since draft 20.
+    InvalidFilter = 0x36,
 }
 
 /// PUBLISH_DONE codes.

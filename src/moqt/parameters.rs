@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::authorization::Token;
 use super::codec::{Read, Reader, put_prefixed, whole};
@@ -13,7 +13,7 @@ use super::error::Violation;
 use super::message::{Filter, GroupOrder, Location};
 use super::name::TrackNamespace;
 use super::varint;
-use super::version::Profile;
+use super::version::{Profile, Row};
 
 /// Everything a message's parameters can say. `None`: absent, the draft's default for the message holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,20 @@ pub struct Parameters {
     pub group_order: Option<GroupOrder>,
     pub new_group_request: Option<u64>,
     pub namespace_prefix: Option<TrackNamespace>,
+    /// What a fill fetch stream is wanted with (since draft 20).
+    pub fill: Option<Box<Parameters>>,
+    /// Ascending by code.
+    pub range_filters: Vec<RangeFilter>,
+    /// `false`: the answer need not describe the track (since draft 20).
+    pub include_properties: Option<bool>,
+}
+
+/// A filter by ranges of ids, priorities or properties (since draft 20). It travels as it is: who announces no
+/// MAX_FILTER_RANGES refuses it unread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RangeFilter {
+    pub code: u64,
+    pub value: Bytes,
 }
 
 /// The parameters by name, as the registry lists them (§15.7).
@@ -49,6 +63,9 @@ pub(crate) enum Parameter {
     GroupOrder,
     NewGroupRequest,
     TrackNamespacePrefix,
+    FillParameters,
+    RangeFilter,
+    IncludeProperties,
 }
 
 /// A set of messages that a parameter may stand in. REQUEST_OK answers several requests, each with a scope of its own.
@@ -71,6 +88,9 @@ impl Scopes {
     pub const SUBSCRIBE_TRACKS: Self = Self(1 << 12);
     /// REQUEST_OK to PUBLISH_NAMESPACE, SUBSCRIBE_NAMESPACE or SUBSCRIBE_TRACKS.
     pub const NAMESPACE_OK: Self = Self(1 << 13);
+    pub const PUBLISH_STATE_NOTIFY: Self = Self(1 << 14);
+    /// Inside FILL_PARAMETERS.
+    pub const FILL: Self = Self(1 << 15);
 
     /// Every message that asks for something: where an authorization token may stand.
     pub const REQUESTS: Self = Self::SUBSCRIBE
@@ -106,16 +126,17 @@ impl Parameters {
             if !row.scopes.meets(scopes) {
                 return Err(Violation::protocol("a parameter that this message may not carry").into());
             }
-            if i > 0 && delta == 0 && row.parameter != Parameter::AuthorizationToken {
+            let repeats = matches!(row.parameter, Parameter::AuthorizationToken | Parameter::RangeFilter);
+            if i > 0 && delta == 0 && !repeats {
                 return Err(Violation::protocol("a parameter given twice").into());
             }
-            parameters.read(row.parameter, reader)?;
+            parameters.read(row, profile, reader)?;
         }
         Ok(parameters)
     }
 
-    fn read(&mut self, parameter: Parameter, reader: &mut Reader<'_>) -> Read<()> {
-        match parameter {
+    fn read(&mut self, row: &Row, profile: &Profile, reader: &mut Reader<'_>) -> Read<()> {
+        match row.parameter {
             Parameter::ObjectDeliveryTimeout => self.object_delivery_timeout = Some(millis(reader)?),
             Parameter::AuthorizationToken => {
                 self.tokens.push(Token::in_message(&reader.prefixed(MAX_VALUE, "a token longer than 65535 bytes")?)?);
@@ -127,35 +148,54 @@ impl Parameters {
             Parameter::FillTimeout => self.fill_timeout = Some(millis(reader)?),
             Parameter::Forward => self.forward = Some(flag(reader, "FORWARD is neither 0 nor 1")?),
             Parameter::SubscriberPriority => self.priority = Some(reader.u8()?),
-            Parameter::SubscriptionFilter => {
-                let value = reader.prefixed(MAX_VALUE, "a filter longer than 65535 bytes")?;
-                self.filter = Some(whole(Filter::decode(&mut Reader::new(&value)))?);
-            }
+            Parameter::SubscriptionFilter => self.filter = Some(Filter::decode(profile.filter, reader)?),
             Parameter::GroupOrder => self.group_order = Some(GroupOrder::from_code(u64::from(reader.u8()?))?),
             Parameter::NewGroupRequest => self.new_group_request = Some(reader.varint()?),
             Parameter::TrackNamespacePrefix => self.namespace_prefix = Some(TrackNamespace::decode(reader)?),
+            Parameter::FillParameters => {
+                let value = reader.prefixed(MAX_VALUE, "fill parameters longer than 65535 bytes")?;
+                self.fill = Some(Box::new(whole(Self::fill(&value, profile))?));
+            }
+            Parameter::RangeFilter => {
+                let value = reader.prefixed(MAX_VALUE, "a filter longer than 65535 bytes")?;
+                self.range_filters.push(RangeFilter { code: row.code, value });
+            }
+            Parameter::IncludeProperties => {
+                self.include_properties = Some(flag(reader, "INCLUDE_PROPERTIES is neither 0 nor 1")?);
+            }
         }
         Ok(())
     }
 
+    /// No fill stands in a fill: its scope does not allow it.
+    fn fill(value: &Bytes, profile: &Profile) -> Read<Self> {
+        let mut reader = Reader::new(value);
+        let fill = Self::decode(&mut reader, profile, Scopes::FILL)?;
+        match reader.is_empty() {
+            true => Ok(fill),
+            false => Err(Violation::protocol("fill parameters longer than their fields").into()),
+        }
+    }
+
     /// What is set travels, wherever it may stand: the caller fills only what fits its message.
     pub(crate) fn encode(&self, profile: &Profile, out: &mut BytesMut) {
-        let count: usize = profile.parameters.iter().map(|row| self.count(row.parameter)).sum();
+        let count: usize = profile.parameters.iter().map(|row| self.count(row)).sum();
         varint::put(out, count as u64);
         let mut last = 0;
         for row in profile.parameters {
-            for i in 0..self.count(row.parameter) {
+            for i in 0..self.count(row) {
                 varint::put(out, row.code - last);
                 last = row.code;
-                self.write(row.parameter, i, out);
+                self.write(row, profile, i, out);
             }
         }
     }
 
     /// How often a parameter stands in the message.
-    fn count(&self, parameter: Parameter) -> usize {
-        usize::from(match parameter {
+    fn count(&self, row: &Row) -> usize {
+        usize::from(match row.parameter {
             Parameter::AuthorizationToken => return self.tokens.len(),
+            Parameter::RangeFilter => return self.ranges(row.code).count(),
             Parameter::ObjectDeliveryTimeout => self.object_delivery_timeout.is_some(),
             Parameter::RendezvousTimeout => self.rendezvous_timeout.is_some(),
             Parameter::SubgroupDeliveryTimeout => self.subgroup_delivery_timeout.is_some(),
@@ -168,14 +208,20 @@ impl Parameters {
             Parameter::GroupOrder => self.group_order.is_some(),
             Parameter::NewGroupRequest => self.new_group_request.is_some(),
             Parameter::TrackNamespacePrefix => self.namespace_prefix.is_some(),
+            Parameter::FillParameters => self.fill.is_some(),
+            Parameter::IncludeProperties => self.include_properties.is_some(),
         })
     }
 
+    fn ranges(&self, code: u64) -> impl Iterator<Item = &RangeFilter> {
+        self.range_filters.iter().filter(move |filter| filter.code == code)
+    }
+
     /// The `i`th value of a parameter that [`Parameters::count`] counted.
-    fn write(&self, parameter: Parameter, i: usize, out: &mut BytesMut) {
+    fn write(&self, row: &Row, profile: &Profile, i: usize, out: &mut BytesMut) {
         let put_millis =
             |out: &mut BytesMut, time: Option<Duration>| varint::put(out, to_millis(time.unwrap_or_default()));
-        match parameter {
+        match row.parameter {
             Parameter::ObjectDeliveryTimeout => put_millis(out, self.object_delivery_timeout),
             Parameter::AuthorizationToken => put_prefixed(out, &self.tokens[i].encoded()),
             Parameter::RendezvousTimeout => put_millis(out, self.rendezvous_timeout),
@@ -185,20 +231,25 @@ impl Parameters {
             Parameter::FillTimeout => put_millis(out, self.fill_timeout),
             Parameter::Forward => out.put_u8(u8::from(self.forward == Some(true))),
             Parameter::SubscriberPriority => out.put_u8(self.priority.unwrap_or(DEFAULT_PRIORITY)),
-            Parameter::SubscriptionFilter => {
-                let mut value = BytesMut::new();
-                self.filter.iter().for_each(|filter| filter.encode(&mut value));
-                put_prefixed(out, &value);
-            }
+            Parameter::SubscriptionFilter => self.filter.iter().for_each(|filter| filter.encode(profile.filter, out)),
             Parameter::GroupOrder => out.put_u8(self.group_order.map_or(0, |order| order.code() as u8)),
             Parameter::NewGroupRequest => varint::put(out, self.new_group_request.unwrap_or_default()),
             Parameter::TrackNamespacePrefix => self.namespace_prefix.iter().for_each(|prefix| prefix.encode(out)),
+            Parameter::FillParameters => {
+                let mut value = BytesMut::new();
+                self.fill.iter().for_each(|fill| fill.encode(profile, &mut value));
+                put_prefixed(out, &value);
+            }
+            Parameter::RangeFilter => {
+                self.ranges(row.code).nth(i).iter().for_each(|filter| put_prefixed(out, &filter.value))
+            }
+            Parameter::IncludeProperties => out.put_u8(u8::from(self.include_properties == Some(true))),
         }
     }
 
     /// Narrows what a REQUEST_OK may carry once it is known what it answers.
     pub(crate) fn fit(&self, profile: &Profile, scopes: Scopes) -> Result<(), Violation> {
-        let misplaced = profile.parameters.iter().any(|row| self.count(row.parameter) > 0 && !row.scopes.meets(scopes));
+        let misplaced = profile.parameters.iter().any(|row| self.count(row) > 0 && !row.scopes.meets(scopes));
         if misplaced { Err(Violation::protocol("a parameter that this answer may not carry")) } else { Ok(()) }
     }
 }

@@ -2,18 +2,23 @@
 //!
 //! A codepoint that moves between drafts is a row of a [`Profile`]; code asks the profile by name and never compares numbers.
 
-use super::message::Kind;
+use super::message::{FilterForm, Kind};
 use super::parameters::{Parameter, Scopes};
 
 /// A MoQT draft. Only drafts that the tests cover are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Draft {
     D18,
+    D20,
+    D22,
 }
 
 impl Draft {
-    /// Every draft, newest first: the order in which a client offers them.
-    pub const ALL: [Draft; 1] = [Draft::D18];
+    /// Every draft that the codec speaks.
+    pub const ALL: [Draft; 3] = [Draft::D18, Draft::D20, Draft::D22];
+    /// The drafts that foreign peers agree with us on, the preferred one first: the order in which a client offers them and a
+    /// server chooses.
+    pub const ADVERTISED: [Draft; 1] = [Draft::D18];
 
     /// The ALPN of raw QUIC, and the token of WebTransport's protocol list.
     pub fn alpn(self) -> &'static str {
@@ -24,9 +29,21 @@ impl Draft {
         Self::ALL.into_iter().find(|draft| draft.alpn().as_bytes() == alpn)
     }
 
+    /// Whether the publisher ends a subscription whose range is over (SUBSCRIPTION_ENDED).
+    pub fn ends_subscriptions(self) -> bool {
+        self.profile().subscription_ends
+    }
+
+    /// Whether a session has a track once (DUPLICATE_SUBSCRIPTION).
+    pub fn subscribes_once(self) -> bool {
+        self.profile().one_subscription
+    }
+
     pub(crate) fn profile(self) -> &'static Profile {
         match self {
             Draft::D18 => &D18,
+            Draft::D20 => &D20,
+            Draft::D22 => &D22,
         }
     }
 }
@@ -39,6 +56,21 @@ pub(crate) struct Profile {
     pub(crate) parameters: &'static [Row],
     /// Stream count of a PUBLISH_DONE whose sender lost count.
     pub(crate) unknown_stream_count: u64,
+    pub(crate) filter: FilterForm,
+    /// FETCH names its range by a filter, and the end of a range is its last object.
+    pub(crate) fetch_by_filter: bool,
+    /// GOAWAY on a control stream says which requests it leaves alone.
+    pub(crate) goaway_has_request: bool,
+    /// The answer to PUBLISH says what the subscriber wants; otherwise an update behind it does.
+    pub(crate) publish_ok_subscribes: bool,
+    /// A subscription ends with its filter's range (SUBSCRIPTION_ENDED).
+    pub(crate) subscription_ends: bool,
+    /// One subscription to a track per session (DUPLICATE_SUBSCRIPTION).
+    pub(crate) one_subscription: bool,
+    /// FIN of a requester withdraws its request.
+    pub(crate) fin_cancels: bool,
+    /// Range filters and the SETUP options that bound them and updates.
+    pub(crate) has_range_filters: bool,
 }
 
 /// A message parameter: its codepoint and the messages it may stand in.
@@ -69,28 +101,46 @@ const fn row(code: u64, parameter: Parameter, scopes: Scopes) -> Row {
 /// A subscription's subscriber speaks: the three messages that share most parameters.
 const SUBSCRIBER: Scopes = Scopes::SUBSCRIBE.or(Scopes::PUBLISH_OK).or(Scopes::REQUEST_UPDATE);
 
+/// Of all drafts with a stream for each request.
+const MESSAGES: [(u64, Kind); 19] = [
+    (0x02, Kind::RequestUpdate),
+    (0x03, Kind::Subscribe),
+    (0x04, Kind::SubscribeOk),
+    (0x05, Kind::RequestError),
+    (0x06, Kind::PublishNamespace),
+    (0x07, Kind::RequestOk),
+    (0x08, Kind::Namespace),
+    (0x0b, Kind::PublishDone),
+    (0x0d, Kind::TrackStatus),
+    (0x0e, Kind::NamespaceDone),
+    (0x0f, Kind::PublishBlocked),
+    (0x10, Kind::GoAway),
+    (0x16, Kind::Fetch),
+    (0x18, Kind::FetchOk),
+    (0x1d, Kind::Publish),
+    (0x22, Kind::PublishStateNotify),
+    (0x50, Kind::SubscribeNamespace),
+    (0x51, Kind::SubscribeTracks),
+    (0x2f00, Kind::Setup),
+];
+
+/// Without PUBLISH_STATE_NOTIFY.
+const MESSAGES_18: [(u64, Kind); 18] = {
+    let mut kept = [MESSAGES[0]; 18];
+    let (mut from, mut to) = (0, 0);
+    while from < MESSAGES.len() {
+        if MESSAGES[from].0 != 0x22 {
+            kept[to] = MESSAGES[from];
+            to += 1;
+        }
+        from += 1;
+    }
+    kept
+};
+
 const D18: Profile = Profile {
     alpn: "moqt-18",
-    messages: &[
-        (0x02, Kind::RequestUpdate),
-        (0x03, Kind::Subscribe),
-        (0x04, Kind::SubscribeOk),
-        (0x05, Kind::RequestError),
-        (0x06, Kind::PublishNamespace),
-        (0x07, Kind::RequestOk),
-        (0x08, Kind::Namespace),
-        (0x0b, Kind::PublishDone),
-        (0x0d, Kind::TrackStatus),
-        (0x0e, Kind::NamespaceDone),
-        (0x0f, Kind::PublishBlocked),
-        (0x10, Kind::GoAway),
-        (0x16, Kind::Fetch),
-        (0x18, Kind::FetchOk),
-        (0x1d, Kind::Publish),
-        (0x50, Kind::SubscribeNamespace),
-        (0x51, Kind::SubscribeTracks),
-        (0x2f00, Kind::Setup),
-    ],
+    messages: &MESSAGES_18,
     parameters: &[
         row(0x02, Parameter::ObjectDeliveryTimeout, SUBSCRIBER),
         row(0x03, Parameter::AuthorizationToken, Scopes::REQUESTS),
@@ -115,7 +165,86 @@ const D18: Profile = Profile {
         row(0x34, Parameter::TrackNamespacePrefix, Scopes::REQUEST_UPDATE),
     ],
     unknown_stream_count: (1 << 62) - 1,
+    filter: FilterForm::Typed,
+    fetch_by_filter: false,
+    goaway_has_request: true,
+    publish_ok_subscribes: true,
+    subscription_ends: true,
+    one_subscription: true,
+    fin_cancels: true,
+    has_range_filters: false,
 };
+
+/// What makes a subscription or changes it. SUBSCRIBE_TRACKS speaks for those to come.
+const WISHES: Scopes = Scopes::SUBSCRIBE.or(Scopes::REQUEST_UPDATE).or(Scopes::SUBSCRIBE_TRACKS);
+
+const PARAMETERS_20: &[Row] = &[
+    row(0x02, Parameter::ObjectDeliveryTimeout, WISHES.or(Scopes::PUBLISH)),
+    row(0x03, Parameter::AuthorizationToken, Scopes::REQUESTS),
+    row(0x04, Parameter::RendezvousTimeout, Scopes::SUBSCRIBE.or(Scopes::SUBSCRIBE_TRACKS)),
+    row(0x06, Parameter::SubgroupDeliveryTimeout, WISHES.or(Scopes::PUBLISH)),
+    row(
+        0x08,
+        Parameter::Expires,
+        Scopes::SUBSCRIBE_OK
+            .or(Scopes::PUBLISH)
+            .or(Scopes::PUBLISH_OK)
+            .or(Scopes::REQUEST_UPDATE_OK)
+            .or(Scopes::NAMESPACE_OK),
+    ),
+    row(
+        0x09,
+        Parameter::LargestObject,
+        Scopes::SUBSCRIBE_OK
+            .or(Scopes::PUBLISH)
+            .or(Scopes::REQUEST_UPDATE_OK)
+            .or(Scopes::TRACK_STATUS_OK)
+            .or(Scopes::PUBLISH_STATE_NOTIFY),
+    ),
+    row(0x0a, Parameter::FillTimeout, Scopes::FETCH.or(Scopes::FILL)),
+    row(0x10, Parameter::Forward, WISHES.or(Scopes::PUBLISH).or(Scopes::PUBLISH_STATE_NOTIFY)),
+    row(0x20, Parameter::SubscriberPriority, WISHES.or(Scopes::PUBLISH).or(Scopes::FETCH).or(Scopes::FILL)),
+    row(
+        0x21,
+        Parameter::SubscriptionFilter,
+        WISHES.or(Scopes::PUBLISH).or(Scopes::FETCH).or(Scopes::FILL).or(Scopes::PUBLISH_STATE_NOTIFY),
+    ),
+    row(
+        0x22,
+        Parameter::GroupOrder,
+        Scopes::SUBSCRIBE.or(Scopes::PUBLISH).or(Scopes::SUBSCRIBE_TRACKS).or(Scopes::FETCH).or(Scopes::FILL),
+    ),
+    row(0x23, Parameter::FillParameters, WISHES),
+    row(0x25, Parameter::RangeFilter, WISHES.or(Scopes::FETCH).or(Scopes::FILL)),
+    row(0x26, Parameter::RangeFilter, WISHES.or(Scopes::FETCH).or(Scopes::FILL)),
+    row(0x27, Parameter::RangeFilter, WISHES.or(Scopes::FETCH).or(Scopes::FILL)),
+    row(0x28, Parameter::RangeFilter, WISHES.or(Scopes::FETCH).or(Scopes::FILL)),
+    row(0x29, Parameter::RangeFilter, Scopes::SUBSCRIBE_TRACKS.or(Scopes::REQUEST_UPDATE)),
+    row(0x32, Parameter::NewGroupRequest, WISHES),
+    row(0x34, Parameter::TrackNamespacePrefix, Scopes::REQUEST_UPDATE),
+    row(
+        0x35,
+        Parameter::IncludeProperties,
+        Scopes::SUBSCRIBE.or(Scopes::TRACK_STATUS).or(Scopes::FETCH).or(Scopes::SUBSCRIBE_TRACKS),
+    ),
+];
+
+const D20: Profile = Profile {
+    alpn: "moqt-20",
+    messages: &MESSAGES,
+    parameters: PARAMETERS_20,
+    unknown_stream_count: u64::MAX,
+    filter: FilterForm::Counted,
+    fetch_by_filter: true,
+    goaway_has_request: false,
+    publish_ok_subscribes: false,
+    subscription_ends: false,
+    one_subscription: false,
+    fin_cancels: false,
+    has_range_filters: true,
+};
+
+const D22: Profile = Profile { alpn: "moqt-22", filter: FilterForm::Bare, ..D20 };
 
 #[cfg(test)]
 mod tests {
@@ -129,7 +258,9 @@ mod tests {
             assert!(profile.messages.windows(2).all(|pair| pair[0].0 < pair[1].0));
             assert!(profile.parameters.windows(2).all(|pair| pair[0].code < pair[1].code));
             for kind in Kind::ALL {
-                assert_eq!(profile.code(kind).and_then(|code| profile.kind(code)), Some(kind));
+                let known = profile.code(kind).map(|code| profile.kind(code));
+                let wanted = (kind != Kind::PublishStateNotify || draft != Draft::D18).then_some(Some(kind));
+                assert_eq!(known, wanted, "{draft:?}");
             }
         }
         assert_eq!(Draft::from_alpn(b"moqt-17"), None);

@@ -34,7 +34,7 @@ pub(super) fn prepare(dial: Dial) -> Result<Ready, String> {
             if setup.path.is_none() {
                 setup.path = path(&url);
             }
-            Draft::ALL[0].alpn()
+            Draft::ADVERTISED[0].alpn()
         }
         "https" => {
             // Over WebTransport it must not: the CONNECT does.

@@ -53,7 +53,7 @@ pub(super) fn endpoint(keys: &QuicKeys, server: Option<ServerConfig>, may_fragme
 }
 
 pub(super) fn server(identity: &Identity) -> Result<ServerConfig, String> {
-    let alpn: Vec<&str> = Draft::ALL.into_iter().map(Draft::alpn).chain([H3]).collect();
+    let alpn: Vec<&str> = Draft::ADVERTISED.into_iter().map(Draft::alpn).chain([H3]).collect();
     let mut config = ServerConfig::new(identity.crypto(&alpn)?, Arc::new(identity.quic_keys().token_key()));
     config.transport_config(Arc::new(transport(KEEP_ALIVE_SERVER, &Demand::default())));
     // Phones change their address; the connection stays.

@@ -41,7 +41,7 @@ struct Served {
     /// The path gives no answer: what is written would only be held up.
     quiet: bool,
     start: Location,
-    end_group: Option<u64>,
+    end: Location,
 }
 
 pub(super) struct Publisher {
@@ -112,7 +112,7 @@ impl Publisher {
         filter: Option<Filter>,
     ) -> bool {
         let largest = self.largest();
-        let Some((start, end_group)) = range(filter, largest) else { return false };
+        let Some((start, end)) = range(filter, largest) else { return false };
         let group_order = match self.delivery {
             Delivery::Stream => GroupOrder::Ascending,
             Delivery::Datagram => GroupOrder::Descending,
@@ -127,7 +127,7 @@ impl Publisher {
             self.numbering.roll();
         }
         let mut served =
-            Served { link, request, forward, open: None, before: None, behind: false, quiet: false, start, end_group };
+            Served { link, request, forward, open: None, before: None, behind: false, quiet: false, start, end };
         match self.ended {
             Some((place, _)) => served.end(session, place),
             None => self.served.push(served),
@@ -174,7 +174,7 @@ impl Publisher {
             }
             if filter.is_some() {
                 // A range that is over ends with the next frame.
-                (served.start, served.end_group) = range(filter, largest).unwrap_or((served.start, Some(0)));
+                (served.start, served.end) = range(filter, largest).unwrap_or((served.start, Location::default()));
             }
         }
     }
@@ -230,11 +230,14 @@ impl Publisher {
     fn drop_satisfied(&mut self, links: &mut impl Wires) {
         let Some(largest) = self.numbering.largest() else { return };
         self.served.retain(|served| {
-            let over = served.end_group.is_some_and(|end| end < largest.group);
-            if over && let Some(session) = links.session(served.link) {
+            let over = served.end.group < largest.group;
+            let Some(session) = links.session(served.link).filter(|_| over) else { return !over };
+            // Since draft 20 the subscriber may still widen it.
+            if session.draft().ends_subscriptions() {
                 session.end_publication(served.request, done(PublishDoneCode::SubscriptionEnded, "the range is over"));
+                return false;
             }
-            !over
+            true
         });
     }
 
@@ -278,7 +281,7 @@ impl Served {
     }
 
     fn wants(&self, at: Location) -> bool {
-        at >= self.start && self.end_group.is_none_or(|end| at.group <= end)
+        self.start <= at && at <= self.end
     }
 
     fn stream(&mut self, session: &mut Session, object: &Object, place: Place) -> Passed {
@@ -351,18 +354,9 @@ fn done(code: PublishDoneCode, reason: &str) -> PublishDone {
     PublishDone { code: code as u64, streams: 0, reason: reason.to_owned() }
 }
 
-/// What a filter lets through (§5.1.2); what was said before is not kept. `None`: nothing of it is still to come.
-fn range(filter: Option<Filter>, largest: Option<Location>) -> Option<(Location, Option<u64>)> {
-    let next = largest.map_or(Location::default(), |l| Location { object: l.object.saturating_add(1), ..l });
-    match filter {
-        None | Some(Filter::LargestObject) => Some((next, None)),
-        Some(Filter::NextGroupStart) => {
-            let group = largest.map_or(0, |l| l.group.saturating_add(1));
-            Some((Location { group, object: 0 }, None))
-        }
-        Some(Filter::AbsoluteStart(start)) => Some((start.max(next), None)),
-        Some(Filter::AbsoluteRange { start, end_group }) => {
-            largest.is_none_or(|l| l.group <= end_group).then_some((start.max(next), Some(end_group)))
-        }
-    }
+/// What a filter lets through (§5.1.2), both ends included; what was said before is not kept. `None`: nothing of it is still to come.
+fn range(filter: Option<Filter>, largest: Option<Location>) -> Option<(Location, Location)> {
+    let (start, end) = filter.unwrap_or(Filter::LargestObject).range(largest);
+    let next = Filter::LargestObject.range(largest).0;
+    largest.is_none_or(|largest| largest.group <= end.group).then_some((start.max(next), end))
 }

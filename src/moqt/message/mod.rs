@@ -1,4 +1,4 @@
-//! Control messages of draft 18 (§10): plain values, and the frame `type, length, body` that carries them.
+//! Control messages (§10): plain values, and the frame `type, length, body` that carries them.
 //!
 //! [`Message`] is what stands on a control or request stream, request ids and aliases included; the nouns inside
 //! ([`Subscribe`], [`Publish`], …) are what the session shows to its application. Decoding never copies byte fields, never
@@ -6,6 +6,7 @@
 //! Encoding takes any value; what can't be said in 65535 bytes is [`TooLong`].
 
 mod fetch;
+mod filter;
 mod namespace;
 mod publish;
 mod reply;
@@ -15,13 +16,15 @@ mod subscribe;
 use bytes::{Bytes, BytesMut};
 
 pub use super::authorization::Token;
-pub use super::parameters::{DEFAULT_PRIORITY, Parameters, Scopes};
+pub use super::parameters::{DEFAULT_PRIORITY, Parameters, RangeFilter, Scopes};
 pub use fetch::{Fetch, FetchOk};
+pub use filter::Filter;
+pub(crate) use filter::Form as FilterForm;
 pub use namespace::PublishBlocked;
 pub use publish::{Publish, PublishDone, PublishOk};
 pub use reply::{GoAway, MAX_REASON, MAX_URI, Redirect, RequestError, RequestOk};
 pub use setup::Setup;
-pub use subscribe::{Filter, GroupOrder, Location, Subscribe, SubscribeOk, TrackProperties};
+pub use subscribe::{GroupOrder, Location, Subscribe, SubscribeOk, TrackProperties};
 
 use super::codec::{Read, Reader, whole};
 use super::error::Violation;
@@ -75,6 +78,8 @@ pub enum Message {
         properties: TrackProperties,
     },
     PublishDone(PublishDone),
+    /// What the publisher changed by itself (since draft 20); nobody answers it.
+    PublishStateNotify(Parameters),
     PublishBlocked(PublishBlocked),
     Fetch {
         id: u64,
@@ -115,6 +120,8 @@ pub enum Kind {
     TrackStatus,
     Publish,
     PublishDone,
+    PublishStateNotify,
+    /// PUBLISH_SKIPPED since draft 20.
     PublishBlocked,
     Fetch,
     FetchOk,
@@ -131,7 +138,7 @@ pub enum Kind {
 pub struct TooLong;
 
 impl Kind {
-    pub const ALL: [Kind; 18] = [
+    pub const ALL: [Kind; 19] = [
         Self::Setup,
         Self::GoAway,
         Self::RequestOk,
@@ -142,6 +149,7 @@ impl Kind {
         Self::TrackStatus,
         Self::Publish,
         Self::PublishDone,
+        Self::PublishStateNotify,
         Self::PublishBlocked,
         Self::Fetch,
         Self::FetchOk,
@@ -166,6 +174,7 @@ impl Message {
             Self::TrackStatus { .. } => Kind::TrackStatus,
             Self::Publish { .. } => Kind::Publish,
             Self::PublishDone(_) => Kind::PublishDone,
+            Self::PublishStateNotify(_) => Kind::PublishStateNotify,
             Self::PublishBlocked(_) => Kind::PublishBlocked,
             Self::Fetch { .. } => Kind::Fetch,
             Self::FetchOk(_) => Kind::FetchOk,
@@ -197,8 +206,8 @@ impl Message {
 
     fn read(profile: &Profile, kind: Kind, reader: &mut Reader<'_>) -> Read<Self> {
         match kind {
-            Kind::Setup => Ok(Self::Setup(Setup::decode(reader)?)),
-            Kind::GoAway => reply::decode_goaway(reader),
+            Kind::Setup => Ok(Self::Setup(Setup::decode(reader, profile)?)),
+            Kind::GoAway => reply::decode_goaway(reader, profile),
             Kind::RequestOk => RequestOk::decode(reader, profile).map(Self::RequestOk),
             Kind::RequestError => reply::decode_error(reader),
             Kind::RequestUpdate => Ok(Self::RequestUpdate {
@@ -222,6 +231,9 @@ impl Message {
             }),
             Kind::Publish => publish::decode(reader, profile),
             Kind::PublishDone => PublishDone::decode(reader).map(Self::PublishDone),
+            Kind::PublishStateNotify => {
+                Parameters::decode(reader, profile, Scopes::PUBLISH_STATE_NOTIFY).map(Self::PublishStateNotify)
+            }
             Kind::PublishBlocked => PublishBlocked::decode(reader).map(Self::PublishBlocked),
             Kind::Fetch => fetch::decode(reader, profile),
             Kind::FetchOk => FetchOk::decode(reader, profile).map(Self::FetchOk),
@@ -237,6 +249,9 @@ impl Message {
     pub fn encode(&self, draft: Draft, out: &mut BytesMut) -> Result<(), TooLong> {
         let profile = draft.profile();
         let start = out.len();
+        if matches!(self, Self::Fetch { fetch, .. } if !fetch.fits(profile)) {
+            return Err(TooLong);
+        }
         varint::put(out, profile.code(self.kind()).ok_or(TooLong)?);
         let length = out.len();
         out.extend_from_slice(&[0, 0]);
@@ -251,11 +266,11 @@ impl Message {
 
     fn write(&self, profile: &Profile, out: &mut BytesMut) {
         match self {
-            Self::Setup(setup) => setup.encode(out),
-            Self::GoAway { goaway, request } => goaway.encode(*request, out),
+            Self::Setup(setup) => setup.encode(profile, out),
+            Self::GoAway { goaway, request } => goaway.encode(request.filter(|_| profile.goaway_has_request), out),
             Self::RequestOk(ok) => ok.encode(profile, out),
-            Self::RequestError(error) => error.encode(None, out),
-            Self::Redirected { error, redirect } => error.encode(Some(redirect), out),
+            Self::RequestError(error) => error.encode(None, profile, out),
+            Self::Redirected { error, redirect } => error.encode(Some(redirect), profile, out),
             Self::RequestUpdate { id, parameters } => {
                 varint::put(out, *id);
                 parameters.encode(profile, out);
@@ -278,11 +293,11 @@ impl Message {
                 out.extend_from_slice(&properties.0);
             }
             Self::PublishDone(done) => done.encode(out),
+            Self::PublishStateNotify(parameters) => parameters.encode(profile, out),
             Self::PublishBlocked(blocked) => blocked.encode(out),
             Self::Fetch { id, fetch, parameters } => {
                 varint::put(out, *id);
-                fetch.encode(out);
-                parameters.encode(profile, out);
+                fetch.encode(parameters, profile, out);
             }
             Self::FetchOk(ok) => ok.encode(profile, out),
             Self::PublishNamespace { id, namespace: name, parameters }

@@ -76,8 +76,10 @@ impl RequestError {
         Self { code: code as u64, retry_after: None, reason: reason.into() }
     }
 
-    pub(super) fn encode(&self, redirect: Option<&Redirect>, out: &mut BytesMut) {
-        varint::put(out, self.code);
+    pub(super) fn encode(&self, redirect: Option<&Redirect>, profile: &Profile, out: &mut BytesMut) {
+        let duplicate = self.code == RequestErrorCode::DuplicateSubscription as u64;
+        let gone = duplicate && !profile.one_subscription;
+        varint::put(out, if gone { RequestErrorCode::Uninterested as u64 } else { self.code });
         varint::put(out, self.retry_after.map_or(0, |after| to_millis(after).saturating_add(1)));
         put_reason(out, &self.reason);
         if let Some(redirect) = redirect {
@@ -111,10 +113,10 @@ impl GoAway {
     }
 }
 
-pub(super) fn decode_goaway(reader: &mut Reader<'_>) -> Read<Message> {
+pub(super) fn decode_goaway(reader: &mut Reader<'_>, profile: &Profile) -> Read<Message> {
     let uri = uri(reader)?;
     let timeout = Some(reader.varint()?).filter(|timeout| *timeout != 0).map(Duration::from_millis);
-    let request = if reader.is_empty() { None } else { Some(reader.varint()?) };
+    let request = if reader.is_empty() || !profile.goaway_has_request { None } else { Some(reader.varint()?) };
     Ok(Message::GoAway { goaway: GoAway { uri, timeout }, request })
 }
 

@@ -6,14 +6,17 @@ use crate::moqt::authorization::Token;
 use crate::moqt::codec::{Read, Reader};
 use crate::moqt::error::{CloseCode, Violation};
 use crate::moqt::properties::{self, Value};
+use crate::moqt::version::Profile;
 
-/// The same in all drafts (§10.3).
+/// The same in all drafts (§10.3); the last two since draft 20.
 mod option {
     pub(super) const PATH: u64 = 0x01;
     pub(super) const AUTHORIZATION_TOKEN: u64 = 0x03;
     pub(super) const MAX_AUTH_TOKEN_CACHE_SIZE: u64 = 0x04;
     pub(super) const AUTHORITY: u64 = 0x05;
     pub(super) const MOQT_IMPLEMENTATION: u64 = 0x07;
+    pub(super) const MAX_FILTER_RANGES: u64 = 0x06;
+    pub(super) const MAX_REQUEST_UPDATES: u64 = 0x08;
 }
 
 /// SETUP options (§10.3.1). Unknown options of a peer are skipped.
@@ -24,21 +27,30 @@ pub struct Setup {
     pub tokens: Vec<Token>,
     pub max_token_cache: u64,
     pub implementation: Option<String>,
+    /// Ranges that the filters of one request may have (since draft 20).
+    pub max_filter_ranges: u64,
+    /// REQUEST_UPDATEs without an answer that one request may have (since draft 20); 0: any number.
+    pub max_request_updates: u64,
 }
 
 impl Setup {
-    pub(super) fn decode(reader: &mut Reader<'_>) -> Read<Self> {
+    pub(super) fn decode(reader: &mut Reader<'_>, profile: &Profile) -> Read<Self> {
         let body = reader.rest();
         let mut setup = Self::default();
         let mut last = None;
         for pair in properties::pairs(&body) {
             let (key, value) = pair?;
-            let known = (option::PATH..=option::MOQT_IMPLEMENTATION).contains(&key) && !matches!(key, 0x02 | 0x06);
+            let known = match key {
+                option::MAX_FILTER_RANGES | option::MAX_REQUEST_UPDATES => profile.has_range_filters,
+                _ => (option::PATH..=option::MOQT_IMPLEMENTATION).contains(&key) && key != 0x02,
+            };
             if known && last == Some(key) && key != option::AUTHORIZATION_TOKEN {
                 return Err(Violation::protocol("a SETUP option given twice").into());
             }
             last = Some(key);
-            setup.option(key, value)?;
+            if known {
+                setup.option(key, value)?;
+            }
         }
         Ok(setup)
     }
@@ -58,13 +70,15 @@ impl Setup {
             (option::MOQT_IMPLEMENTATION, Value::Bytes(name)) => {
                 self.implementation = Some(String::from_utf8_lossy(&name).into_owned());
             }
+            (option::MAX_FILTER_RANGES, Value::Number(count)) => self.max_filter_ranges = count,
+            (option::MAX_REQUEST_UPDATES, Value::Number(count)) => self.max_request_updates = count,
             _ => {}
         }
         Ok(())
     }
 
     /// A value longer than a key-value pair can hold makes the message too long as well, which its frame refuses.
-    pub(super) fn encode(&self, out: &mut BytesMut) {
+    pub(super) fn encode(&self, profile: &Profile, out: &mut BytesMut) {
         let mut options = properties::Writer::default();
         if let Some(path) = &self.path {
             options = options.bytes(option::PATH, path.as_bytes());
@@ -78,8 +92,14 @@ impl Setup {
         if let Some(authority) = &self.authority {
             options = options.bytes(option::AUTHORITY, authority.as_bytes());
         }
+        if profile.has_range_filters && self.max_filter_ranges != 0 {
+            options = options.number(option::MAX_FILTER_RANGES, self.max_filter_ranges);
+        }
         if let Some(name) = &self.implementation {
             options = options.bytes(option::MOQT_IMPLEMENTATION, name.as_bytes());
+        }
+        if profile.has_range_filters && self.max_request_updates != 0 {
+            options = options.number(option::MAX_REQUEST_UPDATES, self.max_request_updates);
         }
         out.extend_from_slice(&options.finish());
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Parameters, Token};
+use super::{Filter, Parameters, Token};
 use crate::moqt::codec::{Read, Reader};
 use crate::moqt::error::Violation;
 use crate::moqt::name::FullTrackName;
@@ -17,19 +17,6 @@ use crate::moqt::varint;
 pub struct Location {
     pub group: u64,
     pub object: u64,
-}
-
-/// Subscription filter (§5.1.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Filter {
-    NextGroupStart,
-    LargestObject,
-    AbsoluteStart(Location),
-    /// `end_group` is the last group that passes, never before `start`'s.
-    AbsoluteRange {
-        start: Location,
-        end_group: u64,
-    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,41 +58,6 @@ impl Location {
     pub(crate) fn encode(self, out: &mut BytesMut) {
         varint::put(out, self.group);
         varint::put(out, self.object);
-    }
-}
-
-impl Filter {
-    /// Takes the whole of `reader`: the filter's length is known.
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Read<Self> {
-        let filter = match reader.varint()? {
-            1 => Self::NextGroupStart,
-            2 => Self::LargestObject,
-            3 => Self::AbsoluteStart(Location::decode(reader)?),
-            4 => {
-                let start = Location::decode(reader)?;
-                let end_group = start.group.checked_add(reader.varint()?);
-                let end_group = end_group.ok_or(Violation::protocol("a filter that ends beyond 2^64 - 1"))?;
-                Self::AbsoluteRange { start, end_group }
-            }
-            _ => return Err(Violation::protocol("an unknown filter type").into()),
-        };
-        if reader.is_empty() { Ok(filter) } else { Err(Violation::protocol("a filter longer than its fields").into()) }
-    }
-
-    pub(crate) fn encode(&self, out: &mut BytesMut) {
-        match self {
-            Self::NextGroupStart => varint::put(out, 1),
-            Self::LargestObject => varint::put(out, 2),
-            Self::AbsoluteStart(start) => {
-                varint::put(out, 3);
-                start.encode(out);
-            }
-            Self::AbsoluteRange { start, end_group } => {
-                varint::put(out, 4);
-                start.encode(out);
-                varint::put(out, end_group.saturating_sub(start.group));
-            }
-        }
     }
 }
 

@@ -64,7 +64,8 @@ impl Core {
         now: Instant,
     ) -> Result<(), RequestErrorCode> {
         permit(credentials, now, |rights| rights.may_subscribe(&subscribe.track.namespace))?;
-        self.admit_subscription(key, &subscribe.track)?;
+        let once = sessions.session(key).is_none_or(|session| session.draft().subscribes_once());
+        self.admit_subscription(key, &subscribe.track, once)?;
         let id = self.track_id(&subscribe.track);
         let waiting = Waiting::new(key, request, subscribe, now);
         let live = self.tracks.get(&id).is_some_and(|track| track.is_live());
@@ -85,10 +86,10 @@ impl Core {
         Ok(())
     }
 
-    /// One subscription per track and session (§"Subscriptions"), within the session's limits.
-    fn admit_subscription(&mut self, key: u64, name: &FullTrackName) -> Result<(), RequestErrorCode> {
+    /// One subscription per track and session where the draft says so (§5.1), within the session's limits.
+    fn admit_subscription(&mut self, key: u64, name: &FullTrackName, once: bool) -> Result<(), RequestErrorCode> {
         let track = self.names.get(name).and_then(|id| self.tracks.get(id));
-        if track.is_some_and(|track| track.has_subscriber(key)) {
+        if once && track.is_some_and(|track| track.has_subscriber(key)) {
             return Err(RequestErrorCode::DuplicateSubscription);
         }
         let live = track.is_some_and(|track| track.is_live());
@@ -376,8 +377,5 @@ impl Core {
 
 /// A filter whose range is over already can't be satisfied (§"Subscription Filters").
 fn ends_before(filter: Option<Filter>, largest: Option<crate::moqt::message::Location>) -> bool {
-    match (filter, largest) {
-        (Some(Filter::AbsoluteRange { end_group, .. }), Some(largest)) => end_group < largest.group,
-        _ => false,
-    }
+    filter.zip(largest).is_some_and(|(filter, largest)| filter.range(Some(largest)).1 < largest)
 }

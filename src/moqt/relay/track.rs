@@ -66,7 +66,7 @@ pub(super) struct Subscriber {
     pub(super) key: u64,
     pub(super) request: RequestId,
     start: Location,
-    end_group: Option<u64>,
+    end: Location,
     /// Its open streams, by the flow they continue.
     pub(super) open: Vec<(FlowId, SubgroupId)>,
     pub(super) backlog: Backlog,
@@ -75,35 +75,24 @@ pub(super) struct Subscriber {
 
 impl Subscriber {
     pub(super) fn new(waiting: &Waiting, largest: Option<Location>, backlog_bytes: usize) -> Self {
-        let (start, end_group) = range(waiting.filter, largest);
+        let (start, end) = range(waiting.filter, largest);
         let Waiting { key, request, .. } = *waiting;
-        Self { key, request, start, end_group, open: Vec::new(), backlog: Backlog::default(), backlog_bytes }
+        Self { key, request, start, end, open: Vec::new(), backlog: Backlog::default(), backlog_bytes }
     }
 
     /// A new filter, counted from what has passed by now.
     pub(super) fn narrow(&mut self, filter: Option<Filter>, largest: Option<Location>) {
-        (self.start, self.end_group) = range(filter, largest);
+        (self.start, self.end) = range(filter, largest);
     }
 
     pub(super) fn wants(&self, at: Location) -> bool {
-        at >= self.start && self.end_group.is_none_or(|end| at.group <= end)
+        self.start <= at && at <= self.end
     }
 }
 
-/// What a subscription filter lets through (§"Subscription Filters").
-fn range(filter: Option<Filter>, largest: Option<Location>) -> (Location, Option<u64>) {
-    let zero = Location { group: 0, object: 0 };
-    match filter {
-        None => (zero, None),
-        Some(Filter::LargestObject) => {
-            (largest.map_or(zero, |l| Location { group: l.group, object: l.object.saturating_add(1) }), None)
-        }
-        Some(Filter::NextGroupStart) => {
-            (largest.map_or(zero, |l| Location { group: l.group.saturating_add(1), object: 0 }), None)
-        }
-        Some(Filter::AbsoluteStart(start)) => (start, None),
-        Some(Filter::AbsoluteRange { start, end_group }) => (start, Some(end_group)),
-    }
+/// What a subscription filter lets through (§5.1.2): both ends pass.
+fn range(filter: Option<Filter>, largest: Option<Location>) -> (Location, Location) {
+    filter.unwrap_or(Filter::AbsoluteStart(Location::default())).range(largest)
 }
 
 /// One incoming subgroup stream.

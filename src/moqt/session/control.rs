@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use super::outbound::Queued;
 use super::streams::Stream;
-use super::{Dir, Event, Role, Session, StreamId, Transmit, priority};
+use super::{Dir, Event, Role, Session, StreamId, Transmit, constants, priority};
 use crate::moqt::error::{CloseCode, ResetCode, Violation};
 use crate::moqt::message::{GoAway, Message, Setup};
 
@@ -42,7 +42,8 @@ impl Session {
         fits
     }
 
-    pub(super) fn send_setup(&mut self, setup: Setup) {
+    pub(super) fn send_setup(&mut self, mut setup: Setup) {
+        setup.max_request_updates = constants::EARLY_UPDATES.into();
         self.control = self.open(Dir::Uni, priority::CONTROL);
         if !self.send(self.control, &Message::Setup(setup)) {
             self.close(CloseCode::InternalError as u64, "our own SETUP is longer than 65535 bytes");
@@ -89,7 +90,10 @@ impl Session {
             _ if self.role == Role::Server && !goaway.uri.is_empty() => {
                 Some(Violation::protocol("a client sends a server elsewhere"))
             }
-            None => Some(Violation::protocol("a GOAWAY without a Request ID")),
+            None if self.draft.profile().goaway_has_request => {
+                Some(Violation::protocol("a GOAWAY without a Request ID"))
+            }
+            None => None,
             Some(id) if id % 2 != ours => {
                 Some(Violation::new(CloseCode::InvalidRequestId, "a GOAWAY with a Request ID of its sender"))
             }

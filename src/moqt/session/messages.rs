@@ -106,6 +106,9 @@ impl Session {
             let refusal = error(RequestErrorCode::ExcessiveLoad, "more open requests than this session may have");
             return Some(RequestError { retry_after, ..refusal });
         }
+        if let Some(refusal) = unserved_filter(message) {
+            return Some(refusal);
+        }
         match message {
             Message::Fetch { .. } | Message::TrackStatus { .. } | Message::SubscribeTracks { .. } => {
                 Some(error(RequestErrorCode::NotSupported, "this endpoint does not serve such requests"))
@@ -185,6 +188,8 @@ impl Session {
                 true => self.events.push_back(Event::NamespaceDone { request: id, suffix }),
                 false => self.fail(Violation::protocol("NAMESPACE_DONE before its NAMESPACE")),
             },
+            // It informs; what it may change is the peer's affair.
+            (Message::PublishStateNotify(_), Kind::Subscription(_)) if !(ours && asked) => {}
             // The peer's wish that this request moves. Whoever does not move sees it end.
             (Message::GoAway { goaway, request: None }, _) if !entry.goaway => {
                 entry.goaway = true;
@@ -273,7 +278,12 @@ impl Session {
         if waits {
             entry.updates += 1;
             if entry.updates > constants::EARLY_UPDATES {
-                return self.fail(Violation::protocol("more updates than a request without an answer may have"));
+                let code = match self.draft.profile().has_range_filters {
+                    true => CloseCode::TooManyRequestUpdates,
+                    false => CloseCode::ProtocolViolation,
+                };
+                let reason = "more updates than a request without an answer may have";
+                return self.fail(Violation::new(code, reason));
             }
         }
         match &mut entry.kind {
@@ -330,8 +340,23 @@ impl Session {
         }
     }
 
+    /// Since draft 19 a FIN says only that nothing more will be said. Whose last word is still due has failed by it: PUBLISH_DONE,
+    /// or an answer.
+    fn goes_on(&self, stream: StreamId) -> bool {
+        let Some(Stream::Request(state)) = self.streams.get(&stream) else { return false };
+        let Some(entry) = state.request.and_then(|request| self.requests.get(&request)) else { return false };
+        match entry.kind {
+            Kind::Subscription(_) => false,
+            Kind::Listing(_) => !entry.ours,
+            Kind::Publication(_) | Kind::Announcement => !entry.ours || entry.phase == Phase::Accepted,
+        }
+    }
+
     /// FIN or RESET_STREAM of the peer: whatever was asked on the stream is over.
     pub(super) fn request_stream_ended(&mut self, stream: StreamId, reset: bool) {
+        if !reset && !self.draft.profile().fin_cancels && self.goes_on(stream) {
+            return;
+        }
         let Some(Stream::Request(state)) = self.streams.remove(&stream) else { return };
         match reset || state.request.is_none() {
             _ if state.mute => {}
@@ -382,6 +407,21 @@ impl Session {
             self.let_go(stream);
         }
     }
+}
+
+/// Filters that drafts 20 and later can ask for and nobody serves here: we announce no MAX_FILTER_RANGES.
+fn unserved_filter(message: &Message) -> Option<RequestError> {
+    let (Message::Subscribe { parameters, .. }
+    | Message::SubscribeTracks { parameters, .. }
+    | Message::Fetch { parameters, .. }) = message
+    else {
+        return None;
+    };
+    if !parameters.range_filters.is_empty() {
+        return Some(error(RequestErrorCode::InvalidFilter, "this endpoint takes no filters by range"));
+    }
+    let fill = parameters.fill.is_some();
+    fill.then(|| error(RequestErrorCode::NotSupported, "this endpoint fills no subscriptions"))
 }
 
 fn unsupported_extension() -> RequestError {

@@ -275,6 +275,10 @@ impl Session {
         self.next_deadline()
     }
 
+    pub fn draft(&self) -> Draft {
+        self.draft
+    }
+
     pub fn is_closed(&self) -> bool {
         self.closed
     }

@@ -207,7 +207,11 @@ impl Session {
         }
         let (stream, alias) = (entry.stream, subscription.alias);
         if entry.phase == Phase::Asked {
-            self.send(stream, &Message::RequestOk(RequestOk { parameters: ok.parameters(), ..RequestOk::default() }));
+            let parameters = match self.draft.profile().publish_ok_subscribes {
+                true => ok.parameters(),
+                false => Parameters::default(),
+            };
+            self.send(stream, &Message::RequestOk(RequestOk { parameters, ..RequestOk::default() }));
             self.accepted(request);
         }
         if let Some(alias) = alias {

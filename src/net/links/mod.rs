@@ -152,7 +152,7 @@ impl Links {
 
     /// Takes one end of a [`port`](super::port()) as a link; `setup` is ours (tokens for the dialling side).
     pub fn attach(&mut self, end: PortEnd, role: Role, setup: Setup, now: Instant) -> LinkId {
-        let config = Config { role, draft: Draft::ALL[0], setup, limits: self.limits.clone() };
+        let config = Config { role, draft: Draft::ADVERTISED[0], setup, limits: self.limits.clone() };
         let mut session = Session::new(config, now);
         session.set_max_datagram(Some(port::DATAGRAM_BYTES));
         let (slot, id) = self.insert(Carrier::None, Some(session));

@@ -205,7 +205,7 @@ impl WebTransport {
     }
 
     fn send_connect(&mut self, connection: &mut Connection, url: url::Url) -> Step {
-        let offer = Draft::ALL.into_iter().map(|draft| draft.alpn().to_owned());
+        let offer = Draft::ADVERTISED.into_iter().map(|draft| draft.alpn().to_owned());
         let request = ConnectRequest::new(url).with_protocols(offer);
         let mut bytes = BytesMut::new();
         if let Err(error) = request.encode(&mut bytes) {
@@ -256,7 +256,7 @@ impl WebTransport {
         request: &ConnectRequest,
     ) -> (Option<Draft>, Option<String>) {
         let offered = &request.protocols;
-        let chosen = Draft::ALL.into_iter().find(|draft| offered.iter().any(|name| name == draft.alpn()));
+        let chosen = Draft::ADVERTISED.into_iter().find(|draft| offered.iter().any(|name| name == draft.alpn()));
         let response = match chosen {
             Some(draft) => ConnectResponse::OK.with_protocol(draft.alpn()),
             None if offered.is_empty() => ConnectResponse::OK,
@@ -264,7 +264,7 @@ impl WebTransport {
         };
         let mut bytes = BytesMut::new();
         let sent = response.encode(&mut bytes).is_ok() && write(connection, id, &bytes);
-        let draft = chosen.or(offered.is_empty().then_some(Draft::ALL[0])).filter(|_| sent);
+        let draft = chosen.or(offered.is_empty().then_some(Draft::ADVERTISED[0])).filter(|_| sent);
         let query = request.url.query().map(|query| format!("?{query}")).unwrap_or_default();
         (draft, Some(format!("{}{query}", request.url.path())))
     }
@@ -333,7 +333,7 @@ fn session_code(code: u64) -> u32 {
 }
 
 fn agreed_draft(protocol: Option<&str>) -> Option<Draft> {
-    protocol.map_or(Some(Draft::ALL[0]), |name| Draft::from_alpn(name.as_bytes()))
+    protocol.map_or(Some(Draft::ADVERTISED[0]), |name| Draft::from_alpn(name.as_bytes()))
 }
 
 /// A stream ended before it said what it is.

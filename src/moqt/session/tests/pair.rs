@@ -36,6 +36,7 @@ impl Rng {
 /// How the link treats what it carries.
 #[derive(Clone, Debug)]
 pub(crate) struct Conditions {
+    pub(crate) draft: Draft,
     pub(crate) seed: u64,
     pub(crate) delay: Duration,
     /// Added at random; what is not of one stream is reordered by it.
@@ -50,6 +51,7 @@ pub(crate) struct Conditions {
 impl Default for Conditions {
     fn default() -> Self {
         Self {
+            draft: Draft::D18,
             seed: 1,
             delay: Duration::from_millis(5),
             jitter: Duration::ZERO,
@@ -61,10 +63,11 @@ impl Default for Conditions {
 }
 
 impl Conditions {
-    /// Jitter and chunks of all sizes by seed, 1 byte too.
+    /// Jitter, chunks of all sizes (1 byte too) and drafts by seed: 15 in a row meet everything.
     pub(crate) fn rough(seed: u64) -> Self {
         let chunk = [1, 2, 7, 64, 0][(seed % 5) as usize];
-        Self { seed, jitter: Duration::from_millis(30), chunk, ..Self::default() }
+        let draft = Draft::ALL[(seed / 5) as usize % Draft::ALL.len()];
+        Self { draft, seed, jitter: Duration::from_millis(30), chunk, ..Self::default() }
     }
 }
 
@@ -123,7 +126,9 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn new(conditions: Conditions) -> Self {
-        Self::with(conditions, config(Role::Client), config(Role::Server), Instant::now())
+        let config = |role| Config { draft: conditions.draft, ..config(role) };
+        let (client, server) = (config(Role::Client), config(Role::Server));
+        Self::with(conditions, client, server, Instant::now())
     }
 
     pub(crate) fn with(conditions: Conditions, client: Config, server: Config, now: Instant) -> Self {
