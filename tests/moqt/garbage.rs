@@ -26,11 +26,11 @@ fn spoil(rng: &mut Rng, mut wire: BytesMut) -> Bytes {
     wire.freeze()
 }
 
-fn control(rng: &mut Rng) -> Bytes {
+fn control(rng: &mut Rng, draft: Draft) -> Bytes {
     let mut wire = BytesMut::new();
     for _ in 0..1 + rng.below(3) {
         let which = rng.next();
-        generate::message(rng, which).encode(Draft::D18, &mut wire).unwrap();
+        generate::message(rng, draft, which).encode(draft, &mut wire).unwrap();
     }
     spoil(rng, wire)
 }
@@ -56,8 +56,8 @@ fn cut(rng: &mut Rng, mut wire: Bytes, whole: bool) -> Vec<Bytes> {
     chunks
 }
 
-fn read_control(chunks: Vec<Bytes>) -> Read<Message> {
-    let (mut reader, mut read) = (ControlReader::new(Draft::D18), Vec::new());
+fn read_control(draft: Draft, chunks: Vec<Bytes>) -> Read<Message> {
+    let (mut reader, mut read) = (ControlReader::new(draft), Vec::new());
     for chunk in chunks {
         reader.push(chunk);
         loop {
@@ -104,9 +104,10 @@ fn read_subgroup(chunks: Vec<Bytes>) -> Read<Object> {
 fn messages() {
     for seed in 0..8000 {
         let mut rng = Rng(seed);
-        let wire = control(&mut rng);
-        let whole = read_control(cut(&mut rng, wire.clone(), true));
-        assert_eq!(read_control(cut(&mut rng, wire, false)), whole, "seed {seed}");
+        let draft = Draft::ALL[seed as usize % Draft::ALL.len()];
+        let wire = control(&mut rng, draft);
+        let whole = read_control(draft, cut(&mut rng, wire.clone(), true));
+        assert_eq!(read_control(draft, cut(&mut rng, wire, false)), whole, "seed {seed}");
     }
 }
 

@@ -1,15 +1,15 @@
-//! Seeded values of everything that travels. Which parameter may stand in which message is written here by hand, from §10.2 of
-//! the draft, so that the table in the code is checked as well.
+//! Seeded values of everything that travels. Which parameter may stand in which message is written here by hand, from the
+//! drafts' lists, so that the table in the code is checked as well.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use clutchcall::moqt::message::{
-    Fetch, FetchOk, Filter, GoAway, GroupOrder, Location, Message, Parameters, PublishBlocked, PublishDone, Redirect,
-    RequestError, RequestOk, Setup, Token, TrackProperties,
+    Fetch, FetchOk, Filter, GoAway, GroupOrder, Location, Message, Parameters, PublishBlocked, PublishDone,
+    RangeFilter, Redirect, RequestError, RequestOk, Setup, Token, TrackProperties,
 };
 use clutchcall::moqt::properties::Writer;
-use clutchcall::moqt::{FullTrackName, Object, Status, SubgroupHeader, TrackNamespace};
+use clutchcall::moqt::{Draft, FullTrackName, Object, Status, SubgroupHeader, TrackNamespace};
 
 /// SplitMix64.
 pub(crate) struct Rng(pub(crate) u64);
@@ -73,14 +73,33 @@ impl Rng {
         Token { kind: self.number(), value: self.bytes(200) }
     }
 
-    fn filter(&mut self) -> Filter {
+    fn filter(&mut self, draft: Draft) -> Filter {
         let start = self.location();
-        match self.below(4) {
+        let end_group = start.group + self.number();
+        match self.below(if draft == Draft::D18 { 4 } else { 6 }) {
             0 => Filter::NextGroupStart,
             1 => Filter::LargestObject,
             2 => Filter::AbsoluteStart(start),
-            _ => Filter::AbsoluteRange { start, end_group: start.group + self.number() },
+            3 => Filter::AbsoluteRange { start, end_group },
+            4 => Filter::NewestGroups(1 + self.number()),
+            _ => Filter::LocationRange {
+                start,
+                end: Location { group: end_group, object: start.object + self.number() },
+            },
         }
+    }
+
+    /// Some filters by range, of codes up to `last`, ascending.
+    fn ranges(&mut self, last: u64) -> Vec<RangeFilter> {
+        let mut filters = Vec::new();
+        for code in 0x25..=last {
+            for set in 0..self.below(3) as u8 {
+                let range = [1 + self.below(60) as u8, self.below(60) as u8];
+                let property = if code >= 0x28 { &[0x10][..] } else { &[] };
+                filters.push(RangeFilter { code, value: [&[set], property, &range].concat().into() });
+            }
+        }
+        filters
     }
 
     fn order(&mut self) -> GroupOrder {
@@ -111,39 +130,67 @@ fn tokens(rng: &mut Rng) -> Parameters {
     Parameters { tokens: (0..count).map(|_| rng.token()).collect(), ..Parameters::default() }
 }
 
-/// What a subscriber says of a subscription (SUBSCRIBE, PUBLISH_OK, REQUEST_UPDATE).
-fn subscriber(rng: &mut Rng) -> Parameters {
-    Parameters {
+/// What a subscriber says of a subscription (SUBSCRIBE, REQUEST_UPDATE, and PUBLISH_OK of draft 18).
+fn subscriber(rng: &mut Rng, draft: Draft) -> Parameters {
+    let parameters = Parameters {
         object_delivery_timeout: rng.maybe(Rng::millis),
         subgroup_delivery_timeout: rng.maybe(Rng::millis),
         forward: rng.maybe(Rng::flip),
         priority: rng.maybe(|rng| rng.next() as u8),
-        filter: rng.maybe(Rng::filter),
+        filter: rng.maybe(|rng| rng.filter(draft)),
         new_group_request: rng.maybe(Rng::number),
+        ..Parameters::default()
+    };
+    match draft {
+        Draft::D18 => parameters,
+        _ => Parameters {
+            fill: rng.maybe(|rng| Box::new(fill(rng, draft))),
+            range_filters: rng.ranges(0x28),
+            ..parameters
+        },
+    }
+}
+
+fn fill(rng: &mut Rng, draft: Draft) -> Parameters {
+    Parameters {
+        fill_timeout: rng.maybe(Rng::millis),
+        priority: rng.maybe(|rng| rng.next() as u8),
+        filter: rng.maybe(|rng| rng.filter(draft)),
+        group_order: rng.maybe(Rng::order),
+        range_filters: rng.ranges(0x28),
         ..Parameters::default()
     }
 }
 
-fn setup(rng: &mut Rng) -> Setup {
+fn setup(rng: &mut Rng, draft: Draft) -> Setup {
+    let newer = |number| if draft == Draft::D18 { 0 } else { number };
     Setup {
         path: rng.maybe(|rng| rng.text(50)),
         authority: rng.maybe(|rng| rng.text(50)),
         tokens: tokens(rng).tokens,
         max_token_cache: rng.number(),
         implementation: rng.maybe(|rng| rng.text(50)),
+        max_filter_ranges: newer(rng.number()),
+        max_request_updates: newer(rng.number()),
     }
 }
 
-fn fetch(rng: &mut Rng) -> Fetch {
+fn fetch(rng: &mut Rng, draft: Draft) -> Fetch {
     let group = rng.number();
+    let joins = draft == Draft::D18;
     match rng.below(3) {
         0 => Fetch::Standalone {
             track: rng.track(),
             start: Location { group, object: rng.number() },
             end: Location { group: group + 1 + rng.number(), object: rng.number() },
         },
-        1 => Fetch::RelativeJoining { request: rng.number(), groups: group },
-        _ => Fetch::AbsoluteJoining { request: rng.number(), group },
+        1 if joins => Fetch::RelativeJoining { request: rng.number(), groups: group },
+        _ if joins => Fetch::AbsoluteJoining { request: rng.number(), group },
+        1 => Fetch::Newest { track: rng.track(), groups: group },
+        _ => {
+            let start = if rng.flip() { Location::default() } else { rng.location() };
+            Fetch::Standalone { track: rng.track(), start, end: Fetch::TO_LARGEST }
+        }
     }
 }
 
@@ -151,33 +198,66 @@ fn refusal(rng: &mut Rng, code: u64) -> RequestError {
     RequestError { code, retry_after: rng.maybe(Rng::millis), reason: rng.text(100) }
 }
 
-/// One of the 18 messages, or a redirect.
-pub(crate) fn message(rng: &mut Rng, which: u64) -> Message {
+/// Kinds of [`message`].
+pub(crate) const KINDS: u64 = 20;
+
+/// One of the messages, or a redirect.
+pub(crate) fn message(rng: &mut Rng, draft: Draft, which: u64) -> Message {
     let id = rng.number();
-    match which % 19 {
-        0 => Message::Setup(setup(rng)),
+    let is_18 = draft == Draft::D18;
+    match which % KINDS {
+        0 => Message::Setup(setup(rng, draft)),
         1 => Message::GoAway {
             goaway: GoAway { uri: rng.text(100), timeout: rng.maybe(|rng| Duration::from_millis(1 + rng.number())) },
-            request: rng.maybe(Rng::number),
+            request: rng.maybe(Rng::number).filter(|_| is_18),
         },
-        2 => Message::RequestOk(RequestOk {
-            parameters: Parameters { expires: rng.maybe(Rng::millis), ..subscriber(rng) },
-            properties: TrackProperties::default(),
-        }),
+        2 => {
+            let parameters = if is_18 { subscriber(rng, draft) } else { described(rng) };
+            let parameters = Parameters { expires: rng.maybe(Rng::millis), ..parameters };
+            Message::RequestOk(RequestOk { parameters, properties: TrackProperties::default() })
+        }
         3 => {
-            let code = rng.below(0x34);
+            // DUPLICATE_SUBSCRIPTION is gone.
+            let code = Some(rng.below(0x34)).filter(|code| is_18 || *code != 0x19).unwrap_or(0x36);
             Message::RequestError(refusal(rng, code))
         }
         4 => Message::Redirected {
             error: refusal(rng, 0x34),
             redirect: Redirect { uri: rng.text(60), track: rng.track() },
         },
+        7 => Message::SubscribeOk { alias: id, parameters: described(rng), properties: rng.track_properties() },
+        10 => Message::PublishDone(PublishDone { code: rng.below(10), streams: rng.number(), reason: rng.text(900) }),
+        11 => Message::PublishBlocked(PublishBlocked { suffix: rng.namespace(), name: rng.bytes(30) }),
+        13 => Message::FetchOk(FetchOk {
+            end_of_track: rng.flip(),
+            end: rng.location(),
+            parameters: Parameters::default(),
+            properties: rng.track_properties(),
+        }),
+        14 => Message::PublishNamespace { id, namespace: rng.namespace(), parameters: tokens(rng) },
+        15 => Message::SubscribeNamespace { id, prefix: rng.namespace(), parameters: tokens(rng) },
+        17 => Message::Namespace(rng.namespace()),
+        18 if !is_18 => Message::PublishStateNotify(Parameters {
+            largest: rng.maybe(Rng::location),
+            forward: rng.maybe(Rng::flip),
+            filter: rng.maybe(|rng| rng.filter(draft)),
+            ..Parameters::default()
+        }),
+        18 | 19 => Message::NamespaceDone(rng.namespace()),
+        which => about_tracks(rng, draft, which, id),
+    }
+}
+
+/// The requests whose parameters are many.
+fn about_tracks(rng: &mut Rng, draft: Draft, which: u64, id: u64) -> Message {
+    let newer = |rng: &mut Rng| rng.maybe(Rng::flip).filter(|_| draft != Draft::D18);
+    match which {
         5 => Message::RequestUpdate {
             id,
             parameters: Parameters {
                 tokens: tokens(rng).tokens,
                 namespace_prefix: rng.maybe(Rng::namespace),
-                ..subscriber(rng)
+                ..subscriber(rng, draft)
             },
         },
         6 => Message::Subscribe {
@@ -187,45 +267,64 @@ pub(crate) fn message(rng: &mut Rng, which: u64) -> Message {
                 tokens: tokens(rng).tokens,
                 rendezvous_timeout: rng.maybe(Rng::millis),
                 group_order: rng.maybe(Rng::order),
-                ..subscriber(rng)
+                include_properties: newer(rng),
+                ..subscriber(rng, draft)
             },
         },
-        7 => Message::SubscribeOk { alias: id, parameters: described(rng), properties: rng.track_properties() },
-        8 => Message::TrackStatus { id, track: rng.track(), parameters: tokens(rng) },
+        8 => {
+            let parameters = Parameters { include_properties: newer(rng), ..tokens(rng) };
+            Message::TrackStatus { id, track: rng.track(), parameters }
+        }
         9 => Message::Publish {
             id,
             track: rng.track(),
             alias: rng.number(),
-            parameters: Parameters { tokens: tokens(rng).tokens, forward: rng.maybe(Rng::flip), ..described(rng) },
+            parameters: published(rng, draft),
             properties: rng.track_properties(),
         },
-        10 => Message::PublishDone(PublishDone { code: rng.below(10), streams: rng.number(), reason: rng.text(900) }),
-        11 => Message::PublishBlocked(PublishBlocked { suffix: rng.namespace(), name: rng.bytes(30) }),
         12 => Message::Fetch {
             id,
-            fetch: fetch(rng),
+            fetch: fetch(rng, draft),
             parameters: Parameters {
                 fill_timeout: rng.maybe(Rng::millis),
                 priority: rng.maybe(|rng| rng.next() as u8),
                 group_order: rng.maybe(Rng::order),
+                include_properties: newer(rng),
+                range_filters: if draft == Draft::D18 { Vec::new() } else { rng.ranges(0x28) },
                 ..tokens(rng)
             },
         },
-        13 => Message::FetchOk(FetchOk {
-            end_of_track: rng.flip(),
-            end: rng.location(),
-            parameters: Parameters::default(),
-            properties: rng.track_properties(),
-        }),
-        14 => Message::PublishNamespace { id, namespace: rng.namespace(), parameters: tokens(rng) },
-        15 => Message::SubscribeNamespace { id, prefix: rng.namespace(), parameters: tokens(rng) },
-        16 => Message::SubscribeTracks {
-            id,
-            prefix: rng.namespace(),
-            parameters: Parameters { forward: rng.maybe(Rng::flip), ..tokens(rng) },
-        },
-        17 => Message::Namespace(rng.namespace()),
-        _ => Message::NamespaceDone(rng.namespace()),
+        _ => Message::SubscribeTracks { id, prefix: rng.namespace(), parameters: wanted_tracks(rng, draft) },
+    }
+}
+
+fn published(rng: &mut Rng, draft: Draft) -> Parameters {
+    let parameters = Parameters { tokens: tokens(rng).tokens, forward: rng.maybe(Rng::flip), ..described(rng) };
+    if draft == Draft::D18 {
+        return parameters;
+    }
+    Parameters {
+        object_delivery_timeout: rng.maybe(Rng::millis),
+        subgroup_delivery_timeout: rng.maybe(Rng::millis),
+        priority: rng.maybe(|rng| rng.next() as u8),
+        filter: rng.maybe(|rng| rng.filter(draft)),
+        group_order: rng.maybe(Rng::order),
+        ..parameters
+    }
+}
+
+fn wanted_tracks(rng: &mut Rng, draft: Draft) -> Parameters {
+    let parameters = Parameters { forward: rng.maybe(Rng::flip), ..tokens(rng) };
+    if draft == Draft::D18 {
+        return parameters;
+    }
+    Parameters {
+        group_order: rng.maybe(Rng::order),
+        filter: rng.maybe(|rng| rng.filter(draft)),
+        fill: rng.maybe(|rng| Box::new(fill(rng, draft))),
+        range_filters: rng.ranges(0x29),
+        include_properties: rng.maybe(Rng::flip),
+        ..parameters
     }
 }
 
