@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
-__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "MoqtClient", "OpusDecoder", "OpusEncoder", "Relay", "_after_fork", "_bench_rings", "_error_classes", "_raise_sample", "_shutdown", "certificate_days", "check_token", "decode_alaw", "decode_ulaw", "encode_alaw", "encode_ulaw", "example_config", "mint_key", "mint_token", "opus_version", "public_key", "read_token"]
+__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Relay", "_after_fork", "_bench_rings", "_error_classes", "_raise_sample", "_shutdown", "certificate_days", "check_token", "decode_alaw", "decode_ulaw", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "mint_key", "mint_token", "opus_version", "public_key", "read_token"]
 
 __version__: Final[str]
 """
@@ -240,6 +240,33 @@ class Engine:
     def state(self, /) -> Path: ...
 
 @final
+class InteropReport:
+    """
+    How a case went.
+    """
+    @property
+    def duration_ms(self, /) -> int: ...
+    @property
+    def expected(self, /) -> str | None: ...
+    @property
+    def message(self, /) -> str:
+        """
+        What was heard, or why there was nobody.
+        """
+    @property
+    def received(self, /) -> str | None: ...
+    @property
+    def sessions(self, /) -> list[tuple[str, str, str]]:
+        """
+        Role, transport and version of each session.
+        """
+    @property
+    def verdict(self, /) -> str:
+        """
+        `passed`, `failed` or `unreachable`.
+        """
+
+@final
 class MoqtClient:
     """
     A link to a relay of the user's choice.
@@ -363,6 +390,16 @@ def encode_ulaw(pcm: Any) -> bytes: ...
 def example_config() -> str:
     """
     A `clutchcall.toml` with every key.
+    """
+
+def interop(name: str, url: str, token: str | None, prefix: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]], insecure: bool) -> InteropReport:
+    """
+    Plays one case on the calling thread.
+    """
+
+def interop_cases() -> list[str]:
+    """
+    The names of the cases, in the order in which they are run.
     """
 
 def mint_key(org: str) -> tuple[str, str]:

@@ -10,12 +10,14 @@
 //! | `relay` | from a relay's URL to a dial |
 //! | `bridge` | one bridge, as its user holds it |
 //! | `moqt` | `MoqtClient`: tracks by name on a relay of the user's choice |
+//! | `interop` | the cases of the interop runner against anybody's relay |
 //!
 //! Whoever calls waits in his own thread; every wait takes a cancel check that is asked at least every 100 ms.
 
 pub mod bridge;
 mod calls;
 mod http;
+pub mod interop;
 mod media;
 pub mod moqt;
 pub mod options;

@@ -189,7 +189,7 @@ pub(super) fn in_turn() -> bool {
 }
 
 /// Both families through one socket; IPv4 alone where the machine has no IPv6.
-fn bind() -> std::result::Result<(Worker, Waker), String> {
+pub(super) fn bind() -> std::result::Result<(Worker, Waker), String> {
     let config = |ip: IpAddr| WorkerConfig { bind: SocketAddr::new(ip, 0), listen: None, limits: SESSION_LIMITS };
     Worker::new(config(Ipv6Addr::UNSPECIFIED.into())).or_else(|_| Worker::new(config(Ipv4Addr::UNSPECIFIED.into())))
 }

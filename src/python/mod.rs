@@ -17,6 +17,7 @@ mod counts;
 mod delivery;
 mod engine;
 mod errors;
+mod interop;
 mod media;
 mod moqt;
 mod relay;
@@ -48,6 +49,8 @@ mod _core {
     use super::engine::{Engine, example_config};
     #[pymodule_export]
     use super::errors::{error_classes, raise_sample};
+    #[pymodule_export]
+    use super::interop::{InteropReport, interop, interop_cases};
     #[pymodule_export]
     use super::media::{OpusDecoder, OpusEncoder, decode_alaw, decode_ulaw, encode_alaw, encode_ulaw, opus_version};
     #[pymodule_export]

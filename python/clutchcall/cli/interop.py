@@ -1,0 +1,114 @@
+"""`clutchcall interop`: the interop runner's client. Short cases against anybody's relay, told in TAP 14.
+
+Exit status: 0 when every case passed, 1 when one failed or the relay can't be reached, 127 when the case or the draft
+is none of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from clutchcall.cli.terminal import FAILED, USAGE, complain, say
+
+if TYPE_CHECKING:
+    from clutchcall._core import InteropReport
+
+UNSUPPORTED = 127
+
+
+def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for it)
+    """Describes the command. Its defaults are the variables that the interop runner sets."""
+    parser = commands.add_parser(
+        "interop",
+        help="test a MoQT relay, in the interop runner's way",
+        description="Plays the cases of the MoQ interop runner against a relay and prints TAP 14. Variables: "
+        "RELAY_URL, TESTCASE, TLS_DISABLE_VERIFY, VERBOSE, DRAFT or MOQT_DRAFT, AUTH_TOKEN, NAMESPACE_PREFIX.",
+    )
+    parser.add_argument("-r", "--relay", metavar="URL", help="moqt:// for raw QUIC, https:// for WebTransport")
+    parser.add_argument("-t", "--test", metavar="NAME", help="one case only")
+    parser.add_argument("-l", "--list", action="store_true", help="the names of the cases")
+    parser.add_argument("-v", "--verbose", action="store_true", help="tell of each session")
+    parser.add_argument("--tls-disable-verify", action="store_true", help="accept any certificate")
+    parser.add_argument("--draft", metavar="N", help="speak this draft, or the first of a list that the relay speaks")
+    parser.add_argument("--auth-token", metavar="TOKEN", help="sent in SETUP and with every request")
+    parser.add_argument("--namespace-prefix", metavar="A/B", help="fields before every namespace")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plays what is asked for."""
+    from clutchcall import _core
+
+    cases = _core.interop_cases()
+    if arguments.list:
+        say("\n".join(cases))
+        return 0
+    relay = arguments.relay or os.environ.get("RELAY_URL")
+    if not relay:
+        complain("no relay: give --relay URL, or set RELAY_URL")
+        return USAGE
+    wanted = arguments.test or os.environ.get("TESTCASE") or None
+    say("TAP version 14")
+    if wanted is not None and wanted not in cases:
+        say(f"1..1\nnot ok 1 - {wanted} # SKIP no such case here")
+        return UNSUPPORTED
+    say(f"# clutchcall {_core.__version__} against {_without_query(relay)}")
+    return _play([wanted] if wanted else cases, relay, arguments)
+
+
+def _play(cases: list[str], relay: str, arguments: argparse.Namespace) -> int:
+    from clutchcall import _core
+
+    token = arguments.auth_token or os.environ.get("AUTH_TOKEN") or None
+    prefix = arguments.namespace_prefix or os.environ.get("NAMESPACE_PREFIX") or ""
+    fields = [field.encode() for field in prefix.split("/") if field]
+    insecure = arguments.tls_disable_verify or _is_set("TLS_DISABLE_VERIFY")
+    verbose = arguments.verbose or _is_set("VERBOSE")
+    passed = True
+    say(f"1..{len(cases)}")
+    for number, name in enumerate(cases, 1):
+        report = _core.interop(name, relay, token, fields, insecure)
+        if report.verdict == "unreachable":
+            say(f"Bail out! {_one_line(report.message)}")
+            return FAILED
+        passed &= report.verdict == "passed"
+        say(f"{'ok' if report.verdict == 'passed' else 'not ok'} {number} - {name}")
+        say("\n".join(_diagnosis(report, verbose=verbose)))
+    return 0 if passed else FAILED
+
+
+def _diagnosis(report: InteropReport, *, verbose: bool) -> Iterator[str]:
+    """The YAML block under a case."""
+    yield "  ---"
+    yield f"  duration_ms: {report.duration_ms}"
+    if report.expected is not None:
+        yield f"  expected: {json.dumps(report.expected)}"
+    if report.received is not None:
+        yield f"  received: {json.dumps(report.received)}"
+    if report.sessions:
+        yield "  sessions:"
+    for role, transport, version in report.sessions:
+        yield f"    {role}:"
+        yield f"      transport: {transport}"
+        yield f"      moqt_version: {version}"
+    if verbose:
+        yield f"  message: {json.dumps(report.message)}"
+    yield "  ..."
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in ("1", "true", "yes")
+
+
+def _without_query(url: str) -> str:
+    """The query may hold a token."""
+    return url.partition("?")[0]
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text)

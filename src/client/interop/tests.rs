@@ -1,0 +1,233 @@
+//! The cases in virtual time against the core of our relay, and against relays that do wrong.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::cases::{ALL, Who};
+use super::play::{End, Names, Play, Stage};
+use crate::moqt::message::Token;
+use crate::moqt::relay::{Core, Gate, Lease, Limits, Rights, Sessions};
+use crate::moqt::session::Role;
+use crate::moqt::session::tests::pair::{Conditions, Pair, config};
+use crate::moqt::{Event, RequestErrorCode, Session, TrackNamespace};
+
+/// May it all, or nothing.
+#[derive(Clone, Copy, Debug)]
+struct May(bool);
+
+impl Rights for May {
+    fn may_publish(&self, _: &TrackNamespace) -> bool {
+        self.0
+    }
+    fn may_subscribe(&self, _: &TrackNamespace) -> bool {
+        self.0
+    }
+    fn lease(&self) -> Option<&Lease> {
+        None
+    }
+    fn is_expired(&self, _: Instant) -> bool {
+        false
+    }
+}
+
+struct Nobody;
+
+impl Gate for Nobody {
+    fn rights(&mut self, _: &Token, _: Instant) -> Result<Arc<dyn Rights>, RequestErrorCode> {
+        Err(RequestErrorCode::MalformedAuthToken)
+    }
+}
+
+/// The pairs of a case: the client of each is the case's, the server the relay's.
+struct Wires {
+    pairs: [Option<Pair>; Who::ALL.len()],
+    dialled: Vec<Who>,
+    conditions: Conditions,
+    now: Instant,
+}
+
+impl Stage for Wires {
+    fn dial(&mut self, who: Who) {
+        let pair = Pair::with(self.conditions.clone(), config(Role::Client), config(Role::Server), self.now);
+        self.pairs[who as usize] = Some(pair);
+        self.dialled.push(who);
+    }
+    fn session(&mut self, who: Who) -> Option<&mut Session> {
+        self.pairs[who as usize].as_mut().map(|pair| &mut pair.client)
+    }
+}
+
+impl Sessions for Wires {
+    fn session(&mut self, key: u64) -> Option<&mut Session> {
+        self.pairs[key as usize].as_mut().map(|pair| &mut pair.server)
+    }
+}
+
+/// What stands behind the sessions.
+trait Behind {
+    fn arrived(&mut self, wires: &mut Wires, who: Who);
+    fn heard(&mut self, wires: &mut Wires, who: Who, event: Event);
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+    fn handle_timeout(&mut self, _: &mut Wires) {}
+}
+
+struct OurRelay {
+    core: Core,
+    may: bool,
+}
+
+impl Behind for OurRelay {
+    fn arrived(&mut self, wires: &mut Wires, who: Who) {
+        self.core.insert(who as u64, vec![Arc::new(May(self.may))], Limits::default(), wires.now);
+    }
+    fn heard(&mut self, wires: &mut Wires, who: Who, event: Event) {
+        let now = wires.now;
+        self.core.handle_event(wires, who as u64, event, now);
+    }
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.core.poll_timeout()
+    }
+    fn handle_timeout(&mut self, wires: &mut Wires) {
+        let now = wires.now;
+        self.core.handle_timeout(wires, now);
+    }
+}
+
+/// Hears everything and says no word.
+struct Mute;
+
+impl Behind for Mute {
+    fn arrived(&mut self, _: &mut Wires, _: Who) {}
+    fn heard(&mut self, _: &mut Wires, _: Who, _: Event) {}
+}
+
+/// Accepts whatever it is asked, and forwards nothing.
+struct Yes;
+
+impl Behind for Yes {
+    fn arrived(&mut self, _: &mut Wires, _: Who) {}
+    fn heard(&mut self, wires: &mut Wires, who: Who, event: Event) {
+        let Some(session) = Sessions::session(wires, who as u64) else { return };
+        match event {
+            Event::Subscribe { request, .. } => session.accept_subscribe(request, Default::default()),
+            Event::PublishNamespace { request, .. } | Event::SubscribeNamespace { request, .. } => {
+                session.accept(request);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn play(name: &str, behind: &mut impl Behind, conditions: Conditions) -> End {
+    let case = ALL.iter().find(|case| case.name == name).expect("a case of ours");
+    let names = Names::new(&TrackNamespace::default(), name, "77").expect("short");
+    let now = Instant::now();
+    let mut play = Play::new(case, names, Vec::new(), now);
+    let mut wires = Wires { pairs: Default::default(), dialled: Vec::new(), conditions, now };
+    loop {
+        let now = wires.now;
+        play.handle_timeout(&mut wires, now);
+        settle(&mut play, &mut wires, behind);
+        if let Some(end) = play.end() {
+            return end.clone();
+        }
+        let pairs = wires.pairs.iter().flatten().filter_map(Pair::next_event);
+        let next = pairs.chain(play.poll_timeout()).chain(behind.poll_timeout()).min();
+        wires.now = next.expect("a case has a limit").max(wires.now);
+        for pair in wires.pairs.iter_mut().flatten() {
+            pair.advance(wires.now);
+        }
+        if behind.poll_timeout().is_some_and(|at| at <= wires.now) {
+            behind.handle_timeout(&mut wires);
+        }
+    }
+}
+
+/// Events and bytes until nobody has anything to say at this instant.
+fn settle(play: &mut Play, wires: &mut Wires, behind: &mut impl Behind) {
+    let now = wires.now;
+    let mut quiet = false;
+    while !std::mem::replace(&mut quiet, true) {
+        for who in std::mem::take(&mut wires.dialled) {
+            behind.arrived(wires, who);
+        }
+        for who in Who::ALL {
+            let Some(pair) = &mut wires.pairs[who as usize] else { continue };
+            pair.pump();
+            let closed = pair.closed.clone();
+            let (ours, theirs) = (pair.client_events.pop_front(), pair.server_events.pop_front());
+            quiet &= ours.is_none() && theirs.is_none();
+            if let Some((_, code, reason)) = closed {
+                play.handle_down(who, format!("{code:#x} {reason}"), false);
+            }
+            if let Some(event) = theirs {
+                behind.heard(wires, who, event);
+            }
+            if let Some(event) = ours {
+                play.handle_event(wires, who, event, now);
+            }
+        }
+    }
+}
+
+fn our_relay(may: bool) -> OurRelay {
+    OurRelay { core: Core::new(Box::new(Nobody)), may }
+}
+
+#[test]
+fn our_relay_passes_every_case() {
+    for case in ALL {
+        for seed in 1..20 {
+            let end = play(case.name, &mut our_relay(true), Conditions::rough(seed));
+            assert!(matches!(end, End::Passed(_)), "{} with seed {seed}: {end:?}", case.name);
+        }
+    }
+}
+
+#[test]
+fn a_relay_that_says_nothing_fails_every_case_but_the_first() {
+    for case in ALL {
+        let end = play(case.name, &mut Mute, Conditions::default());
+        let passes = case.name == "setup-only";
+        assert_eq!(matches!(end, End::Passed(_)), passes, "{}: {end:?}", case.name);
+    }
+}
+
+#[test]
+fn a_relay_that_forwards_nothing_fails_what_must_be_heard_or_refused() {
+    let fails = |name| matches!(play(name, &mut Yes, Conditions::default()), End::Failed { .. });
+    for name in ["subscribe-error", "rendezvous-timeout", "data-subgroup-basic", "data-datagram-basic"] {
+        assert!(fails(name), "{name}");
+    }
+    for name in ["subscribe-namespace-lifecycle", "publish-track-only", "publish-track-subscribe"] {
+        assert!(fails(name), "{name}");
+    }
+    assert!(!fails("announce-only"));
+}
+
+#[test]
+fn a_refusal_is_told_with_its_code() {
+    let end = play("announce-only", &mut our_relay(false), Conditions::default());
+    let End::Failed { expected, received } = end else { panic!("{end:?}") };
+    assert_eq!(expected, "OK to PUBLISH_NAMESPACE");
+    assert!(received.contains("0x1 "), "{received}");
+}
+
+#[test]
+fn datagrams_may_be_lost_but_not_most_of_them() {
+    let with = |loss| play("data-datagram-basic", &mut our_relay(true), Conditions { loss, ..Conditions::default() });
+    assert!(matches!(with(10), End::Passed(_)));
+    assert!(matches!(with(90), End::Failed { .. }));
+}
+
+#[test]
+fn names_have_the_prefix_and_stay_apart() {
+    let prefix = TrackNamespace::new(["anon"]).expect("short");
+    Names::new(&prefix, "fetch", "1").expect("short");
+    let too_long = TrackNamespace::new(["x"; 31]).expect("31 fields");
+    assert!(Names::new(&too_long, "fetch", "1").is_err());
+    let long = Duration::from_secs(60);
+    assert!(ALL.iter().all(|case| case.limit < long && ALL.iter().filter(|c| c.name == case.name).count() == 1));
+}
