@@ -31,7 +31,7 @@ wheel_env := RUSTFLAGS="--remap-path-prefix=$(HOME)=~ --remap-path-prefix=$(CURD
 say = @printf '\n== %s\n'
 pip = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help call faults test lint types stubs docs wheel bench peers packages test-rust test-python venv-test clean
+.PHONY: help call faults isolation hostile test lint types stubs docs wheel bench peers packages test-rust test-python venv-test clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -94,6 +94,12 @@ faults: $(VENV_TEST)/wheel ## killed, cut and stopped processes under 100 bridge
 	cargo build --locked --quiet --package weather
 	CLUTCHCALL_FAULT_BRIDGES=$(BRIDGES) $(VENV_TEST)/bin/python -m pytest -m "faults or not faults" -s --timeout 600 \
 	  tests/python/test_restart.py tests/python/test_faults.py $(PYTEST)
+
+isolation: ## what a foreign token can't do, and whether a refusal's time tells anything (a minute)
+	cargo test --locked --release --test relay isolation -- --include-ignored --nocapture --test-threads 1
+
+hostile: ## what floods cost the calls of others (two minutes); needs a quiet machine
+	cargo test --locked --release --test relay -- hostile floods --include-ignored --nocapture --test-threads 1
 
 bench: $(VENV_BENCH)/wheel ## the figures of docs/performance.md, in about ten minutes once built; needs a quiet machine
 	$(say) "the package: import and wheel"

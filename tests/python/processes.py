@@ -129,6 +129,14 @@ class Stage:
         self._running: list[Process] = []
         self.sdk_side, self.engine_side = UdpProxy(host=self._host), UdpProxy(host=self._host)
         self._api_port = self._relay_port = 0
+        try:
+            self._start_all()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start_all(self) -> None:
+        folder = self._folder
         self._public_key = self._output("keys", "public", "--state", str(folder / "engine"))
         minted = self._output("keys", "mint", "--org", ORG)
         self._key, self._hash = minted.split()[0], minted.rsplit('"', 2)[1]
@@ -162,7 +170,7 @@ class Stage:
 
     def _start_relay(self) -> tuple[Process, dict[str, Any]]:
         listen, state = f"{self._host}:{self._relay_port}", str(self._folder / "relay")
-        command = ["relay", "--json", "--listen", listen, "--state", state, "--public-key", self._public_key]
+        command = ["relay", "--json", "--listen", listen, "--state", state, f"--public-key={self._public_key}"]
         process, told = self._start("relay", [str(SCRIPT), *command])
         self._relay_port = int(told["address"].rpartition(":")[2])
         for proxy in (self.sdk_side, self.engine_side):

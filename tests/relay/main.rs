@@ -4,7 +4,12 @@
 //! |---|---|
 //! | `rig` | a relay with its keys, and a worker whose app a test drives step by step |
 //! | `rules` | the relay's rules, one suite over all three kinds of link |
-//! | `mute` | a QUIC client that never says SETUP |
+//! | `raw` | a QUIC client of another make that says whatever bytes it is given |
+//! | `words` | draft-18 messages as bytes, written by hand |
+//! | `call` | a call of good people, live beside strangers |
+//! | `isolation` | who has a token for one call, and tries everything to hear another or to speak on it |
+//! | `hostile` | bytes that no peer of good will sends, on every kind of stream |
+//! | `floods` | too much of what is allowed |
 //! | `peers` | aiomoqt and moq-rs against our relay, where their interpreter is there |
 //! | `media` | the engine's audio threads between scripted legs and real bridges' tracks |
 //!
@@ -12,8 +17,13 @@
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
+mod call;
+mod floods;
+mod hostile;
+mod isolation;
 mod media;
-mod mute;
 mod peers;
+mod raw;
 mod rig;
 mod rules;
+mod words;

@@ -7,7 +7,7 @@ use clutchcall::moqt::{CloseCode, Event, PublishDoneCode, RequestErrorCode, Stat
 use clutchcall::net::Down;
 use clutchcall::relay::Admission;
 
-use super::mute;
+use super::raw::Raw;
 use super::rig::{Answer, Client, KINDS, Kind, LIMIT, Relay, object};
 
 const UPLINK: &str = "voice/CA1/uplink";
@@ -267,7 +267,7 @@ fn too_many_sessions_of_one_address_are_closed_with_a_reason_and_ports_are_not_c
 fn a_peer_that_says_no_setup_is_closed() {
     let setup_timeout = Duration::from_millis(100);
     let relay = Relay::with(|config| config.admission = Admission { setup_timeout, ..Admission::default() });
-    let code = mute::closed_with(relay.server.address());
+    let (code, _) = Raw::connect(relay.server.address()).closed("no SETUP");
     assert_eq!(code, CloseCode::ControlMessageTimeout as u64);
 }
 
