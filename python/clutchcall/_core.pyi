@@ -236,6 +236,10 @@ class Engine:
         """
     @property
     def relay_url(self, /) -> str: ...
+    def reload(self, /) -> None:
+        """
+        Reads the files of keys and revocations of its own relay again.
+        """
     @property
     def state(self, /) -> Path: ...
 
@@ -339,6 +343,10 @@ class Relay:
     def metrics_address(self, /) -> str | None:
         """
         Where `/healthz` and `/metrics` are answered.
+        """
+    def reload(self, /) -> None:
+        """
+        Reads the files of keys and revocations again.
         """
     def shutdown(self, /) -> None:
         """

@@ -105,6 +105,10 @@ class Engine(Closing):
         folder = self._core.phone_record_dir
         return None if folder is None else os.fspath(folder)
 
+    def reload(self) -> None:
+        """Reads `relay.public_keys` and `relay.revoked` again; they are read by themselves soon after they change."""
+        self._core.reload()
+
     def close(self) -> None:
         """Ends every call and everything that was started. Twice is once."""
         self._core.close()

@@ -24,7 +24,11 @@ class Relay(Closing):
 
     Args:
         listen: Address and UDP port; port 0 takes a free one.
-        public_keys: Whose tokens count; an engine's key is what `clutchcall keys public --state DIR` prints.
+        public_keys: Whose tokens count: keys, or files with one key a line. An engine's key is what
+            `clutchcall keys public --state DIR` prints. Files are read again when they change, and sessions
+            whose key has gone end.
+        revoked: A file of tokens that count no longer, one a line: `jti NAME`, `sub NAME` or `sha256 HEX`.
+            Read again when it changes; sessions with such a token end.
         certificate: PEM files of the chain (leaf first) and of its key. `None`: self-minted, for loopback.
         metrics: Address and TCP port for `/healthz` and `/metrics` (Prometheus) over plain HTTP; `None`: nowhere.
         state: Folder for the QUIC keys, and for a self-minted certificate. A relay that starts again
@@ -41,7 +45,8 @@ class Relay(Closing):
         self,
         listen: str = "127.0.0.1:4433",
         *,
-        public_keys: Iterable[str],
+        public_keys: Iterable[str | os.PathLike[str]],
+        revoked: str | os.PathLike[str] | None = None,
         certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
         metrics: str | None = None,
         state: str | os.PathLike[str],
@@ -51,7 +56,8 @@ class Relay(Closing):
         chain, key = certificate or (None, None)
         settings = {
             "listen": listen,
-            "public_keys": list(public_keys),
+            "public_keys": [_absolute(key) for key in public_keys],
+            "revoked": revoked and os.path.abspath(revoked),
             "certificate": chain and os.path.abspath(chain),
             "key": key and os.path.abspath(key),
             "metrics": metrics,
@@ -83,9 +89,19 @@ class Relay(Closing):
         """What passed so far, and what is there now."""
         return dict(self._core.counters())
 
+    def reload(self) -> None:
+        """Reads the files of keys and revoked tokens again; they are read by themselves soon after they change."""
+        self._core.reload()
+
     def close(self) -> None:
         """Closes every session and ends the threads. Twice is once."""
         self._core.shutdown()
 
     def __repr__(self) -> str:
         return f"<Relay {self.url}>"
+
+
+def _absolute(key: str | os.PathLike[str]) -> str:
+    """A file's name in full; a key's text as it is."""
+    path = os.fspath(key)
+    return os.path.abspath(path) if os.path.isfile(path) else path

@@ -153,7 +153,10 @@ fn own(config: &Config, key: PublicKey) -> Result<(relay::Server, Outside), Stri
             .to_owned());
     }
     let hashes = if identity.is_self_signed() { vec![hex(&identity.certificate_hash())] } else { Vec::new() };
-    let server = relay::Server::start(relay::Config::new(relay.listen, identity, KeySet::from_iter([key])))?;
+    let mut keys = relay.keys.clone();
+    keys.fixed = keys.fixed.plus(KeySet::from_iter([key]));
+    let server =
+        relay::Server::start(relay::Config { keys, ..relay::Config::new(relay.listen, identity, KeySet::default()) })?;
     let local = format!("moqt://{}", reachable(server.address()));
     let public = match &relay.public_url {
         Some(url) => url.clone(),

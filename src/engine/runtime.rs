@@ -132,6 +132,13 @@ impl Engine {
         &self.phone
     }
 
+    /// Reads the files of keys and revocations of its own relay again.
+    pub fn reload(&self) {
+        if let Some(relay) = &self.relay {
+            relay.reload();
+        }
+    }
+
     /// Ends every call and everything that was started; blocks until it is done.
     pub fn shutdown(self) {}
 }

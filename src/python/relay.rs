@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
 
@@ -11,7 +11,7 @@ use crate::engine::{self, config::Alone};
 use crate::error::Error;
 use crate::net::tls::{self, Identity};
 use crate::relay::{Config, Server};
-use crate::token::{KeySet, PublicKey};
+use crate::token::KeySet;
 
 /// A MoQT relay with a UDP port of its own. It runs until `shutdown`.
 #[pyclass(frozen, module = "clutchcall._core")]
@@ -35,16 +35,14 @@ impl Relay {
     #[pyo3(signature = (toml, state))]
     fn new(py: Python<'_>, toml: &str, state: PathBuf) -> PyResult<Self> {
         let told = Alone::from_toml(toml, &state).map_err(|text| raise(py, Error::value(text)))?;
-        let keys = told.public_keys.iter().map(|text| text.parse::<PublicKey>()).collect::<Result<Vec<_>, _>>();
-        let keys = keys.map_err(|error| raise(py, Error::value(format!("public_keys: {error}"))))?;
         let start = || {
             let identity = match &told.certificate {
                 Some((chain, key)) => Identity::from_pem(chain, key, &state)?,
                 None => Identity::loopback(&state)?,
             };
             let hash = identity.certificate_hash().iter().map(|byte| format!("{byte:02x}")).collect();
-            let config =
-                Config { metrics: told.metrics, ..Config::new(told.listen, identity, KeySet::from_iter(keys)) };
+            let plain = Config::new(told.listen, identity, KeySet::default());
+            let config = Config { metrics: told.metrics, keys: told.keys, ..plain };
             Ok((Server::start(config)?, hash))
         };
         let started: Result<_, String> = py.detach(start);
@@ -76,6 +74,15 @@ impl Relay {
         let figures = py.detach(|| self.server.lock().ok().and_then(|server| server.as_ref().map(Server::figures)));
         let Some(figures) = figures else { return Vec::new() };
         figures.rows().into_iter().map(|row| (row.name, row.value)).collect()
+    }
+
+    /// Reads the files of keys and revocations again.
+    fn reload(&self, py: Python<'_>) {
+        py.detach(|| {
+            if let Some(server) = self.server.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+                server.reload();
+            }
+        });
     }
 
     /// Closes every session and ends the threads. Twice is once.

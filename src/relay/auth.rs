@@ -10,16 +10,18 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use url::form_urlencoded;
 
+use super::keyring::Keyring;
 use crate::moqt::message::{Setup, Token};
 use crate::moqt::relay::{Gate, Lease, Rights};
 use crate::moqt::{CloseCode, RequestErrorCode, TrackNamespace};
-use crate::token::{Claims, KeySet, LEEWAY_S, TokenError};
+use crate::token::{Claims, LEEWAY_S, PublicKey, TokenError};
 
 /// Verified tokens remembered; the oldest is forgotten first and simply verified again.
 const REMEMBERED_TOKENS: usize = 4096;
@@ -44,29 +46,63 @@ pub(super) struct Refused {
 #[derive(Default)]
 pub(super) struct Admitted {
     pub(super) rights: Vec<Arc<dyn Rights>>,
+    /// The same, as their verifier knows them.
+    pub(super) tokens: Vec<Arc<Verified>>,
     /// One of them publishes in every call: an engine, whose one session carries them all.
     pub(super) every_call: bool,
 }
 
 /// Verifies tokens and remembers those that passed.
 pub(super) struct Verifier {
-    keys: KeySet,
+    ring: Arc<Keyring>,
     unix: UnixClock,
     verified: HashMap<[u8; 32], Arc<Verified>>,
     /// Hashes in the order of their first use.
     order: VecDeque<[u8; 32]>,
+    /// Every verified token that somebody may still lean on, remembered or not.
+    alive: Vec<Weak<Verified>>,
+    /// How many there may be before those that nobody leans on are swept out.
+    sweep_at: usize,
 }
 
 /// A token that passed, as rights.
-struct Verified {
+pub(super) struct Verified {
     claims: Claims,
+    hash: [u8; 32],
+    key: PublicKey,
     lease: Option<Lease>,
     expires: Instant,
+    /// Its key was taken away, or it was revoked.
+    withdrawn: AtomicBool,
 }
 
 impl Verifier {
-    pub(super) fn new(keys: KeySet, unix: UnixClock) -> Self {
-        Self { keys, unix, verified: HashMap::new(), order: VecDeque::new() }
+    pub(super) fn new(ring: Arc<Keyring>, unix: UnixClock) -> Self {
+        let (verified, order) = (HashMap::new(), VecDeque::new());
+        Self { ring, unix, verified, order, alive: Vec::new(), sweep_at: REMEMBERED_TOKENS }
+    }
+
+    /// The ring that it verifies with.
+    pub(super) fn ring(&self) -> &Arc<Keyring> {
+        &self.ring
+    }
+
+    /// From here on other keys and revocations count. Tokens that count no longer are withdrawn, also where they were accepted
+    /// already; `true`: there were some.
+    pub(super) fn replace(&mut self, ring: Arc<Keyring>) -> bool {
+        let mut any = false;
+        self.alive.retain(|weak| {
+            let Some(token) = weak.upgrade() else { return false };
+            let counts = ring.keys.contains(&token.key) && !ring.revoked.names(&token.claims, &token.hash);
+            any |= !counts;
+            token.withdrawn.store(!counts, Ordering::Relaxed);
+            counts
+        });
+        self.verified.retain(|_, token| !token.is_withdrawn());
+        let remembered = &self.verified;
+        self.order.retain(|hash| remembered.contains_key(hash));
+        self.ring = ring;
+        any
     }
 
     /// The rights of everything that a SETUP, or the path it came by, brings along.
@@ -81,7 +117,8 @@ impl Verifier {
         for token in setup.tokens.iter().chain(in_path.as_ref()) {
             let verified = self.verify(token, now).map_err(|error| refused(&error))?;
             admitted.every_call |= verified.speaks_in_every_call();
-            admitted.rights.push(verified);
+            admitted.rights.push(verified.clone());
+            admitted.tokens.push(verified);
         }
         Ok(admitted)
     }
@@ -96,8 +133,11 @@ impl Verifier {
             return if known.is_expired(now) { Err(TokenError::Expired) } else { Ok(known.clone()) };
         }
         let unix = (self.unix)();
-        let claims = Claims::decode(&token.value, &self.keys, unix, LEEWAY_S)?;
-        let verified = Arc::new(Verified::new(claims, unix, now));
+        let (claims, key) = Claims::decode_with_key(&token.value, &self.ring.keys, unix, LEEWAY_S)?;
+        if self.ring.revoked.names(&claims, &hash) {
+            return Err(TokenError::Revoked);
+        }
+        let verified = Arc::new(Verified::new(claims, (hash, key), unix, now));
         self.remember(hash, verified.clone());
         Ok(verified)
     }
@@ -108,6 +148,11 @@ impl Verifier {
         {
             self.verified.remove(&oldest);
         }
+        if self.alive.len() >= self.sweep_at {
+            self.alive.retain(|weak| weak.strong_count() > 0);
+            self.sweep_at = REMEMBERED_TOKENS.max(2 * self.alive.len());
+        }
+        self.alive.push(Arc::downgrade(&verified));
         self.order.push_back(hash);
         self.verified.insert(hash, verified);
     }
@@ -122,7 +167,7 @@ impl Gate for SharedGate {
             Ok(verified) => Ok(verified),
             Err(TokenError::Malformed(_) | TokenError::Algorithm) => Err(RequestErrorCode::MalformedAuthToken),
             Err(TokenError::Expired) => Err(RequestErrorCode::ExpiredAuthToken),
-            Err(TokenError::UnknownKey | TokenError::Signature | TokenError::NotYetValid) => {
+            Err(TokenError::UnknownKey | TokenError::Signature | TokenError::NotYetValid | TokenError::Revoked) => {
                 Err(RequestErrorCode::Unauthorized)
             }
         }
@@ -130,7 +175,7 @@ impl Gate for SharedGate {
 }
 
 impl Verified {
-    fn new(claims: Claims, unix: u64, now: Instant) -> Self {
+    fn new(claims: Claims, (hash, key): ([u8; 32], PublicKey), unix: u64, now: Instant) -> Self {
         // A token without end in sight ends with this process at the latest; an Instant can't hold every u64.
         let left = claims.exp.saturating_add(LEEWAY_S).saturating_sub(unix).min(10 * 365 * 86_400);
         let lease = claims.lease.as_ref().map(|lease| Lease {
@@ -138,7 +183,12 @@ impl Verified {
             holder: lease.holder.clone(),
             epoch: lease.epoch,
         });
-        Self { claims, lease, expires: now + Duration::from_secs(left) }
+        let expires = now + Duration::from_secs(left);
+        Self { claims, hash, key, lease, expires, withdrawn: AtomicBool::new(false) }
+    }
+
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.withdrawn.load(Ordering::Relaxed)
     }
 
     /// 0xff stands in no UTF-8 text, so only a wildcard lets it through.
@@ -149,10 +199,10 @@ impl Verified {
 
 impl Rights for Verified {
     fn may_publish(&self, namespace: &TrackNamespace) -> bool {
-        self.claims.may_publish(namespace.fields())
+        !self.is_withdrawn() && self.claims.may_publish(namespace.fields())
     }
     fn may_subscribe(&self, namespace: &TrackNamespace) -> bool {
-        self.claims.may_subscribe(namespace.fields())
+        !self.is_withdrawn() && self.claims.may_subscribe(namespace.fields())
     }
     fn lease(&self) -> Option<&Lease> {
         self.lease.as_ref()
@@ -166,7 +216,9 @@ fn refused(error: &TokenError) -> Refused {
     let code = match error {
         TokenError::Malformed(_) | TokenError::Algorithm => CloseCode::MalformedAuthToken,
         TokenError::Expired => CloseCode::ExpiredAuthToken,
-        TokenError::UnknownKey | TokenError::Signature | TokenError::NotYetValid => CloseCode::Unauthorized,
+        TokenError::UnknownKey | TokenError::Signature | TokenError::NotYetValid | TokenError::Revoked => {
+            CloseCode::Unauthorized
+        }
     };
     Refused { code, reason: error.to_string() }
 }
@@ -186,7 +238,7 @@ fn token_in_path(path: &str) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::SigningKey;
+    use crate::token::{Revoked, SigningKey};
 
     fn key() -> SigningKey {
         SigningKey::generate(&ring::rand::SystemRandom::new()).unwrap().0
@@ -198,7 +250,12 @@ mod tests {
     }
 
     fn verifier(key: &SigningKey, unix: u64) -> Verifier {
-        Verifier::new([key.public()].into_iter().collect(), Box::new(move || unix))
+        Verifier::new(ring(&[key], ""), Box::new(move || unix))
+    }
+
+    fn ring(keys: &[&SigningKey], revoked: &str) -> Arc<Keyring> {
+        let keys = keys.iter().map(|key| key.public()).collect();
+        Arc::new(Keyring { keys, revoked: Revoked::read(revoked).unwrap() })
     }
 
     fn setup(tokens: &[String]) -> Setup {
@@ -276,12 +333,41 @@ mod tests {
         let (key, now) = (key(), Instant::now());
         let mut verifier = verifier(&key, 1000);
         for exp in 0..REMEMBERED_TOKENS as u64 + 10 {
-            let verified = Arc::new(Verified::new(claims(&["voice/**"], 2000), 1000, now));
             let mut hash = [0; 32];
             hash[..8].copy_from_slice(&exp.to_be_bytes());
+            let verified = Arc::new(Verified::new(claims(&["voice/**"], 2000), (hash, key.public()), 1000, now));
             verifier.remember(hash, verified);
         }
         assert_eq!((verifier.verified.len(), verifier.order.len()), (REMEMBERED_TOKENS, REMEMBERED_TOKENS));
+        assert!(verifier.alive.len() <= 2 * REMEMBERED_TOKENS);
+    }
+
+    /// The old key's tokens count until it is taken away; then they are withdrawn where they were accepted, and refused anew.
+    #[test]
+    fn keys_are_rolled_over_and_a_revoked_token_is_withdrawn() {
+        let (old, new, now) = (key(), key(), Instant::now());
+        let mut verifier = verifier(&old, 1000);
+        let uplink = namespace(&["voice", "CA1", "uplink"]);
+        let text = |key: &SigningKey, jti: &str| {
+            setup(&[Claims { jti: Some(jti.into()), ..claims(&["voice/CA1/*"], 2000) }.encode(key)])
+        };
+        let first = verifier.admit(&text(&old, "1"), None, now).unwrap();
+        assert!(verifier.admit(&text(&new, "2"), None, now).is_err(), "the new key is not there yet");
+        assert!(!verifier.replace(ring(&[&old, &new], "")), "both count");
+        let second = verifier.admit(&text(&new, "2"), None, now).unwrap();
+        let third = verifier.admit(&text(&new, "3"), None, now).unwrap();
+        assert!(first.rights[0].may_publish(&uplink) && second.rights[0].may_publish(&uplink));
+        assert!(verifier.replace(ring(&[&new], "jti 2")));
+        for withdrawn in [&first, &second] {
+            assert!(withdrawn.tokens[0].is_withdrawn());
+            assert!(!withdrawn.rights[0].may_publish(&uplink) && !withdrawn.rights[0].may_subscribe(&uplink));
+        }
+        assert!(third.rights[0].may_publish(&uplink));
+        let again = verifier.admit(&text(&new, "2"), None, now).map(|_| ()).unwrap_err();
+        assert_eq!(again.code, CloseCode::Unauthorized);
+        assert!(again.reason.contains("revoked"), "{}", again.reason);
+        assert_eq!(verifier.admit(&text(&old, "1"), None, now).map(|_| ()).unwrap_err().code, CloseCode::Unauthorized);
+        assert_eq!(verifier.verified.len(), verifier.order.len());
     }
 
     #[test]

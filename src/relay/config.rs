@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::keyring::KeySources;
 use crate::moqt::relay::Limits;
 use crate::net::tls::Identity;
 use crate::token::KeySet;
@@ -12,8 +13,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Certificate and QUIC keys.
     pub identity: Identity,
-    /// Public keys of those who mint tokens.
-    pub keys: KeySet,
+    /// Public keys of those who mint tokens, and the tokens that were revoked.
+    pub keys: KeySources,
     /// For strangers on a wire; a port gets [`Limits::engine`].
     pub limits: Limits,
     pub admission: Admission,
@@ -25,7 +26,7 @@ impl Config {
     /// With the usual limits.
     pub fn new(listen: SocketAddr, identity: Identity, keys: KeySet) -> Self {
         let (limits, admission) = (Limits::default(), Admission::default());
-        Self { listen, identity, keys, limits, admission, metrics: None }
+        Self { listen, identity, keys: keys.into(), limits, admission, metrics: None }
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Entrance {
     /// Sessions closed because all places, or those of their address, were taken.
     pub beyond_total: u64,
     pub beyond_address: u64,
+    /// Sessions ended because their token was revoked, or its key withdrawn.
+    pub withdrawn: u64,
     /// Peers given up because they acknowledged nothing.
     pub silent: u64,
 }
@@ -84,6 +86,7 @@ table! { entrance_rows, entrance_plus, Entrance:
     Counter "sessions_unauthorized" unauthorized "Sessions closed at SETUP over their tokens.";
     Counter "sessions_beyond_total" beyond_total "Sessions closed because all places were taken.";
     Counter "sessions_beyond_address" beyond_address "Sessions closed beyond the places of an address.";
+    Counter "sessions_withdrawn" withdrawn "Sessions ended because their token was revoked or its key withdrawn.";
     Counter "sessions_silent" silent "Sessions given up because they acknowledged nothing.";
 }
 

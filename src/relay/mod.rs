@@ -9,8 +9,9 @@
 //! | `config` | [`Config`]: where to listen, whose certificate, which keys, what limits |
 //! | `auth` | tokens into rights: the [`Gate`](crate::moqt::relay::Gate) over [`token`](crate::token) |
 //! | `shard` | the worker's app: sessions in, the core's words out; SETUP checked |
+//! | `keyring` | whose tokens count now: keys and revocations, from files that may change |
 //! | `figures` | what is counted, and its text for `/metrics` |
-//! | `control`, `http` | the control thread, where there is something for it to do: `/healthz`, `/metrics` |
+//! | `control`, `http` | the control thread, where there is something for it to do: `/healthz`, `/metrics`, files that change |
 //!
 //! It never parses audio, asks nobody about a token, and outlives whatever its peers do.
 
@@ -19,19 +20,24 @@ mod config;
 mod control;
 pub mod figures;
 mod http;
+mod keyring;
 mod shard;
 
 pub use config::{Admission, Config};
 pub use figures::Figures;
+pub use keyring::KeySources;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use arc_swap::ArcSwap;
+
 use crate::moqt::relay::Counters;
 use crate::net::{self, PortEnd, Waker};
 use control::{Control, Duties};
+use keyring::Keyring;
 
 /// What a shard's thread shares with whoever holds the [`Server`].
 #[derive(Default)]
@@ -40,6 +46,8 @@ struct Shared {
     /// The thread has left its loop.
     gone: AtomicBool,
     figures: Mutex<Figures>,
+    /// Whose tokens count now: one for all shards, replaced by the control thread.
+    ring: Arc<ArcSwap<Keyring>>,
 }
 
 impl Shared {
@@ -107,11 +115,15 @@ pub struct Server {
 impl Server {
     /// Binds and starts. The error names the address and the remedy.
     pub fn start(config: Config) -> Result<Self, String> {
-        let metrics = config.metrics;
-        let shards = vec![shard::start(config)?];
+        let (metrics, keys) = (config.metrics, config.keys.clone());
+        let stamp = keys.stamp();
+        let ring = Arc::new(ArcSwap::from_pointee(keys.load()?));
+        let shards = vec![shard::start(config, ring.clone())?];
         let gauges = Gauges(shards.iter().map(|shard| shard.shared.clone()).collect());
         let mut server = Self { shards, gauges, control: None };
-        server.control = Control::start(Duties { metrics, shards: server.gauges.0.clone() })?;
+        let wakers = server.shards.iter().map(|shard| shard.ports.waker.clone()).collect();
+        let shards = server.gauges.0.clone();
+        server.control = Control::start(Duties { metrics, shards, keys, stamp, ring, wakers })?;
         Ok(server)
     }
 
@@ -123,6 +135,13 @@ impl Server {
     /// Where `/healthz` and `/metrics` are answered, if [`Config::metrics`] asked for it.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.control.as_ref().and_then(Control::metrics)
+    }
+
+    /// Reads the files of keys and revocations again. They are read on their own too, soon after they change.
+    pub fn reload(&self) {
+        if let Some(control) = &self.control {
+            control.reload();
+        }
     }
 
     /// One end of a session without a socket; the other is taken by the shard.

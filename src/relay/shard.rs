@@ -12,8 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::auth::{SharedGate, Verifier};
+use arc_swap::ArcSwap;
+
+use super::auth::{SharedGate, Verified, Verifier};
 use super::figures::{Entrance, Figures};
+use super::keyring::Keyring;
 use super::{Admission, Config, PORTS_WAITING, Ports, Running, Shared};
 use crate::moqt::message::Setup;
 use crate::moqt::relay::{Core, Limits, Sessions};
@@ -35,18 +38,18 @@ const DEAD_AFTER: Duration = Duration::from_secs(3);
 const IMPLEMENTATION: &str = concat!("clutchcall-relay/", env!("CARGO_PKG_VERSION"));
 
 /// Binds the worker, so that an error is the caller's, and starts its thread.
-pub(super) fn start(config: Config) -> Result<Running, String> {
-    let Config { listen, identity, keys, limits, admission, metrics: _ } = config;
+pub(super) fn start(config: Config, ring: Arc<ArcSwap<Keyring>>) -> Result<Running, String> {
+    let Config { listen, identity, limits, admission, .. } = config;
     let listening = Listen { identity, setup: our_setup() };
     let worker =
         WorkerConfig { bind: listen, listen: Some(listening), limits: session_limits(admission.setup_timeout) };
     let (worker, waker) = Worker::new(worker)?;
     let address = worker.local_addr();
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(Shared { ring, ..Shared::default() });
     let (ends, taken) = crossbeam_channel::bounded(PORTS_WAITING);
     let theirs = shared.clone();
     let run = move || {
-        let verifier = Verifier::new(keys, Box::new(unix_now));
+        let verifier = Verifier::new(theirs.ring.load_full(), Box::new(unix_now));
         let _gone = Gone(theirs.clone());
         worker.run(&mut Shard::new(verifier, limits, admission, taken, theirs));
     };
@@ -88,6 +91,8 @@ fn unix_now() -> u64 {
 /// A link that is up.
 struct Visitor {
     peer: Peer,
+    /// The tokens of its SETUP.
+    tokens: Vec<Arc<Verified>>,
     /// It is being closed: nothing that it says counts any more.
     refused: bool,
 }
@@ -160,7 +165,7 @@ impl Shard {
                 refused = true;
             }
         }
-        self.visitors.insert(link, Visitor { peer, refused });
+        self.visitors.insert(link, Visitor { peer, tokens: Vec::new(), refused });
     }
 
     fn handle_setup(&mut self, links: &mut Links, link: LinkId, setup: &Setup, now: Instant) {
@@ -169,6 +174,7 @@ impl Shard {
             Ok(admitted) => {
                 let roomy = visitor.peer.wire == Wire::Port || admitted.every_call;
                 let limits = if roomy { Limits::engine() } else { self.limits };
+                visitor.tokens = admitted.tokens;
                 self.core.insert(link.0, admitted.rights, limits, now);
                 self.entrance.admitted += 1;
             }
@@ -194,6 +200,23 @@ impl Shard {
             }
         }
         self.core.handle_down(&mut Lent(links), link.0);
+    }
+
+    /// Other keys and revocations count: sessions whose tokens don't any more end.
+    fn take_ring(&mut self, links: &mut Links) {
+        let ring = self.shared.ring.load_full();
+        let same = Arc::ptr_eq(self.verifier.borrow().ring(), &ring);
+        if same || !self.verifier.borrow_mut().replace(ring) {
+            return;
+        }
+        for (link, visitor) in self.visitors.iter_mut().filter(|(_, visitor)| !visitor.refused) {
+            if visitor.tokens.iter().any(|token| token.is_withdrawn()) {
+                visitor.refused = true;
+                self.entrance.withdrawn += 1;
+                let reason = "the token was revoked, or its key withdrawn: ask for another where it came from";
+                links.close(*link, CloseCode::Unauthorized as u64, reason);
+            }
+        }
     }
 
     /// Gives up links that have not spoken since they were noted.
@@ -245,6 +268,8 @@ impl App for Shard {
     }
 
     fn handle_wake(&mut self, links: &mut Links, now: Instant) {
+        self.take_ring(links);
+        self.note_change(now);
         while let Ok(end) = self.ports.try_recv() {
             links.attach(end, Role::Server, our_setup(), now);
         }

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Claims, KeySet, MAX_TOKEN_BYTES, SigningKey, TokenError};
+use super::{Claims, KeySet, MAX_TOKEN_BYTES, PublicKey, SigningKey, TokenError};
 
 #[derive(Serialize)]
 struct OurHeader<'a> {
@@ -55,7 +55,7 @@ pub fn peek(token: &str) -> Result<(serde_json::Value, serde_json::Value), Token
 }
 
 /// Form and signature; time is the caller's.
-pub(super) fn verify(token: &[u8], keys: &KeySet) -> Result<Claims, TokenError> {
+pub(super) fn verify(token: &[u8], keys: &KeySet) -> Result<(Claims, PublicKey), TokenError> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(TokenError::Malformed("it is too long"));
     }
@@ -63,12 +63,13 @@ pub(super) fn verify(token: &[u8], keys: &KeySet) -> Result<Claims, TokenError> 
     let three = TokenError::Malformed("it has not three parts");
     let (signed, signature) = text.rsplit_once('.').ok_or(three)?;
     let (header, claims) = signed.split_once('.').filter(|(_, claims)| !claims.contains('.')).ok_or(three)?;
-    check_signature(header, signed, signature, keys)?;
-    serde_json::from_slice(&decode_part(claims)?)
-        .map_err(|_| TokenError::Malformed("its claims are not a relay token's"))
+    let key = check_signature(header, signed, signature, keys)?;
+    let claims = serde_json::from_slice(&decode_part(claims)?)
+        .map_err(|_| TokenError::Malformed("its claims are not a relay token's"))?;
+    Ok((claims, key))
 }
 
-fn check_signature(header: &str, signed: &str, signature: &str, keys: &KeySet) -> Result<(), TokenError> {
+fn check_signature(header: &str, signed: &str, signature: &str, keys: &KeySet) -> Result<PublicKey, TokenError> {
     let header: Header =
         serde_json::from_slice(&decode_part(header)?).map_err(|_| TokenError::Malformed("its header is not JSON"))?;
     // "Ed25519" is RFC 9864's name for the same signature.
@@ -83,7 +84,7 @@ fn check_signature(header: &str, signed: &str, signature: &str, keys: &KeySet) -
     if candidates.peek().is_none() {
         return Err(TokenError::UnknownKey);
     }
-    candidates.any(|key| key.verify(signed.as_bytes(), &signature)).then_some(()).ok_or(TokenError::Signature)
+    candidates.find(|key| key.verify(signed.as_bytes(), &signature)).copied().ok_or(TokenError::Signature)
 }
 
 fn decode_part(part: &str) -> Result<Vec<u8>, TokenError> {

@@ -121,6 +121,10 @@ impl KeySet {
         self
     }
 
+    pub fn contains(&self, key: &PublicKey) -> bool {
+        self.0.iter().any(|(_, other)| other == key)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

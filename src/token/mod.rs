@@ -17,10 +17,12 @@
 mod jwt;
 mod key;
 mod pattern;
+mod revoked;
 
 pub use jwt::peek;
 pub use key::{KeyError, KeySet, PublicKey, SigningKey};
 pub use pattern::{Pattern, PatternError};
+pub use revoked::Revoked;
 
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +86,8 @@ pub enum TokenError {
     Expired,
     #[error("the token is not valid yet: compare the clocks")]
     NotYetValid,
+    #[error("the token was revoked: ask for another where it came from")]
+    Revoked,
 }
 
 impl Claims {
@@ -99,9 +103,19 @@ impl Claims {
 
     /// Checks form, signature and time. `leeway_s` is usually [`LEEWAY_S`].
     pub fn decode(token: &[u8], keys: &KeySet, now_unix: u64, leeway_s: u64) -> Result<Self, TokenError> {
-        let claims = jwt::verify(token, keys)?;
+        Self::decode_with_key(token, keys, now_unix, leeway_s).map(|(claims, _)| claims)
+    }
+
+    /// The same, with the key that signed it.
+    pub fn decode_with_key(
+        token: &[u8],
+        keys: &KeySet,
+        now_unix: u64,
+        leeway_s: u64,
+    ) -> Result<(Self, PublicKey), TokenError> {
+        let (claims, key) = jwt::verify(token, keys)?;
         claims.check_time(now_unix, leeway_s)?;
-        Ok(claims)
+        Ok((claims, key))
     }
 
     /// May tracks of this namespace be published?

@@ -265,3 +265,25 @@ fn a_peek_verifies_nothing_and_panics_never() {
         assert!(peek(text).is_err(), "{text}");
     }
 }
+
+#[test]
+fn a_token_is_revoked_by_its_name_its_owner_or_its_bytes() {
+    let hash = [0xab; 32];
+    let token = Claims { jti: Some("7".into()), ..claims() };
+    for (line, named) in [
+        ("jti 7", true),
+        ("jti 77", false),
+        ("sub org_1", true),
+        ("sub org_2", false),
+        (&format!("sha256 {}", "ab".repeat(32)), true),
+        (&format!("sha256 {}", "ac".repeat(32)), false),
+        ("# jti 7", false),
+        ("", false),
+    ] {
+        let revoked = Revoked::read(&format!("\n# a list\n {line}\r\n")).unwrap();
+        assert_eq!(revoked.names(&token, &hash), named, "{line}");
+    }
+    for line in ["7", "kid 7", "sha256 abc", "jti"] {
+        assert!(Revoked::read(line).unwrap_err().contains("line 1"), "{line}");
+    }
+}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -16,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from clutchcall.moqt import MoqtClient
 
 LIMIT_S = 60
 
@@ -160,3 +164,45 @@ def test_a_wrong_word_about_tokens_is_named(arguments: tuple[str, ...], words: l
     for word in words:
         assert word in wrong.stderr
     assert "Traceback" not in wrong.stderr
+
+
+def settled(told: dict[str, Any], token: str) -> tuple[str, str]:
+    """How a client with this token fares: the state in which it comes to rest, and why."""
+    states: queue.SimpleQueue[str] = queue.SimpleQueue()
+    client = MoqtClient.connect(
+        told["url"], token=token, certificate_hashes=[told["certificate_hash"]], on_state=states.put
+    )
+    try:
+        while (state := states.get(timeout=LIMIT_S)) not in ("connected", "failed"):
+            pass
+        # The relay's word about the token comes behind the transport's.
+        client.publish_audio(("voice", "CA1", "uplink"), "audio")
+        with contextlib.suppress(queue.Empty):
+            while (state := states.get(timeout=1.0)) != "failed":
+                pass
+        return state, client.reason or ""
+    finally:
+        client.close()
+
+
+def test_a_hangup_reads_keys_and_revocations_again(state: Path, tmp_path: Path) -> None:
+    keys, revoked = tmp_path / "keys", tmp_path / "revoked"
+    done("keys", "public", "--state", tmp_path / "new")
+    keys.write_text((state / "token.pub").read_text())
+    revoked.write_text("")
+    served = ("--listen", "127.0.0.1:0", "--state", state / "relay", "--public-key", keys, "--revoked", revoked)
+    mint = ("tokens", "mint", "--ns", "voice/CA1/*", "--jti")
+    old = done(*mint, "old", "--state", state)
+    new = done(*mint, "new", "--state", tmp_path / "new")
+    with relay(*served) as told:
+        assert settled(told, old)[0] == "connected"
+        assert settled(told, new)[0] == "failed"
+        revoked.write_text("jti old\n")
+        keys.write_text(keys.read_text() + (tmp_path / "new" / "token.pub").read_text())
+        told["process"].send_signal(signal.SIGHUP)
+        until = time.monotonic() + LIMIT_S
+        while settled(told, new)[0] != "connected":
+            assert time.monotonic() < until
+        state_now, why = settled(told, old)
+        assert state_now == "failed"
+        assert "revoked" in why

@@ -10,6 +10,8 @@
 //! | `isolation` | who has a token for one call, and tries everything to hear another or to speak on it |
 //! | `hostile` | bytes that no peer of good will sends, on every kind of stream |
 //! | `floods` | too much of what is allowed |
+//! | `keys` | keys rolled over and tokens revoked under live sessions |
+//! | `mute` | a QUIC client that never says SETUP |
 //! | `peers` | aiomoqt and moq-rs against our relay, where their interpreter is there |
 //! | `media` | the engine's audio threads between scripted legs and real bridges' tracks |
 //!
@@ -21,6 +23,7 @@ mod call;
 mod floods;
 mod hostile;
 mod isolation;
+mod keys;
 mod media;
 mod peers;
 mod raw;

@@ -47,12 +47,17 @@ impl Relay {
     }
 
     pub fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::keyed(|_, config| change(config))
+    }
+
+    /// `change` sees the key whose tokens it takes.
+    pub fn keyed(change: impl FnOnce(&SigningKey, &mut Config)) -> Self {
         let key = SigningKey::generate(&ring::rand::SystemRandom::new()).expect("randomness").0;
         let identity = Identity::ephemeral();
         let hash = identity.certificate_hash();
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut config = Config::new(listen, identity.clone(), [key.public()].into_iter().collect());
-        change(&mut config);
+        change(&key, &mut config);
         Self { server: Server::start(config).expect("the relay starts"), key: Arc::new(key), hash, identity }
     }
 
@@ -364,6 +369,30 @@ impl Link<'_> {
     /// Waits until both sides have said SETUP.
     pub fn up(&self) {
         self.on("the relay's SETUP", |event| matches!(event, Event::Setup(_)).then_some(()));
+    }
+
+    /// Whether the relay answers with its SETUP or with a close; a close behind a SETUP counts too.
+    pub fn is_let_in(&self) -> bool {
+        let gone = |event: &LinkEvent| matches!(event, LinkEvent::Down(_));
+        if self.client.on(self.id, "up or down", |event| match event {
+            LinkEvent::Up(_) => Some(false),
+            event => gone(event).then_some(true),
+        }) {
+            return false;
+        }
+        let (id, nowhere) = (self.id, namespace_of("nowhere"));
+        let request = self
+            .client
+            .run(move |hands| hands.links.session(id).map(|session| session.subscribe_namespace(nowhere, vec![])));
+        self.client.on(self.id, "an answer or the end", |event| match event {
+            LinkEvent::Moqt(Event::RequestOk { request: r } | Event::RequestError { request: r, .. })
+                if Some(*r) == request =>
+            {
+                Some(true)
+            }
+            LinkEvent::Down(_) => Some(false),
+            _ => None,
+        })
     }
 
     pub fn close(&self) {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from clutchcall.cli.folder import state_folder
@@ -24,7 +23,13 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
         action="append",
         default=[],
         metavar="KEY|FILE",
-        help="whose tokens count: the text that `clutchcall keys public` prints, or a file with it; repeatable",
+        help="whose tokens count: the text that `clutchcall keys public` prints, or a file with one key a line, which "
+        "is read again when it changes and on SIGHUP; repeatable",
+    )
+    parser.add_argument(
+        "--revoked",
+        metavar="FILE",
+        help="tokens that count no longer, one a line: jti NAME, sub NAME or sha256 HEX; read again like key files",
     )
     parser.add_argument("--cert", metavar="PEM", help="certificate chain (default: self-minted, for loopback)")
     parser.add_argument("--key", metavar="PEM", help="private key of --cert")
@@ -55,11 +60,13 @@ def run(arguments: argparse.Namespace) -> int:
     stop = Stop()
     with Relay(
         arguments.listen,
-        public_keys=[_key(text) for text in arguments.public_key],
+        public_keys=arguments.public_key,
+        revoked=arguments.revoked,
         certificate=certificate,
         metrics=arguments.metrics,
         state=arguments.state or state_folder() / "relay",
     ) as relay:
+        stop.on_hangup(relay.reload)
         if arguments.json:
             known = {"url": relay.url, "address": relay.address, "certificate_hash": relay.certificate_hash}
             say(json.dumps({**known, "metrics_url": relay.metrics_url}))
@@ -72,8 +79,3 @@ def run(arguments: argparse.Namespace) -> int:
         while not stop.wait(3600.0):
             pass
     return 0
-
-
-def _key(text: str) -> str:
-    file = Path(text)
-    return file.read_text(encoding="ascii").strip() if file.is_file() else text

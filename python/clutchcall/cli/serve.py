@@ -14,7 +14,8 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
     parser = commands.add_parser(
         "serve",
         help="run an engine from a configuration file",
-        description="Runs an engine until Ctrl-C or SIGTERM; calls that are up end as server_shutdown.",
+        description="Runs an engine until Ctrl-C or SIGTERM; calls that are up end as server_shutdown. SIGHUP reads "
+        "the files of relay.public_keys and relay.revoked again.",
         epilog="CLUTCHCALL_API_LISTEN and the like replace single values of the file.",
     )
     parser.add_argument("--example", action="store_true", help="print a file with every key, to begin with")
@@ -34,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     stop = Stop()
     with Engine(arguments.config) as engine:
+        stop.on_hangup(engine.reload)
         if arguments.json:
             say(json.dumps({"base_url": engine.base_url, "relay_url": engine.relay_url}))
         else:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 __all__ = ["FAILED", "INTERRUPTED", "NO_ENGINE", "USAGE", "LiveLine", "Stop", "complain", "say"]
@@ -58,6 +59,10 @@ class Stop:
         self._event = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._asked)
+
+    def on_hangup(self, reload: Callable[[], None]) -> None:
+        """SIGHUP asks to read files again, as daemons do."""
+        signal.signal(signal.SIGHUP, lambda *_: reload())
 
     def _asked(self, number: int, _frame: FrameType | None) -> None:
         if self._event.is_set():

@@ -22,6 +22,8 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
     ("relay.listen", Kind::Text),
     ("relay.certificate", Kind::Text),
     ("relay.key", Kind::Text),
+    ("relay.public_keys", Kind::Texts),
+    ("relay.revoked", Kind::Text),
     ("relay.url", Kind::Text),
     ("relay.trust", Kind::Text),
     ("relay.roots", Kind::Text),

@@ -29,6 +29,8 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::relay::KeySources;
+
 pub use alone::Alone;
 pub(super) use key::hex;
 pub use key::{ApiKey, mint};
@@ -89,6 +91,8 @@ pub struct Relay {
     pub listen: SocketAddr,
     /// Certificate chain and key, PEM; `None`: self-minted for loopback.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Keys beside the engine's own whose tokens count, and revoked tokens. Unused with `url`.
+    pub keys: KeySources,
     /// A relay that runs elsewhere: the engine publishes there and opens none of its own.
     pub url: Option<Url>,
     /// Whom to trust at `url`.
@@ -222,6 +226,7 @@ impl Config {
             relay: Relay {
                 listen: loopback(RELAY_PORT),
                 certificate: None,
+                keys: KeySources::default(),
                 url: None,
                 trust: Trust::System,
                 public_url: None,

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::relay::KeySources;
+use crate::token::PublicKey;
+
 use super::key::unhex;
 use super::table::Table;
 use super::{Agent, AgentKind, ApiKey, Config, Limits, Org, POOL, Phone, Relay, Trunk, TrunkKind, Trust};
@@ -91,6 +94,7 @@ pub(super) fn listen(table: &mut Table, default: SocketAddr) -> Result<SocketAdd
 fn relay(mut table: Table, base: &Path, relay: &mut Relay) -> Result<(), String> {
     relay.listen = listen(&mut table, relay.listen)?;
     relay.certificate = certificate(&mut table, base)?;
+    relay.keys = key_sources(&mut table, base)?;
     relay.url = relay_url(&mut table, "url")?;
     relay.public_url = relay_url(&mut table, "public_url")?;
     relay.web_transport_url = relay_url(&mut table, "web_transport_url")?;
@@ -108,6 +112,28 @@ pub(super) fn certificate(table: &mut Table, base: &Path) -> Result<Option<(Path
         (Some(_), None) => Err(format!("{} is missing: name the PEM file of the certificate's key", table.at("key"))),
         (None, Some(_)) => Err(format!("{} is missing: name the PEM file of the chain", table.at("certificate"))),
     }
+}
+
+/// `public_keys`, each a key or a file of keys, and `revoked`, a file.
+pub(super) fn key_sources(table: &mut Table, base: &Path) -> Result<KeySources, String> {
+    let mut sources = KeySources::default();
+    let mut fixed = Vec::new();
+    for (at, text) in table.texts("public_keys")?.into_iter().enumerate() {
+        let file = base.join(&text);
+        match text.parse::<PublicKey>() {
+            Ok(key) => fixed.push(key),
+            Err(_) if file.is_file() => sources.files.push(file),
+            Err(error) => {
+                return Err(format!(
+                    "{}[{at}] is {text:?}: there is no such file, and {error}",
+                    table.at("public_keys")
+                ));
+            }
+        }
+    }
+    sources.fixed = fixed.into_iter().collect();
+    sources.revoked = path(table, "revoked", base)?;
+    Ok(sources)
 }
 
 fn relay_url(table: &mut Table, key: &'static str) -> Result<Option<Url>, String> {

@@ -1,0 +1,130 @@
+//! Keys that are rolled over and tokens that are revoked while the relay runs, over every kind of link.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clutchcall::moqt::CloseCode;
+use clutchcall::moqt::message::{Setup, Token};
+use clutchcall::net::Down;
+use clutchcall::relay::KeySources;
+use clutchcall::token::{Claims, SigningKey};
+
+use super::rig::{Answer, Client, KINDS, Link, Relay};
+
+const UPLINK: &str = "voice/CA1/uplink";
+
+/// A relay whose keys and revocations stand in files of a folder that lives as long.
+struct Filed {
+    relay: Relay,
+    folder: tempfile::TempDir,
+    second: SigningKey,
+}
+
+impl Filed {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (keys, revoked) = (folder.path().join("keys"), folder.path().join("revoked"));
+        std::fs::write(&revoked, "").expect("it is ours");
+        let mut first = None;
+        let relay = Relay::keyed(|key, config| {
+            first = Some(key.public());
+            std::fs::write(&keys, format!("{}\n", key.public())).expect("it is ours");
+            config.keys =
+                KeySources { files: vec![keys.clone()], revoked: Some(revoked.clone()), ..Default::default() };
+        });
+        let second = SigningKey::generate(&ring::rand::SystemRandom::new()).expect("randomness").0;
+        Self { relay, folder, second }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// As an editor does: whole or not at all.
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path("unfinished"), text).expect("it is ours");
+        std::fs::rename(self.path("unfinished"), self.path(name)).expect("it is ours");
+    }
+
+    fn token(&self, key: &SigningKey, jti: &str) -> Token {
+        let claims = Claims { jti: Some(jti.into()), ..self.relay.claims(&[UPLINK], &[UPLINK]) };
+        Token { kind: 0, value: claims.encode(key).into() }
+    }
+}
+
+fn unauthorized(link: Link<'_>, word: &str) {
+    match link.down() {
+        Down::Peer { code, reason } => {
+            assert_eq!(code, CloseCode::Unauthorized as u64, "{reason}");
+            assert!(reason.contains(word), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_key_is_rolled_over_under_live_sessions() {
+    for kind in KINDS {
+        let (filed, client) = (Filed::start(), Client::start());
+        let key = Arc::clone(&filed.relay.key);
+        let old = client.connect(&filed.relay, kind, vec![filed.token(&key, "1")]);
+        assert_eq!(old.announce(UPLINK, vec![]), Answer::Ok);
+        let early = Setup { tokens: vec![filed.token(&filed.second, "2")], ..Setup::default() };
+        unauthorized(client.dial(&filed.relay, kind, early), "kid");
+
+        filed.write("keys", &format!("{}\n{}\n", key.public(), filed.second.public()));
+        filed.relay.server.reload();
+        // Whether the ring has changed shows in who is let in.
+        let new = loop {
+            let setup = Setup { tokens: vec![filed.token(&filed.second, "2")], ..Setup::default() };
+            let link = client.dial(&filed.relay, kind, setup);
+            if link.is_let_in() {
+                break link;
+            }
+        };
+        assert_eq!(new.announce(UPLINK, vec![]), Answer::Ok, "{kind:?}");
+        assert_eq!(old.announce("voice/CA1/uplink/again", vec![]), old.announce("voice/CA2/uplink", vec![]));
+
+        filed.write("keys", &format!("{}\n", filed.second.public()));
+        filed.relay.server.reload();
+        unauthorized(old, "withdrawn");
+        filed.relay.wait("one session is left", |counters| counters.sessions == 1);
+        assert_eq!(new.announce("voice/CA1/uplink", vec![]), Answer::Ok, "{kind:?}: the new key's session goes on");
+        assert_eq!(filed.relay.server.figures().entrance.withdrawn, 1);
+    }
+}
+
+/// Nobody asks for it: the file is looked at.
+#[test]
+fn a_revoked_token_ends_its_sessions_and_is_refused_from_then_on() {
+    for kind in KINDS {
+        let (filed, client) = (Filed::start(), Client::start());
+        let key = Arc::clone(&filed.relay.key);
+        let doomed = client.connect(&filed.relay, kind, vec![filed.token(&key, "doomed")]);
+        let other = client.connect(&filed.relay, kind, vec![filed.token(&key, "other")]);
+        filed.write("revoked", "# by name\njti doomed\n");
+        unauthorized(doomed, "revoked");
+        let again = Setup { tokens: vec![filed.token(&key, "doomed")], ..Setup::default() };
+        unauthorized(client.dial(&filed.relay, kind, again), "revoked");
+        assert_eq!(other.announce(UPLINK, vec![]), Answer::Ok);
+    }
+}
+
+#[test]
+fn a_file_that_is_broken_later_throws_nobody_out() {
+    let (filed, client) = (Filed::start(), Client::start());
+    let key = Arc::clone(&filed.relay.key);
+    let kind = super::rig::Kind::RawQuic;
+    let there = client.connect(&filed.relay, kind, vec![filed.token(&key, "1")]);
+    filed.write("keys", "no key at all\n");
+    filed.relay.server.reload();
+    filed.write("revoked", "jti 1\n");
+    filed.relay.server.reload();
+    let next = client.connect(&filed.relay, kind, vec![filed.token(&key, "2")]);
+    assert_eq!((there.announce(UPLINK, vec![]), next.announce(UPLINK, vec![])), (Answer::Ok, Answer::Ok));
+    // Put right, all that was written counts.
+    filed.write("keys", &format!("{}\n", key.public()));
+    filed.relay.server.reload();
+    unauthorized(there, "revoked");
+    assert_eq!(next.announce(UPLINK, vec![]), Answer::Ok);
+}
