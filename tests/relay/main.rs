@@ -11,7 +11,6 @@
 //! | `hostile` | bytes that no peer of good will sends, on every kind of stream |
 //! | `floods` | too much of what is allowed |
 //! | `keys` | keys rolled over and tokens revoked under live sessions |
-//! | `mute` | a QUIC client that never says SETUP |
 //! | `peers` | aiomoqt and moq-rs against our relay, where their interpreter is there |
 //! | `media` | the engine's audio threads between scripted legs and real bridges' tracks |
 //!

@@ -134,7 +134,15 @@ fn the_example_is_whole() {
     let config = parse(EXAMPLE).unwrap();
     assert_eq!((config.keys.len(), config.trunks.len(), config.agents.len()), (1, 1, 1));
     let mut commented = EXAMPLE.replace("\n#", "\n");
-    for other in ["url = \"moqt://relay", "trust =", "roots =", "certificate_hashes =", "public_keys =", " CLUTCHCALL", " Or a relay"] {
+    for other in [
+        "url = \"moqt://relay",
+        "trust =",
+        "roots =",
+        "certificate_hashes =",
+        "public_keys =",
+        " CLUTCHCALL",
+        " Or a relay",
+    ] {
         commented = commented.replace(&format!("\n{other}"), &format!("\n#{other}"));
     }
     let all = parse(&commented).unwrap();
