@@ -1,0 +1,41 @@
+//! PEM files and the state folder: read with errors that name the file, written whole or not at all.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+pub(super) type Pem = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+pub(super) fn read_pem(chain_file: &Path, key_file: &Path) -> Result<Pem, String> {
+    let chain = CertificateDer::pem_file_iter(chain_file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| format!("can't read certificates from {}: {error}; it must be PEM", chain_file.display()))?;
+    let key = PrivateKeyDer::from_pem_file(key_file)
+        .map_err(|error| format!("can't read a private key from {}: {error}; it must be PEM", key_file.display()))?;
+    Ok((chain, key))
+}
+
+pub(super) fn create_folder(folder: &Path) -> Result<(), String> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+        format!("can't make the state folder {}: {error}; give a folder that this user may write", folder.display())
+    })
+}
+
+/// Whole or not at all, readable by the owner only.
+pub(super) fn write_private(file: &Path, bytes: &[u8]) -> Result<(), String> {
+    let draft = file.with_extension(format!("{}.new", std::process::id()));
+    let write = || -> io::Result<()> {
+        let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        out.write_all(bytes)?;
+        out.sync_all()?;
+        fs::rename(&draft, file)
+    };
+    write().map_err(|error| {
+        let _ = fs::remove_file(&draft);
+        format!("can't write {}: {error}; give a state folder that this user may write", file.display())
+    })
+}
