@@ -84,9 +84,19 @@ class BridgeStats:
         Exceptions that left the callback.
         """
     @property
+    def dials(self, /) -> int:
+        """
+        Attempts to have a link.
+        """
+    @property
     def dropped(self, /) -> int:
         """
         Frames that arrived and made room for newer ones, because the callback was too slow.
+        """
+    @property
+    def duplicates(self, /) -> int:
+        """
+        Frames that came again over another link, or from before the time it joined; they are not delivered.
         """
     @property
     def frames_in(self, /) -> int:
@@ -102,6 +112,23 @@ class BridgeStats:
     def gaps(self, /) -> int:
         """
         Holes in what arrived.
+        """
+    @property
+    def link_lost(self, /) -> int: ...
+    @property
+    def link_packets(self, /) -> int:
+        """
+        Packets that the link sent, and those of them that were lost.
+        """
+    @property
+    def link_window(self, /) -> int:
+        """
+        How many bytes of the link may be on their way.
+        """
+    @property
+    def migrations(self, /) -> int:
+        """
+        Links that took the place of one that stood, without a loss: the relay asked for it, or the path was quiet.
         """
     @property
     def missing(self, /) -> int:
@@ -124,6 +151,16 @@ class BridgeStats:
         Links that came back after a loss.
         """
     @property
+    def rtt_ms(self, /) -> float:
+        """
+        Round trip of the link's path now, in milliseconds; 0 when there is none.
+        """
+    @property
+    def shared_by(self, /) -> int:
+        """
+        Bridges that share the link now, this one included; 0 when there is none.
+        """
+    @property
     def slow_callbacks(self, /) -> int:
         """
         Callbacks that took longer than 20 ms.
@@ -137,6 +174,11 @@ class BridgeStats:
     def state(self, /) -> str:
         """
         `connecting`, `connected`, `reconnecting`, `closed` or `failed`.
+        """
+    @property
+    def too_old(self, /) -> int:
+        """
+        Of `frames_out`, those dropped because they waited 100 ms for room on the path (`delivery="datagram"`).
         """
     @property
     def unheard(self, /) -> int:

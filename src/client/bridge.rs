@@ -5,6 +5,7 @@
 //! the handle changes nothing. [`Bridge::close`] withdraws both tracks and gives the right to speak back; so does the call's end.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,8 @@ use bytes::Bytes;
 use super::calls::{self, Client, TERMINAL, checked_sid};
 use super::http::random_id;
 use super::media::{
-    Boxed, Clock, Command, Delivered, Dialer, Figures, HolderId, Link, MediaPort, Outgoing, Prepared, Publication,
-    Refused, RouteKey, Seat, Standing, Subscription, Verdict,
+    Boxed, Clock, Command, Delivered, Dialer, Figures, HolderId, Link, Measured, MediaPort, Outgoing, Prepared,
+    Publication, Refused, RouteKey, Seat, Standing, Subscription, Verdict,
 };
 use super::options::Options;
 use super::relay::{Relay, token};
@@ -24,6 +25,7 @@ use crate::call::wire::{BridgeRole, TokenAnswer, TokenRequest, TrackRef};
 use crate::error::{Error, Kind, Result};
 use crate::moqt::message::Token;
 use crate::moqt::{FullTrackName, TrackNamespace};
+use crate::net::Path;
 use crate::playout::CAPACITY;
 use crate::ring::{HandoffSender, RingReceiver};
 use crate::tracks::lag::Lag;
@@ -37,6 +39,8 @@ const MAX_OPUS_BYTES: usize = 8 * 1024;
 const FRESH: Duration = Duration::from_secs(5);
 /// Before its end a token is renewed for the requests of a link that stays up.
 const RENEW_BEFORE: Duration = Duration::from_secs(60);
+/// How long `stats` waits for the worker, which answers within a turn.
+const MEASURE_LIMIT: Duration = Duration::from_millis(100);
 /// How long `close` waits for the control plane to take the right to speak back.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -64,6 +68,8 @@ pub struct Bridge {
     standing: Arc<Standing>,
     figures: Arc<Figures>,
     request: TokenRequest,
+    /// What the worker told last of the link.
+    measured: Mutex<Measured>,
     closed: AtomicBool,
 }
 
@@ -78,8 +84,16 @@ pub struct Stats {
     pub unheard: u64,
     pub offline: u64,
     pub behind: u64,
+    pub too_old: u64,
+    pub duplicates: u64,
     pub queued_us: u64,
     pub reconnects: u64,
+    pub migrations: u64,
+    pub dials: u64,
+    /// Bridges on this one's link, itself included.
+    pub shared_by: u64,
+    /// The link's path now; zero when there is none.
+    pub path: Path,
 }
 
 impl Client {
@@ -119,8 +133,21 @@ impl Client {
         media.send(Command::Subscribe(holder, Box::new(subscription)));
         media.send(Command::Publish(holder, Box::new(publication)));
         let (client, sid, params, role, clock) = (self.clone(), Arc::from(sid), spec.params, spec.role, spec.clock);
-        let closed = AtomicBool::new(false);
-        Ok(Bridge { client, sid, params, role, clock, holder, media, frames, standing, figures, request, closed })
+        Ok(Bridge {
+            client,
+            sid,
+            params,
+            role,
+            clock,
+            holder,
+            media,
+            frames,
+            standing,
+            figures,
+            request,
+            measured: Mutex::default(),
+            closed: AtomicBool::new(false),
+        })
     }
 
     fn token_request(&self, sid: &str, spec: &BridgeSpec) -> TokenRequest {
@@ -192,7 +219,9 @@ impl Bridge {
         self.standing.reason()
     }
 
+    /// Waits for the media worker, a moment at most: what it does not tell in time is as it was told last.
     pub fn stats(&self) -> Stats {
+        let Measured { standing, path } = self.measure();
         let figures = &self.figures;
         Stats {
             frames_in: figures.frames_in.load(Relaxed),
@@ -203,9 +232,27 @@ impl Bridge {
             unheard: figures.unheard.load(Relaxed),
             offline: figures.offline.load(Relaxed),
             behind: figures.behind.load(Relaxed),
+            too_old: figures.too_old.load(Relaxed),
+            duplicates: standing.stale,
             queued_us: self.queued_us(),
             reconnects: self.standing.reconnects(),
+            migrations: standing.migrations,
+            dials: standing.dials,
+            shared_by: standing.leases as u64,
+            path: path.unwrap_or_default(),
         }
+    }
+
+    fn measure(&self) -> Measured {
+        let (answer, measured) = sync_channel(1);
+        let alive = self.link() != Link::Closed && self.client.runtime().check().is_ok();
+        let told = alive.then(|| {
+            self.media.send(Command::Measure(self.holder, answer));
+            measured.recv_timeout(MEASURE_LIMIT).ok()
+        });
+        let mut last = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = told.flatten().unwrap_or(*last);
+        *last
     }
 
     /// Withdraws both tracks and gives the right to speak back. Twice is once. What has not been heard by then is not heard.

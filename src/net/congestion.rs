@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 use quinn_proto::RttEstimator;
 use quinn_proto::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
 
-/// Beyond the path's least round trip an acknowledgement takes up to 25 ms (RFC 9000 §18.2), and a lost packet is known for one when
+/// Beyond a round trip an acknowledgement takes up to 25 ms (RFC 9000 §18.2), and a lost packet is known for one when
 /// three later ones have come, which are 20 ms apart.
 const AWAITED: Duration = Duration::from_millis(100);
-/// A packet that is not full counts for a full one until it is built, and one more may be under way.
-const SPARE_PACKETS: u64 = 2;
+/// Of a round trip beyond the least one, what is taken for other people's queue. A longer one may be ours, and is not filled more.
+const QUEUE: Duration = Duration::from_millis(200);
+/// A packet counts for a full one until it is built.
+const SPARE_PACKETS: u64 = 1;
 /// What is counted of one piece: a frame of pcm16 at 48 kHz, two channels. More is no speech.
 const FRAME_BYTES: u64 = 4_096;
 /// Headers and seal of a packet, which each piece may need of its own.
@@ -73,7 +75,6 @@ impl ControllerFactory for Demand {
 struct Floored {
     cubic: Box<dyn Controller>,
     demand: Demand,
-    /// The least that was measured: a queue that we fill ourselves is no reason to fill it more.
     round_trip: Duration,
     mtu: u64,
 }
@@ -93,7 +94,7 @@ impl Controller for Floored {
     }
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
-        self.round_trip = rtt.min();
+        self.round_trip = rtt.get().min(rtt.min() + QUEUE);
         self.cubic.on_ack(now, sent, bytes, app_limited, rtt);
     }
 
@@ -168,7 +169,7 @@ mod tests {
             controller.on_congestion_event(now + ms(n), now + ms(n), n % 10 == 0, MTU);
         }
         // 50 packets of 208 bytes in a second, for 200 ms and a quarter more.
-        let floor = 50 * 208 * 2 / 10 * 5 / 4 + 2 * MTU;
+        let floor = 50 * 208 * 2 / 10 * 5 / 4 + MTU;
         assert!(controller.window().abs_diff(floor) <= floor / 20, "{}", controller.window());
         let other = controller.clone_box();
         assert_eq!(other.window(), controller.window());

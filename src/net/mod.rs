@@ -11,6 +11,7 @@
 mod bell;
 mod certificate;
 mod congestion;
+mod datagrams;
 mod dial;
 mod down;
 mod links;
@@ -149,7 +150,7 @@ pub struct Counters {
     /// UDP packets.
     pub packets_in: u64,
     pub packets_out: u64,
-    /// QUIC datagrams, and those that made room for newer ones.
+    /// QUIC datagrams, and those that waited too long for room on their path or did not fit it.
     pub datagrams_in: u64,
     pub datagrams_out: u64,
     pub datagrams_dropped: u64,
@@ -159,6 +160,16 @@ pub struct Counters {
     pub refused: u64,
     pub retried: u64,
     pub links: u64,
+}
+
+/// A path as its connection sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Path {
+    pub rtt: Duration,
+    pub packets_out: u64,
+    pub packets_lost: u64,
+    /// How much may be on its way.
+    pub window_bytes: u64,
 }
 
 /// Where to connect, and whom to trust. Names are resolved by the caller: a worker never blocks.

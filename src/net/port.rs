@@ -224,7 +224,11 @@ impl Port {
                         close = Some((code, reason));
                         break;
                     }
-                    Transmit::Datagram(data) => self.datagram(data, cx.counters),
+                    Transmit::Datagram { request, data } => {
+                        if !self.datagram(data, cx.counters) {
+                            session.handle_dropped(request);
+                        }
+                    }
                     other => self.say(other),
                 }
             }
@@ -269,7 +273,7 @@ impl Port {
             Transmit::Finish { stream } => self.last_of(stream).map(|name| Item::Finish { name }),
             Transmit::Reset { stream, code } => self.last_of(stream).map(|name| Item::Reset { name, code }),
             Transmit::Stop { stream, code } => self.theirs(stream).map(|name| Item::Stop { name, code }),
-            Transmit::Datagram(_) | Transmit::Close { .. } => None,
+            Transmit::Datagram { .. } | Transmit::Close { .. } => None,
         };
         if let Some(item) = item {
             if self.waiting.is_empty() && self.has_room() {
@@ -280,13 +284,16 @@ impl Port {
         }
     }
 
-    fn datagram(&mut self, data: Bytes, counters: &mut Counters) {
-        if self.has_room() {
+    /// `false`: there was no room for it.
+    fn datagram(&mut self, data: Bytes, counters: &mut Counters) -> bool {
+        let fits = self.has_room();
+        if fits {
             counters.datagrams_out += 1;
             self.push(Item::Datagram(data));
         } else {
             counters.datagrams_dropped += 1;
         }
+        fits
     }
 
     /// What waits, without regard to room (the session bounded it), and the close.

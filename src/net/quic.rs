@@ -11,11 +11,12 @@ use quinn_proto::crypto::rustls::HandshakeData;
 use quinn_proto::{Connection, ConnectionHandle, Event, ReadError, StreamEvent, VarInt};
 
 use super::congestion::{Demand, Meter};
+use super::datagrams::{Datagrams, Told};
 use super::quiet::Quiet;
 use super::streams::{Streams, WireId, varint};
 use super::transport::{BIDI_STREAMS_MAX, H3, UNI_STREAMS_MAX};
 use super::webtransport::{self, Agreed, Step, WebTransport};
-use super::{Counters, Down, LinkEvent, Peer, Wire, down};
+use super::{Counters, Down, LinkEvent, Path, Peer, Wire, down};
 use crate::moqt::message::Setup;
 use crate::moqt::session::{Config, Dir, Limits, Role};
 use crate::moqt::{Draft, Session, Transmit};
@@ -54,6 +55,7 @@ pub(super) struct Quic {
     max_datagram: Option<usize>,
     quiet: Quiet,
     meter: Meter,
+    datagrams: Datagrams,
     web: Option<Box<WebTransport>>,
     born: Instant,
     /// Asked for by the session; carried out after what it said before is sent.
@@ -81,6 +83,7 @@ impl Quic {
             max_datagram: None,
             quiet: Quiet::default(),
             meter,
+            datagrams: Datagrams::default(),
             web: None,
             born: now,
             closing: None,
@@ -169,13 +172,14 @@ impl Quic {
                     let code = if self.web.is_some() { webtransport::to_wire(code) } else { code };
                     self.streams.stop(&mut self.connection, stream, code);
                 }
-                Transmit::Datagram(data) => {
+                Transmit::Datagram { request, data } => {
                     self.meter.said(data.len());
                     let data = match &self.web {
                         Some(web) => web.wrap_datagram(&data),
                         None => data,
                     };
-                    send_datagram(&mut self.connection, data, cx.counters);
+                    let mut told = Told { session, counters: cx.counters };
+                    self.datagrams.say(&mut self.connection, (request, data), &mut told, cx.now);
                 }
                 Transmit::Close { code, reason } => {
                     if let Some(web) = &self.web {
@@ -205,6 +209,26 @@ impl Quic {
         }
     }
 
+    /// Packets of up to `segments` datagrams; call until `None`.
+    pub(super) fn transmit(
+        &mut self,
+        cx: &mut Context<'_>,
+        segments: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Option<quinn_proto::Transmit> {
+        if self.datagrams.is_waiting()
+            && let Some(session) = cx.session.as_mut()
+        {
+            let mut told = Told { session, counters: cx.counters };
+            self.datagrams.feed(&mut self.connection, &mut told, cx.now);
+        }
+        let transmit = self.connection.poll_transmit(cx.now, segments, buffer);
+        if transmit.is_none() {
+            self.datagrams.settle(&mut self.connection);
+        }
+        transmit
+    }
+
     /// After packets went out.
     pub(super) fn sent(&mut self, now: Instant) {
         if self.state == State::Up {
@@ -214,6 +238,12 @@ impl Quic {
 
     pub(super) fn quiet_for(&self, now: Instant) -> Duration {
         self.quiet.quiet_for(now)
+    }
+
+    pub(super) fn path(&self) -> Path {
+        let path = self.connection.stats().path;
+        let (packets_out, packets_lost) = (path.sent_packets, path.lost_packets);
+        Path { rtt: path.rtt, packets_out, packets_lost, window_bytes: path.cwnd }
     }
 
     fn is_dial(&self) -> bool {
@@ -418,14 +448,6 @@ impl Quic {
             }
         }
     }
-}
-
-/// The oldest makes room; one that does not fit the path (any more) is dropped too.
-fn send_datagram(connection: &mut Connection, data: Bytes, counters: &mut Counters) {
-    let crowded = connection.datagrams().send_buffer_space() < data.len();
-    let sent = connection.datagrams().send(data, true);
-    counters.datagrams_out += u64::from(sent.is_ok());
-    counters.datagrams_dropped += u64::from(crowded || sent.is_err());
 }
 
 fn session_dir(dir: quinn_proto::Dir) -> Dir {

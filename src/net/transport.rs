@@ -24,8 +24,9 @@ const KEEP_ALIVE_CLIENT: Duration = Duration::from_millis(2_500);
 const KEEP_ALIVE_SERVER: Duration = Duration::from_millis(4_000);
 /// The library's 333 ms cost a second when a packet of the handshake is lost.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
-/// Some 100 frames of Opus; older audio is worthless, so the oldest makes room.
+/// What is handed over in a turn and leaves in it; what waits does so in `datagrams`. The library counts its own record of a datagram too.
 const DATAGRAM_SEND_BYTES: usize = 16 << 10;
+pub(super) const DATAGRAM_ROOM: usize = DATAGRAM_SEND_BYTES - size_of::<bytes::Bytes>();
 const DATAGRAM_RECEIVE_BYTES: usize = 256 << 10;
 /// Everything that arrives is taken in the same turn: the windows only bound what one round trip may carry.
 const STREAM_WINDOW: u32 = 256 << 10;

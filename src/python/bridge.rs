@@ -33,6 +33,8 @@ pub(super) struct BridgeStats {
     missing: u64,
     /// Frames that a stall of the path held up for more than 200 ms; they are not delivered.
     stale: u64,
+    /// Frames that came again over another link, or from before the time it joined; they are not delivered.
+    duplicates: u64,
     /// Frames sent to at least one listener.
     frames_out: u64,
     /// Frames sent while nobody listened.
@@ -41,10 +43,25 @@ pub(super) struct BridgeStats {
     offline: u64,
     /// Frames dropped because the link was too far behind.
     behind: u64,
+    /// Of `frames_out`, those dropped because they waited 100 ms for room on the path (`delivery="datagram"`).
+    too_old: u64,
     /// Published audio that has not left yet, in milliseconds.
     queued_ms: u64,
     /// Links that came back after a loss.
     reconnects: u64,
+    /// Links that took the place of one that stood, without a loss: the relay asked for it, or the path was quiet.
+    migrations: u64,
+    /// Attempts to have a link.
+    dials: u64,
+    /// Bridges that share the link now, this one included; 0 when there is none.
+    shared_by: u64,
+    /// Round trip of the link's path now, in milliseconds; 0 when there is none.
+    rtt_ms: f64,
+    /// Packets that the link sent, and those of them that were lost.
+    link_packets: u64,
+    link_lost: u64,
+    /// How many bytes of the link may be on their way.
+    link_window: u64,
     /// Exceptions that left the callback.
     callback_errors: u64,
     /// Callbacks that took longer than 20 ms.
@@ -56,23 +73,21 @@ pub(super) struct BridgeStats {
 #[pymethods]
 impl BridgeStats {
     fn __repr__(&self) -> String {
-        format!(
-            "BridgeStats(state='{}', frames_in={}, dropped={}, gaps={}, missing={}, stale={}, frames_out={}, unheard={}, offline={}, behind={}, queued_ms={}, reconnects={}, callback_errors={}, slow_callbacks={})",
-            self.state,
-            self.frames_in,
-            self.dropped,
-            self.gaps,
-            self.missing,
-            self.stale,
-            self.frames_out,
-            self.unheard,
-            self.offline,
-            self.behind,
-            self.queued_ms,
-            self.reconnects,
-            self.callback_errors,
-            self.slow_callbacks
-        )
+        let Self { state, frames_in, dropped, gaps, missing, stale, duplicates, .. } = self;
+        let Self { frames_out, unheard, offline, behind, too_old, queued_ms, .. } = self;
+        let Self { reconnects, migrations, dials, shared_by, rtt_ms, link_packets, link_lost, link_window, .. } = self;
+        let Self { callback_errors, slow_callbacks, .. } = self;
+        let heard = format!(
+            "frames_in={frames_in}, dropped={dropped}, gaps={gaps}, missing={missing}, stale={stale}, duplicates={duplicates}"
+        );
+        let said = format!(
+            "frames_out={frames_out}, unheard={unheard}, offline={offline}, behind={behind}, too_old={too_old}, queued_ms={queued_ms}"
+        );
+        let link = format!(
+            "reconnects={reconnects}, migrations={migrations}, dials={dials}, shared_by={shared_by}, rtt_ms={rtt_ms:.1}, link_packets={link_packets}, link_lost={link_lost}, link_window={link_window}"
+        );
+        let callback = format!("callback_errors={callback_errors}, slow_callbacks={slow_callbacks}");
+        format!("BridgeStats(state='{state}', {heard}, {said}, {link}, {callback})")
     }
 }
 
@@ -132,20 +147,29 @@ impl Bridge {
         waiting(py, |cancel| self.native.close(cancel))
     }
 
-    fn stats(&self) -> BridgeStats {
-        let stats = self.native.stats();
+    fn stats(&self, py: Python<'_>) -> BridgeStats {
+        let stats = py.detach(|| self.native.stats());
         BridgeStats {
             frames_in: stats.frames_in,
             dropped: self.slot.dropped(),
             gaps: stats.gaps,
             missing: stats.missing,
             stale: stats.stale,
+            duplicates: stats.duplicates,
             frames_out: stats.frames_out,
             unheard: stats.unheard,
             offline: stats.offline,
             behind: stats.behind,
+            too_old: stats.too_old,
             queued_ms: stats.queued_us / 1000,
             reconnects: stats.reconnects,
+            migrations: stats.migrations,
+            dials: stats.dials,
+            shared_by: stats.shared_by,
+            rtt_ms: stats.path.rtt.as_secs_f64() * 1_000.0,
+            link_packets: stats.path.packets_out,
+            link_lost: stats.path.packets_lost,
+            link_window: stats.path.window_bytes,
             callback_errors: self.slot.errors(),
             slow_callbacks: self.slot.slow(),
             state: self.state(),

@@ -137,6 +137,8 @@ pub enum Event {
     /// publisher's own clock, `None` when it sent none. `sequence` grows by one per frame and by the number of objects
     /// that are known to be missing before it; one of those that arrives after all has the number that was left for it.
     Frame { track: TrackId, timestamp_us: Option<u64>, payload: Bytes, sequence: u64 },
+    /// Frames of a published track that were written as datagrams and waited too long for room on a link.
+    TooOld { track: TrackId, count: u64 },
     /// The number of subscriptions on a published track changed.
     Subscribers { track: TrackId, count: usize },
     /// A subscription was accepted: there is a publisher. [`Event::Lost`] or [`Event::Ended`] takes it back.
@@ -166,7 +168,22 @@ pub struct Counters {
     pub offline: u64,
     /// Frames dropped because the link was too far behind.
     pub behind: u64,
+    /// Of `frames_out`, those that waited too long for room on a link, or did not fit it.
+    pub too_old: u64,
     pub resubscribes: u64,
+}
+
+/// How the link of a lease stands; what is counted is counted since the lease began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseStanding {
+    pub link: Option<LinkId>,
+    /// Leases that share it; none, when there is none.
+    pub leases: usize,
+    pub dials: u64,
+    /// Links that took the place of one that stood: after a GOAWAY, or beside a quiet path.
+    pub migrations: u64,
+    /// Objects that came a second time, from before the live edge, or overtaken, on the lease's tracks of now.
+    pub stale: u64,
 }
 
 /// What the pool needs of its worker's links: [`net::Links`], or two sessions in memory for a test.

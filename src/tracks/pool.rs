@@ -22,13 +22,14 @@ use super::stamp::Clock;
 use super::subscriber::Subscriber;
 use super::timers::Timers;
 use super::{
-    Counters, DialId, Event, LeaseId, PublishTrack, RouteId, RouteKind, State, Supply, Tokens, TrackId, Wires, Written,
+    Counters, DialId, Event, LeaseId, LeaseStanding, PublishTrack, RouteId, RouteKind, State, Supply, Tokens, TrackId,
+    Wires, Written,
 };
 use crate::moqt::ids::IdMap;
 use crate::moqt::session::RequestId;
 use crate::moqt::{self, CloseCode, FullTrackName, TrackNamespace};
 use crate::net::{LinkEvent, LinkId};
-use slot::{Slot, SlotId};
+use slot::{Dialled, Slot, SlotId};
 
 /// What a request on one of our links is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +62,8 @@ struct Route {
 
 struct Lease {
     slot: SlotId,
+    /// What the slot had counted before.
+    before: Dialled,
     tokens: Tokens,
     tracks: Vec<TrackId>,
     /// Those of them that ended, oldest first.
@@ -137,7 +140,9 @@ impl Pool {
         let up = self.slots.get(&slot).is_some_and(Slot::is_set_up);
         let state = if up { State::Connected } else { State::Connecting };
         let (ended, namespaces) = (VecDeque::new(), HashMap::new());
-        let lease = Lease { slot, tokens, tracks: Vec::new(), ended, namespaces, renewals: 0, awaits_tokens: false };
+        let before = self.slots.get(&slot).map_or_else(Dialled::default, |slot| slot.dialled);
+        let lease =
+            Lease { slot, before, tokens, tracks: Vec::new(), ended, namespaces, renewals: 0, awaits_tokens: false };
         self.leases.insert(id, lease);
         self.events.push_back(Event::State { lease: id, state, reason: None });
         self.occupy(slot, id);
@@ -211,7 +216,7 @@ impl Pool {
         };
         let before = publisher.subscribers();
         let written = publisher.write(links, timestamp_us, payload, now);
-        let count = publisher.subscribers();
+        let (count, dropped) = (publisher.subscribers(), publisher.take_dropped());
         match written {
             Written::Sent => self.counters.frames_out += 1,
             Written::Unheard => self.counters.unheard += 1,
@@ -220,6 +225,10 @@ impl Pool {
         }
         if count != before {
             self.events.push_back(Event::Subscribers { track, count });
+        }
+        if dropped > 0 {
+            self.counters.too_old += dropped;
+            self.events.push_back(Event::TooOld { track, count: dropped });
         }
         written
     }
@@ -284,6 +293,7 @@ impl Pool {
         self.links.insert(link, slot);
         if let Some(slot) = self.slots.get_mut(&slot) {
             slot.attempts.push((link, now));
+            slot.dialled.dials += 1;
         }
         self.arm_slot(slot);
     }
@@ -325,6 +335,20 @@ impl Pool {
 
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// How the link of a lease stands now.
+    pub fn standing(&self, lease: LeaseId) -> Option<LeaseStanding> {
+        let entry = self.leases.get(&lease)?;
+        let slot = self.slots.get(&entry.slot)?;
+        let stale = entry.tracks.iter().filter_map(|track| self.subscribers.get(track)).map(|track| track.stale).sum();
+        Some(LeaseStanding {
+            link: slot.current.as_ref().map(|link| link.id),
+            leases: if slot.current.is_some() { slot.leases.len() } else { 0 },
+            dials: slot.dialled.dials - entry.before.dials,
+            migrations: slot.dialled.migrations - entry.before.migrations,
+            stale,
+        })
     }
 
     /// The pool's own words while its app ends: every link is closed with NO_ERROR.

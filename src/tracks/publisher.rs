@@ -38,6 +38,8 @@ struct Served {
     before: Option<SubgroupId>,
     /// It lost its stream and waits for the next group.
     behind: bool,
+    /// Datagrams that its link has dropped, as last seen.
+    dropped: u64,
     /// The path gives no answer: what is written would only be held up.
     quiet: bool,
     start: Location,
@@ -57,6 +59,8 @@ pub(super) struct Publisher {
     served: Vec<Served>,
     /// Where END_OF_TRACK stands, and the object before it.
     ended: Option<(Place, Option<Location>)>,
+    /// Datagrams dropped by links since [`Publisher::take_dropped`].
+    dropped: u64,
 }
 
 /// How one frame went over one subscription.
@@ -84,6 +88,7 @@ impl Publisher {
             numbering: Numbering::new(delivery, frame_us, clock),
             served: Vec::new(),
             ended: None,
+            dropped: 0,
         }
     }
 
@@ -126,8 +131,18 @@ impl Publisher {
             // A relay takes one group from one link only. The link before may be dead, so the next frame begins another.
             self.numbering.roll();
         }
-        let mut served =
-            Served { link, request, forward, open: None, before: None, behind: false, quiet: false, start, end };
+        let mut served = Served {
+            link,
+            request,
+            forward,
+            open: None,
+            before: None,
+            behind: false,
+            dropped: 0,
+            quiet: false,
+            start,
+            end,
+        };
         match self.ended {
             Some((place, _)) => served.end(session, place),
             None => self.served.push(served),
@@ -187,10 +202,12 @@ impl Publisher {
         let limit = self.behind_bytes(payload.len());
         let mut payload = Some(payload);
         let mut object: Option<(Object, Place)> = None;
-        let (mut sent, mut behind) = (false, false);
+        let (mut sent, mut behind, mut lost) = (false, false, 0);
         for served in self.served.iter_mut().filter(|served| served.forward) {
             let Some(session) = links.session(served.link) else { continue };
-            if served.quiet || session.backlog(served.request) > limit {
+            let (backlog, dropped) = session.held(served.request);
+            lost += dropped - std::mem::replace(&mut served.dropped, dropped);
+            if served.quiet || backlog > limit {
                 served.fall_behind(session);
                 behind = true;
                 continue;
@@ -207,6 +224,7 @@ impl Publisher {
             sent |= matches!(passed, Passed::Sent);
             behind |= matches!(passed, Passed::Behind);
         }
+        self.dropped += lost;
         if object.is_some() {
             self.drop_satisfied(links);
         }
@@ -218,6 +236,11 @@ impl Publisher {
             }
             (false, false) => Written::Unheard,
         }
+    }
+
+    /// Datagrams written before that waited too long for room on a link.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
     }
 
     /// [`BEHIND`] of frames like this one.

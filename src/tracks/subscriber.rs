@@ -46,6 +46,8 @@ pub(super) struct Subscriber {
     /// The user was told that there is a publisher.
     pub(super) live: bool,
     pub(super) ended: bool,
+    /// Objects that came again, from before the live edge, or overtaken.
+    pub(super) stale: u64,
     edge: Edge,
     /// The greatest location that was handed up, and its stamp.
     newest: Option<(Location, u64)>,
@@ -82,6 +84,7 @@ impl Subscriber {
             asked: false,
             live: false,
             ended: false,
+            stale: 0,
             edge: Edge::new(),
             newest: None,
             ticks_per_second: TIMESCALE,

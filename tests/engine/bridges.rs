@@ -13,10 +13,15 @@ use clutchcall::tracks::Delivery;
 use crate::common::{Bench, KEY, wait_for};
 
 fn client(bench: &Bench) -> Client {
+    client_with(bench, None)
+}
+
+fn client_with(bench: &Bench, pool: Option<u32>) -> Client {
     let arguments = Arguments {
         base_url: Some(bench.engine.base_url().to_owned()),
         api_key: Some(KEY.to_owned()),
         org_id: Some("org_a".to_owned()),
+        pool,
         ..Arguments::default()
     };
     let surroundings = Surroundings { variable: &|_| None, dev_state: None };
@@ -70,4 +75,34 @@ fn what_a_bridge_says_is_heard_and_comes_back_from_an_echoing_phone() {
     bench.hangup(&sid).data();
     wait_for(|| again.publish(Bytes::from_static(&[0; 640]), None).err());
     assert_eq!(attach(&client, &sid, pcm()).err(), Some(Kind::Conflict), "the call has ended");
+}
+
+#[test]
+fn bridges_share_a_link_to_the_engines_own_relay_unless_their_user_says_no() {
+    let bench = Bench::new();
+    let (sharing, alone) = (client_with(&bench, None), client_with(&bench, Some(1)));
+    let sids: Vec<String> = (0..4).map(|_| bench.originate("+15550009012")).collect();
+    sids.iter().for_each(|sid| drop(bench.wait(sid, &["in_progress"])));
+    let shared: Vec<Bridge> = sids[..3].iter().map(|sid| attach(&sharing, sid, pcm()).unwrap()).collect();
+    let own = attach(&alone, &sids[3], pcm()).unwrap();
+    let all: Vec<&Bridge> = shared.iter().chain([&own]).collect();
+    wait_for(|| {
+        all.iter().filter(|bridge| bridge.queued_us() == 0).for_each(|bridge| say(bridge));
+        all.iter().all(|bridge| bridge.stats().frames_in > 10).then_some(())
+    });
+    let stats: Vec<_> = all.iter().map(|bridge| bridge.stats()).collect();
+    assert_eq!(stats.iter().map(|stats| stats.shared_by).collect::<Vec<_>>(), [3, 3, 3, 1]);
+    // Whoever came before the link stood saw it dialled.
+    assert!(stats.iter().all(|stats| stats.dials <= 1) && (stats[0].dials, stats[3].dials) == (1, 1), "{stats:?}");
+    assert!(stats.iter().all(|stats| !stats.path.rtt.is_zero() && stats.path.packets_out > 10), "{stats:?}");
+    // Who goes takes nothing along.
+    shared[0].close(&mut || false).unwrap();
+    let before = shared[1].stats().frames_in;
+    wait_for(|| {
+        all[1..].iter().filter(|bridge| bridge.queued_us() == 0).for_each(|bridge| say(bridge));
+        (shared[1].stats().frames_in > before + 10).then_some(())
+    });
+    let after = shared[1].stats();
+    assert_eq!((after.shared_by, after.reconnects), (2, 0));
+    assert_eq!(shared[0].stats().dials, stats[0].dials, "what was told last");
 }

@@ -90,6 +90,7 @@ impl Media {
             Command::Unsubscribe(id, ring) => self.unsubscribe(links, id, ring),
             Command::Supply(dial, id, prepared) => self.supply(links, (dial, id), prepared, now),
             Command::Renewed(id, prepared) => self.renewed(id, prepared, now),
+            Command::Measure(id, answer) => self.measure(links, id, &answer),
             Command::Verdict(id, verdict) => self.verdict(links, id, verdict, now),
             Command::Close(id) => self.close(links, id, "the bridge was closed", now),
             Command::Shutdown => self.shutdown(links, now),
@@ -153,6 +154,11 @@ impl Media {
             Event::Subscribers { track, count } => {
                 if let Some(publisher) = self.published.get(&track).and_then(|ring| self.publishers.get(ring)) {
                     publisher.set_subscribers(count);
+                }
+            }
+            Event::TooOld { track, count } => {
+                if let Some(publisher) = self.published.get(&track).and_then(|ring| self.publishers.get(ring)) {
+                    publisher.note_too_old(count);
                 }
             }
             Event::Live { track } => {

@@ -3,10 +3,11 @@
 //! A holder has at most one timer of each kind, and none once it is closed.
 
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use super::app::Media;
-use super::{Command, Delivered, Dialer, HolderId, Link, Prepared, Refused, Seat, Standing, Verdict};
+use super::{Command, Delivered, Dialer, HolderId, Link, Measured, Prepared, Refused, Seat, Standing, Verdict};
 use crate::net::Links;
 use crate::ring::RingSender;
 use crate::tracks::{DialId, LeaseId, RouteKind, State, Supply};
@@ -147,6 +148,13 @@ impl Media {
         if state == State::Failed {
             self.ask(id);
         }
+    }
+
+    /// Answers whoever asks for the figures of a holder's link. Nobody may be waiting any more.
+    pub(super) fn measure(&self, links: &Links, id: HolderId, answer: &SyncSender<Measured>) {
+        let Some(standing) = self.holders.get(&id).and_then(|holder| self.pool.standing(holder.lease)) else { return };
+        let path = standing.link.and_then(|link| links.path(link));
+        let _ = answer.try_send(Measured { standing, path });
     }
 
     /// Asks the control plane whether the holder's call still lives.

@@ -15,6 +15,7 @@ mod tests;
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,10 +25,10 @@ pub(super) use app::{Media, Parts};
 
 use crate::client::process::forks;
 use crate::moqt::FullTrackName;
-use crate::net::{Dial, Waker};
+use crate::net::{Dial, Path, Waker};
 use crate::ring::{HandoffReceiver, HandoffSender, Inbox, RingId, RingSender};
 use crate::tracks::lag::Lag;
-use crate::tracks::{DialId, PublishTrack, Tokens};
+use crate::tracks::{DialId, LeaseStanding, PublishTrack, Tokens};
 
 /// Names a bridge or a client for the life of the worker.
 pub(super) type HolderId = u64;
@@ -148,11 +149,21 @@ pub(super) enum Command {
     Supply(DialId, HolderId, Result<Box<Prepared>, Refused>),
     Renewed(HolderId, Result<Box<Prepared>, Refused>),
     Verdict(HolderId, Verdict),
+    /// How the holder's link stands, for whoever waits for the answer; nobody answers for a holder that is gone.
+    Measure(HolderId, SyncSender<Measured>),
     Close(HolderId),
     Shutdown,
     /// How much the worker remembers of what.
     #[cfg(test)]
     Count(std::sync::mpsc::Sender<Vec<usize>>),
+}
+
+/// A holder's link in figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Measured {
+    pub(super) standing: LeaseStanding,
+    /// `None`: no link now.
+    pub(super) path: Option<Path>,
 }
 
 /// The worker as other threads see it.
@@ -276,6 +287,8 @@ pub(super) struct Figures {
     pub(super) unheard: AtomicU64,
     pub(super) offline: AtomicU64,
     pub(super) behind: AtomicU64,
+    /// Datagrams that waited too long for room on the path.
+    pub(super) too_old: AtomicU64,
     /// What waits for its time.
     pub(super) paced_us: AtomicU64,
     pub(super) subscribers: AtomicU64,

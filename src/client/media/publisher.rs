@@ -59,6 +59,10 @@ impl Publisher {
         self.publication.figures.subscribers.store(count as u64, Relaxed);
     }
 
+    pub(super) fn note_too_old(&self, count: u64) {
+        self.publication.figures.too_old.fetch_add(count, Relaxed);
+    }
+
     /// What has not left will not leave.
     pub(super) fn forget_queue(&self) {
         self.publication.figures.paced_us.store(0, Relaxed);

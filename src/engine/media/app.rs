@@ -234,7 +234,11 @@ impl Media {
             tracks::Event::Refused { track, code, reason } => {
                 tracing::error!(place = ?place(self, track), code, reason, "the relay refuses a call's track");
             }
-            tracks::Event::WantDial { .. } | tracks::Event::WantTokens { .. } | tracks::Event::State { .. } => {}
+            // The first is counted by the pool; the others were taken before.
+            tracks::Event::TooOld { .. }
+            | tracks::Event::WantDial { .. }
+            | tracks::Event::WantTokens { .. }
+            | tracks::Event::State { .. } => {}
         }
     }
 

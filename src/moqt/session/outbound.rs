@@ -143,16 +143,28 @@ impl Session {
             self.datagrams.clear();
             return Err(TooLarge);
         }
-        let datagram = self.datagrams.split().freeze();
-        self.queue(Transmit::Datagram(datagram));
+        let data = self.datagrams.split().freeze();
+        self.queue(Transmit::Datagram { request, data });
         Ok(())
     }
 
     /// Bytes of the publication's streams that the session or its link still holds.
     pub fn backlog(&self, request: RequestId) -> usize {
+        self.held(request).0
+    }
+
+    /// [`Session::backlog`], and datagrams of the publication that its link dropped.
+    pub fn held(&self, request: RequestId) -> (usize, u64) {
         match self.requests.get(&request).map(|entry| &entry.kind) {
-            Some(Kind::Publication(publication)) => publication.backlog,
-            _ => 0,
+            Some(Kind::Publication(publication)) => (publication.backlog, publication.dropped),
+            _ => (0, 0),
+        }
+    }
+
+    /// A datagram waited too long for its link, or does not fit it any more.
+    pub fn handle_dropped(&mut self, request: RequestId) {
+        if let Some(publication) = self.publication(request) {
+            publication.dropped += 1;
         }
     }
 

@@ -61,6 +61,8 @@ pub(super) struct Publication {
     pub(super) open: Vec<StreamId>,
     /// Bytes that the link has not reported as written.
     pub(super) backlog: usize,
+    /// Datagrams that the link dropped.
+    pub(super) dropped: u64,
 }
 
 impl Subscription {
@@ -80,6 +82,7 @@ impl Publication {
             streams: 0,
             open: Vec::new(),
             backlog: 0,
+            dropped: 0,
         }
     }
 

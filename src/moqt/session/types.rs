@@ -88,7 +88,11 @@ pub enum Transmit {
         stream: StreamId,
         code: u64,
     },
-    Datagram(Bytes),
+    /// One object of a publication; [`Session::handle_dropped`](super::Session::handle_dropped) when it waited too long.
+    Datagram {
+        request: RequestId,
+        data: Bytes,
+    },
     /// Close the whole session; nothing follows.
     Close {
         code: u64,

@@ -23,7 +23,7 @@ use crate::net::quic::{Birth, Context, Quic};
 use crate::net::socket::{Received, Socket};
 use crate::net::timers::Timers;
 use crate::net::warm;
-use crate::net::{Counters, Dial, Down, LinkEvent, LinkId, Peer, Wire, dial};
+use crate::net::{Counters, Dial, Down, LinkEvent, LinkId, Path, Peer, Wire, dial};
 
 /// QUIC packets of one connection in one sending call.
 const SEGMENTS: usize = 16;
@@ -234,6 +234,14 @@ impl Links {
         }
     }
 
+    /// Of a QUIC connection.
+    pub fn path(&self, link: LinkId) -> Option<Path> {
+        match &self.slots[self.slot(link)?].as_ref()?.carrier {
+            Carrier::Quic(quic) => Some(quic.path()),
+            Carrier::Port(_) | Carrier::None => None,
+        }
+    }
+
     /// What neighbours put into ports.
     pub(in crate::net) fn take_ports(&mut self, now: Instant) {
         self.now = now;
@@ -377,7 +385,9 @@ impl Links {
             let Some(link) = self.slots[slot].as_mut() else { break };
             let Carrier::Quic(quic) = &mut link.carrier else { break };
             let mut buffer = self.socket.buffer();
-            let Some(transmit) = quic.connection.poll_transmit(self.now, segments, &mut buffer) else {
+            let (now, counters) = (self.now, &mut self.counters);
+            let mut cx = Context { session: &mut link.session, news: &mut link.news, counters, now };
+            let Some(transmit) = quic.transmit(&mut cx, segments, &mut buffer) else {
                 self.socket.give_back(buffer);
                 break;
             };

@@ -29,6 +29,7 @@ impl Pool {
         slot.attempts.remove(at);
         let latest = self.now + REPLACE_WITHIN;
         let mut replaced = slot.current.replace(Link::new(link));
+        slot.dialled.migrations += u64::from(replaced.is_some());
         if let Some(link) = &mut replaced {
             link.until = Some(link.until.map_or(latest, |until| until.min(latest)));
         }

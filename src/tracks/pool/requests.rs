@@ -82,7 +82,10 @@ impl Pool {
                 self.counters.missing = (self.counters.missing + missing).saturating_sub(u64::from(filled));
                 self.events.push_back(Event::Frame { track, timestamp_us, payload, sequence });
             }
-            Taken::Stale => self.counters.stale += 1,
+            Taken::Stale => {
+                subscriber.stale += 1;
+                self.counters.stale += 1;
+            }
             Taken::Ended => {
                 self.events.push_back(Event::Ended { track });
                 self.withdraw(links, track);

@@ -45,6 +45,14 @@ pub(super) struct Link {
     pub(super) moved: Option<Instant>,
 }
 
+/// What was done to have a link, since the slot began.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Dialled {
+    pub(super) dials: u64,
+    /// Links that took the place of one that stood.
+    pub(super) migrations: u64,
+}
+
 pub(super) struct Slot {
     pub(super) route: RouteId,
     pub(super) leases: Vec<LeaseId>,
@@ -55,6 +63,7 @@ pub(super) struct Slot {
     pub(super) old: Option<Link>,
     /// A link has stood here before.
     pub(super) stood: bool,
+    pub(super) dialled: Dialled,
     pub(super) failed: bool,
     /// What was told last about why there is no link.
     pub(super) reason: Option<String>,
@@ -100,6 +109,7 @@ impl Slot {
             current: None,
             old: None,
             stood: false,
+            dialled: Dialled::default(),
             failed: false,
             reason: None,
             published: HashMap::new(),

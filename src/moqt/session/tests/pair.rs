@@ -217,7 +217,7 @@ impl Pair {
                 self.fly(from, stream, Packet::Reset { dir, code });
             }
             Transmit::Stop { stream, code } => self.fly(from, stream, Packet::Stop { code }),
-            Transmit::Datagram(data) => {
+            Transmit::Datagram { data, .. } => {
                 if self.rng.below(100) >= self.conditions.loss {
                     self.fly(from, StreamId(u64::MAX), Packet::Datagram(data));
                 }

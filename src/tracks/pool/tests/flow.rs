@@ -2,8 +2,8 @@
 
 use super::world::{World, name, payload, publication, relay, tokens};
 use crate::moqt::message::{Setup, Subscribe};
-use crate::moqt::session::Role;
 use crate::moqt::session::tests::pair::Conditions;
+use crate::moqt::session::{RequestId, Role};
 use crate::moqt::{Event as Moqt, PublishDoneCode, RequestErrorCode};
 use crate::tracks::{Delivery, Event, State, Written};
 
@@ -341,4 +341,22 @@ fn leases_of_one_link_share_the_subscription_to_a_track() {
     world.run_ms(200);
     assert_eq!(world.told(1).last(), Some(&&Event::Ended { track: second }));
     assert_eq!(world.core.as_ref().unwrap().counters().subscriptions, 0);
+}
+
+#[test]
+fn datagrams_that_a_link_dropped_are_counted_with_their_track() {
+    let mut world = World::new(2, relay());
+    let (speaker, listener) = (world.lease(0), world.lease(1));
+    let spoken = world.publish(0, speaker, publication("audio", Delivery::Datagram));
+    let heard = world.subscribe(1, listener, "audio");
+    world.run_ms(200);
+    world.speak(0, spoken, 0..10);
+    // The relay's first request: its SUBSCRIBE.
+    let session = &mut world.lines.all.get_mut(&1).unwrap().pair.client;
+    (0..3).for_each(|_| session.handle_dropped(RequestId(1)));
+    world.speak(0, spoken, 10..20);
+    let told: Vec<_> = world.told(0).into_iter().filter(|event| matches!(event, Event::TooOld { .. })).collect();
+    assert_eq!(told, [&Event::TooOld { track: spoken, count: 3 }]);
+    let counters = world.pools[0].counters();
+    assert_eq!((counters.too_old, counters.frames_out, world.heard(1, heard).len()), (3, 20, 20));
 }
