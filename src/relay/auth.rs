@@ -70,6 +70,8 @@ pub(super) struct Verified {
     claims: Claims,
     hash: [u8; 32],
     key: PublicKey,
+    /// The organisation, and the holder if the token is one holder's.
+    identity: String,
     lease: Option<Lease>,
     expires: Instant,
     /// Its key was taken away, or it was revoked.
@@ -184,7 +186,11 @@ impl Verified {
             epoch: lease.epoch,
         });
         let expires = now + Duration::from_secs(left);
-        Self { claims, hash, key, lease, expires, withdrawn: AtomicBool::new(false) }
+        let identity = match &claims.lease {
+            Some(lease) => format!("{}/{}", claims.sub, lease.holder),
+            None => claims.sub.clone(),
+        };
+        Self { claims, hash, key, identity, lease, expires, withdrawn: AtomicBool::new(false) }
     }
 
     pub(super) fn is_withdrawn(&self) -> bool {
@@ -207,8 +213,14 @@ impl Rights for Verified {
     fn lease(&self) -> Option<&Lease> {
         self.lease.as_ref()
     }
-    fn is_expired(&self, now: Instant) -> bool {
-        now >= self.expires
+    fn expires(&self) -> Option<Instant> {
+        Some(self.expires)
+    }
+    fn is_withdrawn(&self) -> bool {
+        self.is_withdrawn()
+    }
+    fn identity(&self) -> Option<&str> {
+        Some(&self.identity)
     }
 }
 

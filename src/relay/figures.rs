@@ -68,16 +68,31 @@ table! { core_rows, core_plus, Counters:
     Gauge "sessions" sessions "Sessions that are there now.";
     Gauge "tracks" tracks "Tracks that are published, wanted or waited for now.";
     Gauge "subscriptions" subscriptions "Subscriptions that are served now.";
+    Gauge "subscriptions_held" held "Subscriptions that wait for a publisher now.";
+    Gauge "tokens" tokens "Tokens that requests are counted for.";
     Gauge "namespaces" namespaces "Namespaces that are announced now.";
     Counter "objects_in" objects_in "Objects that publishers sent.";
     Counter "objects_out" objects_out "Objects handed to subscribers.";
     Counter "bytes_out" bytes_out "Payload bytes handed to subscribers.";
     Counter "duplicates" duplicates "Objects that a second publisher of a track brought once more.";
+    Counter "taken_over" taken_over "Streams in the middle of which another publisher of the track went on.";
+    Counter "malformed_tracks" malformed_tracks "Tracks ended because a publisher broke their rules.";
     Counter "datagrams_too_large" datagrams_too_large "Datagrams that did not fit a subscriber's path.";
     Counter "unauthorized" unauthorized "Requests and SETUPs refused over their tokens.";
     Counter "excessive" excessive "Requests and sessions refused beyond a limit.";
+    Counter "over_subscriptions" over_subscriptions "Requests refused for the number of subscriptions.";
+    Counter "over_held" over_held "Requests refused for the number of held subscriptions.";
+    Counter "over_publications" over_publications "Requests refused for the number of namespaces, listings and published tracks.";
+    Counter "over_name_bytes" over_name_bytes "Requests refused for the bytes of names.";
+    Counter "over_requests" over_requests "Requests refused for their rate.";
+    Counter "over_token" over_token "Requests refused for what their token has in all its sessions.";
     Counter "unanswered" unanswered "Subscriptions that no publisher came for in time.";
     Counter "too_far_behind" too_far_behind "Subscriptions ended because their link did not take them.";
+    Counter "behind_bytes" behind_bytes "Subscriptions ended for the bytes that waited.";
+    Counter "behind_age" behind_age "Subscriptions ended for the age of a byte that waited.";
+    Counter "behind_session" behind_session "Subscriptions ended for the bytes that waited in their whole session.";
+    Counter "expired" expired "Requests ended behind the end of their token.";
+    Counter "revoked" revoked "Requests ended because their token was revoked.";
     Counter "superseded" superseded "Publications that a newer epoch of their holder replaced.";
 }
 

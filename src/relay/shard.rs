@@ -203,7 +203,7 @@ impl Shard {
     }
 
     /// Other keys and revocations count: sessions whose tokens don't any more end.
-    fn take_ring(&mut self, links: &mut Links) {
+    fn take_ring(&mut self, links: &mut Links, now: Instant) {
         let ring = self.shared.ring.load_full();
         let same = Arc::ptr_eq(self.verifier.borrow().ring(), &ring);
         if same || !self.verifier.borrow_mut().replace(ring) {
@@ -217,6 +217,8 @@ impl Shard {
                 links.close(*link, CloseCode::Unauthorized as u64, reason);
             }
         }
+        // Requests that brought such a token of their own end; their sessions go on.
+        self.core.revoke(&mut Lent(links), &mut |rights| rights.is_withdrawn(), now);
     }
 
     /// Gives up links that have not spoken since they were noted.
@@ -268,7 +270,7 @@ impl App for Shard {
     }
 
     fn handle_wake(&mut self, links: &mut Links, now: Instant) {
-        self.take_ring(links);
+        self.take_ring(links, now);
         self.note_change(now);
         while let Ok(end) = self.ports.try_recv() {
             links.attach(end, Role::Server, our_setup(), now);

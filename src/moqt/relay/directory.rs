@@ -1,8 +1,9 @@
 //! Which namespaces are announced, by whom, and who wants to hear of them (§"Namespace Discovery").
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
-use super::rights::{Credentials, Lease};
+use super::rights::{Credentials, Lease, Rights, shows};
 use crate::moqt::session::RequestId;
 use crate::moqt::{FullTrackName, TrackNamespace};
 
@@ -32,8 +33,8 @@ struct Listing {
 }
 
 impl Listing {
-    fn shows(&self, namespace: &TrackNamespace) -> bool {
-        namespace.starts_with(&self.prefix) && self.credentials.iter().any(|rights| rights.may_subscribe(namespace))
+    fn shows(&self, namespace: &TrackNamespace, now: Option<Instant>) -> bool {
+        namespace.starts_with(&self.prefix) && shows(&self.credentials, namespace, now)
     }
 }
 
@@ -114,9 +115,20 @@ impl Directory {
         self.listings.retain(|listing| (listing.key, listing.request) != (key, request));
     }
 
+    /// Listings go on with the rights that are left to them.
+    pub(super) fn revoke(&mut self, is_revoked: &mut dyn FnMut(&dyn Rights) -> bool) {
+        for listing in &mut self.listings {
+            listing.credentials.retain(|rights| !is_revoked(rights.as_ref()));
+        }
+    }
+
     /// Who is told about this namespace, and by which suffix.
-    pub(super) fn listeners(&self, namespace: &TrackNamespace) -> Vec<(u64, RequestId, TrackNamespace)> {
-        let shown = self.listings.iter().filter(|listing| listing.shows(namespace));
+    pub(super) fn listeners(
+        &self,
+        namespace: &TrackNamespace,
+        now: Option<Instant>,
+    ) -> Vec<(u64, RequestId, TrackNamespace)> {
+        let shown = self.listings.iter().filter(|listing| listing.shows(namespace, now));
         shown.filter_map(|l| Some((l.key, l.request, namespace.strip_prefix(&l.prefix)?))).collect()
     }
 }

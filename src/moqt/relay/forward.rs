@@ -2,14 +2,23 @@
 
 use std::time::Instant;
 
-use super::track::{FlowId, Track};
-use super::{Core, Counters, Role, Sessions, constants};
+use super::flows::Passing;
+use super::track::Track;
+use super::{Core, Counters, Role, Sessions};
 use crate::moqt::message::{Filter, Location};
 use crate::moqt::session::RequestId;
 use crate::moqt::{Object, PublishDoneCode, ResetCode, StreamId, SubgroupHeader};
 
 /// A subscription, by session and request.
 type Who = (u64, RequestId);
+
+/// By which bound a subscriber is too far behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Behind {
+    Bytes,
+    Age,
+    Session,
+}
 
 impl Core {
     pub(super) fn handle_subgroup(&mut self, (key, request): Who, stream: StreamId, header: SubgroupHeader) {
@@ -18,7 +27,7 @@ impl Core {
         if let Some(source) = track.source(key, request) {
             source.streams += 1;
         }
-        track.open_flow((key, stream), header);
+        track.flows.open((key, stream), header);
     }
 
     pub(super) fn handle_object(
@@ -33,23 +42,48 @@ impl Core {
         let Some(track) = self.tracks.get_mut(&id) else { return };
         self.counters.objects_in += 1;
         let at = Location { group: object.group, object: object.id };
+        if !track.flows.is_sound(key, at, object) {
+            return self.end_malformed(sessions, id, key, request);
+        }
+        let several = track.sources.len() > 1;
         let behind = match stream {
-            Some(stream) => match track.admit((key, stream), object) {
-                Some(header) => track.forward(sessions, ((key, stream), &header), object, &mut self.counters, now),
+            Some(stream) => match track.flows.admit((key, stream), object) {
+                Some(passing) => track.forward(sessions, &passing, object, &mut self.counters, now),
                 None => return self.counters.duplicates += 1,
             },
-            None if !track.admit_datagram(key, at) => return self.counters.duplicates += 1,
+            None if !track.flows.admit_datagram(key, at, several) => return self.counters.duplicates += 1,
             None => {
                 track.forward_datagram(sessions, object, &mut self.counters);
                 Vec::new()
             }
         };
         track.saw(at);
-        for who in behind {
-            self.counters.too_far_behind += 1;
-            self.end_subscription(sessions, id, who, PublishDoneCode::TooFarBehind);
-            self.rest(sessions, id);
+        for (who, why) in behind {
+            self.end_behind(sessions, id, who, why);
         }
+    }
+
+    /// Ends a subscription that its link does not take. When it is the session as a whole that holds too much, the widest of
+    /// its subscriptions makes room, whoever brought the last byte.
+    fn end_behind(&mut self, sessions: &mut dyn Sessions, id: u64, (key, request): Who, why: Behind) {
+        let mut ended = (id, request);
+        match why {
+            Behind::Bytes => self.counters.behind_bytes += 1,
+            Behind::Age => self.counters.behind_age += 1,
+            Behind::Session => {
+                self.counters.behind_session += 1;
+                if let (Some(session), Some(peer)) = (sessions.session(key), self.peers.get(&key)) {
+                    let served = peer.requests.iter().filter_map(|(request, role)| match role {
+                        Role::Subscription { track, held: false } => Some((*track, *request)),
+                        _ => None,
+                    });
+                    ended = served.max_by_key(|(_, request)| (session.backlog(*request), *request)).unwrap_or(ended);
+                }
+            }
+        }
+        self.counters.too_far_behind += 1;
+        self.end_subscription(sessions, ended.0, (key, ended.1), PublishDoneCode::TooFarBehind);
+        self.rest(sessions, ended.0);
     }
 
     pub(super) fn handle_subgroup_end(
@@ -98,21 +132,26 @@ impl Track {
     fn forward(
         &mut self,
         sessions: &mut dyn Sessions,
-        (flow, header): (FlowId, &SubgroupHeader),
+        passing: &Passing,
         object: &Object,
         counters: &mut Counters,
         now: Instant,
-    ) -> Vec<Who> {
+    ) -> Vec<(Who, Behind)> {
         let at = Location { group: object.group, object: object.id };
         let mut behind = Vec::new();
+        counters.taken_over += u64::from(passing.taken_over);
+        if let Some(broken) = passing.broken {
+            self.end_run(sessions, broken, Some(ResetCode::InternalError as u64));
+        }
+        let Passing { header, run, .. } = passing;
         for subscriber in self.subscribers.iter_mut().filter(|subscriber| subscriber.wants(at)) {
             let Some(session) = sessions.session(subscriber.key) else { continue };
             // Before the stream is opened: its header is handed over with the object.
             let before = session.backlog(subscriber.request);
-            let open = subscriber.open.iter().find(|(id, _)| *id == flow).map(|(_, subgroup)| *subgroup);
+            let open = subscriber.open.iter().find(|(id, _)| id == run).map(|(_, subgroup)| *subgroup);
             let Some(subgroup) = open.or_else(|| {
                 let subgroup = session.open_subgroup(subscriber.request, header)?;
-                subscriber.open.push((flow, subgroup));
+                subscriber.open.push((*run, subgroup));
                 Some(subgroup)
             }) else {
                 continue;
@@ -122,9 +161,16 @@ impl Track {
             counters.objects_out += 1;
             counters.bytes_out += object.payload.len() as u64;
             let age = subscriber.backlog.hand(before, after, now);
-            if after > subscriber.backlog_bytes || age > constants::BACKLOG_AGE {
-                behind.push((subscriber.key, subscriber.request));
-            }
+            let why = if after > subscriber.backlog_bytes {
+                Behind::Bytes
+            } else if age > subscriber.backlog_age {
+                Behind::Age
+            } else if session.unwritten() > subscriber.session_backlog_bytes {
+                Behind::Session
+            } else {
+                continue;
+            };
+            behind.push(((subscriber.key, subscriber.request), why));
         }
         behind
     }

@@ -1,23 +1,33 @@
-//! What one session may make the relay remember and do, and what the relay counts.
+//! What one session, or one token over all its sessions, may make the relay remember and do, and what the relay counts.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Bounds of one session. What exceeds them is answered with EXCESSIVE_LOAD and a time to retry.
+use super::constants;
+
+/// Bounds of one session; the same figures hold for one token over all its sessions. A request beyond them is answered with
+/// EXCESSIVE_LOAD and a time to retry, a subscriber that does not take what it asked for with TOO_FAR_BEHIND.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Subscriptions, held ones included.
+    /// Subscriptions, held ones included; fetches that run count as such.
     pub subscriptions: usize,
     /// Subscriptions that wait for a publisher.
     pub held: usize,
-    /// Announced namespaces, listings of namespaces and published tracks.
+    /// Announced namespaces, listings of namespaces and tracks, and published tracks.
     pub publications: usize,
     /// Bytes of all those names.
     pub name_bytes: usize,
-    /// Requests per second in the long run, and in one burst.
+    /// Requests per second in the long run, and in one burst; a REQUEST_UPDATE is one too.
     pub requests_per_s: u32,
     pub requests_burst: u32,
-    /// Bytes of one subscription that its link has not taken yet.
+    /// Longest time that a SUBSCRIBE is held for a publisher.
+    pub rendezvous: Duration,
+    /// Bytes of one subscription that its link has not taken yet, and the age of the oldest of them.
     pub backlog_bytes: usize,
+    pub backlog_age: Duration,
+    /// The same bytes over all subscriptions of the session.
+    pub session_backlog_bytes: usize,
+    /// How long after its token's end an accepted request goes on. `None`: as long as its session.
+    pub expiry_grace: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -30,13 +40,18 @@ impl Default for Limits {
             name_bytes: 256 * 1024,
             requests_per_s: 50,
             requests_burst: 512,
+            rendezvous: constants::RENDEZVOUS_MAX,
             backlog_bytes: 256 * 1024,
+            backlog_age: constants::BACKLOG_AGE,
+            session_backlog_bytes: 8 * 1024 * 1024,
+            expiry_grace: Some(constants::EXPIRY_GRACE),
         }
     }
 }
 
 impl Limits {
-    /// For the one session that carries all calls of an engine: the same rules, with room for 4096 calls.
+    /// For the one session that carries all calls of an engine: the same rules, with room for 4096 calls. Its calls outlive
+    /// its token, and end with them.
     pub fn engine() -> Self {
         Self {
             subscriptions: 16 * 1024,
@@ -45,40 +60,27 @@ impl Limits {
             name_bytes: 4 * 1024 * 1024,
             requests_per_s: 2000,
             requests_burst: 16 * 1024,
+            session_backlog_bytes: 256 * 1024 * 1024,
+            expiry_grace: None,
             ..Self::default()
         }
     }
-}
 
-/// Allows [`Limits::requests_per_s`] with bursts.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bucket {
-    /// Thousandths of a request.
-    level: u64,
-    at: Instant,
-}
-
-impl Bucket {
-    pub(super) fn new(limits: &Limits, now: Instant) -> Self {
-        Self { level: u64::from(limits.requests_burst) * 1000, at: now }
-    }
-
-    pub(super) fn take(&mut self, limits: &Limits, now: Instant) -> bool {
-        let passed_ms = now.saturating_duration_since(self.at).min(Duration::from_secs(3600)).as_millis() as u64;
-        if passed_ms > 0 {
-            let full = u64::from(limits.requests_burst) * 1000;
-            self.level = full.min(self.level + passed_ms * u64::from(limits.requests_per_s));
-            self.at = now;
+    /// The wider of each bound: what a token may, some of whose sessions may more than others.
+    pub(super) fn widest(self, other: Self) -> Self {
+        Self {
+            subscriptions: self.subscriptions.max(other.subscriptions),
+            held: self.held.max(other.held),
+            publications: self.publications.max(other.publications),
+            name_bytes: self.name_bytes.max(other.name_bytes),
+            requests_per_s: self.requests_per_s.max(other.requests_per_s),
+            requests_burst: self.requests_burst.max(other.requests_burst),
+            ..self
         }
-        let enough = self.level >= 1000;
-        if enough {
-            self.level -= 1000;
-        }
-        enough
     }
 }
 
-/// What happened since the start; the last four are levels of now.
+/// What happened since the start; the last ones are levels of now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     pub objects_in: u64,
@@ -87,19 +89,41 @@ pub struct Counters {
     pub bytes_out: u64,
     /// Objects that a second publisher of a track brought once more.
     pub duplicates: u64,
+    /// Streams in the middle of which another publisher of the track went on.
+    pub taken_over: u64,
     /// Datagrams that did not fit the subscriber's path.
     pub datagrams_too_large: u64,
+    /// Tracks ended because a publisher broke their rules (§"Malformed Tracks").
+    pub malformed_tracks: u64,
     pub unauthorized: u64,
-    /// Requests beyond [`Limits`].
+    /// Requests beyond [`Limits`]; by which of them, below.
     pub excessive: u64,
+    pub over_subscriptions: u64,
+    pub over_held: u64,
+    pub over_publications: u64,
+    pub over_name_bytes: u64,
+    pub over_requests: u64,
+    /// Of all these, refused for what their token has in other sessions.
+    pub over_token: u64,
     /// Subscriptions that no publisher came for.
     pub unanswered: u64,
+    /// Subscriptions ended with TOO_FAR_BEHIND; by which bound, below.
     pub too_far_behind: u64,
+    pub behind_bytes: u64,
+    pub behind_age: u64,
+    pub behind_session: u64,
     /// Publications that a newer epoch of their holder replaced.
     pub superseded: u64,
+    /// Requests ended because their token did, or was revoked.
+    pub expired: u64,
+    pub revoked: u64,
 
     pub sessions: usize,
     pub tracks: usize,
     pub subscriptions: usize,
+    /// Subscriptions that wait for a publisher.
+    pub held: usize,
     pub namespaces: usize,
+    /// Tokens that something is counted for.
+    pub tokens: usize,
 }

@@ -7,24 +7,33 @@
 //! The rules (draft-18 §"Relays", and ours where the draft leaves room):
 //!
 //! * Every request is authorised by the rights of its own tokens or of its session ([`Rights`]). A refusal has the same
-//!   bytes whether the track exists or not. What was accepted goes on when a token runs out; new requests don't.
+//!   bytes whether the track exists or not. What was accepted goes on for [`Limits::expiry_grace`] behind the end of its token,
+//!   unless another one is brought; new requests don't.
+//! * What a session asks for is counted, and what a token's sessions ask for together ([`Limits`]).
 //! * A SUBSCRIBE goes to every publisher of the track's namespace or a prefix of it, and is answered when the first of
 //!   them answers; later subscribers share that upstream subscription, which ends with the last of them.
-//! * Without a publisher it is held for RENDEZVOUS_TIMEOUT, at most [`constants::RENDEZVOUS_MAX`], or answered DOES_NOT_EXIST at once.
+//! * Without a publisher it is held for RENDEZVOUS_TIMEOUT, at most [`Limits::rendezvous`], or answered DOES_NOT_EXIST at once.
 //! * A publisher whose token leases one track is asked for no other; a newer epoch of the lease replaces the older.
-//! * Several publishers of a track are all heard; a (group, subgroup) is forwarded from one of them, the rest are duplicates.
+//! * Several publishers of a track are all heard, and each object passes once ([`flows`]).
+//! * A publisher that contradicts the end of its group or track ends the track with MALFORMED_TRACK; that object goes nowhere.
 //! * A subscriber that falls behind by bytes or by time is ended with TOO_FAR_BEHIND. Nobody else notices.
 //! * When the last publisher is gone its PUBLISH_DONE code goes to the subscribers; a session that died without one reads
 //!   INTERNAL_ERROR. END_OF_TRACK is an object like others and is forwarded.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod accounts;
 mod backlog;
 mod directory;
+mod drain;
+mod flows;
 mod forward;
+mod grants;
 mod limits;
+mod publishers;
 mod requests;
 mod rights;
 mod sources;
+mod subscribers;
 #[cfg(test)]
 mod tests;
 mod track;
@@ -38,11 +47,12 @@ use std::time::Instant;
 
 use crate::moqt::few::FewMap;
 use crate::moqt::ids::IdMap;
-use crate::moqt::message::RequestError;
+use crate::moqt::message::{GoAway, RequestError};
 use crate::moqt::session::RequestId;
 use crate::moqt::{Event, FullTrackName, RequestErrorCode, Session, TrackNamespace};
+use accounts::{Account, Tokens};
 use directory::Directory;
-use limits::Bucket;
+use grants::Grant;
 use track::Track;
 
 /// Timers and bounds that are the same for every session; the rest is in [`Limits`].
@@ -51,6 +61,8 @@ pub mod constants {
 
     /// Longest time that a SUBSCRIBE is held for a publisher.
     pub const RENDEZVOUS_MAX: Duration = Duration::from_secs(30);
+    /// An accepted request goes on for this long behind the end of its token.
+    pub const EXPIRY_GRACE: Duration = Duration::from_secs(60);
     /// A publisher must answer our SUBSCRIBE within this time.
     pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
     /// After PUBLISH_DONE, streams that it counted are waited for this long (§"PUBLISH_DONE").
@@ -76,33 +88,33 @@ pub trait Sessions {
 #[derive(Clone, Debug)]
 enum Role {
     /// The peer's SUBSCRIBE.
-    Subscription { track: u64, held: bool, bytes: usize },
+    Subscription { track: u64, held: bool },
     /// Our SUBSCRIBE to the peer.
     Source { track: u64 },
     /// The peer's PUBLISH.
-    Publication { track: u64, bytes: usize },
+    Publication { track: u64 },
     /// The peer's PUBLISH_NAMESPACE.
     Announcement(TrackNamespace),
     /// The peer's SUBSCRIBE_NAMESPACE.
-    Listing { bytes: usize },
+    Listing,
 }
 
 /// One session, as the relay accounts for it.
 struct Peer {
     rights: Vec<Arc<dyn Rights>>,
-    limits: Limits,
-    bucket: Bucket,
+    account: Account,
+    /// Looked up for each object; what else is known of a request stands in `grants`.
     requests: FewMap<RequestId, Role>,
-    subscriptions: usize,
-    held: usize,
-    publications: usize,
-    name_bytes: usize,
+    grants: FewMap<RequestId, Grant>,
+    /// It said GOAWAY: it is asked for nothing new (§10.4).
+    leaving: bool,
 }
 
 /// Forwards between sessions. See the module's contract.
 pub struct Core {
     gate: Box<dyn Gate>,
     peers: IdMap<u64, Peer>,
+    tokens: Tokens,
     directory: Directory,
     /// Ordered by namespace, so that all tracks under a prefix are neighbours.
     names: BTreeMap<FullTrackName, u64>,
@@ -110,7 +122,13 @@ pub struct Core {
     next_track: u64,
     /// When a request of a session must be looked at again.
     deadlines: BTreeSet<(Instant, u64, RequestId)>,
+    /// When the token that allows a request is over, its grace included.
+    expiries: BTreeSet<(Instant, u64, RequestId)>,
     counters: Counters,
+    /// What everybody is told who asks for something from now on: this relay ends.
+    draining: Option<GoAway>,
+    /// The latest time that was told; `None` before the first session.
+    now: Option<Instant>,
 }
 
 impl Core {
@@ -118,28 +136,25 @@ impl Core {
         Self {
             gate,
             peers: IdMap::default(),
+            tokens: Tokens::default(),
             directory: Directory::default(),
             names: BTreeMap::new(),
             tracks: IdMap::default(),
             next_track: 0,
             deadlines: BTreeSet::new(),
+            expiries: BTreeSet::new(),
             counters: Counters::default(),
+            draining: None,
+            now: None,
         }
     }
 
     /// Takes in a session whose SETUP was checked; `rights` are those of its SETUP's tokens. Events of a session that was
     /// not inserted are ignored.
     pub fn insert(&mut self, key: u64, rights: Vec<Arc<dyn Rights>>, limits: Limits, now: Instant) {
-        let peer = Peer {
-            rights,
-            bucket: Bucket::new(&limits, now),
-            limits,
-            requests: FewMap::default(),
-            subscriptions: 0,
-            held: 0,
-            publications: 0,
-            name_bytes: 0,
-        };
+        self.now = Some(now);
+        let account = Account::new(limits, now);
+        let peer = Peer { rights, account, requests: FewMap::default(), grants: FewMap::default(), leaving: false };
         self.peers.insert(key, peer);
     }
 
@@ -147,6 +162,7 @@ impl Core {
         if !self.peers.contains_key(&key) {
             return;
         }
+        self.now = Some(now);
         match event {
             Event::Object { request, stream, object } => {
                 self.handle_object(sessions, (key, request), stream, &object, now)
@@ -166,12 +182,12 @@ impl Core {
             | Event::Publish { .. }
             | Event::PublishNamespace { .. }
             | Event::SubscribeNamespace { .. } => self.handle_request(sessions, key, event, now),
-            // A relay listens where it is asked to publish, lists nothing of others, and sends nobody away yet.
+            Event::GoAway(_) => self.handle_goaway(key),
+            // A relay listens where it is asked to publish, and lists nothing of others.
             Event::Setup(_)
             | Event::RequestOk { .. }
             | Event::Namespace { .. }
             | Event::NamespaceDone { .. }
-            | Event::GoAway(_)
             | Event::Closed { .. } => {}
         }
     }
@@ -187,20 +203,23 @@ impl Core {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(at, ..)| *at)
+        let first = [self.deadlines.first(), self.expiries.first()];
+        first.into_iter().flatten().map(|(at, ..)| *at).min()
     }
 
     pub fn handle_timeout(&mut self, sessions: &mut dyn Sessions, now: Instant) {
+        self.now = Some(now);
         while let Some(&(at, key, request)) = self.deadlines.first().filter(|(at, ..)| *at <= now) {
             self.deadlines.remove(&(at, key, request));
             match self.peers.get(&key).and_then(|peer| peer.requests.get(&request)) {
                 Some(Role::Subscription { track, held: true, .. }) => self.give_up(sessions, *track, key, request),
-                Some(Role::Source { track } | Role::Publication { track, .. }) => {
+                Some(Role::Source { track } | Role::Publication { track }) => {
                     self.source_is_late(sessions, *track, (key, request), at);
                 }
                 _ => {}
             }
         }
+        self.handle_expiries(sessions, now);
     }
 
     pub fn counters(&self) -> Counters {
@@ -208,7 +227,9 @@ impl Core {
             sessions: self.peers.len(),
             tracks: self.tracks.len(),
             subscriptions: self.tracks.values().map(|track| track.subscribers.len()).sum(),
+            held: self.tracks.values().map(|track| track.waiting.len()).sum(),
             namespaces: self.directory.len(),
+            tokens: self.tokens.len(),
             ..self.counters
         }
     }
@@ -248,24 +269,16 @@ impl Core {
 
     /// Ends a request's bookkeeping.
     fn forget(&mut self, key: u64, request: RequestId) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
-        let bytes = match peer.requests.remove(&request) {
-            Some(Role::Subscription { held, bytes, .. }) => {
-                peer.subscriptions -= 1;
-                peer.held -= usize::from(held);
-                bytes
-            }
-            Some(Role::Announcement(namespace)) => {
-                peer.publications -= 1;
-                namespace_bytes(&namespace)
-            }
-            Some(Role::Publication { bytes, .. } | Role::Listing { bytes }) => {
-                peer.publications -= 1;
-                bytes
-            }
-            Some(Role::Source { .. }) | None => 0,
-        };
-        peer.name_bytes -= bytes;
+        self.release(key, request);
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.requests.remove(&request);
+        }
+    }
+
+    fn note(&mut self, key: u64, request: RequestId, role: Role) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.requests.insert(request, role);
+        }
     }
 }
 
@@ -289,6 +302,7 @@ fn refusal(code: RequestErrorCode) -> RequestError {
         RequestErrorCode::DuplicateSubscription => "this session has this track already",
         RequestErrorCode::PrefixOverlap => "this session lists an overlapping prefix",
         RequestErrorCode::NamespaceTooLarge => "more namespaces than can be listed",
+        RequestErrorCode::GoingAway => "this relay takes no new requests",
         RequestErrorCode::InvalidRange => "the filter ends before the live edge",
         _ => "the publisher refused",
     };

@@ -15,7 +15,22 @@ pub trait Rights: Send + Sync {
     fn may_subscribe(&self, namespace: &TrackNamespace) -> bool;
     /// When set, the only track that may be published is this one.
     fn lease(&self) -> Option<&Lease>;
-    fn is_expired(&self, now: Instant) -> bool;
+    /// When the token runs out. `None`: never.
+    fn expires(&self) -> Option<Instant> {
+        None
+    }
+    fn is_expired(&self, now: Instant) -> bool {
+        self.expires().is_some_and(|at| at <= now)
+    }
+    /// It was revoked, or its key was: it allows nothing any more, and [`Core::revoke`] ends what it allowed.
+    fn is_withdrawn(&self) -> bool {
+        false
+    }
+    /// Whose token it is: what it asks for is counted together over all sessions ([`Limits`](super::Limits)), and
+    /// [`Core::revoke_identity`] ends it by this name. `None`: each session is counted alone.
+    fn identity(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// The right to be the one speaker of a track.
@@ -68,7 +83,7 @@ impl Core {
 /// The first rights that allow it. Rights that would allow it but have run out are told apart from none at all: neither
 /// depends on whether the track exists.
 pub(super) fn permit(
-    credentials: &Credentials,
+    credentials: &[Arc<dyn Rights>],
     now: Instant,
     allows: impl Fn(&dyn Rights) -> bool,
 ) -> Result<&Arc<dyn Rights>, RequestErrorCode> {
@@ -80,4 +95,10 @@ pub(super) fn permit(
         refusal = RequestErrorCode::ExpiredAuthToken;
     }
     Err(refusal)
+}
+
+/// The namespace may be heard of by one of these, now.
+pub(super) fn shows(credentials: &[Arc<dyn Rights>], namespace: &TrackNamespace, now: Option<Instant>) -> bool {
+    let counts = |rights: &Arc<dyn Rights>| now.is_none_or(|now| !rights.is_expired(now));
+    credentials.iter().any(|rights| rights.may_subscribe(namespace) && counts(rights))
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::directory::Announcement;
+use super::flows::FlowId;
 use super::track::{Source, State, Track};
 use super::{Core, Role, Sessions, constants, refusal};
 use crate::moqt::message::{PublishDone, RequestError, Subscribe, SubscribeOk};
@@ -14,7 +15,8 @@ impl Core {
     pub(super) fn ask(&mut self, sessions: &mut dyn Sessions, id: u64, publisher: &Announcement, now: Instant) {
         let key = publisher.key;
         let Some(track) = self.tracks.get_mut(&id).filter(|track| !track.has_source(key)) else { return };
-        let (Some(session), Some(peer)) = (sessions.session(key), self.peers.get_mut(&key)) else { return };
+        let peer = self.peers.get_mut(&key).filter(|peer| !peer.leaving);
+        let (Some(session), Some(peer)) = (sessions.session(key), peer) else { return };
         let request = session.subscribe(upstream_subscribe(&track.name));
         let until = now + constants::ANSWER_TIMEOUT;
         self.deadlines.insert((until, key, request));
@@ -84,7 +86,7 @@ impl Core {
     /// PUBLISH_DONE may overtake streams that it counts (§"PUBLISH_DONE"): it is passed on behind them.
     pub(super) fn end_if_complete(&mut self, sessions: &mut dyn Sessions, id: u64, key: u64, request: RequestId) {
         let Some(track) = self.tracks.get_mut(&id) else { return };
-        let flowing = track.flows.keys().any(|flow| flow.0 == key);
+        let flowing = track.flows.has(key);
         let complete = |source: &mut Source| match &source.state {
             State::Ending(done) => !flowing && source.streams >= done.streams,
             _ => false,
@@ -125,8 +127,28 @@ impl Core {
 
     /// The publisher's session, or its PUBLISH, ended without PUBLISH_DONE.
     pub(super) fn lose_source(&mut self, sessions: &mut dyn Sessions, id: u64, key: u64, request: RequestId) {
-        self.remove_source(sessions, id, key, request, ResetCode::SessionClosed);
-        self.without_source(sessions, id, RequestErrorCode::DoesNotExist, PublishDoneCode::InternalError);
+        let (reset, done) = match self.draining {
+            Some(_) => (ResetCode::GoingAway, PublishDoneCode::GoingAway),
+            None => (ResetCode::SessionClosed, PublishDoneCode::InternalError),
+        };
+        self.remove_source(sessions, id, key, request, reset);
+        self.without_source(sessions, id, RequestErrorCode::DoesNotExist, done);
+    }
+
+    /// The publisher broke the rules of the track: nobody downstream can know what of it is true.
+    pub(super) fn end_malformed(&mut self, sessions: &mut dyn Sessions, id: u64, key: u64, request: RequestId) {
+        self.counters.malformed_tracks += 1;
+        if let Some(session) = sessions.session(key) {
+            session.cancel(request);
+        }
+        self.remove_source(sessions, id, key, request, ResetCode::MalformedTrack);
+        let ended: Vec<_> = self.tracks.get(&id).into_iter().flat_map(|track| &track.subscribers).collect();
+        let ended: Vec<_> = ended.into_iter().map(|s| (s.key, s.request)).collect();
+        for who in ended {
+            self.end_subscription(sessions, id, who, PublishDoneCode::MalformedTrack);
+        }
+        self.without_source(sessions, id, RequestErrorCode::MalformedTrack, PublishDoneCode::MalformedTrack);
+        self.rest(sessions, id);
     }
 
     /// We end it: somebody newer speaks.
@@ -142,7 +164,7 @@ impl Core {
     fn remove_source(&mut self, sessions: &mut dyn Sessions, id: u64, key: u64, request: RequestId, code: ResetCode) {
         self.forget(key, request);
         let Some(track) = self.tracks.get_mut(&id) else { return };
-        for flow in track.flows_of(key) {
+        for flow in track.flows.of(key) {
             track.end_flow(sessions, flow, Some(code as u64));
         }
         if let Some(until) = track.remove_source(key, request).and_then(|source| source.until) {
@@ -182,6 +204,10 @@ impl Core {
         let Some(session) = sessions.session(key) else { return };
         let reset = match code {
             PublishDoneCode::TooFarBehind => ResetCode::TooFarBehind,
+            PublishDoneCode::Expired => ResetCode::ExpiredAuthToken,
+            PublishDoneCode::MalformedTrack => ResetCode::MalformedTrack,
+            PublishDoneCode::GoingAway => ResetCode::GoingAway,
+            PublishDoneCode::ExcessiveLoad => ResetCode::ExcessiveLoad,
             _ => ResetCode::Cancelled,
         };
         for (_, subgroup) in subscriber.open {
@@ -243,21 +269,25 @@ fn reason(code: PublishDoneCode) -> &'static str {
         PublishDoneCode::TrackEnded => "the publisher ended the track",
         PublishDoneCode::TooFarBehind => "this subscriber does not take the track as fast as it comes",
         PublishDoneCode::InternalError => "the publisher is gone",
+        PublishDoneCode::Expired => "the token that allowed it has expired",
+        PublishDoneCode::Unauthorized => "the token that allowed it was revoked",
+        PublishDoneCode::MalformedTrack => "the publisher broke the rules of its track",
+        PublishDoneCode::ExcessiveLoad => "more than this session may ask for now",
         _ => "the publisher ended the subscription",
     }
 }
 
 impl Track {
-    /// Ends a flow downstream as it ended upstream.
-    pub(super) fn end_flow(
-        &mut self,
-        sessions: &mut dyn Sessions,
-        flow: (u64, crate::moqt::StreamId),
-        reset: Option<u64>,
-    ) {
-        self.close_flow(flow, reset.is_none());
+    /// Ends a flow, and what it fed downstream as it ended upstream.
+    pub(super) fn end_flow(&mut self, sessions: &mut dyn Sessions, flow: FlowId, reset: Option<u64>) {
+        if let Some(run) = self.flows.close(flow, reset.is_none()) {
+            self.end_run(sessions, run, reset);
+        }
+    }
+
+    pub(super) fn end_run(&mut self, sessions: &mut dyn Sessions, run: u64, reset: Option<u64>) {
         for subscriber in &mut self.subscribers {
-            let Some(at) = subscriber.open.iter().position(|(id, _)| *id == flow) else { continue };
+            let Some(at) = subscriber.open.iter().position(|(id, _)| *id == run) else { continue };
             let (_, subgroup) = subscriber.open.swap_remove(at);
             let Some(session) = sessions.session(subscriber.key) else { continue };
             match reset {

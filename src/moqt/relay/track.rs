@@ -1,15 +1,15 @@
 //! One track inside the relay: where it comes from, where it goes, and which objects are passing now.
 
-use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::backlog::Backlog;
 use super::constants;
+use super::flows::Flows;
+use super::limits::Limits;
 use super::rights::Lease;
-use crate::moqt::few::FewMap;
+use crate::moqt::FullTrackName;
 use crate::moqt::message::{Filter, GroupOrder, Location, PublishDone, Subscribe, SubscribeOk, TrackProperties};
-use crate::moqt::session::{RequestId, StreamId, SubgroupId};
-use crate::moqt::{FullTrackName, Object, SubgroupHeader};
+use crate::moqt::session::{RequestId, SubgroupId};
 
 /// How a source stands.
 #[derive(Clone, Debug)]
@@ -54,9 +54,9 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn new(key: u64, request: RequestId, subscribe: &Subscribe, now: Instant) -> Self {
+    pub(super) fn new(key: u64, request: RequestId, subscribe: &Subscribe, longest: Duration, now: Instant) -> Self {
         let asked = subscribe.rendezvous_timeout.filter(|t| !t.is_zero());
-        let hold = asked.map_or(constants::ANSWER_TIMEOUT, |t| t.min(constants::RENDEZVOUS_MAX));
+        let hold = asked.map_or(constants::ANSWER_TIMEOUT, |t| t.min(longest));
         Self { key, request, filter: subscribe.filter, rendezvous: asked.is_some(), until: now + hold }
     }
 }
@@ -67,17 +67,30 @@ pub(super) struct Subscriber {
     pub(super) request: RequestId,
     start: Location,
     end: Location,
-    /// Its open streams, by the flow they continue.
-    pub(super) open: Vec<(FlowId, SubgroupId)>,
+    /// Its open streams, by the run they carry.
+    pub(super) open: Vec<(u64, SubgroupId)>,
     pub(super) backlog: Backlog,
+    /// Bounds of that backlog: bytes, age, and the bytes of all its session's.
     pub(super) backlog_bytes: usize,
+    pub(super) backlog_age: Duration,
+    pub(super) session_backlog_bytes: usize,
 }
 
 impl Subscriber {
-    pub(super) fn new(waiting: &Waiting, largest: Option<Location>, backlog_bytes: usize) -> Self {
+    pub(super) fn new(waiting: &Waiting, largest: Option<Location>, limits: &Limits) -> Self {
         let (start, end) = range(waiting.filter, largest);
         let Waiting { key, request, .. } = *waiting;
-        Self { key, request, start, end, open: Vec::new(), backlog: Backlog::default(), backlog_bytes }
+        Self {
+            key,
+            request,
+            start,
+            end,
+            open: Vec::new(),
+            backlog: Backlog::default(),
+            backlog_bytes: limits.backlog_bytes,
+            backlog_age: limits.backlog_age,
+            session_backlog_bytes: limits.session_backlog_bytes,
+        }
     }
 
     /// A new filter, counted from what has passed by now.
@@ -95,33 +108,15 @@ fn range(filter: Option<Filter>, largest: Option<Location>) -> (Location, Locati
     filter.unwrap_or(Filter::AbsoluteStart(Location::default())).range(largest)
 }
 
-/// One incoming subgroup stream.
-pub(super) type FlowId = (u64, StreamId);
-
-/// A subgroup on its way through.
-pub(super) struct Flow {
-    pub(super) header: SubgroupHeader,
-    /// `false`: another source brings the same subgroup.
-    pub(super) feeding: bool,
-    /// Some object passed already: a stream opened now does not begin with the subgroup's first.
-    pub(super) begun: bool,
-    /// The least object id that has not passed.
-    pub(super) next: u64,
-}
-
 pub(super) struct Track {
     pub(super) name: FullTrackName,
     pub(super) sources: Vec<Source>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) subscribers: Vec<Subscriber>,
-    pub(super) flows: FewMap<FlowId, Flow>,
+    pub(super) flows: Flows,
     properties: TrackProperties,
     group_order: Option<GroupOrder>,
     largest: Option<Location>,
-    /// Subgroups that passed, whole or in part, with the source that brought them and the next object id.
-    passed: VecDeque<(u64, (u64, u64), u64)>,
-    /// Datagrams that passed, with their source.
-    datagrams: VecDeque<(u64, Location)>,
 }
 
 impl Track {
@@ -131,12 +126,10 @@ impl Track {
             sources: Vec::new(),
             waiting: Vec::new(),
             subscribers: Vec::new(),
-            flows: FewMap::default(),
+            flows: Flows::default(),
             properties: TrackProperties::default(),
             group_order: None,
             largest: None,
-            passed: VecDeque::new(),
-            datagrams: VecDeque::new(),
         }
     }
 
@@ -189,76 +182,11 @@ impl Track {
         self.largest = self.largest.max(Some(at));
     }
 
-    /// A subgroup has one feeder: the source that began it, until that one fails.
-    pub(super) fn open_flow(&mut self, id: FlowId, header: SubgroupHeader) {
-        self.flows.insert(id, Flow { header, feeding: false, begun: false, next: 0 });
-        self.try_feed(id);
-    }
-
-    /// Makes a flow the feeder of its subgroup unless another source is, or has brought it whole.
-    fn try_feed(&mut self, id: FlowId) {
-        let Some(subgroup) = self.flows.get(&id).map(|flow| (flow.header.group, flow.header.subgroup)) else { return };
-        let rival = |(other, flow): (&FlowId, &Flow)| {
-            other.0 != id.0 && flow.feeding && (flow.header.group, flow.header.subgroup) == subgroup
-        };
-        let passed = self.passed.iter().filter(|(key, passed, _)| *key != id.0 && *passed == subgroup);
-        let next = passed.map(|(.., next)| *next).max();
-        let free = !self.flows.iter().any(rival) && next != Some(u64::MAX);
-        if let Some(flow) = self.flows.get_mut(&id).filter(|_| free) {
-            flow.feeding = true;
-            flow.next = next.unwrap_or(0);
-            flow.begun = next.is_some();
-        }
-    }
-
-    /// `whole`: it ended by FIN; another source need not bring it again.
-    pub(super) fn close_flow(&mut self, id: FlowId, whole: bool) {
-        let Some(flow) = self.flows.remove(&id) else { return };
-        if flow.feeding {
-            let next = if whole { u64::MAX } else { flow.next };
-            self.passed.push_back((id.0, (flow.header.group, flow.header.subgroup), next));
-            if self.passed.len() > constants::REMEMBERED {
-                self.passed.pop_front();
-            }
-        }
-    }
-
-    /// The header of the stream that carries this object on; `None`: another source brought it already.
-    pub(super) fn admit(&mut self, id: FlowId, object: &Object) -> Option<SubgroupHeader> {
-        if !self.flows.get(&id)?.feeding {
-            self.try_feed(id);
-        }
-        let flow = self.flows.get_mut(&id).filter(|flow| flow.feeding && object.id >= flow.next)?;
-        let first_object = flow.header.first_object && !flow.begun;
-        flow.begun = true;
-        flow.next = object.id.saturating_add(1);
-        Some(SubgroupHeader { subgroup: object.subgroup, first_object, ..flow.header })
-    }
-
-    /// `false`: another source brought this datagram already.
-    pub(super) fn admit_datagram(&mut self, key: u64, at: Location) -> bool {
-        if self.sources.len() > 1 && self.datagrams.iter().any(|(other, seen)| *other != key && *seen == at) {
-            return false;
-        }
-        if self.datagrams.len() == constants::REMEMBERED {
-            self.datagrams.pop_front();
-        }
-        self.datagrams.push_back((key, at));
-        true
-    }
-
-    pub(super) fn flows_of(&self, key: u64) -> Vec<FlowId> {
-        self.flows.keys().filter(|id| id.0 == key).copied().collect()
-    }
-
-    /// Removes a source, its flows being closed, and forgets what it brought whole: a publisher that comes back may number
-    /// as it likes. What it brought in part stays known while somebody else can bring the rest.
+    /// Removes a source whose flows are closed.
     pub(super) fn remove_source(&mut self, key: u64, request: RequestId) -> Option<Source> {
         let at = self.sources.iter().position(|source| (source.key, source.request) == (key, request))?;
         let source = self.sources.remove(at);
-        let last = self.sources.is_empty();
-        self.passed.retain(|(other, _, next)| !last && (*other != key || *next != u64::MAX));
-        self.datagrams.retain(|(other, _)| *other != key);
+        self.flows.forget(key, self.sources.is_empty());
         Some(source)
     }
 }

@@ -113,6 +113,8 @@ pub struct Session {
     aliases: Aliases,
     next_alias: u64,
     outbound: FewMap<StreamId, Outbound>,
+    /// Bytes of all of them that the link has not reported as written.
+    unwritten: usize,
     max_datagram: Option<usize>,
     datagrams: BytesMut,
 
@@ -152,6 +154,7 @@ impl Session {
             aliases: Aliases::new(&limits),
             next_alias: 0,
             outbound: FewMap::default(),
+            unwritten: 0,
             max_datagram: None,
             datagrams: BytesMut::new(),
             goaway_received: false,

@@ -49,6 +49,7 @@ impl Session {
         let objects = Objects::new(*header);
         let outbound = Outbound { request, objects, buffer, queued: true, unwritten, finished: false };
         self.outbound.insert(stream, outbound);
+        self.unwritten += unwritten;
         self.transmits.push_back(Queued::Flush(stream));
         Some(SubgroupId(stream.0))
     }
@@ -65,6 +66,7 @@ impl Session {
         }
         let bytes = outbound.buffer.len() - before;
         outbound.unwritten += bytes;
+        self.unwritten += bytes;
         let (request, queued) = (outbound.request, std::mem::replace(&mut outbound.queued, true));
         if !queued {
             self.transmits.push_back(Queued::Flush(stream));
@@ -109,6 +111,7 @@ impl Session {
     /// Resets a stream, finished or not; what the link has of it no longer counts.
     pub(super) fn drop_outbound(&mut self, stream: StreamId, code: u64) {
         let Some(gone) = self.outbound.remove(&stream) else { return };
+        self.unwritten -= gone.unwritten;
         if let Some(publication) = self.publication(gone.request) {
             publication.backlog -= gone.unwritten;
         }
@@ -170,7 +173,7 @@ impl Session {
 
     /// Bytes of all subgroup streams that the session or its link still holds, of ended publications too.
     pub fn unwritten(&self) -> usize {
-        self.outbound.values().map(|outbound| outbound.unwritten).sum()
+        self.unwritten
     }
 
     fn publication(&mut self, request: RequestId) -> Option<&mut Publication> {
@@ -191,6 +194,7 @@ impl Session {
         // Never more than the link was given: the buffer is still here.
         let bytes = bytes.min(outbound.unwritten - outbound.buffer.len());
         outbound.unwritten -= bytes;
+        self.unwritten -= bytes;
         let (request, done) = (outbound.request, outbound.finished && outbound.unwritten == 0);
         if done {
             self.outbound.remove(&stream);

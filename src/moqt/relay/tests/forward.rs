@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::world::{World, audio, end_of_track, header, object, subscribe};
+use super::world::{World, audio, end_of_track, object, subscribe};
 use crate::moqt::message::{Filter, Location};
 use crate::moqt::session::tests::pair::Conditions;
 use crate::moqt::{Event, Object, SubgroupHeader};
@@ -203,21 +203,23 @@ fn a_reset_passes_with_its_code_and_a_fin_as_a_fin() {
 
 #[test]
 fn end_of_track_passes_like_any_object() {
-    let mut world = World::new();
-    let publisher = world.publisher();
-    let listener = world.client();
-    world.subscribe(listener, None);
-    let subgroup = world.group(publisher, 1);
-    world.send(publisher, subgroup, 1, 0..2);
-    world.session(publisher).send_object(subgroup, &end_of_track(1, 2));
-    world.settle();
-    let last = world.clients[listener].heard.last();
-    assert!(matches!(last, Some(Event::Object { object, .. }) if *object == end_of_track(1, 2)), "{last:?}");
-    // As a datagram too.
-    let upstream = world.clients[publisher].asked[0].0;
-    world.session(publisher).send_datagram(upstream, &end_of_track(2, 0)).unwrap();
-    world.settle();
-    let last = world.clients[listener].heard.last();
-    assert!(matches!(last, Some(Event::Object { stream: None, object, .. }) if *object == end_of_track(2, 0)));
-    assert_eq!(header(2).group, 2);
+    for datagram in [false, true] {
+        let mut world = World::new();
+        let publisher = world.publisher();
+        let listener = world.client();
+        world.subscribe(listener, None);
+        let subgroup = world.group(publisher, 1);
+        world.send(publisher, subgroup, 1, 0..2);
+        let upstream = world.clients[publisher].asked[0].0;
+        match datagram {
+            true => world.session(publisher).send_datagram(upstream, &end_of_track(2, 0)).unwrap(),
+            false => world.session(publisher).send_object(subgroup, &end_of_track(1, 2)),
+        }
+        world.settle();
+        let expected = if datagram { end_of_track(2, 0) } else { end_of_track(1, 2) };
+        let last = world.clients[listener].heard.last();
+        assert!(
+            matches!(last, Some(Event::Object { object, stream, .. }) if *object == expected && stream.is_none() == datagram)
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! Each limit of a session, reached.
+//! Each limit of a session and of a token, reached; each with its counter.
 
 use std::time::Duration;
 
@@ -154,4 +154,119 @@ fn nothing_is_left_of_a_session() {
     let counters = world.core.counters();
     assert_eq!((counters.tracks, counters.namespaces, counters.sessions), (0, 0, 0));
     assert_eq!(world.core.poll_timeout(), None);
+}
+
+/// A world with two sessions of one token and one of another.
+fn two_sessions_of_one_token(limits: Limits) -> (World, [usize; 2], usize) {
+    let mut world = World::new();
+    world.publisher();
+    let may = |identity| May { identity: Some(identity), ..May::everything() };
+    let sessions = [world.client_that(may("acme"), limits), world.client_that(may("acme"), limits)];
+    let other = world.client_that(may("other"), limits);
+    (world, sessions, other)
+}
+
+#[test]
+fn a_token_has_no_more_subscriptions_in_two_sessions_than_in_one() {
+    let (mut world, sessions, other) = two_sessions_of_one_token(Limits { subscriptions: 3, ..Limits::default() });
+    let ask = |world: &mut World, key: usize, names: &[&'static str]| {
+        let live = |name: &&'static str| subscribe(named(uplink(), name), None);
+        let requests: Vec<_> = names.iter().map(|name| world.session(key).subscribe(live(name))).collect();
+        (refusals(world, key, &requests), requests)
+    };
+    let (refused, requests) = ask(&mut world, sessions[0], &["a", "b"]);
+    assert_eq!(refused, [None, None]);
+    assert_eq!(ask(&mut world, sessions[1], &["a", "b"]).0, [None, code(LOAD)]);
+    assert_eq!(ask(&mut world, other, &["a", "b", "c", "d"]).0, [None, None, None, code(LOAD)]);
+    let counters = world.core.counters();
+    assert_eq!((counters.over_subscriptions, counters.over_token, counters.excessive, counters.tokens), (2, 1, 2, 2));
+    // What one session gives back, the other may have; and what a dead one had.
+    world.session(sessions[0]).cancel(requests[0]);
+    world.settle();
+    assert_eq!(ask(&mut world, sessions[1], &["c", "d"]).0, [None, code(LOAD)]);
+    world.kill(sessions[0]);
+    assert_eq!(ask(&mut world, sessions[1], &["d", "e"]).0, [None, code(LOAD)]);
+}
+
+#[test]
+fn a_token_has_no_more_names_held_requests_or_bytes_in_two_sessions() {
+    let limits = Limits { publications: 2, held: 2, name_bytes: 40, ..Limits::default() };
+    let (mut world, sessions, _) = two_sessions_of_one_token(limits);
+    let announce = |world: &mut World, key: usize, name: &'static str| {
+        let request = world.session(key).publish_namespace(namespace(&[name]), Vec::new());
+        refusals(world, key, &[request])[0]
+    };
+    assert_eq!(announce(&mut world, sessions[0], "a"), None);
+    assert_eq!(announce(&mut world, sessions[1], "b"), None);
+    assert_eq!(announce(&mut world, sessions[0], "c"), code(LOAD));
+    assert_eq!((world.core.counters().over_publications, world.core.counters().over_token), (1, 1));
+    let hold = |world: &mut World, key: usize, name: &'static str| {
+        let request = world.session(key).subscribe(held(name));
+        refusals(world, key, &[request])[0]
+    };
+    // Nine bytes of names each.
+    assert_eq!([hold(&mut world, sessions[0], "1a"), hold(&mut world, sessions[1], "2b")], [None, None]);
+    assert_eq!(hold(&mut world, sessions[1], "3c"), code(LOAD));
+    assert_eq!(world.core.counters().over_held, 1);
+    world.run_for(Duration::from_secs(21));
+    assert_eq!(hold(&mut world, sessions[1], "a name of more bytes than are left"), code(LOAD));
+    assert_eq!((world.core.counters().over_name_bytes, world.core.counters().held), (1, 0));
+}
+
+/// §7 of nothing that we wrote, but HTTP/2's Rapid Reset: what is cancelled at once has cost its request all the same.
+#[test]
+fn subscribing_and_cancelling_in_turns_is_bounded_also_over_sessions() {
+    let limits = Limits { requests_per_s: 10, requests_burst: 20, ..Limits::default() };
+    let (mut world, sessions, other) = two_sessions_of_one_token(limits);
+    let rapid = |world: &mut World, key: usize| {
+        let mut refused = 0;
+        for _ in 0..30 {
+            let request = world.session(key).subscribe(subscribe(named(uplink(), "audio"), None));
+            world.run_for(Duration::from_millis(20));
+            refused += usize::from(world.refused(key, request) == code(LOAD));
+            world.session(key).cancel(request);
+        }
+        refused
+    };
+    let asked = |world: &World| world.clients[0].asked.len();
+    // 30 turns of 20 ms bring six more tokens: 26 requests pass.
+    let refused = rapid(&mut world, sessions[0]);
+    assert!((3..=5).contains(&refused), "{refused}");
+    let first = asked(&world);
+    assert!(first <= 27, "{first} upstream subscriptions");
+    // The token's burst is gone as well: its other session gets what the token's rate brings, not a burst of its own.
+    let refused = rapid(&mut world, sessions[1]);
+    assert!(refused >= 20, "{refused}");
+    assert!(rapid(&mut world, other) <= 5, "another token has its own");
+    assert!(world.core.counters().over_requests > 20);
+}
+
+#[test]
+fn a_flood_of_namespaces_is_bounded_in_names_and_bytes() {
+    let (mut world, sessions, _) = two_sessions_of_one_token(Limits::default());
+    for i in 0..1000_u32 {
+        let long = TrackNamespace::new([vec![b'x'; 4000], i.to_be_bytes().to_vec()]).unwrap();
+        world.session(sessions[i as usize % 2]).publish_namespace(long, Vec::new());
+        if i % 100 == 0 {
+            world.run_for(Duration::from_secs(4));
+        }
+    }
+    world.settle();
+    let counters = world.core.counters();
+    // One for the publisher of the world.
+    assert_eq!(counters.namespaces - 1, 256 * 1024 / 4004);
+    assert_eq!(counters.over_name_bytes, 1000 - 256 * 1024 / 4004);
+    world.kill(sessions[0]);
+    world.kill(sessions[1]);
+    assert_eq!(world.core.counters().namespaces, 1);
+}
+
+#[test]
+fn a_relay_may_hold_for_less_than_asked() {
+    let (mut world, client) = limited(Limits { rendezvous: Duration::from_secs(3), ..Limits::default() });
+    let request = world.session(client).subscribe(held("a"));
+    world.run_for(Duration::from_millis(2900));
+    assert_eq!((world.refused(client, request), world.core.counters().held), (None, 1));
+    world.run_for(Duration::from_millis(200));
+    assert_eq!(world.refused(client, request), code(RequestErrorCode::Timeout));
 }

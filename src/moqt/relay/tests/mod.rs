@@ -3,10 +3,14 @@
 
 mod world;
 
+mod drain;
 mod ends;
 mod forward;
 mod limits;
+mod malformed;
 mod publishers;
 mod rights;
 mod slow;
 mod subscribers;
+mod takeover;
+mod tokens;

@@ -78,21 +78,6 @@ fn unreadable_and_too_many_tokens_are_malformed() {
 }
 
 #[test]
-fn what_was_accepted_goes_on_when_the_token_runs_out() {
-    let mut world = World::new();
-    let publisher = world.publisher();
-    let until = Some(world.now + Duration::from_secs(60));
-    let listener = world.client_that(May { until, ..May::everything() }, Limits::default());
-    world.subscribe(listener, None);
-    world.run_for(Duration::from_secs(61));
-    world.whole(publisher, 1);
-    assert_eq!(world.objects(listener), [(1, 0), (1, 1), (1, 2)]);
-    let late = world.session(listener).subscribe(subscribe(named(uplink(), "pcm16"), None));
-    world.settle();
-    assert_eq!(world.refused(listener, late), code(RequestErrorCode::ExpiredAuthToken));
-}
-
-#[test]
 fn a_listing_shows_only_what_its_holder_may_hear() {
     let mut world = World::new();
     let publisher = world.client();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::world::{May, World, done, object};
+use super::world::{May, World, done, named, object, subscribe, uplink};
 use crate::moqt::relay::{Limits, constants};
 use crate::moqt::session::Role;
 use crate::moqt::{Event, Object, PublishDoneCode};
@@ -31,7 +31,7 @@ fn too_many_bytes_end_the_subscription_and_nobody_else_notices() {
         world.session(publisher).send_object(subgroup, &Object { payload, ..object(1, id) });
     }
     world.run_for(Duration::from_millis(100));
-    assert_eq!(world.core.counters().too_far_behind, 1);
+    assert_eq!((world.core.counters().too_far_behind, world.core.counters().behind_bytes), (1, 1));
     assert_eq!(world.objects(quick).len(), 20);
     assert_eq!(world.core.counters().subscriptions, 1);
     world.clients[slow].pair.stall(Role::Server, false);
@@ -65,7 +65,7 @@ fn too_old_a_byte_ends_the_subscription_though_it_is_a_thin_track() {
     world.clients[slow].pair.stall(Role::Server, false);
     world.settle();
     assert_eq!(world.done(slow), done(PublishDoneCode::TooFarBehind));
-    assert_eq!(world.objects(quick).len() as u64, id);
+    assert_eq!((world.objects(quick).len() as u64, world.core.counters().behind_age), (id, 1));
 }
 
 #[test]
@@ -111,4 +111,39 @@ fn silence_is_not_age() {
         world.run_for(Duration::from_secs(60));
     }
     assert_eq!((world.core.counters().too_far_behind, world.objects(listener).len()), (0, 9));
+}
+
+/// Many subscriptions, each within its bound: together they hold what the session may hold, and the widest makes room.
+#[test]
+fn a_sessions_bytes_are_bounded_over_all_its_subscriptions() {
+    let mut world = World::new();
+    let publisher = world.publisher();
+    let limits = Limits { session_backlog_bytes: 20_000, ..Limits::default() };
+    let slow = world.client_that(May::everything(), limits);
+    let names = ["thin", "wide", "thin too"];
+    for name in names {
+        world.session(slow).subscribe(subscribe(named(uplink(), name), None));
+        world.settle();
+    }
+    world.clients[slow].pair.stall(Role::Server, true);
+    let upstream: Vec<_> = world.clients[publisher].asked.iter().map(|(request, _)| *request).collect();
+    let open = |world: &mut World, at: usize| {
+        world.session(publisher).open_subgroup(upstream[at], &super::world::header(1)).unwrap()
+    };
+    let subgroups: Vec<_> = (0..3).map(|at| open(&mut world, at)).collect();
+    for id in 0..12 {
+        for (at, bytes) in [(0, 100), (1, 1800), (2, 100)] {
+            let payload = Bytes::from(vec![7; bytes]);
+            world.session(publisher).send_object(subgroups[at], &Object { payload, ..object(1, id) });
+        }
+        world.run_for(Duration::from_millis(20));
+    }
+    let counters = world.core.counters();
+    assert_eq!((counters.behind_session, counters.too_far_behind, counters.subscriptions), (1, 1, 2));
+    assert!(world.clients[slow].pair.server.unwritten() < 20_000);
+    // The thin ones lost nothing.
+    world.clients[slow].pair.stall(Role::Server, false);
+    world.settle();
+    assert_eq!(world.done(slow), done(PublishDoneCode::TooFarBehind));
+    assert!(world.clients[slow].heard.iter().filter(|event| matches!(event, Event::Object { .. })).count() >= 24);
 }

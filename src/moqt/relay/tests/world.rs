@@ -50,6 +50,7 @@ pub(super) struct May {
     pub(super) subscribe: Vec<TrackNamespace>,
     pub(super) lease: Option<Lease>,
     pub(super) until: Option<Instant>,
+    pub(super) identity: Option<&'static str>,
 }
 
 impl May {
@@ -74,8 +75,11 @@ impl Rights for May {
     fn lease(&self) -> Option<&Lease> {
         self.lease.as_ref()
     }
-    fn is_expired(&self, now: Instant) -> bool {
-        self.until.is_some_and(|until| until <= now)
+    fn expires(&self) -> Option<Instant> {
+        self.until
+    }
+    fn identity(&self) -> Option<&str> {
+        self.identity
     }
 }
 
@@ -232,6 +236,16 @@ impl World {
     pub(super) fn kill(&mut self, key: usize) {
         self.clients[key].alive = false;
         self.core.handle_down(&mut Servers(&mut self.clients), key as u64);
+        self.settle();
+    }
+
+    pub(super) fn revoke(&mut self, identity: &str) {
+        self.core.revoke_identity(&mut Servers(&mut self.clients), identity, self.now);
+        self.settle();
+    }
+
+    pub(super) fn drain(&mut self, uri: &str, timeout: Duration) {
+        self.core.drain(&mut Servers(&mut self.clients), uri, timeout);
         self.settle();
     }
 
