@@ -31,7 +31,7 @@ wheel_env := RUSTFLAGS="--remap-path-prefix=$(HOME)=~ --remap-path-prefix=$(CURD
 say = @printf '\n== %s\n'
 pip = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help call faults isolation hostile test lint types stubs docs wheel bench peers packages test-rust test-python venv-test clean
+.PHONY: help call faults loss isolation hostile test lint types stubs docs wheel bench peers packages test-rust test-python venv-test clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -96,10 +96,17 @@ faults: $(VENV_TEST)/wheel ## killed, cut and stopped processes under 100 bridge
 	  tests/python/test_restart.py tests/python/test_faults.py $(PYTEST)
 
 isolation: ## what a foreign token can't do, and whether a refusal's time tells anything (a minute)
-	cargo test --locked --release --test relay isolation -- --include-ignored --nocapture --test-threads 1
+	cargo test --locked --profile bench --test relay isolation -- --include-ignored --nocapture --test-threads 1
 
 hostile: ## what floods cost the calls of others (two minutes); needs a quiet machine
-	cargo test --locked --release --test relay -- hostile floods --include-ignored --nocapture --test-threads 1
+	cargo test --locked --profile bench --test relay -- hostile floods --include-ignored --nocapture --test-threads 1
+
+loss: $(VENV_TEST)/wheel venv-peers ## frames through a lossy path beside aiomoqt (5 minutes; MINUTES=10: at 30 % for so long besides)
+	$(say) "2 and 5 % at 50 ms, 5 and 30 % at 40 ms"
+	peers="$$( [ -x $(VENV_PEERS)/bin/python ] && echo --peers $(VENV_PEERS)/bin/python )"
+	$(VENV_TEST)/bin/python benches/python/loss.py $$peers
+	$(VENV_TEST)/bin/python benches/python/loss.py $$peers --rtt 40 --loss 0.05 0.3
+	[ -z "$(MINUTES)" ] || $(VENV_TEST)/bin/python benches/python/loss.py $$peers --rtt 40 --loss 0.3 --secs $$(( 60 * $(MINUTES) ))
 
 bench: $(VENV_BENCH)/wheel ## the figures of docs/performance.md, in about ten minutes once built; needs a quiet machine
 	$(say) "the package: import and wheel"
