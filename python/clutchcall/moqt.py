@@ -43,6 +43,7 @@ class MoqtClient(Closing):
         on_state: Callable[[BridgeState], object] | None = None,
         certificate_hashes: Sequence[str] = (),
         insecure: bool = False,
+        drafts: Sequence[str] = (),
     ) -> MoqtClient:
         """Returns at once and dials in the background.
 
@@ -53,14 +54,16 @@ class MoqtClient(Closing):
             on_state: Called with each new state, on the SDK's own thread.
             certificate_hashes: SHA-256 of the certificates to accept, hexadecimal. Empty: the machine's roots decide.
             insecure: Accept any certificate.
+            drafts: Numbers of the drafts of MoQT to offer, the preferred first, such as `["18"]`. Empty: all that are
+                spoken here.
 
         Raises:
-            ValueError: `url` or a hash can't be read.
+            ValueError: `url`, a hash or a draft can't be read.
             RelayUnreachable: No socket can be had.
         """
         if on_state is not None and not callable(on_state):
             raise TypeError(f"on_state is a {type(on_state).__name__}: give a callable that takes the state")
-        return cls(_core.MoqtClient(url, token, on_state, list(certificate_hashes), insecure))
+        return cls(_core.MoqtClient(url, token, on_state, list(certificate_hashes), insecure, list(drafts)))
 
     @property
     def url(self) -> str:

@@ -14,7 +14,7 @@ from clutchcall._closing import Closing
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 __all__ = ["Relay"]
 
@@ -30,6 +30,8 @@ class Relay(Closing):
         revoked: A file of tokens that count no longer, one a line: `jti NAME`, `sub NAME` or `sha256 HEX`.
             Read again when it changes; sessions with such a token end.
         certificate: PEM files of the chain (leaf first) and of its key. `None`: self-minted, for loopback.
+        drafts: Numbers of the drafts of MoQT that are spoken, the preferred first, such as `["18"]`. Empty: all
+            that are known here.
         metrics: Address and TCP port for `/healthz` and `/metrics` (Prometheus) over plain HTTP; `None`: nowhere.
         state: Folder for the QUIC keys, and for a self-minted certificate. A relay that starts again
             with the same folder tells the peers of its former life at once.
@@ -48,6 +50,7 @@ class Relay(Closing):
         public_keys: Iterable[str | os.PathLike[str]],
         revoked: str | os.PathLike[str] | None = None,
         certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
+        drafts: Sequence[str] = (),
         metrics: str | None = None,
         state: str | os.PathLike[str],
     ) -> None:
@@ -60,6 +63,7 @@ class Relay(Closing):
             "revoked": revoked and os.path.abspath(revoked),
             "certificate": chain and os.path.abspath(chain),
             "key": key and os.path.abspath(key),
+            "drafts": list(drafts),
             "metrics": metrics,
         }
         self._core = _core.Relay(toml(settings), state)

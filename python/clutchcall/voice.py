@@ -22,7 +22,7 @@ from clutchcall._core import BridgeStats
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from typing import Literal
 
     from clutchcall.types import AudioBuffer, AudioCodec, BridgeState, CallStatus, Delivery, FrameCallback
@@ -58,6 +58,8 @@ class Voice(Closing):
         pool: At most so many bridges on one connection to the relay, 1 to 32 (`CLUTCHCALL_POOL`). They share one only
             where the engine says so, as it does for its own relay; elsewhere each has its own. 1: each has its own
             everywhere, so that nothing one connection suffers is felt by two calls, for more work per frame.
+        drafts: Numbers of the drafts of MoQT that a relay is offered, the preferred first, such as `["18"]`
+            (`CLUTCHCALL_DRAFTS`, with commas). Empty: all that are spoken here.
         timeout: Seconds for one request with its retries.
         connect_timeout: Seconds for one attempt to connect.
         max_retries: Repetitions after the first attempt, of requests that can't act twice.
@@ -77,6 +79,7 @@ class Voice(Closing):
         relay_host: str | None = None,
         *,
         pool: int | None = None,
+        drafts: Sequence[str] = (),
         timeout: float = 30.0,
         connect_timeout: float = 5.0,
         max_retries: int = 2,
@@ -84,7 +87,9 @@ class Voice(Closing):
         _check_text_or_none(base_url=base_url, api_key=api_key, org_id=org_id, relay_host=relay_host)
         _check_number(timeout=timeout, connect_timeout=connect_timeout, max_retries=max_retries)
         _check_number(pool=1 if pool is None else pool)
-        self._core = _core.Client(base_url, api_key, org_id, relay_host, pool, timeout, connect_timeout, max_retries)
+        self._core = _core.Client(
+            base_url, api_key, org_id, relay_host, pool, list(drafts), timeout, connect_timeout, max_retries
+        )
         self.calls: Calls = Calls(self._core)
         """Control plane: place calls and fetch them."""
         self.audio_bridge: AudioBridges = AudioBridges(self._core)

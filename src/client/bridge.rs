@@ -357,10 +357,12 @@ impl Granted {
             Some(host) => relay.at_host(host),
             None => relay,
         };
+        let relay = relay.with_drafts(options.drafts.clone());
         let route = RouteKey {
             url: relay.url.to_string(),
             trust: relay.hashes.clone(),
             anything: false,
+            drafts: options.drafts.clone(),
             cap: answer.relay.pool.clamp(1, options.pool),
         };
         Ok(Self {
@@ -420,7 +422,7 @@ impl BridgeDialer {
 }
 
 impl Dialer for BridgeDialer {
-    fn prepare(&self, uri: Option<String>) -> Boxed<std::result::Result<Prepared, Refused>> {
+    fn prepare(&self) -> Boxed<std::result::Result<Prepared, Refused>> {
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         let first = first.filter(|(_, at)| at.elapsed() < FRESH).map(|(answer, _)| answer);
         let (inner, request, attempt) = (self.inner.clone(), self.request.clone(), self.attempt.clone());
@@ -433,8 +435,7 @@ impl Dialer for BridgeDialer {
             // A restarted engine may name another port or certificate than before.
             let granted = Granted::read(&answer, &inner.options).map_err(refused)?;
             let tokens = vec![token(&answer.token)];
-            let relay = granted.relay.clone().follow(uri.as_deref());
-            let dial = relay.dial(granted.setup_tokens(), &attempt).await.map_err(no)?;
+            let dial = granted.relay.dial(granted.setup_tokens(), &attempt).await.map_err(no)?;
             Ok(Prepared { dial, tokens, renew_at: Some(renew_at(&answer)) })
         })
     }

@@ -16,7 +16,7 @@ use super::media::{
 use super::relay::{Relay, token};
 use super::runtime::{Runtime, in_turn};
 use crate::error::{Error, Kind, Result};
-use crate::moqt::{FullTrackName, TrackNamespace};
+use crate::moqt::{Drafts, FullTrackName, TrackNamespace};
 use crate::ring::{HandoffSender, RingId, RingReceiver, Source};
 use crate::tracks::{Delivery, PublishTrack};
 
@@ -38,6 +38,8 @@ pub struct Connect {
     pub certificate_hashes: Vec<String>,
     /// Any certificate will do.
     pub insecure: bool,
+    /// Numbers of the drafts to offer, the preferred first; empty: all that are spoken here.
+    pub drafts: Vec<String>,
 }
 
 /// A track to publish.
@@ -82,14 +84,16 @@ impl MoqtClient {
     pub fn connect(connect: Connect, listen: impl FnOnce(RingReceiver<Delivered>)) -> Result<Self> {
         let relay = Relay::new(&connect.url, &connect.certificate_hashes, connect.insecure)
             .map_err(|why| Error::value(format!("url or certificate_hashes: {why}")))?;
+        let drafts = Drafts::from_numbers(&connect.drafts).map_err(|why| Error::value(format!("drafts: {why}")))?;
+        let relay = relay.with_drafts(drafts.clone());
         let runtime = Runtime::shared();
         let media = runtime.media()?.clone();
         let (holder, standing) = (media.holder(), Arc::new(Standing::new()));
         let (states, receiver) = runtime.delivery().ring(RING_STATES);
         listen(receiver);
         let tokens: Vec<_> = connect.token.iter().map(|text| token(text)).collect();
-        let route =
-            RouteKey { url: relay.url.to_string(), trust: relay.hashes.clone(), anything: relay.anything, cap: 1 };
+        let (url, trust, anything) = (relay.url.to_string(), relay.hashes.clone(), relay.anything);
+        let route = RouteKey { url, trust, anything, drafts, cap: 1 };
         let dialer = StaticDialer { relay, tokens: tokens.clone(), attempt: Arc::default() };
         let seat = Seat {
             route,
@@ -249,9 +253,8 @@ struct StaticDialer {
 }
 
 impl Dialer for StaticDialer {
-    fn prepare(&self, uri: Option<String>) -> Boxed<std::result::Result<Prepared, Refused>> {
-        let (relay, tokens, attempt) =
-            (self.relay.clone().follow(uri.as_deref()), self.tokens.clone(), self.attempt.clone());
+    fn prepare(&self) -> Boxed<std::result::Result<Prepared, Refused>> {
+        let (relay, tokens, attempt) = (self.relay.clone(), self.tokens.clone(), self.attempt.clone());
         Box::pin(async move {
             let dial = relay.dial(tokens.clone(), &attempt).await;
             let dial = dial.map_err(|reason| Refused { reason, ask: false })?;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::moqt::Drafts;
 
 /// The whole of one operation, its retries included.
 const TIMEOUT_S: f64 = 30.0;
@@ -35,6 +36,7 @@ pub struct Arguments {
     pub org_id: Option<String>,
     pub relay_host: Option<String>,
     pub pool: Option<u32>,
+    pub drafts: Vec<String>,
     pub timeout_s: Option<f64>,
     pub connect_timeout_s: Option<f64>,
     pub max_retries: Option<u32>,
@@ -51,6 +53,8 @@ pub struct Options {
     pub relay_host: Option<String>,
     /// At most so many bridges on one connection, where the engine lets them share one.
     pub pool: usize,
+    /// Drafts of MoQT that a relay is offered, the preferred first.
+    pub drafts: Drafts,
     pub timeout: Duration,
     pub connect_timeout: Duration,
     pub max_retries: u32,
@@ -106,6 +110,7 @@ impl Options {
             retries(arguments.max_retries)?,
         );
         let pool = surroundings.pool(arguments.pool)?;
+        let drafts = surroundings.drafts(&arguments.drafts)?;
         let credentials = surroundings.credentials()?;
         let (file_key, file_url, file_org) = match credentials {
             Some(file) => (Some(file.api_key), file.base_url, file.org_id),
@@ -125,6 +130,7 @@ impl Options {
             org_id,
             relay_host: relay_host.map(parse_relay_host).transpose()?,
             pool,
+            drafts,
             timeout: limits.0,
             connect_timeout: limits.1,
             max_retries: limits.2,
@@ -158,6 +164,15 @@ impl Surroundings<'_> {
                 "{name} is missing: pass {name}=…, set {variable}, or start `clutchcall dev` on this machine"
             ))
         })
+    }
+
+    fn drafts(&self, argument: &[String]) -> Result<Drafts> {
+        if !argument.is_empty() {
+            return Drafts::from_numbers(argument).map_err(|why| Error::value(format!("drafts: {why}")));
+        }
+        let variable = self.variable("CLUTCHCALL_DRAFTS").unwrap_or_default();
+        let numbers: Vec<String> = variable.split_terminator(',').map(|number| number.trim().to_owned()).collect();
+        Drafts::from_numbers(&numbers).map_err(|why| Error::config(format!("CLUTCHCALL_DRAFTS: {why}")))
     }
 
     fn pool(&self, argument: Option<u32>) -> Result<usize> {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use url::Url;
 
+use crate::moqt::Drafts;
 use crate::moqt::message::{Setup, Token};
 use crate::net::{Dial, Trust};
-use crate::tracks::migration;
 
 /// MoQT over raw QUIC when the URL names no port.
 const DEFAULT_PORT: u16 = 443;
@@ -25,6 +25,8 @@ pub(super) struct Relay {
     pub(super) hashes: Vec<[u8; 32]>,
     /// The user wrote out that any certificate will do.
     pub(super) anything: bool,
+    /// What is offered, the preferred first.
+    pub(super) drafts: Drafts,
 }
 
 impl Relay {
@@ -38,7 +40,12 @@ impl Relay {
             return Err(format!("{url:?} names no host"));
         }
         let hashes = hashes.iter().map(|hash| parse_hash(hash)).collect::<Result<_, _>>()?;
-        Ok(Self { url: parsed, hashes, anything })
+        Ok(Self { url: parsed, hashes, anything, drafts: Drafts::default() })
+    }
+
+    /// The same relay, asked for these drafts.
+    pub(super) fn with_drafts(self, drafts: Drafts) -> Self {
+        Self { drafts, ..self }
     }
 
     /// The same relay under another host (and port, where one is given).
@@ -54,28 +61,14 @@ impl Relay {
         self
     }
 
-    /// Where the relay wants us, if our tokens may go there; else here again.
-    pub(super) fn follow(mut self, uri: Option<&str>) -> Self {
-        match uri.map(|uri| migration::follow(&self.url, &self.trust(), uri)) {
-            Some(Ok(url)) => self.url = url,
-            Some(Err(reason)) => tracing::warn!(reason, "the relay's GOAWAY is answered at the same address"),
-            None => {}
-        }
-        self
-    }
-
-    fn trust(&self) -> Trust {
-        match () {
-            () if self.anything => Trust::Anything,
-            () if self.hashes.is_empty() => Trust::System,
-            () => Trust::Hashes(self.hashes.clone()),
-        }
-    }
-
     /// A dial of now. `attempt` walks through the addresses of the name.
     pub(super) async fn dial(&self, tokens: Vec<Token>, attempt: &AtomicUsize) -> Result<Dial, String> {
         let address = self.resolve(attempt.fetch_add(1, Relaxed)).await?;
-        let trust = self.trust();
+        let trust = match () {
+            () if self.anything => Trust::Anything,
+            () if self.hashes.is_empty() => Trust::System,
+            () => Trust::Hashes(self.hashes.clone()),
+        };
         // Over WebTransport the CONNECT request carries both (draft-18 §3.1.3).
         let raw = self.url.scheme() != "https";
         let setup = Setup {
@@ -85,7 +78,7 @@ impl Relay {
             implementation: Some(IMPLEMENTATION.to_owned()),
             ..Setup::default()
         };
-        Ok(Dial { url: self.url.clone(), address, trust, setup })
+        Ok(Dial { url: self.url.clone(), address, trust, drafts: self.drafts.clone(), setup })
     }
 
     async fn resolve(&self, attempt: usize) -> Result<SocketAddr, String> {
@@ -143,19 +136,6 @@ mod tests {
         assert_eq!((relay.url.host_str(), relay.url.port()), (Some("[::1]"), Some(99)));
         assert_eq!((relay.path().as_str(), relay.authority().as_str()), ("/voice?x=1", "[::1]:99"));
         assert_eq!(Relay::new("moqt://h:1", &[], false).unwrap().path(), "/");
-    }
-
-    #[test]
-    fn a_goaways_uri_is_followed_where_our_tokens_may_go() {
-        let pinned = Relay::new("moqt://h:1", &["ab".repeat(32)], false).unwrap();
-        let known = Relay::new("moqt://h:1", &[], false).unwrap();
-        let follow = |relay: &Relay, uri| relay.clone().follow(uri).url.to_string();
-        assert_eq!(follow(&pinned, Some("moqt://other:2/x")), "moqt://other:2/x");
-        assert_eq!(follow(&known, Some("moqt://other:2/x")), "moqt://h:1");
-        assert_eq!(
-            (follow(&known, Some("moqt://h:2")), follow(&known, None)),
-            ("moqt://h:2".into(), "moqt://h:1".into())
-        );
     }
 
     #[test]

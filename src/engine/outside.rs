@@ -19,11 +19,11 @@ use url::Url;
 use super::config::{self, Config, hex};
 use super::media::Supply;
 use crate::call::wire::RelayRef;
+use crate::moqt::Drafts;
 use crate::net::Trust;
 use crate::net::tls::Identity;
 use crate::relay::{self, Ports};
 use crate::token::{KeySet, PublicKey, SigningKey};
-use crate::tracks::migration;
 
 /// The key that signs tokens (PKCS#8 DER), and its public half as text for a relay elsewhere.
 const KEY_FILE: &str = "token.key";
@@ -48,7 +48,7 @@ pub(super) struct Outside {
 /// How the audio threads will reach the relay.
 pub(super) enum Way {
     Port(Ports),
-    Dial(Url, Trust),
+    Dial(Url, Trust, Drafts),
 }
 
 /// The name of a relay elsewhere, and where its address is announced.
@@ -139,7 +139,7 @@ fn elsewhere(config: &Config, url: &Url) -> Result<Outside, String> {
     };
     let public = relay.public_url.as_ref().unwrap_or(url);
     let reference = reference(relay, public.to_string(), public, certificate_hashes);
-    Ok(Outside { reference, supply: Way::Dial(url.clone(), trust), gauges: None })
+    Ok(Outside { reference, supply: Way::Dial(url.clone(), trust, relay.drafts.clone()), gauges: None })
 }
 
 fn own(config: &Config, key: PublicKey) -> Result<(relay::Server, Outside), String> {
@@ -156,8 +156,8 @@ fn own(config: &Config, key: PublicKey) -> Result<(relay::Server, Outside), Stri
     let hashes = if identity.is_self_signed() { vec![hex(&identity.certificate_hash())] } else { Vec::new() };
     let mut keys = relay.keys.clone();
     keys.fixed = keys.fixed.plus(KeySet::from_iter([key]));
-    let server =
-        relay::Server::start(relay::Config { keys, ..relay::Config::new(relay.listen, identity, KeySet::default()) })?;
+    let (drafts, plain) = (relay.drafts.clone(), relay::Config::new(relay.listen, identity, KeySet::default()));
+    let server = relay::Server::start(relay::Config { keys, drafts, ..plain })?;
     let local = format!("moqt://{}", reachable(server.address()));
     let public = match &relay.public_url {
         Some(url) => url.clone(),
@@ -200,33 +200,11 @@ impl Way {
     pub(super) async fn open(self) -> (Supply, Option<Resolving>) {
         match self {
             Self::Port(ports) => (Supply::Port(ports), None),
-            Self::Dial(url, trust) => {
+            Self::Dial(url, trust, drafts) => {
                 let (address, known) = watch::channel(resolve(&url).await);
-                (Supply::Dial { url: url.clone(), trust, address: known }, Some(Resolving { url, address }))
+                (Supply::Dial { url: url.clone(), trust, drafts, address: known }, Some(Resolving { url, address }))
             }
         }
-    }
-}
-
-/// Where the relay's GOAWAY wants us, as far as it needs no name server: another port or path of the same host, or an address.
-pub(super) fn follow(url: &Url, trust: &Trust, uri: Option<&str>, address: SocketAddr) -> (Url, SocketAddr) {
-    let stay = |reason: String| {
-        tracing::warn!(reason, "the relay's GOAWAY is answered at the same address");
-        (url.clone(), address)
-    };
-    let Some(uri) = uri else { return (url.clone(), address) };
-    let moved = match migration::follow(url, trust, uri) {
-        Ok(moved) => moved,
-        Err(reason) => return stay(reason),
-    };
-    let port = port(&moved);
-    let host = moved.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    match host.parse() {
-        Ok(ip) => (moved, SocketAddr::new(ip, port)),
-        Err(_) if url.host_str().is_some_and(|before| before.eq_ignore_ascii_case(host)) => {
-            (moved, SocketAddr::new(address.ip(), port))
-        }
-        Err(_) => stay(format!("{host} is another name, and an engine follows addresses only")),
     }
 }
 

@@ -37,4 +37,4 @@ pub use error::{CloseCode, PublishDoneCode, RequestErrorCode, ResetCode, Violati
 pub use name::{FullTrackName, TrackNamespace};
 pub use object::{Object, Status, SubgroupHeader};
 pub use session::{Dir, Event, Session, StreamId, Transmit};
-pub use version::Draft;
+pub use version::{Draft, Drafts};

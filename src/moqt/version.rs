@@ -14,11 +14,12 @@ pub enum Draft {
 }
 
 impl Draft {
+    /// What a WebTransport peer speaks that names none: older browsers can't.
+    pub const UNNAMED: Draft = Draft::D18;
     /// Every draft that the codec speaks.
     pub const ALL: [Draft; 3] = [Draft::D18, Draft::D20, Draft::D22];
-    /// The drafts that foreign peers agree with us on, the preferred one first: the order in which a client offers them and a
-    /// server chooses.
-    pub const ADVERTISED: [Draft; 1] = [Draft::D18];
+    /// The drafts that foreign peers agree with us on, the preferred one first.
+    pub const ADVERTISED: [Draft; 3] = [Draft::D18, Draft::D22, Draft::D20];
 
     /// The ALPN of raw QUIC, and the token of WebTransport's protocol list.
     pub fn alpn(self) -> &'static str {
@@ -45,6 +46,45 @@ impl Draft {
             Draft::D20 => &D20,
             Draft::D22 => &D22,
         }
+    }
+}
+
+/// Drafts in the order in which a client offers them and a server chooses among those it is offered. Never none.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Drafts(Vec<Draft>);
+
+impl Default for Drafts {
+    fn default() -> Self {
+        Self(Draft::ADVERTISED.to_vec())
+    }
+}
+
+impl From<Draft> for Drafts {
+    fn from(draft: Draft) -> Self {
+        Self(vec![draft])
+    }
+}
+
+impl Drafts {
+    /// From numbers such as `18`; none of them means the default. The error names the remedy.
+    pub fn from_numbers(numbers: &[String]) -> Result<Self, String> {
+        let mut drafts = Vec::new();
+        for number in numbers {
+            let draft = Draft::from_alpn(format!("moqt-{number}").as_bytes());
+            let draft = draft.filter(|draft| Draft::ADVERTISED.contains(draft) && !drafts.contains(draft));
+            drafts.push(draft.ok_or_else(|| {
+                let known: Vec<_> = Draft::ADVERTISED.into_iter().map(|draft| &draft.alpn()["moqt-".len()..]).collect();
+                format!(
+                    "{number:?} is no draft that is spoken here, or stands twice: choose among {}",
+                    known.join(", ")
+                )
+            })?);
+        }
+        if drafts.is_empty() { Ok(Self::default()) } else { Ok(Self(drafts)) }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = Draft> {
+        self.0.iter().copied()
     }
 }
 
@@ -264,5 +304,19 @@ mod tests {
             }
         }
         assert_eq!(Draft::from_alpn(b"moqt-17"), None);
+    }
+
+    #[test]
+    fn the_order_of_drafts_can_be_chosen() {
+        let numbers = |numbers: &[&str]| numbers.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        assert_eq!(Drafts::from_numbers(&[]), Ok(Drafts::default()));
+        let mut newest_first: Vec<Draft> = Draft::ADVERTISED.to_vec();
+        newest_first.reverse();
+        let names: Vec<&str> = newest_first.iter().map(|draft| &draft.alpn()[5..]).collect();
+        assert_eq!(Drafts::from_numbers(&numbers(&names)), Ok(Drafts(newest_first)));
+        for wrong in [&["19"][..], &["18", "18"], &["moqt-18"], &[""]] {
+            let error = Drafts::from_numbers(&numbers(wrong)).unwrap_err();
+            assert!(error.contains("18"), "{error}");
+        }
     }
 }

@@ -6,8 +6,8 @@ use url::{Host, Url};
 
 use super::congestion::Demand;
 use super::{Dial, transport, verify};
-use crate::moqt::Draft;
 use crate::moqt::message::Setup;
+use crate::moqt::{Draft, Drafts};
 
 pub(super) struct Ready {
     pub(super) url: Url,
@@ -15,37 +15,38 @@ pub(super) struct Ready {
     /// For the certificate.
     pub(super) name: String,
     pub(super) config: quinn_proto::ClientConfig,
+    pub(super) drafts: Drafts,
     pub(super) setup: Setup,
     pub(super) demand: Demand,
 }
 
 pub(super) fn prepare(dial: Dial) -> Result<Ready, String> {
-    let Dial { url, address, trust, mut setup } = dial;
+    let Dial { url, address, trust, drafts, mut setup } = dial;
     let name = match url.host() {
         Some(Host::Domain(name)) => name.to_owned(),
         Some(Host::Ipv4(ip)) => ip.to_string(),
         Some(Host::Ipv6(ip)) => ip.to_string(),
         None => return Err(format!("{url} names no host: write moqt://host:port")),
     };
-    let alpn = match url.scheme() {
+    let alpn: Vec<&str> = match url.scheme() {
         "moqt" | "moq" | "quic" => {
             // Over raw QUIC the SETUP says what the URL says (§10.3.1.1–2).
             setup.authority.get_or_insert_with(|| authority(&url, &name));
             if setup.path.is_none() {
                 setup.path = path(&url);
             }
-            Draft::ADVERTISED[0].alpn()
+            drafts.iter().map(Draft::alpn).collect()
         }
         "https" => {
             // Over WebTransport it must not: the CONNECT does.
             (setup.path, setup.authority) = (None, None);
-            transport::H3
+            vec![transport::H3]
         }
         other => return Err(format!("{other}:// is not a MoQT address: write moqt:// or https://")),
     };
     let demand = Demand::default();
-    let config = transport::client(verify::client(&trust, alpn)?, &demand);
-    Ok(Ready { url, address, name, config, setup, demand })
+    let config = transport::client(verify::client(&trust, &alpn)?, &demand);
+    Ok(Ready { url, address, name, config, drafts, setup, demand })
 }
 
 fn authority(url: &Url, name: &str) -> String {

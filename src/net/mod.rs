@@ -133,6 +133,8 @@ pub struct WorkerConfig {
 /// How a worker takes connections.
 pub struct Listen {
     pub identity: tls::Identity,
+    /// The first of them that a client offers is spoken.
+    pub drafts: moqt::Drafts,
     /// Our SETUP on every link that comes to us.
     pub setup: moqt::message::Setup,
 }
@@ -179,6 +181,8 @@ pub struct Dial {
     pub url: url::Url,
     pub address: SocketAddr,
     pub trust: Trust,
+    /// What is offered; the server chooses, some the first that they know.
+    pub drafts: moqt::Drafts,
     pub setup: moqt::message::Setup,
 }
 

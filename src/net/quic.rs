@@ -19,7 +19,7 @@ use super::webtransport::{self, Agreed, Step, WebTransport};
 use super::{Counters, Down, LinkEvent, Path, Peer, Wire, down};
 use crate::moqt::message::Setup;
 use crate::moqt::session::{Config, Dir, Limits, Role};
-use crate::moqt::{Draft, Session, Transmit};
+use crate::moqt::{Draft, Drafts, Session, Transmit};
 
 /// A dial without an answer by then has failed: the server is down or UDP is blocked. Who knocks has as long to become a session.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,6 +27,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What a connection needs to become a session.
 pub(super) struct Birth {
     pub(super) role: Role,
+    /// For WebTransport; of raw QUIC TLS has chosen.
+    pub(super) drafts: Drafts,
     pub(super) setup: Setup,
     pub(super) limits: Limits,
     /// Of a dial.
@@ -260,7 +262,7 @@ impl Quic {
         match alpn.as_deref().map(|alpn| (alpn, Draft::from_alpn(alpn))) {
             Some((_, Some(draft))) => self.up(cx, Wire::RawQuic, draft, None),
             Some((alpn, None)) if alpn == H3.as_bytes() => {
-                match WebTransport::begin(self.birth.url.clone(), &mut self.connection) {
+                match WebTransport::begin(self.birth.url.clone(), self.birth.drafts.clone(), &mut self.connection) {
                     Ok(web) => self.web = Some(Box::new(web)),
                     Err(reason) => return self.fail(cx, &reason),
                 }

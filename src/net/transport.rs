@@ -12,7 +12,7 @@ use quinn_proto::{
 
 use super::congestion::Demand;
 use super::tls::{Identity, QuicKeys};
-use crate::moqt::Draft;
+use crate::moqt::{Draft, Drafts};
 
 /// ALPN of HTTP/3, under which WebTransport comes.
 pub(super) const H3: &str = "h3";
@@ -53,8 +53,8 @@ pub(super) fn endpoint(keys: &QuicKeys, server: Option<ServerConfig>, may_fragme
     Endpoint::new(Arc::new(config), server.map(Arc::new), !may_fragment, None)
 }
 
-pub(super) fn server(identity: &Identity) -> Result<ServerConfig, String> {
-    let alpn: Vec<&str> = Draft::ADVERTISED.into_iter().map(Draft::alpn).chain([H3]).collect();
+pub(super) fn server(identity: &Identity, drafts: &Drafts) -> Result<ServerConfig, String> {
+    let alpn: Vec<&str> = drafts.iter().map(Draft::alpn).chain([H3]).collect();
     let mut config = ServerConfig::new(identity.crypto(&alpn)?, Arc::new(identity.quic_keys().token_key()));
     config.transport_config(Arc::new(transport(KEEP_ALIVE_SERVER, &Demand::default())));
     // Phones change their address; the connection stays.

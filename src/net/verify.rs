@@ -17,8 +17,8 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     PROVIDER.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider())).clone()
 }
 
-/// TLS 1.3 only, one ALPN.
-pub(super) fn client(trust: &Trust, alpn: &str) -> Result<Arc<QuicClientConfig>, String> {
+/// TLS 1.3 only; the ALPNs in the order of preference.
+pub(super) fn client(trust: &Trust, alpn: &[&str]) -> Result<Arc<QuicClientConfig>, String> {
     let builder = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| format!("TLS 1.3 is missing: {error}"))?;
@@ -34,7 +34,7 @@ pub(super) fn client(trust: &Trust, alpn: &str) -> Result<Arc<QuicClientConfig>,
             .with_custom_certificate_verifier(Arc::new(Pinned { hashes: None }))
             .with_no_client_auth(),
     };
-    tls.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+    tls.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     let quic = QuicClientConfig::try_from(tls).map_err(|error| format!("no cipher suite for QUIC: {error}"))?;
     Ok(Arc::new(quic))
 }

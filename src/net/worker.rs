@@ -43,15 +43,15 @@ impl Worker {
         let poll = Poll::new().map_err(os)?;
         poll.registry().register(&mut SourceFd(&raw_fd(&socket)), SOCKET, Interest::READABLE).map_err(os)?;
         let bell = bell::bell(&poll, BELL).map_err(os)?;
-        let (server, keys, setup) = match listen {
+        let (server, keys, drafts, setup) = match listen {
             Some(listen) => {
-                let server = transport::server(&listen.identity)?;
-                (Some(server), listen.identity.quic_keys().clone(), listen.setup)
+                let server = transport::server(&listen.identity, &listen.drafts)?;
+                (Some(server), listen.identity.quic_keys().clone(), listen.drafts, listen.setup)
             }
-            None => (None, QuicKeys::random()?, Default::default()),
+            None => (None, QuicKeys::random()?, Default::default(), Default::default()),
         };
         let endpoint = transport::endpoint(&keys, server.clone(), socket.may_fragment());
-        let links = Links::new(socket, endpoint, bell.clone(), Terms { setup, limits, server });
+        let links = Links::new(socket, endpoint, bell.clone(), Terms { drafts, setup, limits, server });
         let waker = Waker(bell.clone());
         let worker = Self {
             links,

@@ -22,7 +22,7 @@ pub(super) struct Client(Native);
 #[pymethods]
 impl Client {
     #[new]
-    #[pyo3(signature = (base_url, api_key, org_id, relay_host, pool, timeout, connect_timeout, max_retries))]
+    #[pyo3(signature = (base_url, api_key, org_id, relay_host, pool, drafts, timeout, connect_timeout, max_retries))]
     #[allow(clippy::too_many_arguments)] // One per setting of the public class.
     fn new(
         py: Python<'_>,
@@ -31,6 +31,7 @@ impl Client {
         org_id: Option<String>,
         relay_host: Option<String>,
         pool: Option<i64>,
+        drafts: Vec<String>,
         timeout: f64,
         connect_timeout: f64,
         max_retries: i64,
@@ -44,6 +45,7 @@ impl Client {
             org_id,
             relay_host,
             pool,
+            drafts,
             timeout_s: Some(timeout),
             connect_timeout_s: Some(connect_timeout),
             max_retries: Some(max_retries),

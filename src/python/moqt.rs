@@ -38,7 +38,8 @@ pub(super) struct AudioSubscription {
 #[pymethods]
 impl MoqtClient {
     #[new]
-    #[pyo3(signature = (url, token, on_state, certificate_hashes, insecure))]
+    #[pyo3(signature = (url, token, on_state, certificate_hashes, insecure, drafts))]
+    #[allow(clippy::too_many_arguments)] // One per argument of the public method.
     fn new(
         py: Python<'_>,
         url: String,
@@ -46,9 +47,10 @@ impl MoqtClient {
         on_state: Option<Py<PyAny>>,
         certificate_hashes: Vec<String>,
         insecure: bool,
+        drafts: Vec<String>,
     ) -> PyResult<Self> {
         let delivery = Delivery::of(py, &Runtime::shared())?;
-        let connect = Connect { url: url.clone(), token, certificate_hashes, insecure };
+        let connect = Connect { url: url.clone(), token, certificate_hashes, insecure, drafts };
         // Without the path, which may hold a token: labels are logged.
         let label = format!("states of {}", url.split('/').take(3).collect::<Vec<_>>().join("/"));
         let listen = |ring| {

@@ -42,7 +42,7 @@ impl Relay {
             };
             let hash = identity.certificate_hash().iter().map(|byte| format!("{byte:02x}")).collect();
             let plain = Config::new(told.listen, identity, KeySet::default());
-            let config = Config { metrics: told.metrics, keys: told.keys, ..plain };
+            let config = Config { metrics: told.metrics, keys: told.keys, drafts: told.drafts, ..plain };
             Ok((Server::start(config)?, hash))
         };
         let started: Result<_, String> = py.detach(start);

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::keyring::KeySources;
+use crate::moqt::Drafts;
 use crate::moqt::relay::Limits;
 use crate::net::tls::Identity;
 use crate::token::KeySet;
@@ -13,6 +14,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Certificate and QUIC keys.
     pub identity: Identity,
+    /// What is spoken, the preferred first.
+    pub drafts: Drafts,
     /// Public keys of those who mint tokens, and the tokens that were revoked.
     pub keys: KeySources,
     /// For strangers on a wire; a port gets [`Limits::engine`].
@@ -26,7 +29,8 @@ impl Config {
     /// With the usual limits.
     pub fn new(listen: SocketAddr, identity: Identity, keys: KeySet) -> Self {
         let (limits, admission) = (Limits::default(), Admission::default());
-        Self { listen, identity, keys: keys.into(), limits, admission, metrics: None }
+        let (drafts, keys) = (Drafts::default(), keys.into());
+        Self { listen, identity, drafts, keys, limits, admission, metrics: None }
     }
 }
 

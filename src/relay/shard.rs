@@ -39,8 +39,8 @@ const IMPLEMENTATION: &str = concat!("clutchcall-relay/", env!("CARGO_PKG_VERSIO
 
 /// Binds the worker, so that an error is the caller's, and starts its thread.
 pub(super) fn start(config: Config, ring: Arc<ArcSwap<Keyring>>) -> Result<Running, String> {
-    let Config { listen, identity, limits, admission, .. } = config;
-    let listening = Listen { identity, setup: our_setup() };
+    let Config { listen, identity, drafts, limits, admission, .. } = config;
+    let listening = Listen { identity, drafts, setup: our_setup() };
     let worker =
         WorkerConfig { bind: listen, listen: Some(listening), limits: session_limits(admission.setup_timeout) };
     let (worker, waker) = Worker::new(worker)?;

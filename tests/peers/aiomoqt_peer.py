@@ -1,10 +1,11 @@
 """aiomoqt as a peer of the relay: publishes COUNT stamped frames, or subscribes and prints what it gets.
 
-    aiomoqt_peer.py publish|subscribe PORT TOKEN NAMESPACE TRACK COUNT
+    aiomoqt_peer.py publish|subscribe PORT TOKEN NAMESPACE TRACK COUNT [DRAFT [quic|webtransport]]
 
-Raw QUIC, draft 18, the token in SETUP. Frame n has the stamp START + n * 20000 and the payload `frame n`. A subscriber
-prints one JSON object per frame and then `{"done": true}`. A publisher waits for a line on its standard input before it
-writes; a subscriber ends when that closes.
+Draft 18 and raw QUIC unless told otherwise, the token in SETUP. Frame n has the stamp START + n * 20000 and the
+payload `frame n`. A subscriber prints one JSON object per frame and then `{"done": true}`, and ends when its standard
+input closes. A publisher waits for a line there before each ten frames: a new group may overtake the end of the one
+before.
 """
 
 import asyncio
@@ -25,7 +26,8 @@ FRAME_US = 20_000
 GROUP = 50
 TIMESTAMP = 0x10
 TIMESCALE = 0x08
-ROLE, PORT, TOKEN, NAMESPACE, TRACK, COUNT = sys.argv[1:]
+ROLE, PORT, TOKEN, NAMESPACE, TRACK, COUNT, *REST = sys.argv[1:]
+DRAFT, WIRE = (REST + ["18", "quic"][len(REST) :])[:2]
 
 
 def say(**line: object) -> None:
@@ -33,14 +35,15 @@ def say(**line: object) -> None:
 
 
 class Speech(PublishedTrack):
-    """COUNT frames, as fast as they are taken."""
+    """COUNT frames, ten for each line."""
 
     mapping = StreamMapping.PER_GROUP
 
     async def produce(self, out: FanoutDelivery) -> None:
-        # The subscriber has its SUBSCRIBE_OK, so it hears all that is written from here on.
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
         for n in range(int(COUNT)):
+            if n % 10 == 0:
+                # The subscriber has its SUBSCRIBE_OK, and heard all that was written before.
+                await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
             group, number = divmod(n, GROUP)
             stamp = {TIMESTAMP: START_US + n * FRAME_US}
             payload = f"frame {n}".encode()
@@ -75,7 +78,9 @@ async def subscribe(session: MOQTSessionQuic) -> None:
 
 
 async def main() -> None:
-    client = MOQTClient("127.0.0.1", int(PORT), path="/", use_quic=True, verify_tls=False, supported_drafts=18)
+    client = MOQTClient(
+        "127.0.0.1", int(PORT), path="/", use_quic=WIRE == "quic", verify_tls=False, supported_drafts=int(DRAFT)
+    )
     async with client.connect() as session:
         await session.client_session_init(parameters={SetupParamType.AUTH_TOKEN: TOKEN.encode()})
         await (publish(session) if ROLE == "publish" else subscribe(session))

@@ -1,11 +1,12 @@
 """moq-rs as a peer of the relay: publishes COUNT stamped frames, or subscribes and prints what it gets.
 
-    moq_peer.py publish|subscribe PORT TOKEN NAMESPACE TRACK COUNT
+    moq_peer.py publish|subscribe PORT TOKEN NAMESPACE TRACK COUNT [DRAFT [quic|webtransport]]
 
-Raw QUIC, the token in the path's query. Frame n has the stamp START + n * 20000 and the payload `frame n`. A subscriber
-prints one JSON object per frame and then `{"done": true}`. A publisher waits for a line on its standard input before
-each ten frames: every frame is a stream of its own here, the newest goes first, and a bridge drops what comes 200 ms
-behind a newer one. Both end when that input closes.
+Raw QUIC unless told otherwise; the draft is the relay's choice, for this stack can't name one. The token is in the
+path's query. Frame n has the stamp START + n * 20000 and the payload `frame n`. A subscriber prints one JSON object per
+frame and then `{"done": true}`. A publisher waits for a line on its standard input before each ten frames: every frame
+is a stream of its own here, the newest goes first, and a bridge drops what comes 200 ms behind a newer one. Both end
+when that input closes.
 """
 
 import asyncio
@@ -17,7 +18,8 @@ import moq
 
 START_US = 1_700_000_000_000_000
 FRAME_US = 20_000
-ROLE, PORT, TOKEN, NAMESPACE, TRACK, COUNT = sys.argv[1:]
+ROLE, PORT, TOKEN, NAMESPACE, TRACK, COUNT, *REST = sys.argv[1:]
+SCHEME = "https" if REST[1:] == ["webtransport"] else "moqt"
 
 
 def say(**line: object) -> None:
@@ -58,7 +60,7 @@ async def subscribe(client: moq.Client) -> None:
 
 
 async def main() -> None:
-    url = f"moqt://127.0.0.1:{PORT}/?jwt={TOKEN}"
+    url = f"{SCHEME}://127.0.0.1:{PORT}/?jwt={TOKEN}"
     async with moq.Client(url, tls_verify=False, websocket_enabled=False) as client:
         await (publish(client) if ROLE == "publish" else subscribe(client))
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)

@@ -90,7 +90,7 @@ impl Stage {
             Kind::Port => Supply::Port(relay.server.ports()),
             _ => {
                 let (_, address) = tokio::sync::watch::channel(Ok(dial.address));
-                Supply::Dial { url: dial.url, trust: dial.trust, address }
+                Supply::Dial { url: dial.url, trust: dial.trust, drafts: dial.drafts, address }
             }
         };
         let threads = AudioThreads::start(2, supply, mint, tell).expect("audio threads start");

@@ -1,4 +1,5 @@
-//! Other people's stacks against our relay: `aiomoqt` and `moq-rs`, each publishing and subscribing over raw QUIC.
+//! Other people's stacks against our relay: `aiomoqt` and `moq-rs`, each publishing and subscribing over raw QUIC
+//! and WebTransport, in every draft.
 //!
 //! They run in processes of their own, with the interpreter that `CLUTCHCALL_PEERS_PYTHON` names (`make venv-peers` builds its
 //! environment). Without it the tests say so; with `CI` set they fail.
@@ -7,6 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use clutchcall::moqt::Draft;
 use clutchcall::tracks::{self, Delivery, PublishTrack, RouteKind, TrackId, Written};
 
 use super::rig::{Client, Kind, LIMIT, Relay, track_of};
@@ -36,7 +38,7 @@ struct Peer {
 }
 
 impl Peer {
-    fn start(python: &str, script: &str, role: &str, relay: &Relay) -> Self {
+    fn start(python: &str, (script, role): (&str, &str), relay: &Relay, draft: Draft, wire: Kind) -> Self {
         let (publish, subscribe): (&[&str], &[&str]) = match role {
             "publish" => (&[NAMESPACE], &[]),
             _ => (&[], &[NAMESPACE]),
@@ -48,6 +50,7 @@ impl Peer {
             .arg(relay.server.address().port().to_string())
             .arg(std::str::from_utf8(&token).expect("a JWT is ASCII"))
             .args([NAMESPACE, "audio", &COUNT.to_string()])
+            .args([&draft.alpn()["moqt-".len()..], if wire == Kind::WebTransport { "webtransport" } else { "quic" }])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -119,12 +122,22 @@ fn stamp(n: usize) -> u64 {
     START_US + n as u64 * 20_000
 }
 
-/// The peer publishes; a bridge's subscription hears every frame and every stamp.
-fn publishes(script: &str) {
+/// Each draft over each wire, the wire on both sides of the relay. It speaks nothing else, so that nobody can choose another.
+fn everywhere(check: impl Fn(&str, &Relay, Draft, Kind)) {
     let Some(python) = python() else { return };
-    let (relay, client) = (Relay::start(), Client::start());
-    client.supply(&relay, Kind::RawQuic, &relay.token(&[], &[NAMESPACE]));
-    let mut peer = Peer::start(&python, script, "publish", &relay);
+    for draft in Draft::ALL {
+        for wire in [Kind::RawQuic, Kind::WebTransport] {
+            eprintln!("{} over {wire:?}", draft.alpn());
+            check(&python, &Relay::with(|config| config.drafts = draft.into()), draft, wire);
+        }
+    }
+}
+
+/// The peer publishes; a bridge's subscription hears every frame and every stamp.
+fn publishes(script: &str, python: &str, relay: &Relay, draft: Draft, wire: Kind) {
+    let client = Client::start();
+    client.supply(relay, wire, &relay.token(&[], &[NAMESPACE]));
+    let mut peer = Peer::start(python, (script, "publish"), relay, draft, wire);
     peer.until("announced");
     let track = client.run(|hands| {
         let now = hands.now;
@@ -156,10 +169,9 @@ fn frame(client: &Client, wanted: TrackId) -> (u64, String) {
 }
 
 /// A bridge publishes; the peer's subscription hears every frame and every stamp.
-fn subscribes(script: &str) {
-    let Some(python) = python() else { return };
-    let (relay, client) = (Relay::start(), Client::start());
-    client.supply(&relay, Kind::RawQuic, &relay.token(&[NAMESPACE], &[]));
+fn subscribes(script: &str, python: &str, relay: &Relay, draft: Draft, wire: Kind) {
+    let client = Client::start();
+    client.supply(relay, wire, &relay.token(&[NAMESPACE], &[]));
     let track = client.run(|hands| {
         let now = hands.now;
         let (pool, links) = hands.pool();
@@ -170,7 +182,7 @@ fn subscribes(script: &str) {
         pool.publish(links, lease, track, now)
     });
     relay.wait("our namespace is known", |counters| counters.namespaces == 1);
-    let mut peer = Peer::start(&python, script, "subscribe", &relay);
+    let mut peer = Peer::start(python, (script, "subscribe"), relay, draft, wire);
     client.on_pool("the peer's subscription", |event| match event {
         tracks::Event::Subscribers { track: id, count } if *id == track && *count > 0 => Some(()),
         _ => None,
@@ -195,20 +207,20 @@ fn subscribes(script: &str) {
 
 #[test]
 fn aiomoqt_publishes_through_our_relay() {
-    publishes("aiomoqt_peer.py");
+    everywhere(|python, relay, draft, wire| publishes("aiomoqt_peer.py", python, relay, draft, wire));
 }
 
 #[test]
 fn aiomoqt_subscribes_from_our_relay() {
-    subscribes("aiomoqt_peer.py");
+    everywhere(|python, relay, draft, wire| subscribes("aiomoqt_peer.py", python, relay, draft, wire));
 }
 
 #[test]
 fn moq_rs_publishes_through_our_relay() {
-    publishes("moq_peer.py");
+    everywhere(|python, relay, draft, wire| publishes("moq_peer.py", python, relay, draft, wire));
 }
 
 #[test]
 fn moq_rs_subscribes_from_our_relay() {
-    subscribes("moq_peer.py");
+    everywhere(|python, relay, draft, wire| subscribes("moq_peer.py", python, relay, draft, wire));
 }

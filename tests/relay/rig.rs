@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use clutchcall::moqt::Drafts;
 use clutchcall::moqt::message::{Setup, Subscribe, SubscribeOk, Token};
 use clutchcall::moqt::session::{Limits, RequestId, Role, SubgroupId};
 use clutchcall::moqt::{Event, FullTrackName, Object, Session, SubgroupHeader, TrackNamespace};
@@ -38,6 +39,8 @@ pub struct Relay {
     pub server: Server,
     pub key: Arc<SigningKey>,
     pub hash: [u8; 32],
+    /// As the relay was told; [`Relay::dial`] offers the same.
+    drafts: Drafts,
     identity: Identity,
 }
 
@@ -58,7 +61,8 @@ impl Relay {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut config = Config::new(listen, identity.clone(), [key.public()].into_iter().collect());
         change(&key, &mut config);
-        Self { server: Server::start(config).expect("the relay starts"), key: Arc::new(key), hash, identity }
+        let drafts = config.drafts.clone();
+        Self { server: Server::start(config).expect("the relay starts"), key: Arc::new(key), hash, drafts, identity }
     }
 
     /// Ends the relay and starts it again at its address.
@@ -108,7 +112,7 @@ impl Relay {
         let address = self.server.address();
         let scheme = if kind == Kind::WebTransport { "https" } else { "moqt" };
         let url = format!("{scheme}://127.0.0.1:{}/", address.port()).parse().expect("a URL");
-        Dial { url, address, trust: Trust::Hashes(vec![self.hash]), setup }
+        Dial { url, address, trust: Trust::Hashes(vec![self.hash]), drafts: self.drafts.clone(), setup }
     }
 }
 

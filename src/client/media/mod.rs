@@ -24,7 +24,7 @@ use bytes::Bytes;
 pub(super) use app::{Media, Parts};
 
 use crate::client::process::forks;
-use crate::moqt::FullTrackName;
+use crate::moqt::{Drafts, FullTrackName};
 use crate::net::{Dial, Path, Waker};
 use crate::ring::{HandoffReceiver, HandoffSender, Inbox, RingId, RingSender};
 use crate::tracks::lag::Lag;
@@ -73,8 +73,8 @@ pub struct Clock {
 
 /// What is asked for a holder on the control thread.
 pub(super) trait Dialer: Send + Sync {
-    /// Whom to dial now, with tokens of now; `uri` is where the relay of before wants us.
-    fn prepare(&self, uri: Option<String>) -> Boxed<Result<Prepared, Refused>>;
+    /// Whom to dial now, with tokens of now.
+    fn prepare(&self) -> Boxed<Result<Prepared, Refused>>;
     /// Is there still somebody to wait for?
     fn verdict(&self) -> Boxed<Verdict>;
 }
@@ -105,6 +105,7 @@ pub(super) struct RouteKey {
     pub(super) url: String,
     pub(super) trust: Vec<[u8; 32]>,
     pub(super) anything: bool,
+    pub(super) drafts: Drafts,
     pub(super) cap: usize,
 }
 

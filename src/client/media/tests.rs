@@ -25,9 +25,15 @@ fn in_an_hour() -> Option<Instant> {
 }
 
 impl Dialer for Nowhere {
-    fn prepare(&self, _: Option<String>) -> Boxed<Result<Prepared, Refused>> {
+    fn prepare(&self) -> Boxed<Result<Prepared, Refused>> {
         let address = ([127, 0, 0, 1], 9).into();
-        let dial = Dial { url: url(self.0), address, trust: Trust::Anything, setup: Setup::default() };
+        let dial = Dial {
+            url: url(self.0),
+            address,
+            trust: Trust::Anything,
+            drafts: Default::default(),
+            setup: Setup::default(),
+        };
         Box::pin(std::future::ready(Ok(Prepared { dial, tokens: Vec::new(), renew_at: in_an_hour() })))
     }
     fn verdict(&self) -> Boxed<Verdict> {
@@ -41,7 +47,8 @@ fn track(n: u64, name: &str) -> FullTrackName {
 
 fn attach(runtime: &Runtime, port: &MediaPort, n: u64) -> (HolderId, HandoffSender<Outgoing>) {
     let holder = port.holder();
-    let route = RouteKey { url: url(n).to_string(), trust: Vec::new(), anything: true, cap: 1 };
+    let route =
+        RouteKey { url: url(n).to_string(), trust: Vec::new(), anything: true, drafts: Default::default(), cap: 1 };
     let seat = Seat {
         route,
         tokens: Vec::new(),

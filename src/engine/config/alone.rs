@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::parse;
 use super::table::Table;
+use crate::moqt::Drafts;
 use crate::relay::KeySources;
 
 /// What a relay without an engine is told, before its files are read.
@@ -14,6 +15,8 @@ pub struct Alone {
     pub listen: SocketAddr,
     /// Certificate chain and key, PEM; `None`: self-minted for loopback.
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// What is spoken, the preferred first.
+    pub drafts: Drafts,
     /// Whose tokens count, and which count no longer.
     pub keys: KeySources,
     /// Where `/healthz` and `/metrics` are answered (TCP).
@@ -27,9 +30,10 @@ impl Alone {
         let mut table = Table::new(String::new(), root);
         let listen = parse::listen(&mut table, SocketAddr::from(([127, 0, 0, 1], super::RELAY_PORT)))?;
         let certificate = parse::certificate(&mut table, base)?;
+        let drafts = parse::drafts(&mut table)?;
         let keys = parse::key_sources(&mut table, base)?;
         let metrics = table.parsed("metrics", "an address with a TCP port, such as \"127.0.0.1:9464\"")?;
         table.finish()?;
-        Ok(Self { listen, certificate, keys, metrics })
+        Ok(Self { listen, certificate, drafts, keys, metrics })
     }
 }

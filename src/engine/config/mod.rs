@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::moqt::Drafts;
 use crate::relay::KeySources;
 
 pub use alone::Alone;
@@ -100,6 +101,8 @@ pub struct Relay {
     /// What bridges are told to dial, where it differs from `url` or the bound address.
     pub public_url: Option<Url>,
     pub web_transport_url: Option<Url>,
+    /// What its own relay speaks, or is offered at `url`; the preferred first.
+    pub drafts: Drafts,
     /// Bridges that may share one connection; `None`: [`POOL`] on the engine's own relay, one elsewhere.
     pub pool: Option<usize>,
 }
@@ -231,6 +234,7 @@ impl Config {
                 trust: Trust::System,
                 public_url: None,
                 web_transport_url: None,
+                drafts: Drafts::default(),
                 pool: None,
             },
             phone: Phone::default(),

@@ -13,6 +13,7 @@ use crate::token::PublicKey;
 use super::key::unhex;
 use super::table::Table;
 use super::{Agent, AgentKind, ApiKey, Config, Limits, Org, POOL, Phone, Relay, Trunk, TrunkKind, Trust};
+use crate::moqt::Drafts;
 
 /// Fields of an id that the API shows and accepts.
 const ID: &str = "letters, digits, - and _, at most 64";
@@ -99,9 +100,15 @@ fn relay(mut table: Table, base: &Path, relay: &mut Relay) -> Result<(), String>
     relay.public_url = relay_url(&mut table, "public_url")?;
     relay.web_transport_url = relay_url(&mut table, "web_transport_url")?;
     relay.trust = trust(&mut table, base)?;
+    relay.drafts = drafts(&mut table)?;
     let pool = table.number("pool", 0, 1..=POOL as u64)? as usize;
     relay.pool = (pool > 0).then_some(pool);
     table.finish()
+}
+
+/// Drafts of MoQT, the preferred first.
+pub(super) fn drafts(table: &mut Table) -> Result<Drafts, String> {
+    Drafts::from_numbers(&table.texts("drafts")?).map_err(|error| format!("{}: {error}", table.at("drafts")))
 }
 
 /// PEM files of a chain and its key: both or none.

@@ -35,6 +35,7 @@ use std::sync::Arc;
 
 use super::leg::Leg;
 use crate::audio::Params;
+use crate::moqt::Drafts;
 use crate::net::Trust;
 use crate::relay::Ports;
 use crate::tracks::Side;
@@ -49,7 +50,12 @@ pub enum Supply {
     Port(Ports),
     /// One elsewhere. Its name is resolved by the control thread, which also keeps `address` up to date; an error is the
     /// text of what to do.
-    Dial { url: url::Url, trust: Trust, address: tokio::sync::watch::Receiver<Result<SocketAddr, String>> },
+    Dial {
+        url: url::Url,
+        trust: Trust,
+        drafts: Drafts,
+        address: tokio::sync::watch::Receiver<Result<SocketAddr, String>>,
+    },
 }
 
 /// Who speaks for the far end of a call.

@@ -1,5 +1,6 @@
 //! What the peer says on request streams: its own requests, its answers to ours, and how the streams end.
 
+use super::fill;
 use super::requests::{Kind, Phase, Publication, Request, Subscription, error, silence};
 use super::streams::Stream;
 use super::{Event, RequestId, Role, Session, StreamId, Transmit, constants};
@@ -128,9 +129,10 @@ impl Session {
     }
 
     fn peer_subscribes(&mut self, stream: StreamId, request: RequestId, track: FullTrackName, parameters: Parameters) {
+        let fill = fill::wanted(&parameters);
         let subscribe = Subscribe::from_parameters(track, parameters);
-        let kind = Kind::Publication(Publication::new(subscribe.forward, subscribe.priority));
-        self.peer_asks(stream, request, kind, Event::Subscribe { request, subscribe });
+        let publication = Publication { fill, ..Publication::new(subscribe.forward, subscribe.priority) };
+        self.peer_asks(stream, request, Kind::Publication(publication), Event::Subscribe { request, subscribe });
     }
 
     fn peer_publishes(&mut self, stream: StreamId, request: RequestId, alias: u64, publish: Publish) {
@@ -420,8 +422,9 @@ fn unserved_filter(message: &Message) -> Option<RequestError> {
     if !parameters.range_filters.is_empty() {
         return Some(error(RequestErrorCode::InvalidFilter, "this endpoint takes no filters by range"));
     }
-    let fill = parameters.fill.is_some();
-    fill.then(|| error(RequestErrorCode::NotSupported, "this endpoint fills no subscriptions"))
+    // A SUBSCRIBE is served without its fill, see `fill`.
+    let tracks = matches!(message, Message::SubscribeTracks { .. }) && parameters.fill.is_some();
+    tracks.then(|| error(RequestErrorCode::NotSupported, "this endpoint fills no subscriptions"))
 }
 
 fn unsupported_extension() -> RequestError {

@@ -15,6 +15,7 @@
 
 mod aliases;
 mod control;
+mod fill;
 mod ids;
 mod inbound;
 mod messages;

@@ -56,6 +56,8 @@ pub(super) struct Publication {
     pub(super) publisher_priority: u8,
     /// From a REQUEST_UPDATE that came before our answer.
     pub(super) filter: Option<Filter>,
+    /// What is to be filled when we answer.
+    pub(super) fill: Option<Filter>,
     /// Streams opened ever: PUBLISH_DONE says it.
     pub(super) streams: u64,
     pub(super) open: Vec<StreamId>,
@@ -79,6 +81,7 @@ impl Publication {
             subscriber_priority,
             publisher_priority: DEFAULT_PRIORITY,
             filter: None,
+            fill: None,
             streams: 0,
             open: Vec::new(),
             backlog: 0,
@@ -191,6 +194,7 @@ impl Session {
         let Kind::Publication(publication) = &mut asked.kind else { return };
         let properties = ok.track_properties();
         publication.describe(alias, &properties);
+        let fill = publication.fill.take().zip(ok.largest);
         let stream = asked.stream;
         let message = Message::SubscribeOk { alias, parameters: ok.parameters(), properties };
         if !self.send(stream, &message) {
@@ -199,6 +203,9 @@ impl Session {
         }
         self.next_alias += 1;
         self.accepted(request);
+        if let Some((filter, largest)) = fill {
+            self.fail_fill(request, request.0, filter, largest);
+        }
     }
 
     /// REQUEST_OK to PUBLISH: objects of the track follow as events, those that came before it first.

@@ -90,8 +90,8 @@ impl Links {
         let config = self.server.as_ref().map(|base| transport::accepted(base, &demand));
         match self.endpoint.accept(incoming, self.now, &mut buffer, config) {
             Ok((handle, connection)) => {
-                let setup = self.setup.clone();
-                let birth = Birth { role: Role::Server, setup, limits: self.limits.clone(), url: None, demand };
+                let (drafts, setup, limits) = (self.drafts.clone(), self.setup.clone(), self.limits.clone());
+                let birth = Birth { role: Role::Server, drafts, setup, limits, url: None, demand };
                 let id = self.insert_quic(handle, connection, birth, self.now);
                 let slot = self.slot(id)?;
                 if let Some(link) = self.slots[slot].as_mut() {

@@ -16,7 +16,7 @@ use quinn_proto::{ConnectionEvent, Endpoint, ServerConfig};
 
 use crate::moqt::message::Setup;
 use crate::moqt::session::{Config, Limits, Role};
-use crate::moqt::{Draft, Session};
+use crate::moqt::{Draft, Drafts, Session};
 use crate::net::bell::Bell;
 use crate::net::port::{self, Port, PortEnd};
 use crate::net::quic::{Birth, Context, Quic};
@@ -70,6 +70,7 @@ impl Link {
 
 /// What a worker's links have in common.
 pub(in crate::net) struct Terms {
+    pub(in crate::net) drafts: Drafts,
     pub(in crate::net) setup: Setup,
     pub(in crate::net) limits: Limits,
     pub(in crate::net) server: Option<ServerConfig>,
@@ -99,13 +100,14 @@ pub struct Links {
     limits: Limits,
     /// How those are taken; `None`: nobody is.
     server: Option<ServerConfig>,
+    drafts: Drafts,
     pub(in crate::net) counters: Counters,
     now: Instant,
 }
 
 impl Links {
     pub(in crate::net) fn new(socket: Socket, endpoint: Endpoint, bell: Arc<Bell>, terms: Terms) -> Self {
-        let Terms { setup, limits, server } = terms;
+        let Terms { drafts, setup, limits, server } = terms;
         Self {
             slots: Vec::new(),
             generations: Vec::new(),
@@ -121,6 +123,7 @@ impl Links {
             routed: Vec::new(),
             knocking: 0,
             bell,
+            drafts,
             setup,
             limits,
             server,
@@ -135,11 +138,12 @@ impl Links {
             let remote = self.socket.reach(ready.address);
             let connected = self.endpoint.connect(now, ready.config, remote, &ready.name);
             let (handle, connection) = connected.map_err(|error| format!("can't dial {}: {error}", ready.url))?;
-            Ok((handle, connection, ready.setup, ready.url, ready.demand))
+            Ok((handle, connection, (ready.drafts, ready.setup), ready.url, ready.demand))
         });
         match connected {
-            Ok((handle, connection, setup, url, demand)) => {
-                let birth = Birth { role: Role::Client, setup, limits: self.limits.clone(), url: Some(url), demand };
+            Ok((handle, connection, (drafts, setup), url, demand)) => {
+                let (role, limits) = (Role::Client, self.limits.clone());
+                let birth = Birth { role, drafts, setup, limits, url: Some(url), demand };
                 self.insert_quic(handle, connection, birth, now)
             }
             Err(reason) => {
@@ -152,7 +156,7 @@ impl Links {
 
     /// Takes one end of a [`port`](super::port()) as a link; `setup` is ours (tokens for the dialling side).
     pub fn attach(&mut self, end: PortEnd, role: Role, setup: Setup, now: Instant) -> LinkId {
-        let config = Config { role, draft: Draft::ADVERTISED[0], setup, limits: self.limits.clone() };
+        let config = Config { role, draft: Draft::D18, setup, limits: self.limits.clone() };
         let mut session = Session::new(config, now);
         session.set_max_datagram(Some(port::DATAGRAM_BYTES));
         let (slot, id) = self.insert(Carrier::None, Some(session));

@@ -46,7 +46,7 @@ fn words(session: &mut Session) -> Vec<u8> {
 }
 
 fn client_endpoint(alpn: &str) -> quinn::Endpoint {
-    let crypto = verify::client(&Trust::Anything, alpn).expect("TLS");
+    let crypto = verify::client(&Trust::Anything, &[alpn]).expect("TLS");
     let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("loopback");
     endpoint.set_default_client_config(quinn::ClientConfig::new(crypto));
     endpoint
@@ -77,7 +77,7 @@ async fn foreign_server(endpoint: &quinn::Endpoint, wire: Wire) -> Foreign {
         Wire::WebTransport => {
             let request = web_transport_quinn::Request::accept(connection).await.expect("a CONNECT");
             assert_eq!((request.url.path(), request.url.query()), ("/live", Some("x=1")));
-            assert_eq!(request.protocols, ["moqt-18"]);
+            assert_eq!(request.protocols, Draft::ADVERTISED.map(Draft::alpn));
             request.respond(ConnectResponse::OK.with_protocol("moqt-18")).await.expect("a session")
         }
         _ => Foreign::raw(connection),
@@ -187,14 +187,18 @@ fn a_closing_node_tells_web_transport_its_code() {
 }
 
 #[test]
-fn a_client_without_a_list_gets_the_newest_draft_and_a_strange_list_is_refused() {
+fn a_client_without_a_list_gets_draft_18_and_a_strange_list_is_refused() {
     let node = Node::server(&Identity::ephemeral());
     wait(async {
         let endpoint = client_endpoint("h3");
         let url = url::Url::parse("https://localhost/").expect("a URL");
         let connection = endpoint.connect(node.address, "localhost").expect("dials").await.expect("connects");
         let session = Foreign::connect(connection, ConnectRequest::new(url.clone())).await.expect("a session");
-        assert_eq!((session.protocol(), node.up().1.wire), (None, Wire::WebTransport));
+        assert_eq!(session.protocol(), None);
+        let (link, peer) = node.up();
+        assert_eq!(peer.wire, Wire::WebTransport);
+        let draft = node.with(move |links, _| links.session(link).expect("live").draft());
+        assert_eq!(draft, Draft::D18);
         let connection = endpoint.connect(node.address, "localhost").expect("dials").await.expect("connects");
         let request = ConnectRequest::new(url).with_protocol("moqt-99");
         assert!(Foreign::connect(connection, request).await.is_err());

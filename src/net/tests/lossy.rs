@@ -72,14 +72,14 @@ impl World {
     fn new(load: Load) -> Self {
         let now = Instant::now();
         let identity = Identity::ephemeral();
-        let config = transport::server(&identity).expect("an identity");
+        let config = transport::server(&identity, &Default::default()).expect("an identity");
         let addresses = ["10.0.0.1:1000", "10.0.0.2:2000"].map(|text| text.parse().expect("an address"));
         let client = transport::endpoint(&QuicKeys::random().expect("randomness"), None, true);
         let server = transport::endpoint(identity.quic_keys(), Some(config.clone()), true);
         let end =
             |address, endpoint, server| End { address, endpoint, server, connection: None, demand: Demand::default() };
         let mut ends = [end(addresses[0], client, None), end(addresses[1], server, Some(config))];
-        let crypto = verify::client(&Trust::Anything, Draft::ALL[0].alpn()).expect("settings");
+        let crypto = verify::client(&Trust::Anything, &[Draft::ALL[0].alpn()]).expect("settings");
         let config = transport::client(crypto, &ends[0].demand);
         ends[0].connection =
             Some(ends[0].endpoint.connect(now, config, addresses[1], "relay.test").expect("a connection"));

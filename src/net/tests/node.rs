@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::moqt::message::{Setup, Subscribe, SubscribeOk};
 use crate::moqt::session::{Limits, RequestId, Role};
-use crate::moqt::{Event, FullTrackName, TrackNamespace};
+use crate::moqt::{Drafts, Event, FullTrackName, TrackNamespace};
 use crate::net::tls::Identity;
 use crate::net::{
     App, Dial, Down, LinkEvent, LinkId, Links, Listen, Peer, PortEnd, Trust, Waker, Worker, WorkerConfig,
@@ -70,7 +70,7 @@ impl Node {
 
     pub(super) fn server_at(bind: SocketAddr, identity: &Identity) -> Self {
         let setup = Setup { implementation: Some("test server".into()), ..Setup::default() };
-        Self::start(bind, Some(Listen { identity: identity.clone(), setup }))
+        Self::start(bind, Some(Listen { identity: identity.clone(), drafts: Default::default(), setup }))
     }
 
     pub(super) fn client() -> Self {
@@ -105,8 +105,12 @@ impl Node {
     }
 
     pub(super) fn dial_url(&self, url: &str, address: SocketAddr, trust: Trust) -> LinkId {
+        self.dial_with(url, address, trust, Drafts::default())
+    }
+
+    pub(super) fn dial_with(&self, url: &str, address: SocketAddr, trust: Trust, drafts: Drafts) -> LinkId {
         let url = url::Url::parse(url).expect("a URL");
-        let dial = Dial { url, address, trust, setup: Setup::default() };
+        let dial = Dial { url, address, trust, drafts, setup: Setup::default() };
         self.with(move |links, now| links.dial(dial, now))
     }
 

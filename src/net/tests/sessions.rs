@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::node::{Node, pattern, subscribed};
 use crate::moqt::message::PublishDone;
 use crate::moqt::session::{RequestId, Role};
-use crate::moqt::{Event, Object, SubgroupHeader};
+use crate::moqt::{Draft, Drafts, Event, Object, SubgroupHeader};
 use crate::net::tls::Identity;
 use crate::net::{Down, LinkId, Trust, Wire, port};
 
@@ -242,4 +242,28 @@ fn a_dropped_end_is_the_end() {
     client.up();
     drop(there);
     assert_eq!(client.down(near), Down::Reset);
+}
+
+/// The server's order decides; the client says what there is to choose from.
+#[test]
+fn the_draft_is_one_that_both_speak() {
+    let identity = Identity::ephemeral();
+    let server = Node::server(&identity);
+    for scheme in ["moqt", "https"] {
+        for (offer, agreed) in [(&["22"][..], Draft::D22), (&["20", "22"], Draft::D22), (&["20", "18"], Draft::D18)] {
+            let numbers: Vec<String> = offer.iter().map(|number| (*number).to_owned()).collect();
+            let drafts = Drafts::from_numbers(&numbers).expect("known drafts");
+            let client = Node::client();
+            let trust = Trust::Hashes(vec![identity.certificate_hash()]);
+            let url = format!("{scheme}://localhost:{}/", server.address.port());
+            let near = client.dial_with(&url, server.address, trust, drafts);
+            let far = server.up().0;
+            client.setup();
+            for (node, link) in [(&client, near), (&server, far)] {
+                let draft = node.with(move |links, _| links.session(link).expect("live").draft());
+                assert_eq!(draft, agreed, "{scheme} {offer:?}");
+            }
+            subscribed((&client, near), (&server, far), "audio");
+        }
+    }
 }

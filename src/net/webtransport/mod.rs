@@ -17,7 +17,7 @@ use web_transport_proto::{
 };
 
 use super::streams::WireId;
-use crate::moqt::Draft;
+use crate::moqt::{Draft, Drafts};
 use wire::{Capsules, Head};
 
 /// H3_NO_ERROR, H3_STREAM_CREATION_ERROR, H3_REQUEST_REJECTED (RFC 9114 §8.1).
@@ -66,6 +66,7 @@ enum Incoming {
 pub(super) struct WebTransport {
     /// Of a dial.
     url: Option<url::Url>,
+    drafts: Drafts,
     incoming: HashMap<WireId, Incoming>,
     early: Vec<WireId>,
     /// The CONNECT stream: its id names the session.
@@ -76,7 +77,7 @@ pub(super) struct WebTransport {
 
 impl WebTransport {
     /// Sends SETTINGS; a client goes on with its CONNECT when the server's have come.
-    pub(super) fn begin(url: Option<url::Url>, connection: &mut Connection) -> Result<Self, String> {
+    pub(super) fn begin(url: Option<url::Url>, drafts: Drafts, connection: &mut Connection) -> Result<Self, String> {
         let mut settings = Settings::default();
         settings.enable_webtransport(1);
         let mut bytes = BytesMut::new();
@@ -84,7 +85,7 @@ impl WebTransport {
         let control = connection.streams().open(quinn_proto::Dir::Uni);
         control.filter(|control| write(connection, *control, &bytes)).ok_or("it allows no HTTP/3 control stream")?;
         let (incoming, early, capsules) = (HashMap::new(), Vec::new(), Capsules::default());
-        Ok(Self { url, incoming, early, connect: None, capsules, is_agreed: false })
+        Ok(Self { url, drafts, incoming, early, connect: None, capsules, is_agreed: false })
     }
 
     /// The peer opened a stream: [`read`](Self::read) it.
@@ -205,8 +206,8 @@ impl WebTransport {
     }
 
     fn send_connect(&mut self, connection: &mut Connection, url: url::Url) -> Step {
-        let offer = Draft::ADVERTISED.into_iter().map(|draft| draft.alpn().to_owned());
-        let request = ConnectRequest::new(url).with_protocols(offer);
+        let offer = self.drafts.iter().map(|draft| draft.alpn().to_owned());
+        let request = ConnectRequest::new(url).with_protocols(offer.collect::<Vec<_>>());
         let mut bytes = BytesMut::new();
         if let Err(error) = request.encode(&mut bytes) {
             return Step::Failed(format!("this URL can't be asked for: {error}"));
@@ -248,7 +249,7 @@ impl WebTransport {
         }
     }
 
-    /// The server's word: the first of our drafts that the client offers; a client without a list speaks our newest.
+    /// The server's word: the first of our drafts that the client offers.
     fn answer(
         &self,
         connection: &mut Connection,
@@ -256,7 +257,7 @@ impl WebTransport {
         request: &ConnectRequest,
     ) -> (Option<Draft>, Option<String>) {
         let offered = &request.protocols;
-        let chosen = Draft::ADVERTISED.into_iter().find(|draft| offered.iter().any(|name| name == draft.alpn()));
+        let chosen = self.drafts.iter().find(|draft| offered.iter().any(|name| name == draft.alpn()));
         let response = match chosen {
             Some(draft) => ConnectResponse::OK.with_protocol(draft.alpn()),
             None if offered.is_empty() => ConnectResponse::OK,
@@ -264,7 +265,7 @@ impl WebTransport {
         };
         let mut bytes = BytesMut::new();
         let sent = response.encode(&mut bytes).is_ok() && write(connection, id, &bytes);
-        let draft = chosen.or(offered.is_empty().then_some(Draft::ADVERTISED[0])).filter(|_| sent);
+        let draft = chosen.or(offered.is_empty().then_some(Draft::UNNAMED)).filter(|_| sent);
         let query = request.url.query().map(|query| format!("?{query}")).unwrap_or_default();
         (draft, Some(format!("{}{query}", request.url.path())))
     }
@@ -333,7 +334,7 @@ fn session_code(code: u64) -> u32 {
 }
 
 fn agreed_draft(protocol: Option<&str>) -> Option<Draft> {
-    protocol.map_or(Some(Draft::ADVERTISED[0]), |name| Draft::from_alpn(name.as_bytes()))
+    protocol.map_or(Some(Draft::UNNAMED), |name| Draft::from_alpn(name.as_bytes()))
 }
 
 /// A stream ended before it said what it is.

@@ -4,7 +4,6 @@
 mod world;
 
 mod drain;
-mod edges;
 mod ends;
 mod forward;
 mod limits;

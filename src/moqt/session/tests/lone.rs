@@ -22,8 +22,12 @@ pub(super) struct Lone {
 }
 
 pub(super) fn bytes(message: &Message) -> Bytes {
+    bytes_in(Draft::D18, message)
+}
+
+pub(super) fn bytes_in(draft: Draft, message: &Message) -> Bytes {
     let mut out = BytesMut::new();
-    message.encode(Draft::D18, &mut out).unwrap();
+    message.encode(draft, &mut out).unwrap();
     out.freeze()
 }
 
@@ -49,7 +53,11 @@ impl Lone {
     }
 
     pub(super) fn new(role: Role) -> Self {
-        let mut lone = Self::early(pair::config(role));
+        Self::of(Draft::D18, role)
+    }
+
+    pub(super) fn of(draft: Draft, role: Role) -> Self {
+        let mut lone = Self::early(Config { draft, ..pair::config(role) });
         lone.set_up();
         lone.events.clear();
         lone
@@ -65,7 +73,7 @@ impl Lone {
     }
 
     pub(super) fn say(&mut self, stream: StreamId, message: &Message) {
-        self.data(stream, bytes(message), false);
+        self.data(stream, bytes_in(self.session.draft(), message), false);
     }
 
     pub(super) fn data(&mut self, stream: StreamId, data: Bytes, fin: bool) {
@@ -105,7 +113,7 @@ impl Lone {
     /// The messages that the session wrote on a stream.
     pub(super) fn said(&mut self, on: StreamId) -> Vec<Message> {
         self.drain();
-        let mut reader = ControlReader::new(Draft::D18);
+        let mut reader = ControlReader::new(self.session.draft());
         for transmit in &self.sent {
             match transmit {
                 Transmit::Data { stream, data } if *stream == on => reader.push(data.clone()),

@@ -6,6 +6,7 @@ pub(crate) mod pair;
 
 mod control;
 mod data;
+mod drafts;
 mod fuzz;
 mod lone;
 mod requests;

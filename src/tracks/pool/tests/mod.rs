@@ -3,7 +3,6 @@
 mod churn;
 mod flow;
 mod foreign;
-mod goaway;
 mod outage;
 mod refusals;
 mod shared;

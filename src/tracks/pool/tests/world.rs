@@ -31,13 +31,6 @@ pub(super) struct Line {
     pub(super) quiet: Duration,
 }
 
-impl Line {
-    /// The relay has its SETUP.
-    pub(super) fn is_in_core(&self) -> bool {
-        self.in_core
-    }
-}
-
 /// The wires of all pools, and the relay's sessions.
 #[derive(Default)]
 pub(super) struct Lines {
@@ -125,8 +118,6 @@ pub(super) struct World {
     /// WantDial is answered at once.
     pub(super) supplies: bool,
     pub(super) wants: Vec<(usize, DialId, LeaseId)>,
-    /// Where WantDial wanted to go, when it is not answered at once.
-    pub(super) uris: Vec<String>,
 }
 
 pub(super) fn relay() -> Option<Core> {
@@ -169,7 +160,6 @@ impl World {
             events: vec![Vec::new(); pools],
             supplies: true,
             wants: Vec::new(),
-            uris: Vec::new(),
         }
     }
 
@@ -207,7 +197,7 @@ impl World {
         let supply = supply.map_err(str::to_owned).map(|setup| {
             let url = url::Url::parse("moqt://relay.test").unwrap();
             let address = ([127, 0, 0, 1], 4433).into();
-            Supply::Dial(Box::new(Dial { url, address, trust: Trust::System, setup }))
+            Supply::Dial(Box::new(Dial { url, address, trust: Trust::System, drafts: Default::default(), setup }))
         });
         self.pools[pool].supply(&mut self.lines, id, supply, self.now);
     }
@@ -308,10 +298,7 @@ impl World {
                 busy = true;
                 match event {
                     Event::WantDial { id, .. } if self.supplies => self.supply(pool, id, Ok(Setup::default())),
-                    Event::WantDial { id, lease, uri } => {
-                        self.uris.extend(uri);
-                        self.wants.push((pool, id, lease));
-                    }
+                    Event::WantDial { id, lease } => self.wants.push((pool, id, lease)),
                     event => self.events[pool].push(event),
                 }
             }

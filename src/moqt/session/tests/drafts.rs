@@ -1,0 +1,162 @@
+//! What one draft does otherwise than another.
+
+use std::time::Duration;
+
+use super::lone::{Lone, bytes_in};
+use super::pair::{Conditions, Pair};
+use super::smoke::{object, subscribe, subscribed, track};
+use crate::moqt::message::{
+    Filter, GoAway, Location, Message, Parameters, PublishDone, PublishOk, RangeFilter, RequestOk, SubscribeOk,
+    TrackProperties,
+};
+use crate::moqt::session::{Dir, Event, RequestId, Role, Transmit, constants};
+use crate::moqt::{CloseCode, Draft, RequestErrorCode, ResetCode, SubgroupHeader};
+
+const NEWER: [Draft; 2] = [Draft::D20, Draft::D22];
+
+fn pair(draft: Draft) -> Pair {
+    Pair::new(Conditions { draft, ..Conditions::default() })
+}
+
+fn asks(parameters: Parameters) -> Message {
+    Message::Subscribe { id: 0, track: track("audio"), parameters }
+}
+
+fn fill() -> Option<Box<Parameters>> {
+    Some(Box::new(Parameters { filter: Some(Filter::NewestGroups(1)), ..Parameters::default() }))
+}
+
+#[test]
+fn the_thin_line_goes_through_in_every_draft() {
+    for draft in Draft::ALL {
+        let mut pair = pair(draft);
+        let request = subscribed(&mut pair, "audio");
+        let subgroup = pair.server.open_subgroup(request, &SubgroupHeader::default()).unwrap();
+        pair.server.send_object(subgroup, &object(0, 0, "frame"));
+        pair.server.send_datagram(request, &object(1, 0, "frame")).unwrap();
+        pair.server.goaway(GoAway { uri: "moqt://elsewhere".into(), timeout: None });
+        pair.server.end_publication(request, PublishDone { code: 2, streams: 0, reason: String::new() });
+        pair.settle();
+        let objects = pair.client_events.iter().filter(|event| matches!(event, Event::Object { .. })).count();
+        assert_eq!((objects, &pair.closed), (2, &None), "{draft:?}");
+        let uri = pair.find(Role::Client, |event| match event {
+            Event::GoAway(goaway) => Some(goaway.uri.clone()),
+            _ => None,
+        });
+        assert_eq!(uri.as_deref(), Some("moqt://elsewhere"), "{draft:?}");
+        let done = |event: &Event| matches!(event, Event::PublishDone { done, .. } if done.streams == 1).then_some(());
+        assert_eq!(pair.find(Role::Client, done), Some(()), "{draft:?}");
+    }
+}
+
+#[test]
+fn a_publish_is_accepted_in_every_draft() {
+    for draft in Draft::ALL {
+        let mut pair = pair(draft);
+        let request = pair.client.publish(track("audio"), TrackProperties::default(), Vec::new());
+        pair.settle();
+        pair.server.accept_publish(request, PublishOk { forward: true, priority: 3, filter: None });
+        pair.settle();
+        let subgroup = pair.client.open_subgroup(request, &SubgroupHeader::default()).unwrap();
+        pair.client.send_object(subgroup, &object(0, 0, "frame"));
+        pair.settle();
+        assert!(pair.server_events.iter().any(|event| matches!(event, Event::Object { .. })), "{draft:?}");
+        assert_eq!(pair.closed, None, "{draft:?}");
+    }
+}
+
+/// Since draft 19 it only says that no update will come.
+#[test]
+fn a_fin_of_a_requester_withdraws_only_where_the_draft_says_so() {
+    for draft in Draft::ALL {
+        let mut lone = Lone::of(draft, Role::Server);
+        let stream = lone.session.accept_stream(Dir::Bi);
+        lone.data(stream, bytes_in(draft, &asks(Parameters::default())), true);
+        let cancelled = lone.events.contains(&Event::Cancelled { request: RequestId(0) });
+        assert_eq!(cancelled, draft == Draft::D18, "{draft:?}");
+        if cancelled {
+            continue;
+        }
+        lone.session.accept_subscribe(RequestId(0), SubscribeOk::default());
+        assert!(matches!(lone.said(stream)[..], [Message::SubscribeOk { .. }]));
+        lone.session.handle_stopped(stream, ResetCode::Cancelled as u64, lone.now);
+        lone.drain();
+        assert!(lone.events.contains(&Event::Cancelled { request: RequestId(0) }));
+        assert!(lone.session.is_idle());
+    }
+}
+
+/// Who FINs a PUBLISH without PUBLISH_DONE has failed.
+#[test]
+fn a_publisher_that_finishes_without_its_last_word_is_gone() {
+    for draft in NEWER {
+        let mut lone = Lone::of(draft, Role::Server);
+        let stream = lone.session.accept_stream(Dir::Bi);
+        let (parameters, properties) = (Parameters::default(), TrackProperties::default());
+        let publish = Message::Publish { id: 0, track: track("audio"), alias: 1, parameters, properties };
+        lone.data(stream, bytes_in(draft, &publish), true);
+        assert!(lone.events.contains(&Event::Cancelled { request: RequestId(0) }));
+    }
+}
+
+#[test]
+fn a_fill_fails_on_its_own_stream_and_the_subscription_goes_on() {
+    for draft in NEWER {
+        for (largest, filled) in [(None, false), (Some(Location { group: 4, object: 2 }), true)] {
+            let mut lone = Lone::of(draft, Role::Server);
+            let stream = lone.request(&asks(Parameters { fill: fill(), ..Parameters::default() }));
+            lone.session.accept_subscribe(RequestId(0), SubscribeOk { largest, ..SubscribeOk::default() });
+            lone.drain();
+            let header = |sent: &Transmit| matches!(sent, Transmit::Data { data, .. } if data[..] == [0x05, 0x00]);
+            let reset = |sent: &Transmit| matches!(sent, Transmit::Reset { code: 0, .. });
+            assert_eq!((lone.sent.iter().any(header), lone.sent.iter().any(reset)), (filled, filled), "{draft:?}");
+            lone.session.end_publication(RequestId(0), PublishDone { code: 2, streams: 0, reason: String::new() });
+            let Some(Message::PublishDone(done)) = lone.said(stream).pop() else { panic!("no PUBLISH_DONE") };
+            assert_eq!(done.streams, u64::from(filled));
+        }
+    }
+}
+
+#[test]
+fn filters_by_range_are_refused() {
+    let range_filters = vec![RangeFilter { code: 0x26, value: vec![0, 1, 2].into() }];
+    for draft in NEWER {
+        let mut lone = Lone::of(draft, Role::Server);
+        let stream = lone.request(&asks(Parameters { range_filters: range_filters.clone(), ..Parameters::default() }));
+        assert_eq!(lone.refusal(stream), Some(RequestErrorCode::InvalidFilter as u64));
+    }
+}
+
+#[test]
+fn a_state_notify_informs_about_a_subscription_and_nothing_else() {
+    let notify = |forward| Message::PublishStateNotify(Parameters { forward, ..Parameters::default() });
+    for draft in NEWER {
+        let mut lone = Lone::of(draft, Role::Client);
+        let request = lone.session.subscribe(subscribe("audio"));
+        let stream = lone.opened();
+        let (parameters, properties) = (Parameters::default(), TrackProperties::default());
+        lone.say(stream, &Message::SubscribeOk { alias: 0, parameters, properties });
+        lone.say(stream, &notify(Some(false)));
+        assert_eq!((request, lone.closed()), (RequestId(0), None));
+        lone.session.publish_namespace(track("audio").namespace, Vec::new());
+        let stream = lone.opened();
+        lone.say(stream, &Message::RequestOk(RequestOk::default()));
+        lone.say(stream, &notify(None));
+        assert_eq!(lone.closed(), Some(CloseCode::ProtocolViolation as u64));
+    }
+}
+
+#[test]
+fn updates_before_the_answer_are_bounded_as_announced() {
+    for draft in Draft::ALL {
+        let mut lone = Lone::of(draft, Role::Server);
+        let stream = lone.request(&asks(Parameters::default()));
+        for i in 0..=u64::from(constants::EARLY_UPDATES) {
+            assert_eq!(lone.closed(), None);
+            lone.say(stream, &Message::RequestUpdate { id: 2 * i + 2, parameters: Parameters::default() });
+        }
+        let code = if draft == Draft::D18 { CloseCode::ProtocolViolation } else { CloseCode::TooManyRequestUpdates };
+        assert_eq!(lone.closed(), Some(code as u64), "{draft:?}");
+        lone.pass(Duration::from_secs(9));
+    }
+}
