@@ -149,10 +149,12 @@ impl Pool {
         id
     }
 
-    /// Fresh tokens for the requests to come. Requests that were refused for the old ones are repeated.
+    /// Fresh tokens for the requests to come. Requests that were refused for the old ones are repeated, and namespaces that stand are
+    /// announced once more: a relay lets go what only an old token allowed, and takes the new one for all that the lease has.
     pub fn renew(&mut self, lease: LeaseId, tokens: Tokens) {
         let now = self.now;
         let Some(entry) = self.leases.get_mut(&lease) else { return };
+        let fresh = entry.tokens != tokens;
         entry.tokens = tokens;
         entry.awaits_tokens = false;
         let slot = entry.slot;
@@ -162,7 +164,7 @@ impl Pool {
                 self.arm_track(track);
             }
         }
-        self.renew_slot(slot, lease);
+        self.renew_slot(slot, lease, fresh);
     }
 
     /// Announces the track's namespace and serves its subscribers, on this link and every later one.

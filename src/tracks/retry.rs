@@ -111,6 +111,11 @@ impl Asking {
         }
     }
 
+    /// What was accepted is to be said once more.
+    pub(super) fn again(&mut self, now: Instant) {
+        self.due.get_or_insert(now);
+    }
+
     pub(super) fn poll(&mut self, now: Instant) -> Option<Due> {
         self.due.take_if(|due| *due <= now)?;
         Some(self.refusal.clone().map_or(Due::Ask, Due::Refused))

@@ -18,7 +18,9 @@ const RENDEZVOUS_TIMEOUT: Duration = Duration::from_secs(30);
 /// One namespace of one lease on one link.
 #[derive(Debug, Default)]
 pub(super) struct Announcement {
-    request: Option<RequestId>,
+    pub(super) request: Option<RequestId>,
+    /// The one with older tokens, which stands until this one is accepted.
+    before: Option<RequestId>,
     pub(super) asking: Asking,
 }
 
@@ -40,7 +42,14 @@ impl Pool {
                 session.namespace(*listing, &suffix);
             }
         }
-        link.announced.entry((lease, namespace.clone())).or_default().request = Some(request);
+        let announcement = link.announced.entry((lease, namespace.clone())).or_default();
+        let replaced = announcement.request.replace(request);
+        let stale = announcement.before.take();
+        announcement.before = replaced.or(stale);
+        if let Some(stale) = stale.filter(|_| replaced.is_some()) {
+            session.cancel(stale);
+            self.roles.remove(&(link.id, stale));
+        }
         self.roles.insert((link.id, request), Role::Announcement(lease, namespace));
     }
 
@@ -51,7 +60,7 @@ impl Pool {
         for link in slot.current.iter_mut().chain(&mut slot.old) {
             let Some(announcement) = link.announced.remove(&(lease, namespace.clone())) else { continue };
             let Some(session) = links.session(link.id) else { continue };
-            if let Some(request) = announcement.request {
+            for request in announcement.request.into_iter().chain(announcement.before) {
                 session.cancel(request);
                 self.roles.remove(&(link.id, request));
             }
@@ -80,16 +89,21 @@ impl Pool {
 
     pub(super) fn announcement_accepted(
         &mut self,
+        links: &mut impl Wires,
         id: SlotId,
-        link: LinkId,
-        lease: LeaseId,
-        namespace: TrackNamespace,
+        (link, request): (LinkId, RequestId),
+        (lease, namespace): (LeaseId, TrackNamespace),
     ) {
         let slot = self.slots.get_mut(&id);
         if let Some(announcement) =
             slot.and_then(|slot| slot.link(link)).and_then(|link| link.announced.get_mut(&(lease, namespace)))
+            && announcement.request == Some(request)
         {
             announcement.asking.accepted();
+            if let Some(before) = announcement.before.take() {
+                links.session(link).into_iter().for_each(|session| session.cancel(before));
+                self.roles.remove(&(link, before));
+            }
         }
         self.tokens_work(id, lease);
     }
@@ -97,8 +111,8 @@ impl Pool {
     pub(super) fn announcement_refused(
         &mut self,
         id: SlotId,
-        (link, lease): (LinkId, LeaseId),
-        namespace: &TrackNamespace,
+        (link, request): (LinkId, RequestId),
+        (lease, namespace): (LeaseId, &TrackNamespace),
         error: &RequestError,
     ) {
         let (now, slot) = (self.now, self.slots.get_mut(&id));
@@ -107,7 +121,13 @@ impl Pool {
         else {
             return;
         };
-        announcement.request = None;
+        if announcement.request != Some(request) {
+            // The older one ends: the newer is what counts.
+            announcement.before.take_if(|before| *before == request);
+            return;
+        }
+        announcement.request = announcement.before.take();
+        let stands = announcement.request.is_some();
         let remedy = announcement.asking.refused(error, &mut self.random, now);
         let hopeless = match remedy {
             Remedy::Again(_) => false,
@@ -120,7 +140,9 @@ impl Pool {
             link.and_then(|link| link.announced.get_mut(&(lease, namespace.clone())))
                 .into_iter()
                 .for_each(|announcement| announcement.asking.give_up());
-            self.tell_refused_namespace(lease, namespace, error);
+            if !stands {
+                self.tell_refused_namespace(lease, namespace, error);
+            }
         }
         self.arm_slot(id);
     }

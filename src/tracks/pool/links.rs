@@ -179,12 +179,15 @@ impl Pool {
     }
 
     /// Tokens that were refused for the whole session may be good now.
-    pub(super) fn renew_slot(&mut self, id: SlotId, lease: LeaseId) {
+    pub(super) fn renew_slot(&mut self, id: SlotId, lease: LeaseId, fresh: bool) {
         let now = self.now;
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let announced = slot.current.iter_mut().flat_map(|link| &mut link.announced);
         for (_, announcement) in announced.filter(|((owner, _), _)| *owner == lease) {
             announcement.asking.renewed(now);
+            if fresh && announcement.request.is_some() {
+                announcement.asking.again(now);
+            }
         }
         if std::mem::take(&mut slot.failed) {
             slot.reconnect.accepted();

@@ -36,7 +36,7 @@ impl Pool {
             Moqt::SubscribeOk { request, ok } => self.subscribe_ok(links, id, (link, request), &ok),
             Moqt::RequestOk { request } => {
                 if let Some(Role::Announcement(lease, namespace)) = self.roles.get(&(link, request)).cloned() {
-                    self.announcement_accepted(id, link, lease, namespace);
+                    self.announcement_accepted(links, id, (link, request), (lease, namespace));
                 }
             }
             Moqt::RequestError { request, error } => self.refused(id, (link, request), &error),
@@ -141,7 +141,7 @@ impl Pool {
     fn refused(&mut self, id: SlotId, (link, request): (LinkId, RequestId), error: &RequestError) {
         match self.roles.remove(&(link, request)) {
             Some(Role::Announcement(lease, namespace)) => {
-                self.announcement_refused(id, (link, lease), &namespace, error);
+                self.announcement_refused(id, (link, request), (lease, &namespace), error);
             }
             Some(Role::Subscription(tracks)) => {
                 for track in tracks {
@@ -259,7 +259,7 @@ impl Pool {
             // §"Publishing Namespaces": the peer revoked it; it is announced again in a while.
             Some(Role::Announcement(lease, namespace)) => {
                 let error = refusal(RequestErrorCode::DoesNotExist);
-                self.announcement_refused(id, (link, lease), &namespace, &error);
+                self.announcement_refused(id, (link, request), (lease, &namespace), &error);
             }
             None => {}
         }

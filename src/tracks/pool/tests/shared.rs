@@ -173,3 +173,40 @@ fn who_is_refused_a_way_to_connect_does_not_keep_the_others_from_theirs() {
     shared.speak(0..10);
     assert_eq!(shared.counts(), [10; 4]);
 }
+
+/// A relay ends what an expired token allowed; whoever shows a fresh one in time keeps it, on a link that others share.
+#[test]
+fn a_call_outlives_its_token_when_a_fresh_one_is_shown() {
+    for renews in [true, false] {
+        let mut world = World::new(2, relay());
+        let engine = world.lease(0);
+        let route = world.route(1, CAP);
+        let lease = world.pools[1].lease(route, tokens("CA1@30"), world.now);
+        let other = world.pools[1].lease(route, tokens("CA2@1000"), world.now);
+        world.publish(1, other, publication_of(name_of("CA2", "down")));
+        let up = world.publish(0, engine, publication_of(name_of("CA1", "audio")));
+        let down = world.publish(1, lease, publication_of(name_of("CA1", "down")));
+        let World { pools, lines, now, .. } = &mut world;
+        let said = pools[0].subscribe(lines, engine, name_of("CA1", "down"), *now);
+        let heard = pools[1].subscribe(lines, lease, name_of("CA1", "audio"), *now);
+        world.run_ms(300);
+        let all = 20 * 50;
+        for n in 0..all * 6 {
+            if renews && n == all {
+                world.pools[1].renew(lease, tokens("CA1@2000"));
+            }
+            world.write(0, up, n);
+            world.write(1, down, n);
+            world.run_ms(20);
+        }
+        let lost = |e: &Event| matches!(e, Event::Lost { .. } | Event::Refused { .. });
+        let counts = (world.heard(0, said).len() as u64, world.heard(1, heard).len() as u64);
+        if renews {
+            assert_eq!((world.count(0, lost), world.count(1, lost)), (0, 0));
+            assert_eq!(counts, (all * 6, all * 6));
+            assert_eq!(world.core.as_ref().unwrap().counters().namespaces, 2);
+        } else {
+            assert!(world.count(1, lost) > 0 && counts.1 < all * 6, "{counts:?}");
+        }
+    }
+}

@@ -80,12 +80,15 @@ impl Sessions for Lines {
     }
 }
 
-/// May do everything, or everything on one call.
-struct May(Option<Bytes>);
+/// May do everything, or everything on one call, for as many seconds as stand behind an `@`.
+struct May {
+    sid: Option<Bytes>,
+    until: Option<Instant>,
+}
 
 impl Rights for May {
     fn may_publish(&self, namespace: &TrackNamespace) -> bool {
-        self.0.as_ref().is_none_or(|sid| namespace.fields().get(1) == Some(sid))
+        self.sid.as_ref().is_none_or(|sid| namespace.fields().get(1) == Some(sid))
     }
     fn may_subscribe(&self, namespace: &TrackNamespace) -> bool {
         self.may_publish(namespace)
@@ -93,17 +96,25 @@ impl Rights for May {
     fn lease(&self) -> Option<&Lease> {
         None
     }
+    fn expires(&self) -> Option<Instant> {
+        self.until
+    }
 }
 
 struct Door;
 
 impl Gate for Door {
-    fn rights(&mut self, token: &Token, _: Instant) -> Result<Arc<dyn Rights>, RequestErrorCode> {
+    fn rights(&mut self, token: &Token, now: Instant) -> Result<Arc<dyn Rights>, RequestErrorCode> {
         match &token.value[..] {
             b"expired" => Err(RequestErrorCode::ExpiredAuthToken),
             b"bad" => Err(RequestErrorCode::Unauthorized),
-            b"ok" => Ok(Arc::new(May(None))),
-            sid => Ok(Arc::new(May(Some(Bytes::copy_from_slice(sid))))),
+            b"ok" => Ok(Arc::new(May { sid: None, until: None })),
+            text => {
+                let text = std::str::from_utf8(text).unwrap();
+                let (sid, life) = text.split_once('@').map_or((text, None), |(sid, life)| (sid, life.parse().ok()));
+                let until = life.map(|life| now + Duration::from_secs(life));
+                Ok(Arc::new(May { sid: Some(Bytes::copy_from_slice(sid.as_bytes())), until }))
+            }
         }
     }
 }
