@@ -98,7 +98,8 @@ faults: $(VENV_TEST)/wheel ## killed, cut and stopped processes under 100 bridge
 isolation: ## what a foreign token can't do, and whether a refusal's time tells anything (a minute)
 	cargo test --locked --profile bench --test relay isolation -- --include-ignored --nocapture --test-threads 1
 
-hostile: ## what floods cost the calls of others (two minutes); needs a quiet machine
+hostile: $(VENV_TEST)/wheel ## what floods and slow listeners cost the calls of others (four minutes); needs a quiet machine
+	$(VENV_TEST)/bin/python benches/python/slow.py
 	cargo test --locked --profile bench --test relay -- hostile floods --include-ignored --nocapture --test-threads 1
 
 loss: $(VENV_TEST)/wheel venv-peers ## frames through a lossy path beside aiomoqt (5 minutes; MINUTES=10: at 30 % for so long besides)

@@ -77,7 +77,9 @@ class Ear:
         self._heard = itertools.count()
         self.late_us: list[int] = []
 
-    def callback(self, index: int) -> Callable[[bytes, int], None]:
+    def callback(self, index: int, slow_s: float = 0.0) -> Callable[[bytes, int], None]:
+        if slow_s:
+            return lambda frame, ts_us: time.sleep(slow_s)
         count, late_us, now_ns = self._heard.__next__, self.late_us.append, time.monotonic_ns
         if index % LATENCY_EVERY:
             return lambda frame, ts_us: count() and None
@@ -139,7 +141,10 @@ def sdk(job: Line) -> None:
             voice.calls.originate(to=NUMBER, from_="+15550000000", trunk_id="trunk_main") for _ in range(job["bridges"])
         ]
         bridges = [
-            voice.audio_bridge.attach(call.wait("in_progress", UP_LIMIT_S).sid, on_uplink=ear.callback(index))
+            voice.audio_bridge.attach(
+                call.wait("in_progress", UP_LIMIT_S).sid,
+                on_uplink=ear.callback(index, job.get("slow_s", 0.0) if index == 1 else 0.0),
+            )
             for index, call in enumerate(placed)
         ]
         limit = time.monotonic() + UP_LIMIT_S

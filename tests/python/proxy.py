@@ -71,7 +71,7 @@ class UdpProxy:
         counts = self.tell("count")
         return Packets(counts["there"]["passed"], counts["back"]["passed"])
 
-    def climate(self, direction: str = "both", **words: float) -> None:
+    def climate(self, direction: str = "both", /, **words: float) -> None:
         """`there`, `back` or `both`; the words are those of `crates/weather/src/climate.rs`. None: a clear day."""
         self.tell(" ".join([direction, *(f"{name}={value}" for name, value in words.items())]))
 
