@@ -27,6 +27,8 @@ impl Announcement {
 /// One accepted SUBSCRIBE_NAMESPACE. It is told of what its holder may subscribe to, and of nothing else.
 struct Listing {
     key: u64,
+    /// Of another relay: it is not told what only it has told.
+    relay: bool,
     request: RequestId,
     prefix: TrackNamespace,
     credentials: Credentials,
@@ -49,35 +51,36 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// `Ok(true)`: the namespace is new here.
-    pub(super) fn announce(&mut self, namespace: TrackNamespace, announcement: Announcement) -> bool {
-        let entries = self.announced.entry(namespace).or_default();
-        entries.push(announcement);
-        entries.len() == 1
+    pub(super) fn announce(&mut self, namespace: TrackNamespace, announcement: Announcement) {
+        self.announced.entry(namespace).or_default().push(announcement);
     }
 
-    /// `true`: nobody announces the namespace any more.
+    /// `true`: it was announced.
     pub(super) fn withdraw(&mut self, namespace: &TrackNamespace, key: u64, request: RequestId) -> bool {
         let Some(entries) = self.announced.get_mut(namespace) else { return false };
         let before = entries.len();
         entries.retain(|entry| (entry.key, entry.request) != (key, request));
-        let gone = entries.is_empty() && before > 0;
-        if gone {
+        let withdrawn = entries.len() < before;
+        if entries.is_empty() {
             self.announced.remove(namespace);
         }
-        gone
+        withdrawn
     }
 
-    /// Retires the announcements that this lease replaces, and says how many they are.
-    pub(super) fn supersede(&mut self, namespace: &TrackNamespace, lease: &Lease) -> Result<usize, Superseded> {
-        let Some(entries) = self.announced.get_mut(namespace) else { return Ok(0) };
+    /// Retires the announcements that this lease replaces, and says whose they are.
+    pub(super) fn supersede(
+        &mut self,
+        namespace: &TrackNamespace,
+        lease: &Lease,
+    ) -> Result<Vec<(u64, RequestId)>, Superseded> {
+        let Some(entries) = self.announced.get_mut(namespace) else { return Ok(Vec::new()) };
         let same = |entry: &&mut Announcement| entry.lease.as_ref().is_some_and(|other| other.excludes(lease));
         let mut older: Vec<_> = entries.iter_mut().filter(same).collect();
         if older.iter().any(|entry| entry.lease.as_ref().is_some_and(|other| other.epoch > lease.epoch)) {
             return Err(Superseded);
         }
         older.iter_mut().for_each(|entry| entry.superseded = true);
-        Ok(older.len())
+        Ok(older.iter().map(|entry| (entry.key, entry.request)).collect())
     }
 
     /// Everybody who announced the track's namespace or a prefix of it, and may be asked for the track.
@@ -107,8 +110,14 @@ impl Directory {
         self.listings.iter().any(|listing| listing.key == key && overlap(&listing.prefix))
     }
 
-    pub(super) fn list(&mut self, key: u64, request: RequestId, prefix: TrackNamespace, credentials: Credentials) {
-        self.listings.push(Listing { key, request, prefix, credentials });
+    pub(super) fn list(
+        &mut self,
+        (key, request): (u64, RequestId),
+        relay: bool,
+        prefix: TrackNamespace,
+        credentials: Credentials,
+    ) {
+        self.listings.push(Listing { key, relay, request, prefix, credentials });
     }
 
     pub(super) fn unlist(&mut self, key: u64, request: RequestId) {
@@ -122,13 +131,40 @@ impl Directory {
         }
     }
 
-    /// Who is told about this namespace, and by which suffix.
+    /// Who is told that `actor` began or ceased to announce this namespace, and by which suffix: whoever hears of the first
+    /// and of the last; a relay of the first and last but itself.
     pub(super) fn listeners(
         &self,
         namespace: &TrackNamespace,
+        (actor, announced): (u64, bool),
         now: Option<Instant>,
     ) -> Vec<(u64, RequestId, TrackNamespace)> {
-        let shown = self.listings.iter().filter(|listing| listing.shows(namespace, now));
+        let entries = self.announced.get(namespace).map_or(&[][..], Vec::as_slice);
+        let news = |listing: &&Listing| {
+            let others = |entry: &&Announcement| !listing.relay || entry.key != listing.key;
+            let count = entries.iter().filter(others).count();
+            (!listing.relay || actor != listing.key) && count == usize::from(announced)
+        };
+        let shown = self.listings.iter().filter(news).filter(|listing| listing.shows(namespace, now));
         shown.filter_map(|l| Some((l.key, l.request, namespace.strip_prefix(&l.prefix)?))).collect()
+    }
+
+    /// Every announcement with its namespace.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&TrackNamespace, &Announcement)> {
+        self.announced.iter().flat_map(|(namespace, entries)| entries.iter().map(move |entry| (namespace, entry)))
+    }
+
+    /// Somebody other than this session announces the namespace.
+    pub(super) fn is_announced_beside(&self, namespace: &TrackNamespace, key: u64) -> bool {
+        self.announced.get(namespace).is_some_and(|entries| entries.iter().any(|entry| entry.key != key))
+    }
+
+    /// This one is asked for nothing more; its lease, if it had one and was not retired before.
+    pub(super) fn retire(&mut self, namespace: &TrackNamespace, key: u64, request: RequestId) -> Option<Lease> {
+        let entries = self.announced.get_mut(namespace)?;
+        let entry = entries.iter_mut().find(|entry| (entry.key, entry.request) == (key, request))?;
+        let lease = entry.lease.clone().filter(|_| !entry.superseded);
+        entry.superseded = true;
+        lease
     }
 }

@@ -48,12 +48,12 @@ impl Core {
         let several = track.sources.len() > 1;
         let behind = match stream {
             Some(stream) => match track.flows.admit((key, stream), object) {
-                Some(passing) => track.forward(sessions, &passing, object, &mut self.counters, now),
+                Some(passing) => track.forward(sessions, (key, &passing), object, &mut self.counters, now),
                 None => return self.counters.duplicates += 1,
             },
             None if !track.flows.admit_datagram(key, at, several) => return self.counters.duplicates += 1,
             None => {
-                track.forward_datagram(sessions, object, &mut self.counters);
+                track.forward_datagram(sessions, key, object, &mut self.counters);
                 Vec::new()
             }
         };
@@ -132,7 +132,7 @@ impl Track {
     fn forward(
         &mut self,
         sessions: &mut dyn Sessions,
-        passing: &Passing,
+        (from, passing): (u64, &Passing),
         object: &Object,
         counters: &mut Counters,
         now: Instant,
@@ -144,7 +144,7 @@ impl Track {
             self.end_run(sessions, broken, Some(ResetCode::InternalError as u64));
         }
         let Passing { header, run, .. } = passing;
-        for subscriber in self.subscribers.iter_mut().filter(|subscriber| subscriber.wants(at)) {
+        for subscriber in self.subscribers.iter_mut().filter(|s| s.wants(at) && s.relay != Some(from)) {
             let Some(session) = sessions.session(subscriber.key) else { continue };
             // Before the stream is opened: its header is handed over with the object.
             let before = session.backlog(subscriber.request);
@@ -175,9 +175,9 @@ impl Track {
         behind
     }
 
-    fn forward_datagram(&mut self, sessions: &mut dyn Sessions, object: &Object, counters: &mut Counters) {
+    fn forward_datagram(&mut self, sessions: &mut dyn Sessions, from: u64, object: &Object, counters: &mut Counters) {
         let at = Location { group: object.group, object: object.id };
-        for subscriber in self.subscribers.iter().filter(|subscriber| subscriber.wants(at)) {
+        for subscriber in self.subscribers.iter().filter(|s| s.wants(at) && s.relay != Some(from)) {
             let Some(session) = sessions.session(subscriber.key) else { continue };
             match session.send_datagram(subscriber.request, object) {
                 Ok(()) => {

@@ -2,7 +2,8 @@
 //!
 //! A [`Core`] owns no session. Somebody ([`crate::relay`]'s shard, a test) owns them, hands every event to
 //! [`Core::handle_event`] and lends the sessions through [`Sessions`]; the core answers by speaking to them. What it
-//! never does: parse a payload or a property, hold an object for later (there is no cache), open a session upstream.
+//! never does: parse a payload or a property, hold an object for later (there is no cache), open a session (whoever owns
+//! sessions may hand it one to another relay: [`edge`]).
 //!
 //! The rules (draft-18 §"Relays", and ours where the draft leaves room):
 //!
@@ -25,6 +26,7 @@ mod accounts;
 mod backlog;
 mod directory;
 mod drain;
+mod edge;
 mod flows;
 mod forward;
 mod grants;
@@ -38,6 +40,7 @@ mod subscribers;
 mod tests;
 mod track;
 
+pub use edge::{Scope, Upstream};
 pub use limits::{Counters, Limits};
 pub use rights::{Gate, Lease, Rights};
 
@@ -52,6 +55,7 @@ use crate::moqt::session::RequestId;
 use crate::moqt::{Event, FullTrackName, RequestErrorCode, Session, TrackNamespace};
 use accounts::{Account, Tokens};
 use directory::Directory;
+use edge::Uplink;
 use grants::Grant;
 use track::Track;
 
@@ -108,6 +112,8 @@ struct Peer {
     grants: FewMap<RequestId, Grant>,
     /// It said GOAWAY: it is asked for nothing new (§10.4).
     leaving: bool,
+    /// It is another relay's: what comes from it does not go back to it.
+    relay: bool,
 }
 
 /// Forwards between sessions. See the module's contract.
@@ -116,6 +122,9 @@ pub struct Core {
     peers: IdMap<u64, Peer>,
     tokens: Tokens,
     directory: Directory,
+    uplinks: Vec<Uplink>,
+    /// Sessions of other relays.
+    relays: usize,
     /// Ordered by namespace, so that all tracks under a prefix are neighbours.
     names: BTreeMap<FullTrackName, u64>,
     tracks: IdMap<u64, Track>,
@@ -138,6 +147,8 @@ impl Core {
             peers: IdMap::default(),
             tokens: Tokens::default(),
             directory: Directory::default(),
+            uplinks: Vec::new(),
+            relays: 0,
             names: BTreeMap::new(),
             tracks: IdMap::default(),
             next_track: 0,
@@ -154,7 +165,14 @@ impl Core {
     pub fn insert(&mut self, key: u64, rights: Vec<Arc<dyn Rights>>, limits: Limits, now: Instant) {
         self.now = Some(now);
         let account = Account::new(limits, now);
-        let peer = Peer { rights, account, requests: FewMap::default(), grants: FewMap::default(), leaving: false };
+        let peer = Peer {
+            rights,
+            account,
+            requests: FewMap::default(),
+            grants: FewMap::default(),
+            leaving: false,
+            relay: false,
+        };
         self.peers.insert(key, peer);
     }
 
@@ -172,7 +190,11 @@ impl Core {
                 self.handle_subgroup_end(sessions, (key, request), stream, reset);
             }
             Event::SubscribeOk { request, ok } => self.handle_subscribe_ok(sessions, key, request, ok),
-            Event::RequestError { request, error } => self.handle_refused(sessions, key, request, &error),
+            Event::RequestError { request, error } => {
+                if !self.handle_up_refused(sessions, (key, request)) {
+                    self.handle_refused(sessions, key, request, &error);
+                }
+            }
             Event::PublishDone { request, done } => self.handle_publish_done(sessions, key, request, done, now),
             Event::Updated { request, forward, filter } => {
                 self.handle_updated(sessions, (key, request), forward, filter)
@@ -183,12 +205,10 @@ impl Core {
             | Event::PublishNamespace { .. }
             | Event::SubscribeNamespace { .. } => self.handle_request(sessions, key, event, now),
             Event::GoAway(_) => self.handle_goaway(key),
+            Event::Namespace { request, suffix } => self.handle_told(sessions, (key, request), suffix, now),
+            Event::NamespaceDone { request, suffix } => self.handle_untold(sessions, (key, request), &suffix),
             // A relay listens where it is asked to publish, and lists nothing of others.
-            Event::Setup(_)
-            | Event::RequestOk { .. }
-            | Event::Namespace { .. }
-            | Event::NamespaceDone { .. }
-            | Event::Closed { .. } => {}
+            Event::Setup(_) | Event::RequestOk { .. } | Event::Closed { .. } => {}
         }
     }
 
@@ -199,6 +219,8 @@ impl Core {
         for request in requests {
             self.withdraw(sessions, key, request);
         }
+        self.lose_uplink(sessions, key);
+        self.relays -= usize::from(self.relay(key).is_some());
         self.peers.remove(&key);
     }
 

@@ -79,25 +79,34 @@ impl Core {
         self.charge((key, request), Some(rights), Cost::Publication { bytes: namespace_bytes(&namespace) }, now)?;
         let ghosts = match &lease {
             Some(lease) => self.stale_sources(&namespace, lease, key).inspect_err(|_| self.forget(key, request))?,
-            None => Vec::new(),
+            None => Ghosts::default(),
         };
         self.note(key, request, Role::Announcement(namespace.clone()));
         if let Some(session) = sessions.session(key) {
             session.accept(request);
         }
         let announcement = Announcement { key, request, lease, superseded: false };
-        if self.directory.announce(namespace.clone(), announcement.clone()) {
-            self.tell(sessions, &namespace, true);
-        }
-        // §"Publisher Interactions": whoever is subscribed or waits hears the new publisher too.
-        for id in self.tracks_under(&namespace) {
-            let wanted = |track: &Track| track.is_wanted() && announcement.offers(&track.name.name);
-            if self.tracks.get(&id).is_some_and(wanted) {
-                self.ask(sessions, id, &announcement, now);
-            }
-        }
+        self.directory.announce(namespace.clone(), announcement.clone());
+        self.tell(sessions, &namespace, key, true);
+        self.ask_for_wanted(sessions, &namespace, &announcement, now);
         self.drop_ghosts(sessions, ghosts);
         Ok(())
+    }
+
+    /// §"Publisher Interactions": whoever is subscribed or waits hears the new publisher too.
+    pub(super) fn ask_for_wanted(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        namespace: &TrackNamespace,
+        publisher: &Announcement,
+        now: Instant,
+    ) {
+        for id in self.tracks_under(namespace) {
+            let wanted = |track: &Track| track.is_wanted_from(publisher.key) && publisher.offers(&track.name.name);
+            if self.tracks.get(&id).is_some_and(wanted) {
+                self.ask(sessions, id, publisher, None, now);
+            }
+        }
     }
 
     /// Publications that this lease replaces: their announcements are retired, their sources are
@@ -107,9 +116,9 @@ impl Core {
         namespace: &TrackNamespace,
         lease: &Lease,
         key: u64,
-    ) -> Result<Vec<(u64, u64, RequestId)>, RequestErrorCode> {
+    ) -> Result<Ghosts, RequestErrorCode> {
         let older = |other: &Lease| other.excludes(lease);
-        let mut ghosts = Vec::new();
+        let mut ghosts = Ghosts::default();
         for id in self.tracks_under(namespace) {
             let Some(track) = self.tracks.get(&id) else { continue };
             for source in track.sources.iter().filter(|source| source.lease.as_ref().is_some_and(older)) {
@@ -117,13 +126,14 @@ impl Core {
                     return Err(RequestErrorCode::Unauthorized);
                 }
                 if source.key != key {
-                    ghosts.push((id, source.key, source.request));
+                    ghosts.sources.push((id, source.key, source.request));
                 }
             }
         }
         let replaced = self.directory.supersede(namespace, lease);
         let replaced = replaced.map_err(|Superseded| RequestErrorCode::Unauthorized)?;
-        self.counters.superseded += replaced as u64;
+        self.counters.superseded += replaced.len() as u64;
+        ghosts.announcements = replaced.into_iter().filter(|(other, _)| self.relay(*other).is_some()).collect();
         Ok(ghosts)
     }
 
@@ -139,9 +149,24 @@ impl Core {
         Ok(())
     }
 
-    fn drop_ghosts(&mut self, sessions: &mut dyn Sessions, ghosts: Vec<(u64, u64, RequestId)>) {
-        for (id, key, request) in ghosts {
+    fn drop_ghosts(&mut self, sessions: &mut dyn Sessions, ghosts: Ghosts) {
+        for (id, key, request) in ghosts.sources {
             self.cancel_source(sessions, id, key, request);
         }
+        for (key, request) in ghosts.announcements {
+            if let Some(session) = sessions.session(key) {
+                session.cancel(request);
+            }
+            self.withdraw(sessions, key, request);
+        }
     }
+}
+
+/// What a newer epoch replaces.
+#[derive(Default)]
+struct Ghosts {
+    /// By track, session and request.
+    sources: Vec<(u64, u64, RequestId)>,
+    /// Of other relays, which learn by their end that the speaker behind them is to fall silent.
+    announcements: Vec<(u64, RequestId)>,
 }

@@ -33,11 +33,22 @@ impl Core {
             }
             Event::Publish { request, publish } => {
                 let credentials = gate(self, &publish.tokens);
-                (request, credentials.and_then(|c| self.publish(sessions, (key, request), publish, &c, now)))
+                let (namespace, tokens) = (publish.track.namespace.clone(), publish.tokens.clone());
+                let result = credentials.and_then(|c| {
+                    self.publish(sessions, (key, request), publish, &c, now)?;
+                    self.announce_up(sessions, &namespace, (key, request), &handed_on(&tokens, &c));
+                    Ok(())
+                });
+                (request, result)
             }
             Event::PublishNamespace { request, namespace, tokens } => {
                 let credentials = gate(self, &tokens);
-                (request, credentials.and_then(|c| self.announce(sessions, (key, request), namespace, &c, now)))
+                let result = credentials.and_then(|c| {
+                    self.announce(sessions, (key, request), namespace.clone(), &c, now)?;
+                    self.announce_up(sessions, &namespace, (key, request), &handed_on(&tokens, &c));
+                    Ok(())
+                });
+                (request, result)
             }
             Event::SubscribeNamespace { request, prefix, tokens } => {
                 let credentials = gate(self, &tokens);
@@ -75,7 +86,10 @@ impl Core {
             return Err(RequestErrorCode::PrefixOverlap);
         }
         self.charge((key, request), credentials.first(), Cost::Publication { bytes: namespace_bytes(&prefix) }, now)?;
-        let may_see = |namespace: &&TrackNamespace| shows(&credentials, namespace, Some(now));
+        let relay = self.relay(key).is_some();
+        let may_see = |namespace: &&TrackNamespace| {
+            shows(&credentials, namespace, Some(now)) && (!relay || self.directory.is_announced_beside(namespace, key))
+        };
         let shown: Vec<_> = self.directory.under(&prefix).filter(may_see).take(constants::LISTED + 1).collect();
         if shown.len() > constants::LISTED {
             self.forget(key, request);
@@ -87,14 +101,20 @@ impl Core {
                 session.namespace(request, &suffix);
             }
         }
-        self.directory.list(key, request, prefix, credentials);
+        self.directory.list((key, request), relay, prefix, credentials);
         self.note(key, request, Role::Listing);
         Ok(())
     }
 
-    /// NAMESPACE or NAMESPACE_DONE to everybody who listens and may know.
-    pub(super) fn tell(&mut self, sessions: &mut dyn Sessions, namespace: &TrackNamespace, announced: bool) {
-        for (key, request, suffix) in self.directory.listeners(namespace, self.now) {
+    /// NAMESPACE or NAMESPACE_DONE to everybody who listens, may know and did not before: `actor` began to announce it, or ceased to.
+    pub(super) fn tell(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        namespace: &TrackNamespace,
+        actor: u64,
+        announced: bool,
+    ) {
+        for (key, request, suffix) in self.directory.listeners(namespace, (actor, announced), self.now) {
             let Some(session) = sessions.session(key) else { continue };
             match announced {
                 true => session.namespace(request, &suffix),
@@ -127,8 +147,9 @@ impl Core {
             Some(Role::Announcement(namespace)) => {
                 self.forget(key, request);
                 if self.directory.withdraw(&namespace, key, request) {
-                    self.tell(sessions, &namespace, false);
+                    self.tell(sessions, &namespace, key, false);
                 }
+                self.withdraw_up(sessions, &namespace, (key, request));
             }
             Some(Role::Listing) => {
                 self.forget(key, request);
@@ -136,5 +157,13 @@ impl Core {
             }
             None => {}
         }
+    }
+}
+
+/// What a sister relay needs to know the lease: the request's tokens, or those of its session.
+fn handed_on(tokens: &[Token], credentials: &Credentials) -> Vec<Token> {
+    match tokens.is_empty() {
+        false => tokens.to_vec(),
+        true => credentials.iter().filter_map(|rights| rights.token()).take(constants::TOKENS_PER_REQUEST).collect(),
     }
 }

@@ -15,6 +15,10 @@ pub trait Rights: Send + Sync {
     fn may_subscribe(&self, namespace: &TrackNamespace) -> bool;
     /// When set, the only track that may be published is this one.
     fn lease(&self) -> Option<&Lease>;
+    /// The token itself, for a relay of this process that checks it too.
+    fn token(&self) -> Option<Token> {
+        None
+    }
     /// When the token runs out. `None`: never.
     fn expires(&self) -> Option<Instant> {
         None

@@ -1,6 +1,6 @@
 //! The upstream half: asking publishers, what they answer, and what happens when they end or vanish.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::directory::Announcement;
 use super::flows::FlowId;
@@ -11,14 +11,22 @@ use crate::moqt::session::RequestId;
 use crate::moqt::{FullTrackName, PublishDoneCode, RequestErrorCode, ResetCode};
 
 impl Core {
-    /// Sends our SUBSCRIBE to a publisher, once per session and track.
-    pub(super) fn ask(&mut self, sessions: &mut dyn Sessions, id: u64, publisher: &Announcement, now: Instant) {
+    /// Sends our SUBSCRIBE to a publisher, once per session and track. `hold`: another relay may keep it for so long.
+    pub(super) fn ask(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        id: u64,
+        publisher: &Announcement,
+        hold: Option<Duration>,
+        now: Instant,
+    ) {
         let key = publisher.key;
         let Some(track) = self.tracks.get_mut(&id).filter(|track| !track.has_source(key)) else { return };
         let peer = self.peers.get_mut(&key).filter(|peer| !peer.leaving);
         let (Some(session), Some(peer)) = (sessions.session(key), peer) else { return };
-        let request = session.subscribe(upstream_subscribe(&track.name));
-        let until = now + constants::ANSWER_TIMEOUT;
+        let subscribe = Subscribe { rendezvous_timeout: hold, ..upstream_subscribe(&track.name) };
+        let request = session.subscribe(subscribe);
+        let until = now + hold.unwrap_or_default() + constants::ANSWER_TIMEOUT;
         self.deadlines.insert((until, key, request));
         peer.requests.insert(request, Role::Source { track: id });
         let lease = publisher.lease.clone();
@@ -47,7 +55,10 @@ impl Core {
     pub(super) fn answer_all(&mut self, sessions: &mut dyn Sessions, id: u64) {
         let waiting = self.tracks.get_mut(&id).map(|track| std::mem::take(&mut track.waiting));
         for waiting in waiting.unwrap_or_default() {
-            self.answer(sessions, id, &waiting);
+            match self.tracks.get_mut(&id) {
+                Some(track) if !track.is_live_for(waiting.relay) => track.waiting.push(waiting),
+                _ => self.answer(sessions, id, &waiting),
+            }
         }
     }
 
@@ -167,16 +178,24 @@ impl Core {
         for flow in track.flows.of(key) {
             track.end_flow(sessions, flow, Some(code as u64));
         }
-        if let Some(until) = track.remove_source(key, request).and_then(|source| source.until) {
+        let namespace = track.name.namespace.clone();
+        let Some(source) = track.remove_source(key, request) else { return };
+        if let Some(until) = source.until {
             self.deadlines.remove(&(until, key, request));
+        }
+        if source.pushed {
+            self.withdraw_up(sessions, &namespace, (key, request));
         }
     }
 
     /// When no publisher is left: subscribers are told by `done`, those who did not ask to be held by `error`.
     fn without_source(&mut self, sessions: &mut dyn Sessions, id: u64, error: RequestErrorCode, done: PublishDoneCode) {
-        let Some(track) = self.tracks.get(&id).filter(|track| track.sources.is_empty()) else { return };
-        let ended: Vec<_> = track.subscribers.iter().map(|s| (s.key, s.request)).collect();
-        let refused: Vec<_> = track.waiting.iter().filter(|w| !w.rendezvous).map(|w| (w.key, w.request)).collect();
+        let Some(track) = self.tracks.get(&id) else { return };
+        let alone = |relay: Option<u64>| !track.has_source_for(relay);
+        let ended = track.subscribers.iter().filter(|s| alone(s.relay));
+        let ended: Vec<_> = ended.map(|s| (s.key, s.request)).collect();
+        let refused = track.waiting.iter().filter(|w| !w.rendezvous && alone(w.relay));
+        let refused: Vec<_> = refused.map(|w| (w.key, w.request)).collect();
         for (key, request) in ended {
             self.end_subscription(sessions, id, (key, request), done);
         }
@@ -219,8 +238,8 @@ impl Core {
 
     /// Nobody may want the track any more: the upstream subscriptions end with the last subscriber.
     pub(super) fn rest(&mut self, sessions: &mut dyn Sessions, id: u64) {
-        let Some(track) = self.tracks.get(&id).filter(|track| !track.is_wanted()) else { return };
-        let ours = |source: &&Source| !source.pushed;
+        let Some(track) = self.tracks.get(&id) else { return };
+        let ours = |source: &&Source| !source.pushed && !track.is_wanted_from(source.key);
         let asked: Vec<_> = track.sources.iter().filter(ours).map(|source| (source.key, source.request)).collect();
         for (key, request) in asked {
             if let Some(session) = sessions.session(key) {

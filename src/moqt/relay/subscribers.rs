@@ -26,24 +26,36 @@ impl Core {
         if once && track.is_some_and(|track| track.has_subscriber(key)) {
             return Err(RequestErrorCode::DuplicateSubscription);
         }
-        let live = track.is_some_and(|track| track.is_live());
+        let relay = self.relay(key);
+        let live = track.is_some_and(|track| track.is_live_for(relay));
         let cost = Cost::Subscription { held: !live, bytes: name_bytes(&subscribe.track) };
         self.charge((key, request), Some(rights), cost, now)?;
         let longest = self.account(key).map_or(Duration::ZERO, |account| account.limits.rendezvous);
-        let waiting = Waiting::new(key, request, subscribe, longest, now);
+        let waiting = Waiting { relay, ..Waiting::new(key, request, subscribe, longest, now) };
         let id = self.track_id(&subscribe.track);
         self.note(key, request, Role::Subscription { track: id, held: !live });
+        let hold = waiting.rendezvous.then(|| waiting.until.saturating_duration_since(now));
+        match live {
+            true => self.answer(sessions, id, &waiting),
+            false => self.hold(id, waiting),
+        }
+        // What flows for another relay alone has not been asked of that relay.
+        if !live || self.relays > 0 {
+            for publisher in self.directory.publishers(&subscribe.track) {
+                if Some(publisher.key) != relay {
+                    self.ask(sessions, id, &publisher, None, now);
+                }
+            }
+        }
         if live {
-            self.answer(sessions, id, &waiting);
             return Ok(());
         }
-        self.hold(id, waiting);
-        for publisher in self.directory.publishers(&subscribe.track) {
-            self.ask(sessions, id, &publisher, now);
+        if !self.uplinks.is_empty() && self.tracks.get(&id).is_some_and(|track| !track.has_source_for(relay)) {
+            self.ask_up(sessions, id, key, hold, now);
         }
         let track = self.tracks.get(&id);
         if track.is_some_and(|t| {
-            t.sources.is_empty() && t.waiting.iter().any(|w| (w.key, w.request) == (key, request) && !w.rendezvous)
+            !t.has_source_for(relay) && t.waiting.iter().any(|w| (w.key, w.request) == (key, request) && !w.rendezvous)
         }) {
             self.drop_waiting(id, key, request);
             return Err(RequestErrorCode::DoesNotExist);

@@ -50,6 +50,8 @@ pub(super) struct Waiting {
     pub(super) filter: Option<Filter>,
     /// It asked to be held until somebody publishes.
     pub(super) rendezvous: bool,
+    /// The session, if it is another relay's.
+    pub(super) relay: Option<u64>,
     pub(super) until: Instant,
 }
 
@@ -57,7 +59,7 @@ impl Waiting {
     pub(super) fn new(key: u64, request: RequestId, subscribe: &Subscribe, longest: Duration, now: Instant) -> Self {
         let asked = subscribe.rendezvous_timeout.filter(|t| !t.is_zero());
         let hold = asked.map_or(constants::ANSWER_TIMEOUT, |t| t.min(longest));
-        Self { key, request, filter: subscribe.filter, rendezvous: asked.is_some(), until: now + hold }
+        Self { key, request, filter: subscribe.filter, rendezvous: asked.is_some(), relay: None, until: now + hold }
     }
 }
 
@@ -65,6 +67,8 @@ impl Waiting {
 pub(super) struct Subscriber {
     pub(super) key: u64,
     pub(super) request: RequestId,
+    /// The session, if it is another relay's: what came from it does not go back.
+    pub(super) relay: Option<u64>,
     start: Location,
     end: Location,
     /// Its open streams, by the run they carry.
@@ -79,10 +83,11 @@ pub(super) struct Subscriber {
 impl Subscriber {
     pub(super) fn new(waiting: &Waiting, largest: Option<Location>, limits: &Limits) -> Self {
         let (start, end) = range(waiting.filter, largest);
-        let Waiting { key, request, .. } = *waiting;
+        let Waiting { key, request, relay, .. } = *waiting;
         Self {
             key,
             request,
+            relay,
             start,
             end,
             open: Vec::new(),

@@ -4,6 +4,7 @@
 mod world;
 
 mod drain;
+mod edges;
 mod ends;
 mod forward;
 mod limits;
