@@ -422,7 +422,7 @@ impl BridgeDialer {
 }
 
 impl Dialer for BridgeDialer {
-    fn prepare(&self) -> Boxed<std::result::Result<Prepared, Refused>> {
+    fn prepare(&self, uri: Option<String>) -> Boxed<std::result::Result<Prepared, Refused>> {
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
         let first = first.filter(|(_, at)| at.elapsed() < FRESH).map(|(answer, _)| answer);
         let (inner, request, attempt) = (self.inner.clone(), self.request.clone(), self.attempt.clone());
@@ -435,7 +435,8 @@ impl Dialer for BridgeDialer {
             // A restarted engine may name another port or certificate than before.
             let granted = Granted::read(&answer, &inner.options).map_err(refused)?;
             let tokens = vec![token(&answer.token)];
-            let dial = granted.relay.dial(granted.setup_tokens(), &attempt).await.map_err(no)?;
+            let relay = granted.relay.clone().follow(uri.as_deref());
+            let dial = relay.dial(granted.setup_tokens(), &attempt).await.map_err(no)?;
             Ok(Prepared { dial, tokens, renew_at: Some(renew_at(&answer)) })
         })
     }

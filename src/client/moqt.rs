@@ -253,8 +253,9 @@ struct StaticDialer {
 }
 
 impl Dialer for StaticDialer {
-    fn prepare(&self) -> Boxed<std::result::Result<Prepared, Refused>> {
-        let (relay, tokens, attempt) = (self.relay.clone(), self.tokens.clone(), self.attempt.clone());
+    fn prepare(&self, uri: Option<String>) -> Boxed<std::result::Result<Prepared, Refused>> {
+        let (relay, tokens, attempt) =
+            (self.relay.clone().follow(uri.as_deref()), self.tokens.clone(), self.attempt.clone());
         Box::pin(async move {
             let dial = relay.dial(tokens.clone(), &attempt).await;
             let dial = dial.map_err(|reason| Refused { reason, ask: false })?;

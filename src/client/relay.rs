@@ -10,6 +10,7 @@ use url::Url;
 use crate::moqt::Drafts;
 use crate::moqt::message::{Setup, Token};
 use crate::net::{Dial, Trust};
+use crate::tracks::migration;
 
 /// MoQT over raw QUIC when the URL names no port.
 const DEFAULT_PORT: u16 = 443;
@@ -61,14 +62,28 @@ impl Relay {
         self
     }
 
-    /// A dial of now. `attempt` walks through the addresses of the name.
-    pub(super) async fn dial(&self, tokens: Vec<Token>, attempt: &AtomicUsize) -> Result<Dial, String> {
-        let address = self.resolve(attempt.fetch_add(1, Relaxed)).await?;
-        let trust = match () {
+    /// Where the relay wants us, if our tokens may go there; else here again.
+    pub(super) fn follow(mut self, uri: Option<&str>) -> Self {
+        match uri.map(|uri| migration::follow(&self.url, &self.trust(), uri)) {
+            Some(Ok(url)) => self.url = url,
+            Some(Err(reason)) => tracing::warn!(reason, "the relay's GOAWAY is answered at the same address"),
+            None => {}
+        }
+        self
+    }
+
+    fn trust(&self) -> Trust {
+        match () {
             () if self.anything => Trust::Anything,
             () if self.hashes.is_empty() => Trust::System,
             () => Trust::Hashes(self.hashes.clone()),
-        };
+        }
+    }
+
+    /// A dial of now. `attempt` walks through the addresses of the name.
+    pub(super) async fn dial(&self, tokens: Vec<Token>, attempt: &AtomicUsize) -> Result<Dial, String> {
+        let address = self.resolve(attempt.fetch_add(1, Relaxed)).await?;
+        let trust = self.trust();
         // Over WebTransport the CONNECT request carries both (draft-18 §3.1.3).
         let raw = self.url.scheme() != "https";
         let setup = Setup {
@@ -136,6 +151,19 @@ mod tests {
         assert_eq!((relay.url.host_str(), relay.url.port()), (Some("[::1]"), Some(99)));
         assert_eq!((relay.path().as_str(), relay.authority().as_str()), ("/voice?x=1", "[::1]:99"));
         assert_eq!(Relay::new("moqt://h:1", &[], false).unwrap().path(), "/");
+    }
+
+    #[test]
+    fn a_goaways_uri_is_followed_where_our_tokens_may_go() {
+        let pinned = Relay::new("moqt://h:1", &["ab".repeat(32)], false).unwrap();
+        let known = Relay::new("moqt://h:1", &[], false).unwrap();
+        let follow = |relay: &Relay, uri| relay.clone().follow(uri).url.to_string();
+        assert_eq!(follow(&pinned, Some("moqt://other:2/x")), "moqt://other:2/x");
+        assert_eq!(follow(&known, Some("moqt://other:2/x")), "moqt://h:1");
+        assert_eq!(
+            (follow(&known, Some("moqt://h:2")), follow(&known, None)),
+            ("moqt://h:2".into(), "moqt://h:1".into())
+        );
     }
 
     #[test]

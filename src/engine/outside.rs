@@ -24,6 +24,7 @@ use crate::net::Trust;
 use crate::net::tls::Identity;
 use crate::relay::{self, Ports};
 use crate::token::{KeySet, PublicKey, SigningKey};
+use crate::tracks::migration;
 
 /// The key that signs tokens (PKCS#8 DER), and its public half as text for a relay elsewhere.
 const KEY_FILE: &str = "token.key";
@@ -205,6 +206,28 @@ impl Way {
                 (Supply::Dial { url: url.clone(), trust, drafts, address: known }, Some(Resolving { url, address }))
             }
         }
+    }
+}
+
+/// Where the relay's GOAWAY wants us, as far as it needs no name server: another port or path of the same host, or an address.
+pub(super) fn follow(url: &Url, trust: &Trust, uri: Option<&str>, address: SocketAddr) -> (Url, SocketAddr) {
+    let stay = |reason: String| {
+        tracing::warn!(reason, "the relay's GOAWAY is answered at the same address");
+        (url.clone(), address)
+    };
+    let Some(uri) = uri else { return (url.clone(), address) };
+    let moved = match migration::follow(url, trust, uri) {
+        Ok(moved) => moved,
+        Err(reason) => return stay(reason),
+    };
+    let port = port(&moved);
+    let host = moved.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    match host.parse() {
+        Ok(ip) => (moved, SocketAddr::new(ip, port)),
+        Err(_) if url.host_str().is_some_and(|before| before.eq_ignore_ascii_case(host)) => {
+            (moved, SocketAddr::new(address.ip(), port))
+        }
+        Err(_) => stay(format!("{host} is another name, and an engine follows addresses only")),
     }
 }
 

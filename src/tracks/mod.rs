@@ -12,6 +12,7 @@
 //! | `stamp` | LOC timestamps, group numbering |
 //! | `edge` | which objects are new |
 //! | `lag` | which frames of a live speaker are too old to be heard; for the pool's users |
+//! | `migration` | where a relay's GOAWAY may send us; for the pool's users |
 //! | `publisher`, `subscriber` | one track, over whatever links it has now |
 //! | `reconnect`, `retry`, `timers` | when to dial, when to ask again, what is due; pure |
 //! | `pool` | routes, leases, links, replay |
@@ -25,6 +26,7 @@
 
 pub mod edge;
 pub mod lag;
+pub mod migration;
 pub mod names;
 pub mod pool;
 mod publisher;
@@ -126,8 +128,9 @@ pub enum Written {
 /// What the pool tells its app.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A link is needed: answer with [`Pool::supply`]. `lease` is one that will use it.
-    WantDial { id: DialId, lease: LeaseId },
+    /// A link is needed: answer with [`Pool::supply`]. `lease` is one that will use it; `uri` is where the relay's GOAWAY wants us,
+    /// see [`migration::follow`].
+    WantDial { id: DialId, lease: LeaseId, uri: Option<String> },
     /// The peer refused a request of this lease for its tokens: answer with [`Pool::renew`] within 10 s, or the request
     /// ends in [`Event::Refused`]. Asked at most twice in a row.
     WantTokens { lease: LeaseId },

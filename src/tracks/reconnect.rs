@@ -17,6 +17,8 @@ const FIRST_SPREAD: Duration = Duration::from_millis(150);
 /// Where the back-off after the fast phase starts and ends.
 const SLOW_STEP: Duration = Duration::from_millis(500);
 const SLOW_CAP: Duration = Duration::from_secs(8);
+/// Without a link nobody waits longer than this, whatever relays do to those who come.
+const FALL_CAP: Duration = Duration::from_secs(2);
 /// A peer that refuses our authorisation is asked at this pace, and this often.
 const REFUSED_STEP: Duration = Duration::from_secs(1);
 const REFUSED_LIMIT: u32 = 5;
@@ -54,6 +56,23 @@ impl Reconnect {
             self.slow_step = SLOW_STEP;
             self.next = Some(now + self.random.between(Duration::ZERO, FIRST_SPREAD));
         }
+    }
+
+    /// The peer asks to be left; `hurried` times in a row soon after we came. The next attempt comes the later, the more often, but
+    /// within `limit`.
+    pub fn sent_away(&mut self, hurried: u32, limit: Option<Duration>, now: Instant) {
+        self.since.get_or_insert(now);
+        let spread = (FIRST_SPREAD * 2_u32.pow(hurried.min(6))).min(SLOW_CAP).min(limit.unwrap_or(SLOW_CAP));
+        let least = if hurried == 0 { Duration::ZERO } else { spread / 2 };
+        self.next = Some(now + self.random.between(least, spread));
+    }
+
+    /// The link fell that was to be left at some later time.
+    pub fn fell(&mut self, hurried: u32, now: Instant) {
+        self.lost(now);
+        let spread = (FIRST_SPREAD * 2_u32.pow(hurried.min(6))).min(FALL_CAP);
+        let soon = now + self.random.between(spread / 2, spread);
+        self.next = self.next.map(|next| next.min(soon));
     }
 
     /// The peer closed the session over our authorisation. `false`: it did so too often, stop.
@@ -186,6 +205,27 @@ mod tests {
         assert_eq!((asked, reconnect.poll_timeout()), (REFUSED_LIMIT, None));
         reconnect.accepted();
         assert!(reconnect.refused(now), "an acceptance clears the count");
+    }
+
+    #[test]
+    fn a_relay_that_sends_everybody_away_at_once_is_asked_ever_more_slowly() {
+        let start = Instant::now();
+        for seed in 0..50 {
+            let mut reconnect = Reconnect::new(seed);
+            let pauses: Vec<_> = (0..10)
+                .map(|hurried| {
+                    reconnect.up();
+                    reconnect.sent_away(hurried, None, start);
+                    reconnect.poll_timeout().unwrap() - start
+                })
+                .collect();
+            assert!(pauses[0] <= FIRST_SPREAD && pauses[9] >= SLOW_CAP / 2 && pauses[9] <= SLOW_CAP, "{pauses:?}");
+            reconnect.sent_away(9, Some(Duration::from_millis(200)), start);
+            assert!(reconnect.poll_timeout().unwrap() <= start + Duration::from_millis(200), "in time all the same");
+            reconnect.sent_away(9, None, start);
+            reconnect.fell(9, start);
+            assert!(reconnect.poll_timeout().unwrap() <= start + FALL_CAP);
+        }
     }
 
     #[test]

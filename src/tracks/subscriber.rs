@@ -30,6 +30,8 @@ pub(super) struct Feed {
     pub(super) link: LinkId,
     pub(super) request: RequestId,
     pub(super) live: bool,
+    /// It has brought something since the last request was accepted.
+    brings: bool,
     /// Subgroup streams that began, and those that have not ended, with the group that their FIN would end.
     streams: u64,
     open: Vec<(StreamId, Option<u64>)>,
@@ -104,7 +106,7 @@ impl Subscriber {
     }
 
     pub(super) fn add_feed(&mut self, link: LinkId, request: RequestId) {
-        self.feeds.push(Feed { link, request, live: false, streams: 0, open: Vec::new(), done: None });
+        self.feeds.push(Feed { link, request, live: false, brings: false, streams: 0, open: Vec::new(), done: None });
     }
 
     /// The request that brings the track on `link`, unless it is over.
@@ -132,6 +134,7 @@ impl Subscriber {
         let alone = !self.feeds.iter().any(|feed| feed.live && (feed.link, feed.request) != (link, request));
         let Some(feed) = self.feed(link, request) else { return false };
         feed.live = true;
+        self.feeds.iter_mut().for_each(|feed| feed.brings = false);
         self.edge.join(ok.largest, alone);
         self.newest = self.newest.filter(|_| !alone);
         let scale = number(&ok.properties.0, kind::TIMESCALE).filter(|scale| *scale != 0);
@@ -145,6 +148,19 @@ impl Subscriber {
         let lost = self.live && !self.feeds.iter().any(|feed| feed.live);
         self.live &= !lost;
         lost && !self.ended
+    }
+
+    /// Which of several requests brings something: what one needs is not taken away before another gives it.
+    pub(super) fn note_feed(&mut self, link: LinkId) {
+        if self.feeds.len() > 1 {
+            self.feeds.iter_mut().filter(|feed| feed.link == link).for_each(|feed| feed.brings = true);
+        }
+    }
+
+    /// What `old` brings comes over `new` too.
+    pub(super) fn has_moved(&self, old: LinkId, new: LinkId) -> bool {
+        let brings = |link| self.feeds.iter().any(|feed| feed.link == link && feed.brings);
+        self.ended || !self.is_live_on(old) || (self.is_live_on(new) && (brings(new) || !brings(old)))
     }
 
     pub(super) fn object(&mut self, stream: Option<StreamId>, object: Object) -> Taken {
@@ -252,5 +268,23 @@ mod tests {
         // Another publisher's stamps may begin anew; his objects stand later.
         let anew = Object { group: 8, id: 0, properties: Stamp::default().encode(0), ..Object::default() };
         assert!(matches!(heard.object(None, anew), Taken::Frame { .. }));
+    }
+
+    #[test]
+    fn a_link_is_needed_until_another_brings_what_it_does() {
+        let (mut heard, old, new) = (subscriber(), LinkId(1), LinkId(2));
+        let ok = SubscribeOk::default();
+        for link in [old, new] {
+            heard.add_feed(link, RequestId(0));
+        }
+        heard.accept(old, RequestId(0), &ok);
+        assert!(!heard.has_moved(old, new), "not accepted yet");
+        heard.note_feed(old);
+        heard.accept(new, RequestId(0), &ok);
+        assert!(heard.has_moved(old, new), "nobody speaks");
+        heard.note_feed(old);
+        assert!(!heard.has_moved(old, new), "only the old one brings it");
+        heard.note_feed(new);
+        assert!(heard.has_moved(old, new));
     }
 }

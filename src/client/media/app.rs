@@ -144,7 +144,7 @@ impl Media {
                     subscriber.frame(timestamp_us, payload, sequence, now);
                 }
             }
-            Event::WantDial { id, lease } => self.want_dial(links, id, lease, now),
+            Event::WantDial { id, lease, uri } => self.want_dial(links, (id, lease), uri, now),
             Event::WantTokens { lease } => {
                 if let Some(id) = self.leases.get(&lease).copied() {
                     self.fetch_tokens(id);

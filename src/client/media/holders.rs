@@ -75,12 +75,18 @@ impl Media {
 
     // ---- ways to connect, and tokens ----
 
-    pub(super) fn want_dial(&mut self, links: &mut Links, id: DialId, lease: LeaseId, now: Instant) {
+    pub(super) fn want_dial(
+        &mut self,
+        links: &mut Links,
+        (id, lease): (DialId, LeaseId),
+        uri: Option<String>,
+        now: Instant,
+    ) {
         let holder = self.leases.get(&lease).and_then(|id| Some((*id, self.holders.get(id)?)));
         let Some((holder_id, holder)) = holder else {
             return self.pool.supply(links, id, Err("nobody leases this link any more".into()), now);
         };
-        let (prepare, port) = (holder.dialer.prepare(), self.port.clone());
+        let (prepare, port) = (holder.dialer.prepare(uri), self.port.clone());
         self.control.spawn(async move { port.send(Command::Supply(id, holder_id, prepare.await.map(Box::new))) });
     }
 
@@ -115,7 +121,7 @@ impl Media {
 
     pub(super) fn fetch_tokens(&self, id: HolderId) {
         let Some(holder) = self.holders.get(&id) else { return };
-        let (prepare, port) = (holder.dialer.prepare(), self.port.clone());
+        let (prepare, port) = (holder.dialer.prepare(None), self.port.clone());
         self.control.spawn(async move { port.send(Command::Renewed(id, prepare.await.map(Box::new))) });
     }
 

@@ -73,8 +73,8 @@ pub struct Clock {
 
 /// What is asked for a holder on the control thread.
 pub(super) trait Dialer: Send + Sync {
-    /// Whom to dial now, with tokens of now.
-    fn prepare(&self) -> Boxed<Result<Prepared, Refused>>;
+    /// Whom to dial now, with tokens of now; `uri` is where the relay of before wants us.
+    fn prepare(&self, uri: Option<String>) -> Boxed<Result<Prepared, Refused>>;
     /// Is there still somebody to wait for?
     fn verdict(&self) -> Boxed<Verdict>;
 }

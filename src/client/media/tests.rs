@@ -25,7 +25,7 @@ fn in_an_hour() -> Option<Instant> {
 }
 
 impl Dialer for Nowhere {
-    fn prepare(&self) -> Boxed<Result<Prepared, Refused>> {
+    fn prepare(&self, _: Option<String>) -> Boxed<Result<Prepared, Refused>> {
         let address = ([127, 0, 0, 1], 9).into();
         let dial = Dial {
             url: url(self.0),

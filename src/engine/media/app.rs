@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::call::{Call, FAREWELL, Floor, Place};
 use super::clock::{Tick, Wheel};
 use super::{Command, Event, Mint, Supply};
+use crate::engine::outside::follow;
 use crate::moqt::ids::IdMap;
 use crate::moqt::message::{Setup, Token};
 use crate::net::{App, Dial, LinkEvent, LinkId, Links};
@@ -196,7 +197,7 @@ impl Media {
     fn handle_pool(&mut self, links: &mut Links, now: Instant) {
         while let Some(event) = self.pool.poll_event() {
             match event {
-                tracks::Event::WantDial { id, .. } => self.supply(links, id, now),
+                tracks::Event::WantDial { id, uri, .. } => self.supply(links, id, uri.as_deref(), now),
                 tracks::Event::WantTokens { lease } => {
                     self.token = (now, token(&self.start.mint));
                     self.pool.renew(lease, vec![self.token.1.clone()]);
@@ -242,7 +243,7 @@ impl Media {
         }
     }
 
-    fn supply(&mut self, links: &mut Links, id: DialId, now: Instant) {
+    fn supply(&mut self, links: &mut Links, id: DialId, uri: Option<&str>, now: Instant) {
         let setup = Setup {
             tokens: vec![token(&self.start.mint)],
             implementation: Some(IMPLEMENTATION.to_owned()),
@@ -251,7 +252,8 @@ impl Media {
         let supply = match &self.start.supply {
             Supply::Port(ports) => Ok(tracks::Supply::Port(ports.open(), setup)),
             Supply::Dial { url, trust, drafts, address } => address.borrow().clone().map(|address| {
-                let (url, trust, drafts) = (url.clone(), trust.clone(), drafts.clone());
+                let (url, address) = follow(url, trust, uri, address);
+                let (trust, drafts) = (trust.clone(), drafts.clone());
                 tracks::Supply::Dial(Box::new(Dial { url, address, trust, drafts, setup }))
             }),
         };

@@ -34,7 +34,8 @@ impl Pool {
     pub(super) fn announce_on_current(&mut self, links: &mut impl Wires, lease: LeaseId, namespace: TrackNamespace) {
         let tokens = self.tokens(lease);
         let slot = self.leases.get(&lease).and_then(|lease| self.slots.get_mut(&lease.slot));
-        let Some(link) = slot.and_then(|slot| slot.current.as_mut()) else { return };
+        // §"GOAWAY": nothing new is asked of a peer that wants to be left; on the next link everything is.
+        let Some(link) = slot.and_then(|slot| slot.current.as_mut()).filter(|link| !link.going_away) else { return };
         let Some(session) = links.session(link.id) else { return };
         let request = session.publish_namespace(namespace.clone(), tokens);
         for (listing, prefix) in &link.listings {
@@ -161,7 +162,8 @@ impl Pool {
         let Some(subscriber) = self.subscribers.get(&track).filter(|subscriber| !subscriber.ended) else { return };
         let Some(lease) = self.leases.get(&subscriber.lease) else { return };
         let slot = self.slots.get(&lease.slot);
-        let Some((slot, link)) = slot.and_then(|slot| Some((slot, slot.current.as_ref()?.id))) else { return };
+        let standing = slot.and_then(|slot| Some((slot, slot.current.as_ref().filter(|link| !link.going_away)?.id)));
+        let Some((slot, link)) = standing else { return };
         if subscriber.is_fed_by(link) {
             return;
         }

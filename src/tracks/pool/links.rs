@@ -19,6 +19,8 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 const LINGER: Duration = Duration::from_millis(500);
 /// A link that is being replaced goes after this time, or the peer's if that is less.
 const REPLACE_WITHIN: Duration = Duration::from_secs(10);
+/// A GOAWAY on a younger link than this comes from a relay that sends everybody away.
+const SETTLED: Duration = Duration::from_secs(10);
 /// A path that is quiet may only have stumbled; after this time more without a word and without another link, it is lost.
 const MUTE_AFTER: Duration = Duration::from_secs(1);
 
@@ -27,13 +29,14 @@ impl Pool {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let Some(at) = slot.attempts.iter().position(|(attempt, _)| *attempt == link) else { return };
         slot.attempts.remove(at);
-        let latest = self.now + REPLACE_WITHIN;
-        let mut replaced = slot.current.replace(Link::new(link));
+        let is_detour = self.is_detour(id);
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let mut replaced = slot.current.replace(Link::new(link, self.now));
         slot.dialled.migrations += u64::from(replaced.is_some());
         if let Some(link) = &mut replaced {
-            link.until = Some(link.until.map_or(latest, |until| until.min(latest)));
+            link.goes_within(REPLACE_WITHIN, self.now);
         }
-        let older = std::mem::replace(&mut slot.old, replaced);
+        let older = if is_detour { replaced } else { std::mem::replace(&mut slot.old, replaced) };
         self.counters.reconnects += u64::from(std::mem::replace(&mut slot.stood, true));
         self.stop_dialling(links, id);
         self.replay(links, id);
@@ -41,6 +44,13 @@ impl Pool {
             self.drop_link(links, id, older.id, "a newer link stands");
         }
         self.arm_slot(id);
+    }
+
+    /// The link that is being replaced has not taken over from the one before, which still brings what it did.
+    fn is_detour(&self, id: SlotId) -> bool {
+        let Some(slot) = self.slots.get(&id) else { return false };
+        let (Some(old), Some(current)) = (&slot.old, &slot.current) else { return false };
+        current.going_away && !old.quiet && old.moved.is_none() && !self.has_moved(slot, old.id, current.id)
     }
 
     /// Every publication and subscription once more, on the slot's current link.
@@ -68,7 +78,7 @@ impl Pool {
         let Some(current) = slot.current.as_mut().filter(|current| current.id == link) else { return };
         current.set_up = true;
         slot.reconnect.up();
-        slot.reason = None;
+        (slot.reason, slot.moved) = (None, None);
         self.tell(id, State::Connected, None);
         self.arm_slot(id);
     }
@@ -130,8 +140,18 @@ impl Pool {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let Some(current) = slot.current.as_mut().filter(|current| current.id == link) else { return };
         current.going_away = true;
-        current.until = goaway.timeout.and_then(|timeout| now.checked_add(timeout));
-        slot.reconnect.lost(now);
+        current.limit = goaway.timeout.and_then(|timeout| now.checked_add(timeout));
+        current.until = current.limit;
+        let is_young = now.saturating_duration_since(current.since) < SETTLED;
+        slot.hurried = if is_young { slot.hurried + 1 } else { 0 };
+        slot.moved = (!goaway.uri.is_empty()).then(|| (goaway.uri.clone(), 0));
+        // The first that comes soon may be chance: whoever comes to a relay that drains hears it once.
+        let (hurried, limit) = (slot.hurried.saturating_sub(1), goaway.timeout.map(|timeout| timeout / 2));
+        slot.reconnect.sent_away(hurried, limit, now);
+        // Whoever was to take over is leaving too: the one before is given the time again.
+        if let Some(old) = slot.old.as_mut().filter(|old| old.moved.is_none() && !old.quiet) {
+            old.goes_within(REPLACE_WITHIN, now);
+        }
         self.arm_slot(id);
     }
 
@@ -165,7 +185,7 @@ impl Pool {
         if refused {
             slot.failed = !slot.reconnect.refused(now);
         } else {
-            slot.reconnect.lost(now);
+            slot.reconnect.fell(slot.hurried.saturating_sub(1), now);
         }
         let state = match (slot.failed, slot.stood) {
             (true, _) => State::Failed,
@@ -236,8 +256,7 @@ impl Pool {
     fn has_moved(&self, slot: &Slot, old: LinkId, current: LinkId) -> bool {
         let mut served = slot.published.values().filter_map(|track| self.publishers.get(track));
         let mut heard = slot.wanted.values().flatten().filter_map(|track| self.subscribers.get(track));
-        served.all(|p| !p.is_served_on(old) || p.is_served_on(current))
-            && heard.all(|s| s.ended || !s.is_live_on(old) || s.is_live_on(current))
+        served.all(|p| !p.is_served_on(old) || p.is_served_on(current)) && heard.all(|s| s.has_moved(old, current))
     }
 
     /// Serves nothing more on a link that goes.

@@ -67,15 +67,22 @@ impl Pool {
     ) {
         let Some(Role::Subscription(tracks)) = self.roles.get(&feed) else { return };
         if let [track] = tracks[..] {
-            return self.object_of(links, track, stream, object);
+            return self.object_of(links, (track, feed.0), stream, object);
         }
         for track in tracks.clone() {
-            self.object_of(links, track, stream, object.clone());
+            self.object_of(links, (track, feed.0), stream, object.clone());
         }
     }
 
-    fn object_of(&mut self, links: &mut impl Wires, track: TrackId, stream: Option<StreamId>, object: Object) {
+    fn object_of(
+        &mut self,
+        links: &mut impl Wires,
+        (track, link): (TrackId, LinkId),
+        stream: Option<StreamId>,
+        object: Object,
+    ) {
         let Some(subscriber) = self.subscribers.get_mut(&track) else { return };
+        subscriber.note_feed(link);
         match subscriber.object(stream, object) {
             Taken::Frame { timestamp_us, payload, sequence, missing, filled } => {
                 self.counters.frames_in += 1;

@@ -20,6 +20,8 @@ const FIRST_ATTEMPT: Duration = Duration::from_secs(1);
 const OLDEST_ATTEMPT: Duration = Duration::from_secs(3);
 /// An unanswered [`Event::WantDial`] counts as lost after this time.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+/// A URI that a GOAWAY gave is forgotten after so many dials.
+const MOVED_ASKS: u32 = 8;
 /// How often a link that is being replaced, or that ends, is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -37,10 +39,12 @@ pub(super) struct Link {
     /// They were told so.
     pub(super) mute: bool,
     pub(super) going_away: bool,
+    pub(super) since: Instant,
     pub(super) announced: HashMap<(LeaseId, TrackNamespace), Announcement>,
     pub(super) listings: Vec<(RequestId, TrackNamespace)>,
-    /// It goes at this time, whatever it still brings.
+    /// It goes at this time, whatever it still brings; later than `limit`, its peer's own word, never.
     pub(super) until: Option<Instant>,
+    pub(super) limit: Option<Instant>,
     /// Another link brings what it brought: it speaks no more, and is heard until then.
     pub(super) moved: Option<Instant>,
 }
@@ -65,6 +69,10 @@ pub(super) struct Slot {
     pub(super) stood: bool,
     pub(super) dialled: Dialled,
     pub(super) failed: bool,
+    /// Where the last GOAWAY wants us, and how many dials were asked for since.
+    pub(super) moved: Option<(String, u32)>,
+    /// GOAWAYs in a row that came soon after their link.
+    pub(super) hurried: u32,
     /// What was told last about why there is no link.
     pub(super) reason: Option<String>,
     pub(super) published: HashMap<FullTrackName, TrackId>,
@@ -78,9 +86,10 @@ pub(super) struct Slot {
 }
 
 impl Link {
-    pub(super) fn new(id: LinkId) -> Self {
+    pub(super) fn new(id: LinkId, now: Instant) -> Self {
         Self {
             id,
+            since: now,
             set_up: false,
             quiet: false,
             mute_at: None,
@@ -89,8 +98,15 @@ impl Link {
             announced: HashMap::new(),
             listings: Vec::new(),
             until: None,
+            limit: None,
             moved: None,
         }
+    }
+
+    /// It is being replaced, and has this much time for it.
+    pub(super) fn goes_within(&mut self, time: Duration, now: Instant) {
+        let latest = now + time;
+        self.until = Some(self.limit.map_or(latest, |limit| limit.min(latest)));
     }
 
     pub(super) fn is_leaving(&self) -> bool {
@@ -111,6 +127,8 @@ impl Slot {
             stood: false,
             dialled: Dialled::default(),
             failed: false,
+            moved: None,
+            hurried: 0,
             reason: None,
             published: HashMap::new(),
             wanted: HashMap::new(),
@@ -132,6 +150,20 @@ impl Slot {
         let before = self.asks.len();
         self.asks.retain(|(ask, ..)| *ask != id);
         self.asks.len() < before
+    }
+
+    /// The URI of a GOAWAY, for the first dials and then for every other one: nobody may be there.
+    fn moved_to(&mut self) -> Option<String> {
+        let (uri, asked) = self.moved.as_mut()?;
+        *asked += 1;
+        let uri = uri.clone();
+        match *asked {
+            asked if asked > MOVED_ASKS => {
+                self.moved = None;
+                None
+            }
+            asked => (asked <= 2 || asked % 2 == 1).then_some(uri),
+        }
     }
 
     fn wants_a_link(&self) -> bool {
@@ -207,7 +239,8 @@ impl Pool {
         // The clock runs on from here.
         slot.reconnect.poll(now);
         slot.asks.push((dial, lease, now));
-        self.events.push_back(Event::WantDial { id: dial, lease });
+        let uri = slot.moved_to();
+        self.events.push_back(Event::WantDial { id: dial, lease, uri });
     }
 
     pub(super) fn dial_if_due(&mut self, links: &mut impl Wires, id: SlotId) {

@@ -3,6 +3,7 @@
 mod churn;
 mod flow;
 mod foreign;
+mod goaway;
 mod outage;
 mod refusals;
 mod shared;

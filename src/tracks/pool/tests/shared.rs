@@ -9,29 +9,30 @@ use crate::net::Down;
 use crate::tracks::{Delivery, Event, LeaseId, PublishTrack, State, TrackId};
 
 const CAP: usize = 32;
-const SIDS: [&str; 4] = ["CA1", "CA2", "CA3", "CA4"];
+pub(super) const SIDS: [&str; 4] = ["CA1", "CA2", "CA3", "CA4"];
 
 /// Speaks on a track of the call.
-fn publication_of(name: FullTrackName) -> PublishTrack {
+pub(super) fn publication_of(name: FullTrackName) -> PublishTrack {
     PublishTrack { track: name, ..publication("audio", Delivery::Stream) }
 }
 
 /// One lease for each call on one link, each hearing what the engine (pool 0) says on it.
-struct Shared {
-    world: World,
-    leases: Vec<LeaseId>,
+pub(super) struct Shared {
+    pub(super) world: World,
+    pub(super) engine: LeaseId,
+    pub(super) leases: Vec<LeaseId>,
     spoken: Vec<TrackId>,
     heard: Vec<TrackId>,
 }
 
 impl Shared {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut world = World::new(2, relay());
         let engine = world.lease(0);
         let route = world.route(1, CAP);
         let leases = SIDS.map(|sid| world.pools[1].lease(route, tokens(sid), world.now)).to_vec();
         let spoken = SIDS.map(|sid| world.publish(0, engine, publication_of(name_of(sid, "audio")))).to_vec();
-        let mut shared = Self { world, leases, spoken, heard: Vec::new() };
+        let mut shared = Self { world, engine, leases, spoken, heard: Vec::new() };
         for (lease, sid) in shared.leases.clone().into_iter().zip(SIDS) {
             let track = shared.hear(lease, sid);
             shared.heard.push(track);
@@ -40,13 +41,13 @@ impl Shared {
         shared
     }
 
-    fn hear(&mut self, lease: LeaseId, sid: &'static str) -> TrackId {
+    pub(super) fn hear(&mut self, lease: LeaseId, sid: &'static str) -> TrackId {
         let Self { world, .. } = self;
         world.pools[1].subscribe(&mut world.lines, lease, name_of(sid, "audio"), world.now)
     }
 
     /// Frames of every call.
-    fn speak(&mut self, range: std::ops::Range<u64>) {
+    pub(super) fn speak(&mut self, range: std::ops::Range<u64>) {
         for n in range {
             for track in &self.spoken {
                 self.world.write(0, *track, n);
@@ -55,7 +56,7 @@ impl Shared {
         }
     }
 
-    fn counts(&self) -> Vec<usize> {
+    pub(super) fn counts(&self) -> Vec<usize> {
         self.heard.iter().map(|track| self.world.heard(1, *track).len()).collect()
     }
 

@@ -31,6 +31,13 @@ pub(super) struct Line {
     pub(super) quiet: Duration,
 }
 
+impl Line {
+    /// The relay has its SETUP.
+    pub(super) fn is_in_core(&self) -> bool {
+        self.in_core
+    }
+}
+
 /// The wires of all pools, and the relay's sessions.
 #[derive(Default)]
 pub(super) struct Lines {
@@ -129,6 +136,8 @@ pub(super) struct World {
     /// WantDial is answered at once.
     pub(super) supplies: bool,
     pub(super) wants: Vec<(usize, DialId, LeaseId)>,
+    /// Where WantDial wanted to go, when it is not answered at once.
+    pub(super) uris: Vec<String>,
 }
 
 pub(super) fn relay() -> Option<Core> {
@@ -171,6 +180,7 @@ impl World {
             events: vec![Vec::new(); pools],
             supplies: true,
             wants: Vec::new(),
+            uris: Vec::new(),
         }
     }
 
@@ -309,7 +319,10 @@ impl World {
                 busy = true;
                 match event {
                     Event::WantDial { id, .. } if self.supplies => self.supply(pool, id, Ok(Setup::default())),
-                    Event::WantDial { id, lease } => self.wants.push((pool, id, lease)),
+                    Event::WantDial { id, lease, uri } => {
+                        self.uris.extend(uri);
+                        self.wants.push((pool, id, lease));
+                    }
                     event => self.events[pool].push(event),
                 }
             }
