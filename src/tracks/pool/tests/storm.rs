@@ -163,7 +163,8 @@ fn a_speaker_that_restarts_is_heard_again_and_nothing_twice() {
         storm.check(seed);
         for track in &storm.heard {
             let heard: Vec<_> = storm.world.heard(1, *track).into_iter().map(|(n, ..)| n).collect();
-            assert!(heard.len() >= 140 && heard.is_sorted(), "seed {seed}: {heard:?}");
+            let in_order = storm.delivery == Delivery::Datagram || heard.is_sorted();
+            assert!(heard.len() >= 140 && in_order, "seed {seed}: {heard:?}");
         }
     }
 }
