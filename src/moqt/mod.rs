@@ -19,6 +19,7 @@
 pub mod authorization;
 mod codec;
 pub mod error;
+pub mod fetched;
 pub mod few;
 pub mod ids;
 pub mod message;

@@ -7,6 +7,7 @@ pub(crate) mod pair;
 mod control;
 mod data;
 mod drafts;
+mod fetch;
 mod fuzz;
 mod lone;
 mod requests;

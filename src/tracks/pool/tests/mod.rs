@@ -7,6 +7,5 @@ mod goaway;
 mod outage;
 mod refusals;
 mod shared;
-mod storm;
 mod weather;
 mod world;
