@@ -5,6 +5,9 @@
 //! floor: what the link was given to say in the last seconds, as far as it came in pieces of a frame's size. Beyond the floor,
 //! and for everything larger, it is CUBIC's (RFC 9438). The rate is counted by a [`Meter`] where the session speaks, since what leaves is
 //! already what the window allowed.
+//!
+//! A window that is full of lost packets is not opened before the transport's own probe, which doubles its distance: up to seconds after
+//! the path healed. So each question to a quiet path ([`quiet`](super::quiet)) makes room for itself.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -30,9 +33,19 @@ const PERIOD: Duration = Duration::from_millis(250);
 /// A rate that is not reached any more is forgotten in this time: who falls silent will speak again.
 const MEMORY: Duration = Duration::from_secs(8);
 
-/// Bytes per second that a connection must carry, from its [`Meter`] to its controller.
+/// Packets that may leave for each question to a quiet path: one may be filled with what waits.
+const QUESTION_PACKETS: u64 = 2;
+
+/// What a connection must carry, from its [`Meter`] to its controller.
 #[derive(Clone, Default)]
-pub(super) struct Demand(Arc<AtomicU64>);
+pub(super) struct Demand(Arc<Wanted>);
+
+#[derive(Default)]
+struct Wanted {
+    bytes_per_s: AtomicU64,
+    /// Questions without an answer.
+    questions: AtomicU64,
+}
 
 /// Counts what the session says.
 pub(super) struct Meter {
@@ -51,6 +64,16 @@ impl Meter {
         self.bytes += (bytes as u64).min(FRAME_BYTES) + PACKET_BYTES;
     }
 
+    /// The path is quiet and is asked.
+    pub(super) fn asked(&mut self) {
+        self.demand.0.questions.fetch_add(1, Relaxed);
+    }
+
+    /// It speaks.
+    pub(super) fn answered(&mut self) {
+        self.demand.0.questions.store(0, Relaxed);
+    }
+
     /// Once per turn.
     pub(super) fn roll(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.since);
@@ -58,9 +81,11 @@ impl Meter {
             return;
         }
         let rate = self.bytes * 1_000 / passed.as_millis() as u64;
-        let before = self.demand.0.load(Relaxed);
+        let before = self.demand.0.bytes_per_s.load(Relaxed);
+        // Into a quiet path little is said, and what is on its way there must not outgrow the window.
+        let passed = if self.demand.0.questions.load(Relaxed) > 0 { Duration::ZERO } else { passed };
         let faded = before * passed.min(MEMORY).as_millis() as u64 / MEMORY.as_millis() as u64;
-        self.demand.0.store(rate.max(before - faded), Relaxed);
+        self.demand.0.bytes_per_s.store(rate.max(before - faded), Relaxed);
         (self.bytes, self.since) = (0, now);
     }
 }
@@ -81,7 +106,7 @@ struct Floored {
 
 impl Floored {
     fn floor(&self) -> u64 {
-        let rate = self.demand.0.load(Relaxed);
+        let rate = self.demand.0.bytes_per_s.load(Relaxed);
         let awaited = self.round_trip + AWAITED;
         // A quarter more, for what is said again.
         rate.saturating_mul(awaited.as_micros() as u64) / 800_000 + SPARE_PACKETS * self.mtu
@@ -112,7 +137,8 @@ impl Controller for Floored {
     }
 
     fn window(&self) -> u64 {
-        self.cubic.window().max(self.floor())
+        let questions = self.demand.0.questions.load(Relaxed) * QUESTION_PACKETS * self.mtu;
+        self.cubic.window().max(self.floor()) + questions
     }
 
     fn metrics(&self) -> ControllerMetrics {
@@ -180,7 +206,7 @@ mod tests {
         let (demand, start) = (Demand::default(), Instant::now());
         let mut meter = Meter::new(demand.clone(), start);
         speak(&mut meter, start, ms(2_000), 1 << 20);
-        assert!(demand.0.load(Relaxed) <= 50 * (FRAME_BYTES + PACKET_BYTES) * 26 / 25);
+        assert!(demand.0.bytes_per_s.load(Relaxed) <= 50 * (FRAME_BYTES + PACKET_BYTES) * 26 / 25);
     }
 
     #[test]
@@ -188,10 +214,27 @@ mod tests {
         let (demand, start) = (Demand::default(), Instant::now());
         let mut meter = Meter::new(demand.clone(), start);
         let now = speak(&mut meter, start, ms(2_000), 160);
-        let spoken = demand.0.load(Relaxed);
+        let spoken = demand.0.bytes_per_s.load(Relaxed);
         meter.roll(now + ms(1_000));
-        assert!(demand.0.load(Relaxed) > spoken * 8 / 10);
+        assert!(demand.0.bytes_per_s.load(Relaxed) > spoken * 8 / 10);
         meter.roll(now + ms(1_000) + MEMORY);
-        assert_eq!((demand.0.load(Relaxed), controller(&demand, now).initial_window() > 0), (0, true));
+        assert_eq!((demand.0.bytes_per_s.load(Relaxed), controller(&demand, now).initial_window() > 0), (0, true));
+    }
+
+    #[test]
+    fn a_question_to_a_quiet_path_makes_room_for_itself() {
+        let (demand, start) = (Demand::default(), Instant::now());
+        let mut meter = Meter::new(demand.clone(), start);
+        let controller = controller(&demand, start);
+        let now = speak(&mut meter, start, ms(2_000), 160);
+        let before = controller.window();
+        for n in 1..=3 {
+            meter.asked();
+            assert_eq!(controller.window(), before + n * QUESTION_PACKETS * MTU);
+        }
+        meter.roll(now + ms(2_000));
+        assert_eq!(controller.window(), before + 3 * QUESTION_PACKETS * MTU, "nothing fades meanwhile");
+        meter.answered();
+        assert_eq!(controller.window(), before);
     }
 }

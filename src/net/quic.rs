@@ -117,7 +117,10 @@ impl Quic {
             self.read(cx, id);
         }
         if self.state == State::Up {
-            cx.news.extend(self.quiet.received(&self.connection));
+            if let Some(alive) = self.quiet.received(&self.connection) {
+                self.meter.answered();
+                cx.news.push_back(alive);
+            }
             self.measure(cx);
         }
     }
@@ -135,7 +138,7 @@ impl Quic {
                 self.connection.close(cx.now, VarInt::from_u32(0), Bytes::new());
                 self.down(cx, Down::Unreachable(reason));
             }
-            State::Up => cx.news.extend(self.quiet.handle_timeout(&mut self.connection, cx.now)),
+            State::Up => cx.news.extend(self.quiet.handle_timeout(&mut self.connection, &mut self.meter, cx.now)),
             _ => {}
         }
         self.intake(cx);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use quinn_proto::Connection;
 
+use super::congestion::Meter;
 use super::{LinkEvent, QUIET_AFTER};
 
 /// From one question to the next while the path is quiet. Nothing else of ours may be leaving then.
@@ -53,11 +54,17 @@ impl Quiet {
         self.ask_at.or_else(|| self.since.map(|since| since + patience(rtt)))
     }
 
-    pub(super) fn handle_timeout(&mut self, connection: &mut Connection, now: Instant) -> Option<LinkEvent> {
+    pub(super) fn handle_timeout(
+        &mut self,
+        connection: &mut Connection,
+        meter: &mut Meter,
+        now: Instant,
+    ) -> Option<LinkEvent> {
         if self.deadline(connection.rtt()).is_none_or(|deadline| deadline > now) {
             return None;
         }
         connection.ping();
+        meter.asked();
         self.ask_at = Some(now + ASK_EVERY);
         (!std::mem::replace(&mut self.told, true)).then_some(LinkEvent::Quiet)
     }
