@@ -30,6 +30,8 @@ pub enum CloseCode {
     InvalidRequestId = 0x4,
     DuplicateTrackAlias = 0x5,
     KeyValueFormatting = 0x6,
+    /// Until draft 16.
+    TooManyRequests = 0x7,
     InvalidPath = 0x8,
     MalformedPath = 0x9,
     GoAwayTimeout = 0x10,

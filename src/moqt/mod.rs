@@ -18,6 +18,7 @@
 
 pub mod authorization;
 mod codec;
+pub mod draft16;
 pub mod error;
 pub mod fetched;
 pub mod few;

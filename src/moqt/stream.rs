@@ -22,10 +22,18 @@ pub const PADDING_STREAM: u64 = 0x132b_3e28;
 
 /// Bytes that arrived and are not taken yet.
 #[derive(Debug, Default)]
-struct Input(Bytes);
+pub(crate) struct Input(Bytes);
 
 impl Input {
-    fn push(&mut self, chunk: Bytes) {
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn push(&mut self, chunk: Bytes) {
         if self.0.is_empty() {
             self.0 = chunk;
             return;
@@ -38,7 +46,7 @@ impl Input {
     }
 
     /// Reads one thing. `None`, and nothing taken: it is not whole yet.
-    fn take<T>(&mut self, read: impl FnOnce(&mut Reader<'_>) -> Read<T>) -> Result<Option<T>, Violation> {
+    pub(crate) fn take<T>(&mut self, read: impl FnOnce(&mut Reader<'_>) -> Read<T>) -> Result<Option<T>, Violation> {
         let mut reader = Reader::new(&self.0);
         match read(&mut reader) {
             Ok(value) => {
@@ -51,7 +59,7 @@ impl Input {
         }
     }
 
-    fn drop_front(&mut self, bytes: usize) {
+    pub(crate) fn drop_front(&mut self, bytes: usize) {
         if bytes == self.0.len() {
             // Let go of the chunk's memory now, not at the next push.
             self.0 = Bytes::new();
@@ -60,7 +68,7 @@ impl Input {
         }
     }
 
-    fn finish(&self) -> Result<(), Violation> {
+    pub(crate) fn finish(&self) -> Result<(), Violation> {
         if self.0.is_empty() { Ok(()) } else { Err(Violation::protocol("a stream that ends in the middle")) }
     }
 }

@@ -45,6 +45,7 @@ macro_rules! foreign {
                     let (name, taken) = (read.message_type().name().to_owned(), wire.len() - unread.remaining());
                     Ok(Foreign { name, taken, back: written.map(|()| back) })
                 })*
+                Draft::D16 => unreachable!("see `older`"),
             }
         }
     };
@@ -55,7 +56,7 @@ foreign!(D18: draft18, D20: draft20, D22: draft22);
 #[test]
 fn every_message() {
     for (draft, seed) in
-        Draft::ALL.into_iter().flat_map(|draft| (0..generate::KINDS * 400).map(move |seed| (draft, seed)))
+        generate::DRAFTS.into_iter().flat_map(|draft| (0..generate::KINDS * 400).map(move |seed| (draft, seed)))
     {
         let message = generate::message(&mut Rng(seed), draft, seed);
         let mut ours = BytesMut::new();
@@ -74,7 +75,7 @@ fn every_message() {
 /// One flipped bit: whatever both read, they read alike.
 #[test]
 fn spoiled_messages() {
-    for draft in Draft::ALL {
+    for draft in generate::DRAFTS {
         let mut both = 0;
         for seed in 0..generate::KINDS * 2000 {
             let mut rng = Rng(seed);

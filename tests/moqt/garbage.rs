@@ -104,7 +104,7 @@ fn read_subgroup(chunks: Vec<Bytes>) -> Read<Object> {
 fn messages() {
     for seed in 0..8000 {
         let mut rng = Rng(seed);
-        let draft = Draft::ALL[seed as usize % Draft::ALL.len()];
+        let draft = generate::DRAFTS[seed as usize % generate::DRAFTS.len()];
         let wire = control(&mut rng, draft);
         let whole = read_control(draft, cut(&mut rng, wire.clone(), true));
         assert_eq!(read_control(draft, cut(&mut rng, wire, false)), whole, "seed {seed}");

@@ -198,6 +198,9 @@ fn refusal(rng: &mut Rng, code: u64) -> RequestError {
     RequestError { code, retry_after: rng.maybe(Rng::millis), reason: rng.text(100) }
 }
 
+/// Draft 16 has messages of its own.
+pub(crate) const DRAFTS: [Draft; 3] = [Draft::D18, Draft::D20, Draft::D22];
+
 /// Kinds of [`message`].
 pub(crate) const KINDS: u64 = 20;
 

@@ -25,6 +25,7 @@ mod requests;
 mod streams;
 #[cfg(test)]
 pub(crate) mod tests;
+mod topology;
 mod types;
 
 pub use types::{
@@ -36,6 +37,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+use super::draft16::Topology;
 use super::version::Draft;
 use crate::moqt::few::FewMap;
 use aliases::Aliases;
@@ -86,6 +88,9 @@ pub struct Session {
     transmits: VecDeque<Queued>,
     events: VecDeque<Event>,
 
+    /// Draft 16 has other streams than the ones we know.
+    older: Option<Box<Topology>>,
+
     /// What arrives, by stream. Streams of ours are here when they are bidirectional.
     streams: FewMap<StreamId, Stream>,
     opened_streams: u64,
@@ -135,6 +140,7 @@ impl Session {
             now,
             closed: false,
             counters: Counters::default(),
+            older: (draft == Draft::D16).then(|| Box::new(Topology::new(role == Role::Client, limits.object_bytes))),
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             streams: FewMap::default(),
@@ -174,7 +180,8 @@ impl Session {
     pub fn accept_stream(&mut self, dir: Dir) -> StreamId {
         let id = StreamId(self.accepted_streams * 2 + 1);
         self.accepted_streams += 1;
-        if !self.closed {
+        let known = self.older.as_mut().is_none_or(|older| older.accept(id, dir));
+        if known && !self.closed {
             self.streams.insert(id, Stream::accepted(dir, self.draft));
         }
         id
@@ -185,6 +192,13 @@ impl Session {
         if self.closed {
             return;
         }
+        match self.older.is_none() {
+            true => self.data(stream, data, fin),
+            false => self.through(|older, ids| older.data(stream, data, fin, ids)),
+        }
+    }
+
+    fn data(&mut self, stream: StreamId, data: Bytes, fin: bool) {
         match self.streams.get_mut(&stream) {
             None => {}
             Some(Stream::Request(_)) => self.request_data(stream, data, fin),
@@ -202,6 +216,13 @@ impl Session {
         if self.closed {
             return;
         }
+        match self.older.is_none() {
+            true => self.reset(stream, code),
+            false => self.through(|older, _| older.reset(stream, code)),
+        }
+    }
+
+    fn reset(&mut self, stream: StreamId, code: u64) {
         match self.streams.get(&stream) {
             None => {}
             Some(Stream::Request(_)) => self.request_stream_ended(stream, true),
@@ -216,6 +237,13 @@ impl Session {
         if self.closed {
             return;
         }
+        match self.older.is_none() {
+            true => self.stopped(stream, code),
+            false => self.through(|older, _| older.stopped(stream, code)),
+        }
+    }
+
+    fn stopped(&mut self, stream: StreamId, code: u64) {
         if stream == self.control {
             self.control_lost();
         } else if self.outbound.contains_key(&stream) {
@@ -231,14 +259,21 @@ impl Session {
 
     pub fn handle_datagram(&mut self, data: Bytes, now: Instant) {
         self.now = self.now.max(now);
-        if !self.closed {
-            self.datagram_arrived(&data);
+        if self.closed {
+            return;
+        }
+        match self.older.is_none() {
+            true => self.datagram_arrived(&data),
+            false => self.through(|older, _| older.datagram(&data)),
         }
     }
 
     /// `bytes` of a stream's data left the link's own queue for the transport: shrinks [`Session::backlog`].
     pub fn handle_written(&mut self, stream: StreamId, bytes: usize) {
-        self.written(stream, bytes);
+        match self.older.is_none() {
+            true => self.written(stream, bytes),
+            false => self.through(|older, _| older.written(stream, bytes)),
+        }
     }
 
     /// The largest datagram the path carries now; `None`: no datagrams.
@@ -256,6 +291,10 @@ impl Session {
     // ---- to the link and the application ----
 
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        if self.older.is_some() { self.poll_older() } else { self.next_transmit() }
+    }
+
+    fn next_transmit(&mut self) -> Option<Transmit> {
         loop {
             let Some(queued) = self.transmits.pop_front() else {
                 rewind(&mut self.transmits);

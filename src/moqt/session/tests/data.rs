@@ -52,7 +52,7 @@ fn objects_arrive_whole_in_order_however_they_are_cut() {
             let stream = pair.server.open_subgroup(request, &header).unwrap();
             for id in 0..20 {
                 let len = rng.below(300) as usize;
-                let properties = Writer::default().number(0x10, rng.next()).finish();
+                let properties = Writer::default().number(0x10, rng.next() >> 2).finish();
                 let object = Object { group, id: 3 * id, payload: rng.bytes(len), properties, ..Object::default() };
                 pair.server.send_object(stream, &object);
                 sent.push(object);
