@@ -20,6 +20,7 @@ VENV := .venv
 VENV_TEST := .venv-test
 VENV_BENCH := .venv-bench
 VENV_PEERS := .venv-peers
+VENV_BENCH_PEERS := .venv-bench-peers
 WHEELS := $(abspath $(TARGET)/wheels)
 export SPEECH ?= /usr/share/asterisk/sounds/en_US_f_Allison
 NUMBER ?= +15550009010
@@ -31,7 +32,7 @@ wheel_env := RUSTFLAGS="--remap-path-prefix=$(HOME)=~ --remap-path-prefix=$(CURD
 say = @printf '\n== %s\n'
 pip = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help call faults loss isolation hostile test lint types stubs docs wheel bench peers packages test-rust test-python venv-test clean
+.PHONY: help call faults loss isolation hostile test lint types stubs docs wheel bench bench-peers peers packages test-rust test-python venv-test clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -113,11 +114,27 @@ bench: $(VENV_BENCH)/wheel ## the figures of docs/performance.md, in about ten m
 	$(say) "the package: import and wheel"
 	$(VENV_BENCH)/bin/python benches/python/package.py $(WHEELS)/*.whl
 	$(say) "a frame through the public Python API, beside bare quinn"
-	$(VENV_BENCH)/bin/python benches/python/bridges.py
+	$(VENV_TEST)/bin/python benches/python/bridges.py --counted-python $(VENV_BENCH)/bin/python
 	$(say) "delivery and publishing inside the process"
 	$(VENV_BENCH)/bin/python benches/python/rings.py
 	$(say) "the floor, the brains, the codecs"
 	cargo bench --locked
+
+bench-peers: $(VENV_TEST)/wheel $(VENV_BENCH_PEERS)/requirements.txt ## us beside our peers, in about a quarter of an hour once built; needs a quiet machine
+	$(say) "channels per core, frames, relays, idle bridges: clutchcall and its peers"
+	$(VENV_TEST)/bin/python benches/peers/run.py $(BENCH)
+
+# The stacks that it measures, in an environment of their own: some have wheels for CPython >= 3.12 only.
+$(VENV_BENCH_PEERS)/requirements.txt: requirements/bench-peers.txt
+	@if [ -z "$(PEERS_PYTHON)" ]; then
+	  echo "no CPython >= 3.12: the peers are left out"
+	else
+	  printf '\n== peers to measure (%s)\n' "$(PEERS_PYTHON)"
+	  rm -rf $(VENV_BENCH_PEERS)
+	  $(PEERS_PYTHON) -m venv $(VENV_BENCH_PEERS)
+	  $(VENV_BENCH_PEERS)/bin/python $(pip) -r requirements/bench-peers.txt
+	  cp requirements/bench-peers.txt $@
+	fi
 
 # The release wheel with counters in it, in an environment of its own: nobody else is given that one.
 $(VENV_BENCH)/wheel: $(VENV_TEST)/wheel $(shell git ls-files src python Cargo.lock)
@@ -186,4 +203,4 @@ $(VENV)/bin/clutchcall: $(shell git ls-files src python Cargo.lock)
 	touch $@
 
 clean: ## removes what these targets made
-	rm -rf $(VENV) $(VENV_TEST) $(VENV_BENCH) $(VENV_PEERS) $(WHEELS) $(WHEELS)-counted
+	rm -rf $(VENV) $(VENV_TEST) $(VENV_BENCH) $(VENV_PEERS) $(VENV_BENCH_PEERS) $(WHEELS) $(WHEELS)-counted

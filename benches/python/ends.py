@@ -136,7 +136,7 @@ def sdk(job: Line) -> None:
     from clutchcall.voice import Voice
 
     ear = Ear()
-    with Voice(job["base_url"], job["api_key"], job["org_id"]) as voice:
+    with Voice(job["base_url"], job["api_key"], job["org_id"], pool=job.get("pool", 1)) as voice:
         placed = [
             voice.calls.originate(to=NUMBER, from_="+15550000000", trunk_id="trunk_main") for _ in range(job["bridges"])
         ]
@@ -144,6 +144,7 @@ def sdk(job: Line) -> None:
             voice.audio_bridge.attach(
                 call.wait("in_progress", UP_LIMIT_S).sid,
                 on_uplink=ear.callback(index, job.get("slow_s", 0.0) if index == 1 else 0.0),
+                delivery=job.get("delivery", "stream"),
             )
             for index, call in enumerate(placed)
         ]

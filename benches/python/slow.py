@@ -5,8 +5,8 @@ python benches/python/slow.py --rounds 5
 ```
 
 The processes of `bridges.py`. In every second round one bridge's callback sleeps for 100 ms per frame, so that five
-times as many frames come as it takes; the latencies are those of the others, from the moment a frame is due at the phone to
-the callback. Rounds alternate, and the medians of both kinds are compared.
+times as many frames come as it takes; the latencies are those of the others, from the moment a frame is due at the
+phone to the callback. Rounds alternate, and the medians of both kinds are compared.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
     p99 = {kind: statistics.median(row[1] for row in rows) for kind, rows in found.items()}
     quiet, slow = p99.values()
     print(
-        f"median p99 of {options.rounds} rounds: {quiet:.0f} µs, with a slow one {slow:.0f} µs: {slow / quiet:.2f} times"
+        f"median p99 of {options.rounds} rounds: {quiet:.0f} µs, beside a slow one {slow:.0f}: {slow / quiet:.2f} times"
     )
 
 

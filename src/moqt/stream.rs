@@ -9,8 +9,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::codec::{Read, Reader, Stop};
 use super::error::Violation;
-use super::fetched::{Fetched, Item};
-use super::message::{GroupOrder, Kind, Message};
+use super::message::{Kind, Message};
 use super::object::{Object, SubgroupHeader};
 use super::subgroup::{self, Objects};
 use super::version::Draft;
@@ -122,10 +121,9 @@ pub enum Opened {
         alias: u64,
         reader: SubgroupReader,
     },
-    /// Objects of the FETCH with this Request ID.
+    /// The answer to a FETCH; its objects are not taken apart here.
     Fetch {
         request: u64,
-        reader: FetchReader,
     },
     /// To be discarded, whatever arrives.
     Padding,
@@ -151,7 +149,7 @@ impl UniReader {
             }
             reader.varint()?;
             match kind {
-                FETCH_HEADER => Ok(Opened::Fetch { request: reader.varint()?, reader: FetchReader::default() }),
+                FETCH_HEADER => Ok(Opened::Fetch { request: reader.varint()? }),
                 PADDING_STREAM => Ok(Opened::Padding),
                 _ if subgroup::is_subgroup(kind) => {
                     let (alias, header) = subgroup::decode_header(kind, reader)?;
@@ -168,8 +166,7 @@ impl UniReader {
         match &mut opened {
             Opened::Control(reader) => reader.input = rest,
             Opened::Subgroup { reader, .. } => reader.input = rest,
-            Opened::Fetch { reader, .. } => reader.input = rest,
-            Opened::Padding => {}
+            Opened::Fetch { .. } | Opened::Padding => {}
         }
         opened
     }
@@ -222,47 +219,6 @@ impl SubgroupReader {
     }
 
     /// Bytes held: of an object that is not whole, or of many that nobody asked for yet.
-    pub fn held(&self) -> usize {
-        self.input.0.len()
-    }
-}
-
-/// Objects of a fetch stream. The order of its groups is what the FETCH asked for: whoever knows it says it first.
-#[derive(Debug)]
-pub struct FetchReader {
-    objects: Fetched,
-    input: Input,
-}
-
-impl Default for FetchReader {
-    fn default() -> Self {
-        Self { objects: Fetched::new(GroupOrder::Ascending), input: Input::default() }
-    }
-}
-
-impl FetchReader {
-    /// Before the first read.
-    pub fn in_order(self, order: GroupOrder) -> Self {
-        Self { objects: Fetched::new(order), ..self }
-    }
-
-    pub fn push(&mut self, chunk: Bytes) {
-        self.input.push(chunk);
-    }
-
-    /// The next whole item; bounds as in [`SubgroupReader::read`].
-    pub fn read(&mut self, max_bytes: usize) -> Result<Option<Item>, Violation> {
-        if self.input.0.is_empty() {
-            return Ok(None);
-        }
-        let objects = &mut self.objects;
-        self.input.take(|reader| objects.decode(reader, max_bytes))
-    }
-
-    pub fn finish(&self) -> Result<(), Violation> {
-        self.input.finish()
-    }
-
     pub fn held(&self) -> usize {
         self.input.0.len()
     }

@@ -191,8 +191,12 @@ impl Subscriber {
         }
     }
 
-    /// What a path held up and another has brought past it is not worth hearing; its place stays empty.
+    /// What a path held up and another has brought past it is not worth hearing; its place stays empty. On one path alone the
+    /// end of a group that loss held up is late behind the next group, not old.
     fn is_overtaken(&self, at: Location, timestamp_us: Option<u64>) -> bool {
+        if self.feeds.len() < 2 {
+            return false;
+        }
         let (Some((newest, newest_us)), Some(us)) = (self.newest, timestamp_us) else { return false };
         at < newest && newest_us.saturating_sub(us) > OVERTAKEN_US
     }
@@ -260,10 +264,14 @@ mod tests {
         let frames: Vec<Object> = (0..100)
             .map(|id| Object { group: 7, id, properties: stamp.encode(1_000_000 + id * 20_000), ..Object::default() })
             .collect();
-        let mut take = |id: usize| matches!(heard.object(None, frames[id].clone()), Taken::Frame { .. });
-        assert!((0..10).all(&mut take));
-        assert!(take(99), "the new link is at the live edge");
-        let late: Vec<usize> = (10..99).filter(|id| take(*id)).collect();
+        let take =
+            |heard: &mut Subscriber, id: usize| matches!(heard.object(None, frames[id].clone()), Taken::Frame { .. });
+        heard.add_feed(LinkId(1), RequestId(0));
+        assert!((0..10).all(|id| take(&mut heard, id)));
+        assert!(take(&mut heard, 50) && take(&mut heard, 10), "on one path alone nothing is overtaken");
+        heard.add_feed(LinkId(2), RequestId(0));
+        assert!(take(&mut heard, 99), "the new link is at the live edge");
+        let late: Vec<usize> = (11..99).filter(|id| take(&mut heard, *id)).collect();
         assert_eq!(late, (89..99).collect::<Vec<_>>(), "200 ms behind it are late, not old");
         // Another publisher's stamps may begin anew; his objects stand later.
         let anew = Object { group: 8, id: 0, properties: Stamp::default().encode(0), ..Object::default() };

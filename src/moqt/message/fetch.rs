@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{DEFAULT_PRIORITY, Filter, GroupOrder, Location, Message, Parameters, Scopes, Token, TrackProperties};
+use super::{Filter, Location, Message, Parameters, Scopes, TrackProperties};
 use crate::moqt::codec::{Read, Reader};
 use crate::moqt::error::Violation;
 use crate::moqt::name::FullTrackName;
@@ -33,15 +33,6 @@ pub enum Fetch {
         request: u64,
         group: u64,
     },
-}
-
-/// A FETCH as the application sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FetchRequest {
-    pub fetch: Fetch,
-    pub priority: u8,
-    pub group_order: GroupOrder,
-    pub tokens: Vec<Token>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,31 +74,6 @@ fn past(last: Location) -> Location {
 
 fn last(past: Location) -> Location {
     Location { object: past.object.wrapping_sub(1), ..past }
-}
-
-impl FetchRequest {
-    /// With the draft's defaults.
-    pub fn new(fetch: Fetch) -> Self {
-        Self { fetch, priority: DEFAULT_PRIORITY, group_order: GroupOrder::Ascending, tokens: Vec::new() }
-    }
-
-    pub fn from_parameters(fetch: Fetch, parameters: Parameters) -> Self {
-        Self {
-            fetch,
-            priority: parameters.priority.unwrap_or(DEFAULT_PRIORITY),
-            group_order: parameters.group_order.unwrap_or(GroupOrder::Ascending),
-            tokens: parameters.tokens,
-        }
-    }
-
-    pub fn parameters(&self) -> Parameters {
-        Parameters {
-            priority: Some(self.priority).filter(|priority| *priority != DEFAULT_PRIORITY),
-            group_order: Some(self.group_order).filter(|order| *order != GroupOrder::Ascending),
-            tokens: self.tokens.clone(),
-            ..Parameters::default()
-        }
-    }
 }
 
 impl Fetch {

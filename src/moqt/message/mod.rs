@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 
 pub use super::authorization::Token;
 pub use super::parameters::{DEFAULT_PRIORITY, Parameters, RangeFilter, Scopes};
-pub use fetch::{Fetch, FetchOk, FetchRequest};
+pub use fetch::{Fetch, FetchOk};
 pub use filter::Filter;
 pub(crate) use filter::Form as FilterForm;
 pub use namespace::PublishBlocked;

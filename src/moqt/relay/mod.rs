@@ -207,22 +207,8 @@ impl Core {
             Event::GoAway(_) => self.handle_goaway(key),
             Event::Namespace { request, suffix } => self.handle_told(sessions, (key, request), suffix, now),
             Event::NamespaceDone { request, suffix } => self.handle_untold(sessions, (key, request), &suffix),
-            Event::Fetch { request, .. }
-            | Event::TrackStatus { request, .. }
-            | Event::SubscribeTracks { request, .. } => {
-                if let Some(session) = sessions.session(key) {
-                    session.reject(request, refusal(RequestErrorCode::NotSupported));
-                }
-            }
             // A relay listens where it is asked to publish, and lists nothing of others.
-            Event::Setup(_)
-            | Event::RequestOk { .. }
-            | Event::FetchOk { .. }
-            | Event::Fetched { .. }
-            | Event::FetchEnd { .. }
-            | Event::TrackStatusOk { .. }
-            | Event::PublishBlocked { .. }
-            | Event::Closed { .. } => {}
+            Event::Setup(_) | Event::RequestOk { .. } | Event::Closed { .. } => {}
         }
     }
 

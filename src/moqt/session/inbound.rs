@@ -18,11 +18,6 @@ impl Session {
                 reader.push(data);
                 self.read_subgroup(stream, fin);
             }
-            Some(Stream::Fetch { reader, .. }) => {
-                self.unfinished_bytes -= reader.held();
-                reader.push(data);
-                self.read_fetch(stream, fin);
-            }
             Some(Stream::Unknown(reader)) => {
                 reader.push(data);
                 match reader.open() {
@@ -67,7 +62,8 @@ impl Session {
                     self.hold(stream, bytes);
                 }
             },
-            Opened::Fetch { request, reader } => self.begin_fetch(stream, RequestId(request), reader, fin),
+            // We fetch nothing, so nothing of ours is on it.
+            Opened::Fetch { .. } => self.discard_opened(stream, fin, ResetCode::Cancelled),
             Opened::Padding => match fin {
                 true => drop(self.streams.remove(&stream)),
                 false => drop(self.streams.insert(stream, Stream::Discarded)),
@@ -75,7 +71,7 @@ impl Session {
         }
     }
 
-    pub(super) fn discard_opened(&mut self, stream: StreamId, fin: bool, code: ResetCode) {
+    fn discard_opened(&mut self, stream: StreamId, fin: bool, code: ResetCode) {
         if fin {
             self.streams.remove(&stream);
         } else {
@@ -147,11 +143,6 @@ impl Session {
                 self.unfinished_bytes -= reader.held();
                 self.subgroup_ended(stream, request, Some(code));
             }
-            Some(Stream::Fetch { request, reader }) => {
-                let request = *request;
-                self.unfinished_bytes -= reader.held();
-                self.fetch_ended(stream, request, Some(code));
-            }
             Some(Stream::Held(_)) => {
                 self.aliases.forget_stream(stream);
                 self.streams.remove(&stream);
@@ -177,10 +168,6 @@ impl Session {
         let Some(entry) = self.streams.get_mut(&stream) else { return };
         let fin = match std::mem::replace(entry, Stream::Discarded) {
             Stream::Subgroup { reader, .. } => {
-                self.unfinished_bytes -= reader.held();
-                false
-            }
-            Stream::Fetch { reader, .. } => {
                 self.unfinished_bytes -= reader.held();
                 false
             }

@@ -92,16 +92,6 @@ impl Session {
                 let event = Event::SubscribeNamespace { request: id, prefix, tokens: parameters.tokens };
                 self.peer_asks(stream, id, Kind::Listing(Default::default()), event);
             }
-            Message::SubscribeTracks { prefix, parameters, .. } => {
-                let (forward, tokens) = (parameters.forward.unwrap_or(true), parameters.tokens);
-                let event = Event::SubscribeTracks { request: id, prefix, forward, tokens };
-                self.peer_asks(stream, id, Kind::Tracks, event);
-            }
-            Message::TrackStatus { track, parameters, .. } => {
-                let event = Event::TrackStatus { request: id, track, tokens: parameters.tokens };
-                self.peer_asks(stream, id, Kind::TrackStatus, event);
-            }
-            Message::Fetch { fetch, parameters, .. } => self.peer_fetches(stream, id, fetch, parameters),
             _ => {}
         }
     }
@@ -121,12 +111,15 @@ impl Session {
             return Some(refusal);
         }
         match message {
+            Message::Fetch { .. } | Message::TrackStatus { .. } | Message::SubscribeTracks { .. } => {
+                Some(error(RequestErrorCode::NotSupported, "this endpoint does not serve such requests"))
+            }
             Message::Publish { properties, .. } if properties.has_mandatory() => Some(unsupported_extension()),
             _ => None,
         }
     }
 
-    pub(super) fn peer_asks(&mut self, stream: StreamId, id: RequestId, kind: Kind, event: Event) {
+    fn peer_asks(&mut self, stream: StreamId, id: RequestId, kind: Kind, event: Event) {
         if let Some(Stream::Request(state)) = self.streams.get_mut(&stream) {
             state.request = Some(id);
             self.requests.insert(id, Request::new(stream, false, kind));
@@ -174,10 +167,6 @@ impl Session {
         match (message, &mut entry.kind) {
             (Message::SubscribeOk { alias, parameters, properties }, Kind::Subscription(_)) if ours && asked => {
                 self.handle_subscribe_ok(id, alias, parameters, properties);
-            }
-            (Message::FetchOk(ok), Kind::Fetching(_)) if ours && asked => self.handle_fetch_ok(id, ok),
-            (Message::PublishBlocked(blocked), Kind::Tracks) if ours && !asked => {
-                self.events.push_back(Event::PublishBlocked { request: id, blocked });
             }
             (Message::RequestOk(ok), _) if ours && asked => self.handle_request_ok(id, &ok),
             (Message::RequestError(error), _) if ours && asked => self.handle_request_error(id, error),
@@ -248,17 +237,13 @@ impl Session {
         let Some(entry) = self.requests.get_mut(&request) else { return };
         let scopes = match entry.kind {
             Kind::Publication(_) => Scopes::PUBLISH_OK,
-            Kind::Announcement | Kind::Listing(_) | Kind::Tracks => Scopes::NAMESPACE_OK,
-            Kind::TrackStatus => Scopes::TRACK_STATUS_OK,
-            Kind::Subscription(_) | Kind::Fetching(_) | Kind::Serving(_) => return self.out_of_place(),
+            Kind::Announcement | Kind::Listing(_) => Scopes::NAMESPACE_OK,
+            Kind::Subscription(_) => return self.out_of_place(),
         };
         if let Err(violation) = ok.fit(self.draft, scopes) {
             return self.fail(violation);
         }
         entry.phase = Phase::Accepted;
-        if matches!(entry.kind, Kind::TrackStatus) {
-            return self.handle_track_status_ok(request, ok);
-        }
         self.events.push_back(Event::RequestOk { request });
         if let Kind::Publication(publication) = &mut entry.kind {
             let PublishOk { forward, priority, filter } = PublishOk::from_parameters(&ok.parameters);
@@ -267,15 +252,6 @@ impl Session {
             if !forward || filter.is_some() {
                 self.events.push_back(Event::Updated { request, forward, filter });
             }
-        }
-    }
-
-    fn handle_track_status_ok(&mut self, request: RequestId, ok: &RequestOk) {
-        let ok = SubscribeOk::from_parameters(ok.parameters.clone(), ok.properties.clone());
-        self.events.push_back(Event::TrackStatusOk { request, ok });
-        if let Some(gone) = self.remove_request(request) {
-            self.end_our_half(gone.stream);
-            self.let_go(gone.stream);
         }
     }
 
@@ -324,7 +300,7 @@ impl Session {
                     self.say(request, &Message::RequestOk(RequestOk::default()));
                 }
             }
-            Kind::Announcement | Kind::Listing(_) | Kind::Tracks if parameters.namespace_prefix.is_some() => {
+            Kind::Announcement | Kind::Listing(_) if parameters.namespace_prefix.is_some() => {
                 // §10.9.2: a failed update ends the request.
                 self.remove_request(request);
                 let reason = "the prefix of a namespace subscription can't be changed here";
@@ -360,7 +336,7 @@ impl Session {
 
     // ---- how request streams end ----
 
-    pub(super) fn end_our_half(&mut self, stream: StreamId) {
+    fn end_our_half(&mut self, stream: StreamId) {
         if matches!(self.streams.get(&stream), Some(Stream::Request(state)) if !state.mute) {
             self.queue(Transmit::Finish { stream });
         }
@@ -373,26 +349,14 @@ impl Session {
         let Some(entry) = state.request.and_then(|request| self.requests.get(&request)) else { return false };
         match entry.kind {
             Kind::Subscription(_) => false,
-            Kind::Listing(_) | Kind::Tracks => !entry.ours,
-            Kind::Fetching(_) | Kind::Serving(_) | Kind::TrackStatus => false,
+            Kind::Listing(_) => !entry.ours,
             Kind::Publication(_) | Kind::Announcement => !entry.ours || entry.phase == Phase::Accepted,
-        }
-    }
-
-    /// Whose request needs no second word may say so at once: FETCH and TRACK_STATUS; and FETCH_OK, while the objects still come.
-    fn has_said_all(&self, stream: StreamId) -> bool {
-        let Some(Stream::Request(state)) = self.streams.get(&stream) else { return false };
-        let Some(entry) = state.request.and_then(|request| self.requests.get(&request)) else { return false };
-        match entry.kind {
-            Kind::Serving(_) | Kind::TrackStatus => !entry.ours,
-            Kind::Fetching(_) => entry.phase == Phase::Accepted,
-            _ => false,
         }
     }
 
     /// FIN or RESET_STREAM of the peer: whatever was asked on the stream is over.
     pub(super) fn request_stream_ended(&mut self, stream: StreamId, reset: bool) {
-        if !reset && (self.has_said_all(stream) || !self.draft.profile().fin_cancels && self.goes_on(stream)) {
+        if !reset && !self.draft.profile().fin_cancels && self.goes_on(stream) {
             return;
         }
         let Some(Stream::Request(state)) = self.streams.remove(&stream) else { return };

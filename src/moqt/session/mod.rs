@@ -6,7 +6,7 @@
 //! * Request streams of the peer are answered in order; until its SETUP has come they are held, so [`Event::Setup`] is the first.
 //! * Data whose track alias is not known yet is held within [`Limits::pending_bytes`] and [`Limits::pending_time`], then dropped.
 //! * A violation of the draft closes the session: one [`Transmit::Close`], one [`Event::Closed`], and nothing after them.
-//! * What the application does not serve it refuses with NOT_SUPPORTED; nothing waits without an answer.
+//! * What this endpoint does not serve (FETCH, TRACK_STATUS, SUBSCRIBE_TRACKS) is refused with NOT_SUPPORTED.
 //! * A subscription ends for the application with one of [`Event::RequestError`], [`Event::PublishDone`], [`Event::Cancelled`].
 //!   Streams that PUBLISH_DONE overtook are still delivered for [`constants::LATE_STREAMS`].
 //!
@@ -15,7 +15,6 @@
 
 mod aliases;
 mod control;
-mod fetch;
 mod fill;
 mod ids;
 mod inbound;
@@ -247,11 +246,7 @@ impl Session {
         if stream == self.control {
             self.control_lost();
         } else if self.outbound.contains_key(&stream) {
-            if let Some(fetch) = self.drop_outbound(stream, code) {
-                // Who takes no objects wants no fetch.
-                self.fetch_served(fetch);
-                self.events.push_back(Event::Cancelled { request: fetch });
-            }
+            self.drop_outbound(stream, code);
         } else if matches!(self.streams.get(&stream), Some(Stream::Request(_))) {
             self.request_stopped(stream, code);
         }

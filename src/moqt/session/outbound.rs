@@ -8,8 +8,7 @@ use super::requests::{Kind, Phase, Publication};
 use super::streams::Stream;
 use super::{Dir, RequestId, Session, StreamId, SubgroupId, TooLarge, Transmit, constants, priority};
 use crate::moqt::error::ResetCode;
-use crate::moqt::fetched::Fetched;
-use crate::moqt::object::{Object, SubgroupHeader, Unsendable, encode_datagram};
+use crate::moqt::object::{Object, SubgroupHeader, encode_datagram};
 use crate::moqt::subgroup::{Objects, encode_header};
 
 /// What waits for the link.
@@ -22,28 +21,13 @@ pub(super) enum Queued {
 /// A subgroup stream of ours, until the link wrote all of it.
 pub(super) struct Outbound {
     request: RequestId,
-    objects: Told,
+    objects: Objects,
     buffer: BytesMut,
     /// A flush is queued.
     queued: bool,
     /// Bytes that the link has not reported as written, the buffer's included.
     unwritten: usize,
     finished: bool,
-}
-
-/// How the objects of a stream are told.
-pub(super) enum Told {
-    Subgroup(Objects),
-    Fetch(Fetched),
-}
-
-impl Told {
-    fn encode(&mut self, object: &Object, out: &mut BytesMut) -> Result<(), Unsendable> {
-        match self {
-            Self::Subgroup(objects) => objects.encode(object, out),
-            Self::Fetch(objects) => objects.encode(object, out),
-        }
-    }
 }
 
 impl Session {
@@ -54,25 +38,15 @@ impl Session {
         let publication = self.publication(request).filter(|publication| publication.forward)?;
         let publisher = header.priority.unwrap_or(publication.publisher_priority);
         let (alias, priority) = (publication.alias, priority::data(publication.subscriber_priority, publisher));
+        let stream = self.open(Dir::Uni, priority);
         let mut buffer = BytesMut::with_capacity(constants::SUBGROUP_BUFFER);
         encode_header(alias, header, &mut buffer);
-        self.open_outbound(request, priority, Told::Subgroup(Objects::new(*header)), buffer)
-    }
-
-    /// A data stream of the request that begins with these bytes.
-    pub(super) fn open_outbound(
-        &mut self,
-        request: RequestId,
-        priority: i32,
-        objects: Told,
-        buffer: BytesMut,
-    ) -> Option<SubgroupId> {
-        let stream = self.open(Dir::Uni, priority);
         let unwritten = buffer.len();
         let publication = self.publication(request)?;
         publication.streams += 1;
         publication.open.push(stream);
         publication.backlog += unwritten;
+        let objects = Objects::new(*header);
         let outbound = Outbound { request, objects, buffer, queued: true, unwritten, finished: false };
         self.outbound.insert(stream, outbound);
         self.unwritten += unwritten;
@@ -88,7 +62,7 @@ impl Session {
         let before = outbound.buffer.len();
         if outbound.objects.encode(object, &mut outbound.buffer).is_err() {
             self.counters.unsendable += 1;
-            return self.reset_subgroup(subgroup, ResetCode::InternalError as u64);
+            return self.drop_outbound(stream, ResetCode::InternalError as u64);
         }
         let bytes = outbound.buffer.len() - before;
         outbound.unwritten += bytes;
@@ -109,23 +83,18 @@ impl Session {
     pub(super) fn finish(&mut self, stream: StreamId) {
         let Some(outbound) = self.outbound.get_mut(&stream).filter(|outbound| !outbound.finished) else { return };
         outbound.finished = true;
-        let (request, fetch) = (outbound.request, matches!(outbound.objects, Told::Fetch(_)));
+        let request = outbound.request;
         if outbound.unwritten == 0 {
             self.outbound.remove(&stream);
         }
         self.queue(Transmit::Finish { stream });
         self.close_stream(request, stream);
-        if fetch {
-            self.fetch_served(request);
-        }
     }
 
     pub fn reset_subgroup(&mut self, subgroup: SubgroupId, code: u64) {
         let stream = StreamId(subgroup.0);
-        if self.outbound.get(&stream).is_some_and(|outbound| !outbound.finished)
-            && let Some(fetch) = self.drop_outbound(stream, code)
-        {
-            self.fetch_served(fetch);
+        if self.outbound.get(&stream).is_some_and(|outbound| !outbound.finished) {
+            self.drop_outbound(stream, code);
         }
     }
 
@@ -134,21 +103,20 @@ impl Session {
     pub fn abandon_subgroup(&mut self, subgroup: SubgroupId, code: u64) {
         let stream = StreamId(subgroup.0);
         match self.outbound.contains_key(&stream) {
-            true => drop(self.drop_outbound(stream, code)),
+            true => self.drop_outbound(stream, code),
             false => self.queue(Transmit::Reset { stream, code }),
         }
     }
 
-    /// Resets a stream, finished or not; what the link has of it no longer counts. The request, if it was a fetch.
-    pub(super) fn drop_outbound(&mut self, stream: StreamId, code: u64) -> Option<RequestId> {
-        let gone = self.outbound.remove(&stream)?;
+    /// Resets a stream, finished or not; what the link has of it no longer counts.
+    pub(super) fn drop_outbound(&mut self, stream: StreamId, code: u64) {
+        let Some(gone) = self.outbound.remove(&stream) else { return };
         self.unwritten -= gone.unwritten;
         if let Some(publication) = self.publication(gone.request) {
             publication.backlog -= gone.unwritten;
         }
         self.close_stream(gone.request, stream);
         self.queue(Transmit::Reset { stream, code });
-        matches!(gone.objects, Told::Fetch(_)).then_some(gone.request)
     }
 
     fn close_stream(&mut self, request: RequestId, stream: StreamId) {
@@ -191,9 +159,7 @@ impl Session {
     /// [`Session::backlog`], and datagrams of the publication that its link dropped.
     pub fn held(&self, request: RequestId) -> (usize, u64) {
         match self.requests.get(&request).map(|entry| &entry.kind) {
-            Some(Kind::Publication(publication) | Kind::Serving(publication)) => {
-                (publication.backlog, publication.dropped)
-            }
+            Some(Kind::Publication(publication)) => (publication.backlog, publication.dropped),
             _ => (0, 0),
         }
     }
@@ -210,10 +176,10 @@ impl Session {
         self.unwritten
     }
 
-    pub(super) fn publication(&mut self, request: RequestId) -> Option<&mut Publication> {
+    fn publication(&mut self, request: RequestId) -> Option<&mut Publication> {
         let entry = self.requests.get_mut(&request).filter(|entry| entry.phase == Phase::Accepted)?;
         match &mut entry.kind {
-            Kind::Publication(publication) | Kind::Serving(publication) => Some(publication),
+            Kind::Publication(publication) => Some(publication),
             _ => None,
         }
     }

@@ -6,8 +6,8 @@ use super::streams::Stream;
 use super::{Dir, Event, RequestId, Session, StreamId, Transmit, constants, priority};
 use crate::moqt::error::{RequestErrorCode, ResetCode};
 use crate::moqt::message::{
-    DEFAULT_PRIORITY, Filter, GroupOrder, Message, Parameters, Publish, PublishBlocked, PublishDone, PublishOk,
-    RequestError, RequestOk, Subscribe, SubscribeOk, Token, TrackProperties,
+    DEFAULT_PRIORITY, Filter, Message, Parameters, PublishDone, PublishOk, RequestError, RequestOk, Subscribe,
+    SubscribeOk, Token, TrackProperties,
 };
 use crate::moqt::name::{FullTrackName, TrackNamespace};
 use crate::moqt::properties;
@@ -39,13 +39,6 @@ pub(super) enum Kind {
     Announcement,
     /// SUBSCRIBE_NAMESPACE; ours remembers the suffixes that are announced now.
     Listing(HashSet<TrackNamespace>),
-    /// SUBSCRIBE_TRACKS.
-    Tracks,
-    TrackStatus,
-    /// Our FETCH.
-    Fetching(Fetching),
-    /// The peer's FETCH: one stream, as a publication has many.
-    Serving(Publication),
 }
 
 pub(super) struct Subscription {
@@ -54,13 +47,6 @@ pub(super) struct Subscription {
     /// Objects become events; before, they are held.
     pub(super) delivers: bool,
     pub(super) open: Vec<StreamId>,
-}
-
-pub(super) struct Fetching {
-    pub(super) order: GroupOrder,
-    pub(super) stream: Option<StreamId>,
-    /// The stream has ended.
-    pub(super) ended: bool,
 }
 
 pub(super) struct Publication {
@@ -141,17 +127,11 @@ impl Session {
 
     /// Objects can be sent from [`Event::RequestOk`] on.
     pub fn publish(&mut self, track: FullTrackName, properties: TrackProperties, tokens: Vec<Token>) -> RequestId {
-        self.offer(Publish { track, forward: true, largest: None, tokens, properties })
-    }
-
-    /// The same, with everything that PUBLISH can say. One that does not forward yet waits for [`Event::Updated`].
-    pub fn offer(&mut self, publish: Publish) -> RequestId {
         let alias = self.next_alias;
         self.next_alias += 1;
-        let mut publication = Publication::new(publish.forward, DEFAULT_PRIORITY);
-        publication.describe(alias, &publish.properties);
-        let parameters = publish.parameters();
-        let Publish { track, properties, .. } = publish;
+        let mut publication = Publication::new(true, DEFAULT_PRIORITY);
+        publication.describe(alias, &properties);
+        let parameters = Parameters { forward: Some(true), ..with_tokens(tokens) };
         let kind = Kind::Publication(publication);
         self.request(kind, |id| Message::Publish { id, track, alias, parameters, properties })
     }
@@ -167,20 +147,8 @@ impl Session {
         self.request(kind, |id| Message::SubscribeNamespace { id, prefix, parameters })
     }
 
-    /// PUBLISHes of all tracks under the prefix follow as [`Event::Publish`].
-    pub fn subscribe_tracks(&mut self, prefix: TrackNamespace, forward: bool, tokens: Vec<Token>) -> RequestId {
-        let parameters = Parameters { forward: Some(forward), ..with_tokens(tokens) };
-        self.request(Kind::Tracks, |id| Message::SubscribeTracks { id, prefix, parameters })
-    }
-
-    /// Answered by [`Event::TrackStatusOk`].
-    pub fn track_status(&mut self, track: FullTrackName, tokens: Vec<Token>) -> RequestId {
-        let parameters = with_tokens(tokens);
-        self.request(Kind::TrackStatus, |id| Message::TrackStatus { id, track, parameters })
-    }
-
     /// A message that can't be said is refused at once by [`Event::RequestError`], under an id that never travels.
-    pub(super) fn request(&mut self, kind: Kind, message: impl FnOnce(u64) -> Message) -> RequestId {
+    fn request(&mut self, kind: Kind, message: impl FnOnce(u64) -> Message) -> RequestId {
         let message = message(self.next_request);
         let mut data = bytes::BytesMut::new();
         if self.closed || message.encode(self.draft, &mut data).is_err() {
@@ -261,10 +229,10 @@ impl Session {
         }
     }
 
-    /// REQUEST_OK to PUBLISH_NAMESPACE, SUBSCRIBE_NAMESPACE or SUBSCRIBE_TRACKS.
+    /// REQUEST_OK to PUBLISH_NAMESPACE or SUBSCRIBE_NAMESPACE.
     pub fn accept(&mut self, request: RequestId) {
         let Some(asked) = self.asked(request) else { return };
-        if matches!(asked.kind, Kind::Announcement | Kind::Listing(_) | Kind::Tracks) {
+        if matches!(asked.kind, Kind::Announcement | Kind::Listing(_)) {
             let stream = asked.stream;
             self.send(stream, &Message::RequestOk(RequestOk::default()));
             self.accepted(request);
@@ -295,32 +263,9 @@ impl Session {
         self.tell(request, Message::NamespaceDone(suffix.clone()));
     }
 
-    /// PUBLISH_BLOCKED on an accepted SUBSCRIBE_TRACKS.
-    pub fn publish_blocked(&mut self, request: RequestId, blocked: PublishBlocked) {
-        self.tell(request, Message::PublishBlocked(blocked));
-    }
-
-    /// TRACK_STATUS_OK: what SUBSCRIBE_OK would say. The request is over.
-    pub fn answer_track_status(&mut self, request: RequestId, ok: &SubscribeOk) {
-        if !self.asked(request).is_some_and(|asked| matches!(asked.kind, Kind::TrackStatus)) {
-            return;
-        }
-        let ok = RequestOk { parameters: ok.parameters(), properties: ok.track_properties() };
-        if let Some(gone) = self.remove_request(request) {
-            self.send(gone.stream, &Message::RequestOk(ok));
-            self.queue(Transmit::Finish { stream: gone.stream });
-            self.let_go(gone.stream);
-        }
-    }
-
     fn tell(&mut self, request: RequestId, message: Message) {
-        let listing = |entry: &&Request| match (&message, &entry.kind) {
-            (Message::PublishBlocked(_), Kind::Tracks) => !entry.ours && entry.phase == Phase::Accepted,
-            (Message::Namespace(_) | Message::NamespaceDone(_), Kind::Listing(_)) => {
-                !entry.ours && entry.phase == Phase::Accepted
-            }
-            _ => false,
-        };
+        let listing =
+            |entry: &&Request| !entry.ours && entry.phase == Phase::Accepted && matches!(entry.kind, Kind::Listing(_));
         if self.requests.get(&request).is_some_and(|entry| listing(&entry)) {
             self.say(request, &message);
         }
@@ -361,12 +306,12 @@ impl Session {
     // ---- bookkeeping ----
 
     /// A request of the peer that has no answer.
-    pub(super) fn asked(&mut self, request: RequestId) -> Option<&mut Request> {
+    fn asked(&mut self, request: RequestId) -> Option<&mut Request> {
         self.requests.get_mut(&request).filter(|entry| !entry.ours && entry.phase == Phase::Asked)
     }
 
     /// Answers the updates that came before the answer.
-    pub(super) fn accepted(&mut self, request: RequestId) {
+    fn accepted(&mut self, request: RequestId) {
         let Some(entry) = self.requests.get_mut(&request) else { return };
         entry.phase = Phase::Accepted;
         let updates = std::mem::take(&mut entry.updates);
@@ -393,17 +338,12 @@ impl Session {
                     self.discard_held(alias);
                 }
             }
-            Kind::Publication(publication) | Kind::Serving(publication) => {
+            Kind::Publication(publication) => {
                 for stream in &publication.open {
                     self.drop_outbound(*stream, ResetCode::Cancelled as u64);
                 }
             }
-            Kind::Fetching(fetching) => {
-                if let Some(stream) = fetching.stream.filter(|_| !fetching.ended) {
-                    self.discard(stream, ResetCode::Cancelled);
-                }
-            }
-            Kind::Announcement | Kind::Listing(_) | Kind::Tracks | Kind::TrackStatus => {}
+            Kind::Announcement | Kind::Listing(_) => {}
         }
         Some(gone)
     }

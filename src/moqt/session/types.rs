@@ -4,12 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::moqt::fetched::Item;
-use crate::moqt::message::{
-    FetchOk, FetchRequest, Filter, GoAway, Publish, PublishBlocked, PublishDone, RequestError, Setup, Subscribe,
-    SubscribeOk, Token,
-};
-use crate::moqt::name::{FullTrackName, TrackNamespace};
+use crate::moqt::message::{Filter, GoAway, Publish, PublishDone, RequestError, Setup, Subscribe, SubscribeOk, Token};
+use crate::moqt::name::TrackNamespace;
 use crate::moqt::object::{Object, SubgroupHeader};
 use crate::moqt::version::Draft;
 
@@ -129,25 +125,6 @@ pub enum Event {
         prefix: TrackNamespace,
         tokens: Vec<Token>,
     },
-    /// Answer with [`Session::accept`](super::Session::accept), then with PUBLISHes of what lies under the prefix.
-    SubscribeTracks {
-        request: RequestId,
-        prefix: TrackNamespace,
-        forward: bool,
-        tokens: Vec<Token>,
-    },
-    /// Answer with [`Session::accept_fetch`](super::Session::accept_fetch). The subscription that it joins stands, and forwards;
-    /// it may still wait for its own answer.
-    Fetch {
-        request: RequestId,
-        fetch: Box<FetchRequest>,
-    },
-    /// Answer with [`Session::answer_track_status`](super::Session::answer_track_status).
-    TrackStatus {
-        request: RequestId,
-        track: FullTrackName,
-        tokens: Vec<Token>,
-    },
     /// REQUEST_UPDATE on a publication of ours (already answered OK), or its PUBLISH_OK with forward state 0. When `forward` went
     /// to 0 its open subgroups are reset. `filter` is a new one, if the peer sent one.
     Updated {
@@ -189,32 +166,6 @@ pub enum Event {
     NamespaceDone {
         request: RequestId,
         suffix: TrackNamespace,
-    },
-
-    FetchOk {
-        request: RequestId,
-        ok: Box<FetchOk>,
-    },
-    /// What the track is like now. The request is over.
-    TrackStatusOk {
-        request: RequestId,
-        ok: SubscribeOk,
-    },
-    /// A track under the prefix that the peer can't publish to us.
-    PublishBlocked {
-        request: RequestId,
-        blocked: PublishBlocked,
-    },
-
-    // Media of a fetch of ours; it may come before its FETCH_OK.
-    Fetched {
-        request: RequestId,
-        item: Item,
-    },
-    /// The fetch's stream ended: by FIN (`reset` is `None`), and all of the range was there or in a gap; or by RESET_STREAM.
-    FetchEnd {
-        request: RequestId,
-        reset: Option<u64>,
     },
 
     // Media of a subscription of ours.

@@ -42,17 +42,6 @@ impl Pool {
             Moqt::RequestError { request, error } => self.refused(id, (link, request), &error),
             Moqt::PublishDone { request, done } => self.publish_done((link, request), &done),
             Moqt::GoAway(goaway) => self.link_goes_away(id, link, &goaway),
-            Moqt::Fetch { request, .. } | Moqt::TrackStatus { request, .. } | Moqt::SubscribeTracks { request, .. } => {
-                if let Some(session) = links.session(link) {
-                    session.reject(request, refusal(RequestErrorCode::NotSupported));
-                }
-            }
-            // We ask for none of these.
-            Moqt::FetchOk { .. }
-            | Moqt::Fetched { .. }
-            | Moqt::FetchEnd { .. }
-            | Moqt::TrackStatusOk { .. }
-            | Moqt::PublishBlocked { .. } => {}
             // We list nothing; and a session that is over ends its link, whose end is told next.
             // Objects came another way.
             Moqt::Object { .. } | Moqt::Namespace { .. } | Moqt::NamespaceDone { .. } | Moqt::Closed { .. } => {}

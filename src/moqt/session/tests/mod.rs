@@ -7,7 +7,6 @@ pub(crate) mod pair;
 mod control;
 mod data;
 mod drafts;
-mod fetch;
 mod fuzz;
 mod lone;
 mod requests;

@@ -10,7 +10,7 @@ use super::pair::{self, Conditions, Pair};
 use super::smoke::{subscribe, subscribed, track};
 use crate::moqt::error::{CloseCode, ResetCode};
 use crate::moqt::message::{
-    Filter, GoAway, Location, Message, Parameters, PublishDone, PublishOk, Redirect, RequestError, RequestOk,
+    Fetch, Filter, GoAway, Location, Message, Parameters, PublishDone, PublishOk, Redirect, RequestError, RequestOk,
     SubscribeOk, Token, TrackProperties,
 };
 use crate::moqt::properties::Writer;
@@ -181,6 +181,23 @@ fn namespaces_come_and_go() {
         Event::NamespaceDone { request, suffix },
     ];
     assert_eq!(pair.client_events.make_contiguous()[1..], expected);
+}
+
+#[test]
+fn what_is_not_served_is_not_supported() {
+    let fetch = Fetch::RelativeJoining { request: 0, groups: 1 };
+    for message in [
+        Message::Fetch { id: 0, fetch, parameters: none() },
+        Message::TrackStatus { id: 0, track: track("audio"), parameters: none() },
+        Message::SubscribeTracks { id: 0, prefix: namespace(&["voice"]), parameters: none() },
+    ] {
+        let mut lone = Lone::new(Role::Server);
+        let stream = lone.request(&message);
+        assert_eq!(lone.refusal(stream), Some(RequestErrorCode::NotSupported as u64));
+        lone.data(stream, Bytes::new(), true);
+        assert_eq!((lone.events.len(), lone.closed()), (0, None));
+        assert!(lone.session.is_idle());
+    }
 }
 
 #[test]

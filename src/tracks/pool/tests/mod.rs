@@ -7,5 +7,6 @@ mod goaway;
 mod outage;
 mod refusals;
 mod shared;
+mod storm;
 mod weather;
 mod world;

@@ -127,6 +127,7 @@ impl Gate for Door {
 }
 
 pub(super) struct World {
+    pub(super) began: Instant,
     pub(super) now: Instant,
     pub(super) lines: Lines,
     /// `None`: the test speaks for the peer.
@@ -173,6 +174,7 @@ impl World {
         let lines = Lines { reachable: true, ..Lines::default() };
         let pool = |n| Pool::new(n as u64 + 1, now, UNIX);
         Self {
+            began: now,
             now,
             lines,
             core,

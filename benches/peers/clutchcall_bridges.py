@@ -1,0 +1,156 @@
+"""clutchcall: bridges of the SDK, a Python callback each; the far end is the engine, its relay and its phone.
+
+`pool=1` gives each bridge a connection of its own, `pool=32` lets so many share one; `delivery` is `stream` or
+`datagram`. The phone gives back the very frames that it hears, at its tick after the next. So a frame that comes home
+made both ways, and one that does not is counted as lost on both:
+
+* up: late when its callback runs more than 20 ms after it was due at the phone, which is what p50 and p99 are of;
+* down: late when it was due at the phone more than 60 ms after it was due here: up to 20 ms until the phone's tick,
+  20 ms until the next, and the 20 ms that everybody has.
+
+A publisher paces as the peers do, from a thread of its own, through `publish_downlink`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from channel import (
+    DRAIN_S,
+    FRAME_NS,
+    LATE_NS,
+    SLOTS,
+    End,
+    difference,
+    frame,
+    hear,
+    now_ns,
+    quantiles,
+    say,
+    slots,
+    usage,
+)
+
+NUMBER = "+15550009012"
+UP_LIMIT_S = 60.0
+PHONE_NS = 2 * FRAME_NS
+"""What the phone's clock takes at most: until its tick, and until the next."""
+PLACED_AT_ONCE = 4
+
+
+def far(end: End) -> None:
+    from clutchcall.engine import Engine
+
+    with Engine(ring_ms=0) as engine:
+        say(listening=[engine.base_url, engine.api_key, engine.org_id])
+        say(ready="far")
+        from_ns = hear()["from_ns"]
+        wait_until(from_ns)
+        before = usage()
+        wait_until(from_ns + int((end.secs + DRAIN_S) * 1e9))
+        say(sent=0, heard=0, late=0, **difference(before, usage()))
+        hear()
+
+
+def near(end: End) -> None:
+    echoes, begun = Echoes(), time.monotonic()
+    with up(end, [echoes.take] * end.channels) as bridges:
+        say(ready="near", connect_s=time.monotonic() - begun)
+        measure(end, echoes, [bridge.publish_downlink for bridge in bridges])
+
+
+@contextlib.contextmanager
+def up(end: End, callbacks: list[Callable[[bytes, int], None]]) -> Iterator[list[Any]]:
+    """A call and a connected bridge for each callback."""
+    from clutchcall.voice import Voice
+
+    delivery, pool = end.options.get("delivery", "stream"), int(end.options.get("pool", 32))
+    with Voice(*end.options["where"].split(","), pool=pool) as voice:
+
+        def bridge(callback: Callable[[bytes, int], None]) -> object:
+            call = voice.calls.originate(to=NUMBER, from_="+15550000000", trunk_id="trunk_main")
+            call.wait("in_progress", UP_LIMIT_S)
+            return voice.audio_bridge.attach(call.sid, on_uplink=callback, delivery=delivery)
+
+        with ThreadPoolExecutor(PLACED_AT_ONCE) as placing:
+            bridges = list(placing.map(bridge, callbacks))
+        wait_connected(bridges, UP_LIMIT_S)
+        yield bridges
+
+
+def wait_connected(bridges: list[Any], limit_s: float) -> None:
+    limit = time.monotonic() + limit_s
+    while any(bridge.state != "connected" for bridge in bridges):
+        if time.monotonic() > limit:
+            raise TimeoutError("not all bridges are up")
+        time.sleep(0.01)
+
+
+class Echoes:
+    """What came home: how long the way up took, and whether either way was late."""
+
+    def __init__(self) -> None:
+        self.took = array("q")
+        self.down = array("q")
+
+    def take(self, heard: bytes, ts_us: int) -> None:
+        at = now_ns()
+        due = int.from_bytes(heard[8:16], "little")
+        self.took.append(at - ts_us * 1000)
+        self.down.append(ts_us * 1000 - due)
+
+    def late(self) -> int:
+        up = sum(1 for took in self.took if took > LATE_NS)
+        return up + sum(1 for down in self.down if down > LATE_NS + PHONE_NS)
+
+
+def measure(end: End, echoes: Echoes, calls: list) -> None:
+    from_ns = hear()["from_ns"]
+    used: dict[str, float] = {}
+    drained_ns = from_ns + int((end.secs + DRAIN_S) * 1e9)
+
+    def watch() -> None:
+        wait_until(from_ns)
+        before = usage()
+        wait_until(drained_ns)
+        used.update(difference(before, usage()))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    sent = publish(end, calls, from_ns)
+    watcher.join()
+    say(
+        sent=2 * sent,
+        heard=2 * len(echoes.took),
+        late=echoes.late(),
+        **quantiles(echoes.took),
+        **used,
+    )
+    hear()
+
+
+def publish(end: End, calls: list, from_ns: int) -> int:
+    shares, sent, slot = slots(end.channels), 0, 0
+    for due_ns in range(from_ns, from_ns + int(end.secs * 1e9), FRAME_NS // SLOTS):
+        wait_until(due_ns)
+        for channel in shares[slot]:
+            calls[channel](frame(channel, due_ns))
+        sent += len(shares[slot])
+        slot = (slot + 1) % SLOTS
+    return sent
+
+
+def wait_until(at_ns: int) -> None:
+    time.sleep(max(0, at_ns - now_ns()) / 1e9)
+
+
+if __name__ == "__main__":
+    given = End(sys.argv[1:])
+    far(given) if given.is_far else near(given)
