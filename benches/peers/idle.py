@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from channel import End, hear, say
-from clutchcall_bridges import UP_LIMIT_S, wait_connected
+from clutchcall_bridges import TRUNK, UP_LIMIT_S, engine, wait_connected
 
 NUMBER = "+15550009011"
 SETTLE_S = 1.5
@@ -22,10 +22,8 @@ WARM_SHARE = 10
 
 
 def far(end: End) -> None:
-    from clutchcall.engine import Engine
-
-    with Engine(ring_ms=0) as engine:
-        say(listening=[engine.base_url, engine.api_key, engine.org_id])
+    with engine() as where:
+        say(listening=where)
         sys.stdin.read()
 
 
@@ -34,9 +32,7 @@ def near(end: End) -> None:
 
     bridges, cycles = int(end.options["bridges"]), int(end.options["cycles"])
     with Voice(*end.options["where"].split(","), pool=int(end.options["pool"])) as voice:
-        calls = [
-            voice.calls.originate(to=NUMBER, from_="+15550000000", trunk_id="trunk_main").sid for _ in range(bridges)
-        ]
+        calls = [voice.calls.originate(to=NUMBER, from_="+15550000000", trunk_id=TRUNK).sid for _ in range(bridges)]
 
         def attach(sid: str) -> object:
             return voice.audio_bridge.attach(sid, on_uplink=lambda frame, ts_us: None)

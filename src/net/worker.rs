@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::bell::{self, Bell, Waker};
 use super::links::{Links, Terms};
@@ -19,6 +20,8 @@ use super::{App, WorkerConfig, transport};
 
 const SOCKET: Token = Token(0);
 const BELL: Token = Token(1);
+/// A wait for the app that is shorter than this ends to the microsecond.
+const EXACT: Duration = Duration::from_millis(20);
 /// How long the last packets may wait for room in the kernel's buffer when the worker ends.
 const GOODBYE: Duration = Duration::from_millis(100);
 
@@ -30,6 +33,8 @@ pub struct Worker {
     bell: Arc<Bell>,
     /// Waiting for room in the kernel's buffer.
     wants_room: bool,
+    /// The next wait is for a moment of the app's, such as an audio tick.
+    exact: bool,
     #[cfg(feature = "counted")]
     tallied: super::Counters,
 }
@@ -59,6 +64,7 @@ impl Worker {
             events: Events::with_capacity(8),
             bell,
             wants_room: false,
+            exact: false,
             #[cfg(feature = "counted")]
             tallied: Default::default(),
         };
@@ -81,8 +87,9 @@ impl Worker {
     /// `readable`: the socket may hold more than the last turn took.
     fn turn(&mut self, app: &mut impl App, readable: bool) -> bool {
         let busy = readable || self.links.has_work();
-        let until = app.poll_timeout().into_iter().chain(self.links.next_timeout()).min();
-        let readable = self.wait(busy, until, app.slack()) || readable;
+        let (tick, link) = (app.poll_timeout(), self.links.next_timeout());
+        self.exact = tick.is_some_and(|tick| link.is_none_or(|link| tick <= link));
+        let readable = self.wait(busy, tick.into_iter().chain(link).min(), app.slack()) || readable;
         self.gather(app.gathers());
         let now = Instant::now();
         let more = readable && self.links.receive(now);
@@ -128,7 +135,7 @@ impl Worker {
             false => left,
         };
         self.links.counters.turns += 1;
-        if let Err(error) = self.poll.poll(&mut self.events, timeout)
+        if let Err(error) = self.sleep(timeout)
             && error.kind() != io::ErrorKind::Interrupted
         {
             tracing::error!(%error, "a worker can't wait");
@@ -142,6 +149,21 @@ impl Worker {
             }
         }
         readable
+    }
+
+    /// epoll_wait(2) counts in milliseconds and rounds up: half of one per tick, which every frame would be late by. ppoll(2) on the
+    /// same descriptor counts in nanoseconds.
+    fn sleep(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let short = timeout.filter(|left| self.exact && !left.is_zero() && *left < EXACT);
+        let Some(Ok(left)) = short.map(Timespec::try_from) else {
+            return self.poll.poll(&mut self.events, timeout);
+        };
+        self.events.clear();
+        let mut poll = [PollFd::new(self.poll.registry(), PollFlags::IN)];
+        match rustix::event::poll(&mut poll, Some(&left))? {
+            0 => Ok(()),
+            _ => self.poll.poll(&mut self.events, Some(Duration::ZERO)),
+        }
     }
 
     /// The kernel tells of room in the send buffer whenever a packet leaves it. That is asked for only while it is full: else every
