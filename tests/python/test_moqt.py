@@ -89,6 +89,38 @@ def test_a_token_for_nothing_is_refused(engine: Engine, voice: Voice) -> None:
     call.hangup()
 
 
+def test_the_token_of_one_call_hears_nothing_of_another(engine: Engine, voice: Voice) -> None:
+    own, other = dial(voice, EMPTY), dial(voice, EMPTY)
+    for call in (own, other):
+        call.wait("in_progress", timeout=LIMIT_S)
+    answer = token(engine, own.sid, "server")
+    foreign = [field.replace(own.sid, other.sid) for field in answer["subscribe"]["namespace"]]
+    overheard, heard, refused = Heard(), Heard(), threading.Event()
+
+    def on_state(state: str) -> None:
+        if state == "failed":
+            refused.set()
+
+    with (
+        connected(voice.audio_bridge.attach(other.sid, on_uplink=heard)),
+        connected(voice.audio_bridge.attach_caller(other.sid, on_downlink=print)) as phone,
+        connect(answer, "url", on_state=on_state) as stranger,
+    ):
+        stranger.subscribe_audio(foreign, "audio", overheard)
+
+        def speaks_until_refused() -> bool:
+            if phone.queued_ms == 0:
+                phone.publish_uplink(b"secret")
+            return refused.is_set() and len(heard.frames) >= 10
+
+        until(speaks_until_refused, "the stranger is refused")
+        assert stranger.reason
+    assert set(heard.frames) == {b"secret"}
+    assert overheard.frames == []
+    for call in (own, other):
+        call.hangup()
+
+
 def test_both_ends_of_an_empty_call(voice: Voice) -> None:
     call = dial(voice, EMPTY)
     call.wait("in_progress", timeout=LIMIT_S)

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use clutchcall::moqt::RequestErrorCode;
 
 use super::call::{Call, LIVE, patient_relay};
+use super::peers;
 use super::raw::{Answer, REQUEST_ERROR, REQUEST_OK, Raw, read_message};
 use super::rig::{self, Client, Kind, Relay};
 use super::words::{self, fields, namespace};
@@ -261,6 +262,30 @@ fn a_refusal_takes_as_long_whether_the_call_exists_or_not() {
             nowhere[1],
             if apart < spread { "kept" } else { "missed" }
         );
+    }
+    call.goes_on();
+}
+
+/// The same with a stack that others use.
+#[test]
+fn aiomoqt_with_a_token_for_another_call_gets_nothing() {
+    let Some(python) = peers::python() else { return };
+    let (relay, client) = (patient_relay(), Client::start());
+    let mut call = Call::begin(&relay, &client);
+    call.goes_on();
+    let token = relay.token(&["voice/CA2/*"], &["voice/CA2/*"]).value;
+    let told = std::process::Command::new(python)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/aiomoqt_intruder.py"))
+        .arg(relay.server.address().port().to_string())
+        .args([std::str::from_utf8(&token).expect("a JWT is ASCII"), LIVE, "audio"])
+        .output()
+        .expect("the interpreter starts");
+    let said: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap_or_else(|error| {
+        panic!("{error}: {}", String::from_utf8_lossy(&told.stderr));
+    });
+    assert_eq!(said["objects"], 0, "{said}");
+    for name in ["subscribe", "publish", "publish_namespace"] {
+        assert_eq!(said["answers"][name]["code"], RequestErrorCode::Unauthorized as u64, "{name}: {said}");
     }
     call.goes_on();
 }

@@ -19,7 +19,7 @@ const COUNT: usize = 120;
 const START_US: u64 = 1_700_000_000_000_000;
 
 /// The interpreter with the peers; `None` only where they may be absent.
-fn python() -> Option<String> {
+pub fn python() -> Option<String> {
     let python = std::env::var("CLUTCHCALL_PEERS_PYTHON").ok().filter(|path| !path.is_empty());
     if python.is_none() {
         let remedy = "CLUTCHCALL_PEERS_PYTHON names no interpreter with aiomoqt and moq-rs: run `make venv-peers`, \
