@@ -21,7 +21,7 @@ impl Draft {
     /// Every draft that the codec speaks.
     pub const ALL: [Draft; 4] = [Draft::D18, Draft::D20, Draft::D22, Draft::D16];
     /// The drafts that foreign peers agree with us on, the preferred one first.
-    pub const ADVERTISED: [Draft; 3] = [Draft::D18, Draft::D22, Draft::D20];
+    pub const ADVERTISED: [Draft; 4] = [Draft::D18, Draft::D22, Draft::D20, Draft::D16];
 
     /// The ALPN of raw QUIC, and the token of WebTransport's protocol list.
     pub fn alpn(self) -> &'static str {

@@ -74,6 +74,12 @@ pub fn timestamp_us(object: &Bytes, ticks_per_second: u64) -> Option<u64> {
     u64::try_from(u128::from(ticks) * u128::from(TIMESCALE) / u128::from(scale)).ok()
 }
 
+/// The stamp of who speaks draft 16 and an older LOC: properties 0x06 (loc-02 and -03) or 0x02 (loc-01), always microseconds. In
+/// later drafts both are delivery timeouts.
+pub fn old_timestamp_us(object: &Bytes) -> Option<u64> {
+    [0x06, 0x02].into_iter().find_map(|kind| properties::number(object, kind))
+}
+
 /// Where one frame goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -200,6 +206,9 @@ mod tests {
         let own = properties::Writer::default().number(0x08, 1000).number(0x10, 20).finish();
         assert_eq!(timestamp_us(&own, 48_000), Some(20_000));
         assert_eq!(timestamp_us(&Bytes::new(), TIMESCALE), None);
+        let old = |kind| properties::Writer::default().number(kind, 7).finish();
+        assert_eq!((old_timestamp_us(&old(0x06)), old_timestamp_us(&old(0x02))), (Some(7), Some(7)));
+        assert_eq!(old_timestamp_us(&old(0x08)), None);
         assert_eq!(timestamp_us(&properties::timestamp(u64::MAX), 1), None, "no wrapped time");
     }
 

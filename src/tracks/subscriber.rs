@@ -10,11 +10,11 @@ use bytes::Bytes;
 use super::LeaseId;
 use super::edge::{Edge, Verdict};
 use super::retry::Asking;
-use super::stamp::{TIMESCALE, timestamp_us};
+use super::stamp::{TIMESCALE, old_timestamp_us, timestamp_us};
 use crate::moqt::message::{Location, PublishDone, SubscribeOk};
 use crate::moqt::properties::{kind, number};
 use crate::moqt::session::RequestId;
-use crate::moqt::{FullTrackName, Object, PublishDoneCode, Status, StreamId, SubgroupHeader};
+use crate::moqt::{Draft, FullTrackName, Object, PublishDoneCode, Status, StreamId, SubgroupHeader};
 use crate::net::LinkId;
 
 /// Streams that PUBLISH_DONE counted but that have not come are waited for: the track's end may be on one of them.
@@ -54,12 +54,15 @@ pub(super) struct Subscriber {
     /// The greatest location that was handed up, and its stamp.
     newest: Option<(Location, u64)>,
     ticks_per_second: u64,
+    /// Senders of draft 16 may stamp as older drafts of LOC did.
+    old_stamps: bool,
 }
 
 /// A request of one subscriber, for another who wants the same track.
 pub(super) struct Shared {
     feed: Feed,
     ticks_per_second: u64,
+    old_stamps: bool,
 }
 
 impl Shared {
@@ -90,6 +93,7 @@ impl Subscriber {
             edge: Edge::new(),
             newest: None,
             ticks_per_second: TIMESCALE,
+            old_stamps: false,
         }
     }
 
@@ -112,13 +116,13 @@ impl Subscriber {
     /// The request that brings the track on `link`, unless it is over.
     pub(super) fn share(&self, link: LinkId) -> Option<Shared> {
         let feed = self.feeds.iter().find(|feed| feed.link == link && feed.done.is_none())?;
-        Some(Shared { feed: feed.clone(), ticks_per_second: self.ticks_per_second })
+        Some(Shared { feed: feed.clone(), ticks_per_second: self.ticks_per_second, old_stamps: self.old_stamps })
     }
 
     /// `true`: the track was not live before.
     pub(super) fn join(&mut self, shared: Shared) -> bool {
         let live = shared.feed.live;
-        self.ticks_per_second = shared.ticks_per_second;
+        (self.ticks_per_second, self.old_stamps) = (shared.ticks_per_second, shared.old_stamps);
         self.feeds.push(shared.feed);
         live && !std::mem::replace(&mut self.live, true)
     }
@@ -130,7 +134,7 @@ impl Subscriber {
     }
 
     /// A request was accepted. `true`: the track was not live before.
-    pub(super) fn accept(&mut self, link: LinkId, request: RequestId, ok: &SubscribeOk) -> bool {
+    pub(super) fn accept(&mut self, (link, request): (LinkId, RequestId), ok: &SubscribeOk, draft: Draft) -> bool {
         let alone = !self.feeds.iter().any(|feed| feed.live && (feed.link, feed.request) != (link, request));
         let Some(feed) = self.feed(link, request) else { return false };
         feed.live = true;
@@ -139,6 +143,7 @@ impl Subscriber {
         self.newest = self.newest.filter(|_| !alone);
         let scale = number(&ok.properties.0, kind::TIMESCALE).filter(|scale| *scale != 0);
         self.ticks_per_second = scale.unwrap_or(TIMESCALE);
+        self.old_stamps = draft == Draft::D16;
         self.asking.accepted();
         !std::mem::replace(&mut self.live, true)
     }
@@ -176,7 +181,11 @@ impl Subscriber {
         }
         let single = stream.is_none() && object.id == 0 && object.end_of_group;
         let at = Location { group: object.group, object: object.id };
-        let timestamp_us = timestamp_us(&object.properties, self.ticks_per_second);
+        let stamp = timestamp_us(&object.properties, self.ticks_per_second);
+        let timestamp_us = match self.old_stamps {
+            true => stamp.or_else(|| old_timestamp_us(&object.properties)),
+            false => stamp,
+        };
         if self.is_overtaken(at, timestamp_us) {
             return Taken::Stale;
         }
@@ -285,10 +294,10 @@ mod tests {
         for link in [old, new] {
             heard.add_feed(link, RequestId(0));
         }
-        heard.accept(old, RequestId(0), &ok);
+        heard.accept((old, RequestId(0)), &ok, Draft::D18);
         assert!(!heard.has_moved(old, new), "not accepted yet");
         heard.note_feed(old);
-        heard.accept(new, RequestId(0), &ok);
+        heard.accept((new, RequestId(0)), &ok, Draft::D18);
         assert!(heard.has_moved(old, new), "nobody speaks");
         heard.note_feed(old);
         assert!(!heard.has_moved(old, new), "only the old one brings it");

@@ -6,7 +6,7 @@ use super::slot::SlotId;
 use super::{Pool, Role, Timer};
 use crate::moqt::message::{RequestError, Subscribe, SubscribeOk};
 use crate::moqt::session::RequestId;
-use crate::moqt::{FullTrackName, RequestErrorCode, TrackNamespace};
+use crate::moqt::{Draft, FullTrackName, RequestErrorCode, TrackNamespace};
 use crate::net::LinkId;
 use crate::tracks::retry::{Asking, Due, RENEWALS, Remedy};
 use crate::tracks::subscriber::Shared;
@@ -229,7 +229,8 @@ impl Pool {
             let error = RequestError::new(RequestErrorCode::UnsupportedExtension, reason);
             return self.subscription_refused((link, request, track), &error);
         }
-        if subscriber.accept(link, request, ok) {
+        let draft = links.session(link).map_or(Draft::D18, |session| session.draft());
+        if subscriber.accept((link, request), ok, draft) {
             self.events.push_back(Event::Live { track });
         }
         self.arm_track(track);
