@@ -131,6 +131,7 @@ class Child:
                 "frames_in": talk.bridge.stats().frames_in,
                 "frames_out": talk.bridge.stats().frames_out,
                 "reconnects": talk.bridge.stats().reconnects,
+                "migrations": talk.bridge.stats().migrations,
                 "stats": repr(talk.bridge.stats()),
                 "heard": list(talk.heard),
                 "first_us": talk.first_us,

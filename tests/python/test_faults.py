@@ -1,7 +1,7 @@
 """What a path and a process can suffer beside death (`test_restart.py`): partitions, other addresses, stops, a drain.
 
 Relay, engine and SDK are three processes. `make faults` runs all of it under a hundred bridges; the tests of every day
-take fewer and leave out the long ones (mark `faults`).
+take fewer, on one shared connection, and leave out the long ones (mark `faults`).
 """
 
 from __future__ import annotations
@@ -28,17 +28,19 @@ from talking import (
     talking,
 )
 
+# Bridges on one connection: as many as may share one, as engines say by default; or each has its own.
+POOLS = [pytest.param(32, id="shared"), pytest.param(1, id="own", marks=pytest.mark.faults)]
 # What a bridge takes at once is bounded; longer speeches come in parts.
 PART_S = 20.0
 
 
-@pytest.fixture(params=[1, 32], ids=["own", "shared"])
+@pytest.fixture(params=POOLS)
 def stage(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stage]:
     with Stage(tmp_path, pool=request.param) as stage:
         yield stage
 
 
-@pytest.fixture(params=[1, 32], ids=["own", "shared"])
+@pytest.fixture(params=POOLS)
 def abroad(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Stage, namespaces.Namespace]]:
     """Users of the SDK are on a network of their own."""
     namespaces.wanted()
@@ -89,15 +91,17 @@ def test_clients_move_and_nobody_attaches_again(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("side", ["sdk", "engine"])
-def test_two_seconds_without_a_packet_are_the_same_session(stage: Stage, side: str) -> None:
+def test_two_seconds_without_a_packet(stage: Stage, side: str) -> None:
     child = stage.sdk()
     talking(child, BRIDGES, PART_S)
     proxy = stage.sdk_side if side == "sdk" else stage.engine_side
     passed, healed = proxy.cut_for(2.0)
     assert passed.both == 0
     back(child, healed, f"partition of 2 s on the {side}'s side")
-    heard_late, said_late = ages(child.ask("told"))
-    assert max(heard_late, said_late) < STALE_US
+    told = child.ask("told")
+    assert max(ages(told)) < STALE_US
+    # As a rule none: the path is asked every 50 ms, and another link needs a handshake.
+    print(f"moved to another session: {sum(call['migrations'] for call in told.values())}")
 
 
 @pytest.mark.faults
