@@ -32,7 +32,7 @@ wheel_env := RUSTFLAGS="--remap-path-prefix=$(HOME)=~ --remap-path-prefix=$(CURD
 say = @printf '\n== %s\n'
 pip = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help call faults loss isolation hostile test lint types stubs docs wheel bench bench-peers peers packages test-rust test-python venv-test clean
+.PHONY: help call faults fuzz loss isolation hostile test lint types stubs docs wheel bench bench-peers peers packages test-rust test-python venv-test clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -109,6 +109,25 @@ loss: $(VENV_TEST)/wheel venv-peers ## frames through a lossy path beside aiomoq
 	$(VENV_TEST)/bin/python benches/python/loss.py $$peers
 	$(VENV_TEST)/bin/python benches/python/loss.py $$peers --rtt 40 --loss 0.05 0.3
 	[ -z "$(MINUTES)" ] || $(VENV_TEST)/bin/python benches/python/loss.py $$peers --rtt 40 --loss 0.3 --secs $$(( 60 * $(MINUTES) ))
+
+FUZZ_RUNS ?= 1000000
+FUZZ_SECS ?= 0
+# What libFuzzer needs of the compiler; no nightly one is asked for. Our own code is safe Rust, so there is no address sanitizer here.
+fuzz_flags := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+  -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1
+
+fuzz: packages ## every fuzz target with libFuzzer: FUZZ_RUNS executions each (FUZZ_SECS seconds at most), corpus in target/corpus
+	$(say) "fuzz targets"
+	names="$${TARGETS:-$$(ls fuzz/fuzz_targets | sed 's/\.rs$$//')}"
+	RUSTFLAGS="$(fuzz_flags)" cargo build --locked --quiet --release --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --target $(shell rustc -vV | sed -n 's/host: //p')
+	for name in $$names; do
+	  mkdir -p $(TARGET)/corpus/$$name
+	  printf '%-14s ' $$name
+	  log=$(TARGET)/corpus/$$name.log
+	  $(TARGET)/fuzz/*/release/$$name -runs=$(FUZZ_RUNS) -max_total_time=$(FUZZ_SECS) -max_len=4096 -rss_limit_mb=2048 -timeout=10 \
+	    -artifact_prefix=$(TARGET)/corpus/$$name- $(TARGET)/corpus/$$name >$$log 2>&1 || { tail -40 $$log; exit 1; }
+	  grep -h 'DONE' $$log | tail -1; ls $(TARGET)/corpus/$$name | wc -l
+	done
 
 bench: $(VENV_BENCH)/wheel ## the figures of docs/performance.md, in about ten minutes once built; needs a quiet machine
 	$(say) "the package: import and wheel"

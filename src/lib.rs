@@ -14,6 +14,8 @@ pub mod call;
 pub mod client;
 pub mod engine;
 pub mod error;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod moqt;
 pub mod net;
 pub mod playout;

@@ -25,6 +25,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("client", &["audio", "call", "error", "moqt", "net", "playout", "ring", "token", "tracks"]),
     ("relay", &["error", "moqt", "net", "ring", "token", "tracks"]),
     ("engine", &["audio", "call", "error", "moqt", "net", "playout", "relay", "ring", "token", "tracks"]),
+    // Tests of all floors.
+    ("fuzz", &["audio", "call", "engine", "moqt", "net", "token", "tracks"]),
     // 4 face
     ("python", &["audio", "call", "client", "engine", "error", "moqt", "net", "relay", "ring", "token"]),
 ];

@@ -31,6 +31,9 @@ mod warm;
 mod webtransport;
 mod worker;
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use webtransport::fuzz as fuzz_webtransport;
+
 pub use bell::Waker;
 pub use links::Links;
 pub use port::{PortEnd, port};

@@ -370,3 +370,18 @@ fn refuse(connection: &mut Connection, id: WireId) {
 fn write(connection: &mut Connection, id: WireId, bytes: &[u8]) -> bool {
     connection.send_stream(id).write(bytes).is_ok_and(|written| written == bytes.len())
 }
+/// For `crate::fuzz`: the start of a stream, and the CONNECT stream behind its headers, in pieces.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    for unidirectional in [false, true] {
+        if wire::head(data, unidirectional).is_none() {
+            assert!(wire::missing(data) > 0);
+        }
+    }
+    let mut capsules = wire::Capsules::default();
+    for chunk in data.chunks(7) {
+        if !matches!(capsules.push(chunk), Ok(None)) {
+            return;
+        }
+    }
+}
