@@ -20,6 +20,7 @@ pub mod authorization;
 mod codec;
 pub mod draft16;
 pub mod error;
+pub mod fetched;
 pub mod few;
 pub mod ids;
 pub mod message;

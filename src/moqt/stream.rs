@@ -9,7 +9,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::codec::{Read, Reader, Stop};
 use super::error::Violation;
-use super::message::{Kind, Message};
+use super::fetched::{Fetched, FetchedObjects};
+use super::message::{GroupOrder, Kind, Message};
 use super::object::{Object, SubgroupHeader};
 use super::subgroup::{self, Objects};
 use super::version::Draft;
@@ -121,9 +122,10 @@ pub enum Opened {
         alias: u64,
         reader: SubgroupReader,
     },
-    /// The answer to a FETCH; its objects are not taken apart here.
+    /// The answer to a FETCH.
     Fetch {
         request: u64,
+        reader: FetchReader,
     },
     /// To be discarded, whatever arrives.
     Padding,
@@ -149,7 +151,7 @@ impl UniReader {
             }
             reader.varint()?;
             match kind {
-                FETCH_HEADER => Ok(Opened::Fetch { request: reader.varint()? }),
+                FETCH_HEADER => Ok(Opened::Fetch { request: reader.varint()?, reader: FetchReader::default() }),
                 PADDING_STREAM => Ok(Opened::Padding),
                 _ if subgroup::is_subgroup(kind) => {
                     let (alias, header) = subgroup::decode_header(kind, reader)?;
@@ -166,7 +168,8 @@ impl UniReader {
         match &mut opened {
             Opened::Control(reader) => reader.input = rest,
             Opened::Subgroup { reader, .. } => reader.input = rest,
-            Opened::Fetch { .. } | Opened::Padding => {}
+            Opened::Fetch { reader, .. } => reader.input = rest,
+            Opened::Padding => {}
         }
         opened
     }
@@ -219,6 +222,44 @@ impl SubgroupReader {
     }
 
     /// Bytes held: of an object that is not whole, or of many that nobody asked for yet.
+    pub fn held(&self) -> usize {
+        self.input.0.len()
+    }
+}
+
+/// Objects of a fetch stream.
+#[derive(Debug, Default)]
+pub struct FetchReader {
+    /// `None` until the reader knows in which order groups come: only the one who asked does.
+    objects: Option<FetchedObjects>,
+    input: Input,
+}
+
+impl FetchReader {
+    pub fn expect(&mut self, order: GroupOrder) {
+        self.objects = Some(FetchedObjects::new(order));
+    }
+
+    pub fn push(&mut self, chunk: Bytes) {
+        self.input.push(chunk);
+    }
+
+    /// The next whole thing; bounds as of [`SubgroupReader::read`].
+    pub fn read(&mut self, max_bytes: usize) -> Result<Option<Fetched>, Violation> {
+        let Some(objects) = self.objects.as_mut().filter(|_| !self.input.0.is_empty()) else { return Ok(None) };
+        // What an unfinished object changed must not count twice.
+        let mut next = objects.clone();
+        let fetched = self.input.take(|reader| next.decode(reader, max_bytes))?;
+        if fetched.is_some() {
+            *objects = next;
+        }
+        Ok(fetched)
+    }
+
+    pub fn finish(&self) -> Result<(), Violation> {
+        self.input.finish()
+    }
+
     pub fn held(&self) -> usize {
         self.input.0.len()
     }

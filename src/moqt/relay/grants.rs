@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::accounts::{Account, Bill, Cost};
-use super::rights::Rights;
+use super::rights::{Rights, permit};
 use super::{Core, Role, Sessions};
+use crate::moqt::message::Token;
 use crate::moqt::session::RequestId;
 use crate::moqt::{CloseCode, PublishDoneCode, RequestErrorCode};
 
@@ -99,6 +100,29 @@ impl Core {
         {
             let token = grant.token.and_then(|token| self.tokens.account(token));
             Bill { session: &mut peer.account, token }.settle();
+        }
+    }
+
+    /// A REQUEST_UPDATE brought tokens: the first that allows the request carries it on. One that can't be read, or
+    /// allows something else, fails the update and with it the subscription (§10.9.1).
+    pub(super) fn handle_tokens(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        (key, request): (u64, RequestId),
+        tokens: &[Token],
+        now: Instant,
+    ) {
+        let Some(need) = self.need(key, request) else { return };
+        let brought: Result<Vec<_>, _> = tokens.iter().map(|token| self.gate.rights(token, now)).collect();
+        match brought.and_then(|brought| permit(&brought, now, |rights| need.met_by(rights)).cloned()) {
+            Ok(rights) => self.carry_on(key, request, rights),
+            Err(_) => {
+                let role = self.peers.get(&key).and_then(|peer| peer.requests.get(&request)).cloned();
+                if let Some(Role::Subscription { track, held: false }) = role {
+                    self.end_subscription(sessions, track, (key, request), PublishDoneCode::UpdateFailed);
+                    self.rest(sessions, track);
+                }
+            }
         }
     }
 

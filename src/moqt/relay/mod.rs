@@ -196,19 +196,32 @@ impl Core {
                 }
             }
             Event::PublishDone { request, done } => self.handle_publish_done(sessions, key, request, done, now),
-            Event::Updated { request, forward, filter } => {
-                self.handle_updated(sessions, (key, request), forward, filter)
+            Event::Updated { request, forward, filter, tokens } => {
+                self.handle_updated(sessions, (key, request), forward, filter);
+                if !tokens.is_empty() {
+                    self.handle_tokens(sessions, (key, request), &tokens, now);
+                }
             }
             Event::Cancelled { request } => self.handle_cancelled(sessions, key, request),
             Event::Subscribe { .. }
             | Event::Publish { .. }
             | Event::PublishNamespace { .. }
-            | Event::SubscribeNamespace { .. } => self.handle_request(sessions, key, event, now),
+            | Event::SubscribeNamespace { .. }
+            | Event::SubscribeTracks { .. }
+            | Event::Fetch { .. }
+            | Event::TrackStatus { .. } => self.handle_request(sessions, key, event, now),
             Event::GoAway(_) => self.handle_goaway(key),
             Event::Namespace { request, suffix } => self.handle_told(sessions, (key, request), suffix, now),
             Event::NamespaceDone { request, suffix } => self.handle_untold(sessions, (key, request), &suffix),
             // A relay listens where it is asked to publish, and lists nothing of others.
-            Event::Setup(_) | Event::RequestOk { .. } | Event::Closed { .. } => {}
+            Event::Setup(_)
+            | Event::RequestOk { .. }
+            | Event::FetchOk { .. }
+            | Event::Fetched { .. }
+            | Event::FetchEnd { .. }
+            | Event::TrackStatusOk { .. }
+            | Event::PublishBlocked { .. }
+            | Event::Closed { .. } => {}
         }
     }
 

@@ -54,6 +54,9 @@ impl Core {
                 let credentials = gate(self, &tokens);
                 (request, credentials.and_then(|c| self.list(sessions, (key, request), prefix, c, now)))
             }
+            Event::Fetch { request, .. }
+            | Event::TrackStatus { request, .. }
+            | Event::SubscribeTracks { request, .. } => (request, Err(RequestErrorCode::NotSupported)),
             _ => return,
         };
         if let Err(code) = result {

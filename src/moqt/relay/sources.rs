@@ -290,6 +290,7 @@ fn reason(code: PublishDoneCode) -> &'static str {
         PublishDoneCode::InternalError => "the publisher is gone",
         PublishDoneCode::Expired => "the token that allowed it has expired",
         PublishDoneCode::Unauthorized => "the token that allowed it was revoked",
+        PublishDoneCode::UpdateFailed => "the update brought no token that allows it",
         PublishDoneCode::MalformedTrack => "the publisher broke the rules of its track",
         PublishDoneCode::ExcessiveLoad => "more than this session may ask for now",
         _ => "the publisher ended the subscription",

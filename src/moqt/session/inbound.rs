@@ -18,6 +18,11 @@ impl Session {
                 reader.push(data);
                 self.read_subgroup(stream, fin);
             }
+            Some(Stream::Fetched { reader, .. }) => {
+                self.unfinished_bytes -= reader.held();
+                reader.push(data);
+                self.read_fetched(stream, fin);
+            }
             Some(Stream::Unknown(reader)) => {
                 reader.push(data);
                 match reader.open() {
@@ -62,8 +67,7 @@ impl Session {
                     self.hold(stream, bytes);
                 }
             },
-            // We fetch nothing, so nothing of ours is on it.
-            Opened::Fetch { .. } => self.discard_opened(stream, fin, ResetCode::Cancelled),
+            Opened::Fetch { request, reader } => self.begin_fetched(stream, RequestId(request), reader, fin),
             Opened::Padding => match fin {
                 true => drop(self.streams.remove(&stream)),
                 false => drop(self.streams.insert(stream, Stream::Discarded)),
@@ -71,7 +75,7 @@ impl Session {
         }
     }
 
-    fn discard_opened(&mut self, stream: StreamId, fin: bool, code: ResetCode) {
+    pub(super) fn discard_opened(&mut self, stream: StreamId, fin: bool, code: ResetCode) {
         if fin {
             self.streams.remove(&stream);
         } else {
@@ -143,6 +147,11 @@ impl Session {
                 self.unfinished_bytes -= reader.held();
                 self.subgroup_ended(stream, request, Some(code));
             }
+            Some(Stream::Fetched { request, reader }) => {
+                let request = *request;
+                self.unfinished_bytes -= reader.held();
+                self.fetched_ended(stream, request, Some(code));
+            }
             Some(Stream::Held(_)) => {
                 self.aliases.forget_stream(stream);
                 self.streams.remove(&stream);
@@ -168,6 +177,10 @@ impl Session {
         let Some(entry) = self.streams.get_mut(&stream) else { return };
         let fin = match std::mem::replace(entry, Stream::Discarded) {
             Stream::Subgroup { reader, .. } => {
+                self.unfinished_bytes -= reader.held();
+                false
+            }
+            Stream::Fetched { reader, .. } => {
                 self.unfinished_bytes -= reader.held();
                 false
             }

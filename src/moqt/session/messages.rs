@@ -92,6 +92,16 @@ impl Session {
                 let event = Event::SubscribeNamespace { request: id, prefix, tokens: parameters.tokens };
                 self.peer_asks(stream, id, Kind::Listing(Default::default()), event);
             }
+            Message::Fetch { fetch, parameters, .. } => self.peer_fetches(stream, id, fetch, parameters),
+            Message::TrackStatus { track, parameters, .. } => {
+                let subscribe = Subscribe::from_parameters(track, parameters);
+                self.peer_asks(stream, id, Kind::Status, Event::TrackStatus { request: id, subscribe });
+            }
+            Message::SubscribeTracks { prefix, parameters, .. } => {
+                let (forward, tokens) = (parameters.forward.unwrap_or(true), parameters.tokens);
+                let event = Event::SubscribeTracks { request: id, prefix, forward, tokens };
+                self.peer_asks(stream, id, Kind::Tracks, event);
+            }
             _ => {}
         }
     }
@@ -111,7 +121,9 @@ impl Session {
             return Some(refusal);
         }
         match message {
-            Message::Fetch { .. } | Message::TrackStatus { .. } | Message::SubscribeTracks { .. } => {
+            Message::Fetch { .. } | Message::TrackStatus { .. } | Message::SubscribeTracks { .. }
+                if self.role == Role::Client =>
+            {
                 Some(error(RequestErrorCode::NotSupported, "this endpoint does not serve such requests"))
             }
             Message::Publish { properties, .. } if properties.has_mandatory() => Some(unsupported_extension()),
@@ -119,7 +131,7 @@ impl Session {
         }
     }
 
-    fn peer_asks(&mut self, stream: StreamId, id: RequestId, kind: Kind, event: Event) {
+    pub(super) fn peer_asks(&mut self, stream: StreamId, id: RequestId, kind: Kind, event: Event) {
         if let Some(Stream::Request(state)) = self.streams.get_mut(&stream) {
             state.request = Some(id);
             self.requests.insert(id, Request::new(stream, false, kind));
@@ -168,7 +180,18 @@ impl Session {
             (Message::SubscribeOk { alias, parameters, properties }, Kind::Subscription(_)) if ours && asked => {
                 self.handle_subscribe_ok(id, alias, parameters, properties);
             }
+            (Message::RequestOk(ok), Kind::Status) if ours && asked => self.handle_status(id, ok),
             (Message::RequestOk(ok), _) if ours && asked => self.handle_request_ok(id, &ok),
+            (Message::FetchOk(ok), Kind::Fetch(_)) if ours && asked => self.handle_fetch_ok(id, ok),
+            (Message::RequestOk(_) | Message::RequestError(_), Kind::Subscription(subscription))
+                if subscription.updates > 0 =>
+            {
+                // A publisher that refuses an update ends the subscription with PUBLISH_DONE behind it (§10.9.1).
+                subscription.updates -= 1;
+            }
+            (Message::PublishBlocked(blocked), Kind::Tracks) if ours && !asked => {
+                self.events.push_back(Event::PublishBlocked { request: id, blocked });
+            }
             (Message::RequestError(error), _) if ours && asked => self.handle_request_error(id, error),
             (Message::Redirected { error, redirect }, _) if ours && asked => {
                 if self.role == Role::Server && !redirect.uri.is_empty() {
@@ -203,7 +226,7 @@ impl Session {
         }
     }
 
-    fn out_of_place(&mut self) {
+    pub(super) fn out_of_place(&mut self) {
         self.fail(Violation::protocol("a message that this request can't have here"));
     }
 
@@ -237,8 +260,8 @@ impl Session {
         let Some(entry) = self.requests.get_mut(&request) else { return };
         let scopes = match entry.kind {
             Kind::Publication(_) => Scopes::PUBLISH_OK,
-            Kind::Announcement | Kind::Listing(_) => Scopes::NAMESPACE_OK,
-            Kind::Subscription(_) => return self.out_of_place(),
+            Kind::Announcement | Kind::Listing(_) | Kind::Tracks => Scopes::NAMESPACE_OK,
+            Kind::Subscription(_) | Kind::Fetch(_) | Kind::Status => return self.out_of_place(),
         };
         if let Err(violation) = ok.fit(self.draft, scopes) {
             return self.fail(violation);
@@ -250,7 +273,7 @@ impl Session {
             publication.forward = forward;
             publication.subscriber_priority = priority;
             if !forward || filter.is_some() {
-                self.events.push_back(Event::Updated { request, forward, filter });
+                self.events.push_back(Event::Updated { request, forward, filter, tokens: Vec::new() });
             }
         }
     }
@@ -296,11 +319,12 @@ impl Session {
                 if !waits {
                     let (forward, filter) = (publication.forward, publication.filter.take());
                     self.forward_changed(request);
-                    self.events.push_back(Event::Updated { request, forward, filter });
+                    let tokens = parameters.tokens;
+                    self.events.push_back(Event::Updated { request, forward, filter, tokens });
                     self.say(request, &Message::RequestOk(RequestOk::default()));
                 }
             }
-            Kind::Announcement | Kind::Listing(_) if parameters.namespace_prefix.is_some() => {
+            Kind::Announcement | Kind::Listing(_) | Kind::Tracks if parameters.namespace_prefix.is_some() => {
                 // §10.9.2: a failed update ends the request.
                 self.remove_request(request);
                 let reason = "the prefix of a namespace subscription can't be changed here";
@@ -336,7 +360,7 @@ impl Session {
 
     // ---- how request streams end ----
 
-    fn end_our_half(&mut self, stream: StreamId) {
+    pub(super) fn end_our_half(&mut self, stream: StreamId) {
         if matches!(self.streams.get(&stream), Some(Stream::Request(state)) if !state.mute) {
             self.queue(Transmit::Finish { stream });
         }
@@ -349,7 +373,8 @@ impl Session {
         let Some(entry) = state.request.and_then(|request| self.requests.get(&request)) else { return false };
         match entry.kind {
             Kind::Subscription(_) => false,
-            Kind::Listing(_) => !entry.ours,
+            Kind::Listing(_) | Kind::Tracks => !entry.ours,
+            Kind::Fetch(_) | Kind::Status => true,
             Kind::Publication(_) | Kind::Announcement => !entry.ours || entry.phase == Phase::Accepted,
         }
     }
@@ -374,6 +399,8 @@ impl Session {
                 self.handle_publish_done(request, PublishDone { code, streams: 0, reason: String::new() });
             }
             Kind::Publication(_) if ours && !asked => self.withdrawn(request),
+            // What was asked comes on a stream of its own.
+            Kind::Fetch(_) if ours && !asked && !reset => {}
             Kind::Listing(_) if ours => {
                 if let Some(Request { kind: Kind::Listing(shown), .. }) = self.remove_request(request) {
                     self.events.extend(shown.into_iter().map(|suffix| Event::NamespaceDone { request, suffix }));

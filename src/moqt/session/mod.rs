@@ -6,7 +6,7 @@
 //! * Request streams of the peer are answered in order; until its SETUP has come they are held, so [`Event::Setup`] is the first.
 //! * Data whose track alias is not known yet is held within [`Limits::pending_bytes`] and [`Limits::pending_time`], then dropped.
 //! * A violation of the draft closes the session: one [`Transmit::Close`], one [`Event::Closed`], and nothing after them.
-//! * What this endpoint does not serve (FETCH, TRACK_STATUS, SUBSCRIBE_TRACKS) is refused with NOT_SUPPORTED.
+//! * FETCH, TRACK_STATUS and SUBSCRIBE_TRACKS are asked of servers; a client refuses them with NOT_SUPPORTED by itself.
 //! * A subscription ends for the application with one of [`Event::RequestError`], [`Event::PublishDone`], [`Event::Cancelled`].
 //!   Streams that PUBLISH_DONE overtook are still delivered for [`constants::LATE_STREAMS`].
 //!
@@ -20,6 +20,7 @@ mod ids;
 mod inbound;
 mod messages;
 mod outbound;
+mod past;
 mod requests;
 mod streams;
 #[cfg(test)]

@@ -119,6 +119,18 @@ impl Session {
         self.queue(Transmit::Reset { stream, code });
     }
 
+    /// A stream that is written whole at once, and ends.
+    pub(super) fn send_whole(&mut self, request: RequestId, priority: i32, data: Bytes) -> StreamId {
+        let stream = self.open(Dir::Uni, priority);
+        let (objects, buffer, unwritten) = (Objects::new(SubgroupHeader::default()), BytesMut::new(), data.len());
+        let outbound = Outbound { request, objects, buffer, queued: false, unwritten, finished: true };
+        self.outbound.insert(stream, outbound);
+        self.unwritten += unwritten;
+        self.queue(Transmit::Data { stream, data });
+        self.queue(Transmit::Finish { stream });
+        stream
+    }
+
     fn close_stream(&mut self, request: RequestId, stream: StreamId) {
         if let Some(publication) = self.publication(request) {
             publication.open.retain(|open| *open != stream);
@@ -199,8 +211,10 @@ impl Session {
         if done {
             self.outbound.remove(&stream);
         }
-        if let Some(publication) = self.publication(request) {
-            publication.backlog -= bytes;
+        match self.publication(request) {
+            Some(publication) => publication.backlog -= bytes,
+            None if done => self.fetch_written(request),
+            None => {}
         }
     }
 

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 
+use super::past::Fetching;
 use super::streams::Stream;
 use super::{Dir, Event, RequestId, Session, StreamId, Transmit, constants, priority};
 use crate::moqt::error::{RequestErrorCode, ResetCode};
 use crate::moqt::message::{
-    DEFAULT_PRIORITY, Filter, Message, Parameters, PublishDone, PublishOk, RequestError, RequestOk, Subscribe,
+    DEFAULT_PRIORITY, Filter, Message, Parameters, Publish, PublishDone, PublishOk, RequestError, RequestOk, Subscribe,
     SubscribeOk, Token, TrackProperties,
 };
 use crate::moqt::name::{FullTrackName, TrackNamespace};
@@ -39,6 +40,11 @@ pub(super) enum Kind {
     Announcement,
     /// SUBSCRIBE_NAMESPACE; ours remembers the suffixes that are announced now.
     Listing(HashSet<TrackNamespace>),
+    Fetch(Fetching),
+    /// TRACK_STATUS.
+    Status,
+    /// SUBSCRIBE_TRACKS.
+    Tracks,
 }
 
 pub(super) struct Subscription {
@@ -47,6 +53,8 @@ pub(super) struct Subscription {
     /// Objects become events; before, they are held.
     pub(super) delivers: bool,
     pub(super) open: Vec<StreamId>,
+    /// REQUEST_UPDATEs of ours without an answer.
+    pub(super) updates: u32,
 }
 
 pub(super) struct Publication {
@@ -69,7 +77,7 @@ pub(super) struct Publication {
 
 impl Subscription {
     pub(super) fn new(track: FullTrackName, alias: Option<u64>) -> Self {
-        Self { track, alias, delivers: false, open: Vec::new() }
+        Self { track, alias, delivers: false, open: Vec::new(), updates: 0 }
     }
 }
 
@@ -112,7 +120,7 @@ pub(super) fn silence() -> RequestError {
     error(RequestErrorCode::InternalError, "")
 }
 
-fn with_tokens(tokens: Vec<Token>) -> Parameters {
+pub(super) fn with_tokens(tokens: Vec<Token>) -> Parameters {
     Parameters { tokens, ..Parameters::default() }
 }
 
@@ -127,11 +135,17 @@ impl Session {
 
     /// Objects can be sent from [`Event::RequestOk`] on.
     pub fn publish(&mut self, track: FullTrackName, properties: TrackProperties, tokens: Vec<Token>) -> RequestId {
+        self.offer(Publish { track, forward: true, largest: None, tokens, properties })
+    }
+
+    /// [`Session::publish`] of a track that has begun, or that is not to be sent yet.
+    pub fn offer(&mut self, publish: Publish) -> RequestId {
         let alias = self.next_alias;
         self.next_alias += 1;
-        let mut publication = Publication::new(true, DEFAULT_PRIORITY);
+        let parameters = publish.parameters();
+        let Publish { track, forward, properties, .. } = publish;
+        let mut publication = Publication::new(forward, DEFAULT_PRIORITY);
         publication.describe(alias, &properties);
-        let parameters = Parameters { forward: Some(true), ..with_tokens(tokens) };
         let kind = Kind::Publication(publication);
         self.request(kind, |id| Message::Publish { id, track, alias, parameters, properties })
     }
@@ -148,7 +162,7 @@ impl Session {
     }
 
     /// A message that can't be said is refused at once by [`Event::RequestError`], under an id that never travels.
-    fn request(&mut self, kind: Kind, message: impl FnOnce(u64) -> Message) -> RequestId {
+    pub(super) fn request(&mut self, kind: Kind, message: impl FnOnce(u64) -> Message) -> RequestId {
         let message = message(self.next_request);
         let mut data = bytes::BytesMut::new();
         if self.closed || message.encode(self.draft, &mut data).is_err() {
@@ -229,10 +243,10 @@ impl Session {
         }
     }
 
-    /// REQUEST_OK to PUBLISH_NAMESPACE or SUBSCRIBE_NAMESPACE.
+    /// REQUEST_OK to PUBLISH_NAMESPACE, SUBSCRIBE_NAMESPACE or SUBSCRIBE_TRACKS.
     pub fn accept(&mut self, request: RequestId) {
         let Some(asked) = self.asked(request) else { return };
-        if matches!(asked.kind, Kind::Announcement | Kind::Listing(_)) {
+        if matches!(asked.kind, Kind::Announcement | Kind::Listing(_) | Kind::Tracks) {
             let stream = asked.stream;
             self.send(stream, &Message::RequestOk(RequestOk::default()));
             self.accepted(request);
@@ -306,18 +320,18 @@ impl Session {
     // ---- bookkeeping ----
 
     /// A request of the peer that has no answer.
-    fn asked(&mut self, request: RequestId) -> Option<&mut Request> {
+    pub(super) fn asked(&mut self, request: RequestId) -> Option<&mut Request> {
         self.requests.get_mut(&request).filter(|entry| !entry.ours && entry.phase == Phase::Asked)
     }
 
     /// Answers the updates that came before the answer.
-    fn accepted(&mut self, request: RequestId) {
+    pub(super) fn accepted(&mut self, request: RequestId) {
         let Some(entry) = self.requests.get_mut(&request) else { return };
         entry.phase = Phase::Accepted;
         let updates = std::mem::take(&mut entry.updates);
         if let (Kind::Publication(publication), true) = (&mut entry.kind, updates > 0) {
             let (forward, filter) = (publication.forward, publication.filter.take());
-            self.events.push_back(Event::Updated { request, forward, filter });
+            self.events.push_back(Event::Updated { request, forward, filter, tokens: Vec::new() });
         }
         for _ in 0..updates {
             self.say(request, &Message::RequestOk(RequestOk::default()));
@@ -343,7 +357,15 @@ impl Session {
                     self.drop_outbound(*stream, ResetCode::Cancelled as u64);
                 }
             }
-            Kind::Announcement | Kind::Listing(_) => {}
+            Kind::Fetch(fetching) => {
+                if let Some(stream) = fetching.stream {
+                    match gone.ours {
+                        true => self.discard(stream, ResetCode::Cancelled),
+                        false => self.drop_outbound(stream, ResetCode::Cancelled as u64),
+                    }
+                }
+            }
+            Kind::Announcement | Kind::Listing(_) | Kind::Status | Kind::Tracks => {}
         }
         Some(gone)
     }

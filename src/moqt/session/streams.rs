@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Dir, RequestId};
-use crate::moqt::stream::{ControlReader, SubgroupReader, UniReader};
+use crate::moqt::stream::{ControlReader, FetchReader, SubgroupReader, UniReader};
 use crate::moqt::version::Draft;
 
 pub(super) enum Stream {
@@ -15,6 +15,8 @@ pub(super) enum Stream {
     Request(RequestStream),
     /// Objects of a subscription.
     Subgroup { request: RequestId, reader: SubgroupReader },
+    /// Objects of a FETCH of ours.
+    Fetched { request: RequestId, reader: FetchReader },
     /// Objects of a track alias that nobody named yet.
     Held(Held),
     /// Whatever arrives is dropped.

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::moqt::message::{Filter, GoAway, Publish, PublishDone, RequestError, Setup, Subscribe, SubscribeOk, Token};
+use crate::moqt::fetched::Fetched;
+use crate::moqt::message::{
+    Fetch, FetchOk, Filter, GoAway, GroupOrder, Publish, PublishBlocked, PublishDone, RequestError, Setup, Subscribe,
+    SubscribeOk, Token,
+};
 use crate::moqt::name::TrackNamespace;
 use crate::moqt::object::{Object, SubgroupHeader};
 use crate::moqt::version::Draft;
@@ -125,12 +129,30 @@ pub enum Event {
         prefix: TrackNamespace,
         tokens: Vec<Token>,
     },
+    /// Joining fetches name a request of the peer, by its id.
+    Fetch {
+        request: RequestId,
+        fetch: Fetch,
+        order: GroupOrder,
+        tokens: Vec<Token>,
+    },
+    TrackStatus {
+        request: RequestId,
+        subscribe: Subscribe,
+    },
+    SubscribeTracks {
+        request: RequestId,
+        prefix: TrackNamespace,
+        forward: bool,
+        tokens: Vec<Token>,
+    },
     /// REQUEST_UPDATE on a publication of ours (already answered OK), or its PUBLISH_OK with forward state 0. When `forward` went
-    /// to 0 its open subgroups are reset. `filter` is a new one, if the peer sent one.
+    /// to 0 its open subgroups are reset. `filter` is a new one, if the peer sent one, and `tokens` are what it brought along.
     Updated {
         request: RequestId,
         forward: bool,
         filter: Option<Filter>,
+        tokens: Vec<Token>,
     },
     /// The peer withdrew its own request (reset, stopped, or finished the request stream), or its subscription to what we said
     /// PUBLISH of. Open subgroups are reset already.
@@ -158,6 +180,30 @@ pub enum Event {
     PublishDone {
         request: RequestId,
         done: PublishDone,
+    },
+    FetchOk {
+        request: RequestId,
+        ok: Box<FetchOk>,
+    },
+    /// One thing of a fetched range; also before [`Event::FetchOk`].
+    Fetched {
+        request: RequestId,
+        fetched: Fetched,
+    },
+    /// The fetch stream ended: by FIN (`reset` is `None`) or by RESET_STREAM.
+    FetchEnd {
+        request: RequestId,
+        reset: Option<u64>,
+    },
+    /// The answer to TRACK_STATUS; the request is over.
+    TrackStatusOk {
+        request: RequestId,
+        ok: SubscribeOk,
+    },
+    /// A track that our SUBSCRIBE_TRACKS does not get.
+    PublishBlocked {
+        request: RequestId,
+        blocked: PublishBlocked,
     },
     Namespace {
         request: RequestId,

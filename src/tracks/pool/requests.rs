@@ -31,7 +31,7 @@ impl Pool {
                 }
             }
             Moqt::SubscribeNamespace { request, prefix, .. } => self.list(links, id, (link, request), prefix),
-            Moqt::Updated { request, forward, filter } => self.updated(links, (link, request), forward, filter),
+            Moqt::Updated { request, forward, filter, .. } => self.updated(links, (link, request), forward, filter),
             Moqt::Cancelled { request } => self.cancelled(id, link, request),
             Moqt::SubscribeOk { request, ok } => self.subscribe_ok(links, id, (link, request), &ok),
             Moqt::RequestOk { request } => {
@@ -43,8 +43,19 @@ impl Pool {
             Moqt::PublishDone { request, done } => self.publish_done((link, request), &done),
             Moqt::GoAway(goaway) => self.link_goes_away(id, link, &goaway),
             // We list nothing; and a session that is over ends its link, whose end is told next.
-            // Objects came another way.
-            Moqt::Object { .. } | Moqt::Namespace { .. } | Moqt::NamespaceDone { .. } | Moqt::Closed { .. } => {}
+            // Objects came another way. A client's session refuses by itself what nobody serves here, and we ask for none of it.
+            Moqt::Fetch { .. }
+            | Moqt::TrackStatus { .. }
+            | Moqt::SubscribeTracks { .. }
+            | Moqt::FetchOk { .. }
+            | Moqt::Fetched { .. }
+            | Moqt::FetchEnd { .. }
+            | Moqt::TrackStatusOk { .. }
+            | Moqt::PublishBlocked { .. }
+            | Moqt::Object { .. }
+            | Moqt::Namespace { .. }
+            | Moqt::NamespaceDone { .. }
+            | Moqt::Closed { .. } => {}
         }
     }
 

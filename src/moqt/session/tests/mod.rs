@@ -9,6 +9,7 @@ mod data;
 mod drafts;
 mod fuzz;
 mod lone;
+mod past;
 mod requests;
 mod sending;
 mod smoke;

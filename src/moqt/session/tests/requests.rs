@@ -187,11 +187,11 @@ fn namespaces_come_and_go() {
 fn what_is_not_served_is_not_supported() {
     let fetch = Fetch::RelativeJoining { request: 0, groups: 1 };
     for message in [
-        Message::Fetch { id: 0, fetch, parameters: none() },
-        Message::TrackStatus { id: 0, track: track("audio"), parameters: none() },
-        Message::SubscribeTracks { id: 0, prefix: namespace(&["voice"]), parameters: none() },
+        Message::Fetch { id: 1, fetch, parameters: none() },
+        Message::TrackStatus { id: 1, track: track("audio"), parameters: none() },
+        Message::SubscribeTracks { id: 1, prefix: namespace(&["voice"]), parameters: none() },
     ] {
-        let mut lone = Lone::new(Role::Server);
+        let mut lone = Lone::new(Role::Client);
         let stream = lone.request(&message);
         assert_eq!(lone.refusal(stream), Some(RequestErrorCode::NotSupported as u64));
         lone.data(stream, Bytes::new(), true);
@@ -213,12 +213,12 @@ fn an_update_is_answered_and_told() {
     lone.say(stream, &Message::RequestUpdate { id: 2, parameters });
     assert_eq!(lone.said(stream), [Message::RequestOk(RequestOk::default())]);
     let filter = Some(Filter::LargestObject);
-    assert_eq!(lone.events.last(), Some(&Event::Updated { request, forward: false, filter }));
+    assert_eq!(lone.events.last(), Some(&Event::Updated { request, forward: false, filter, tokens: vec![] }));
     // Objects are left out from here on: the stream can't end by FIN.
     assert!(lone.was_sent(&Transmit::Reset { stream: StreamId(subgroup.0), code: ResetCode::Cancelled as u64 }));
     assert_eq!(lone.session.open_subgroup(request, &SubgroupHeader::default()), None);
     lone.say(stream, &Message::RequestUpdate { id: 4, parameters: Parameters { forward: Some(true), ..none() } });
-    assert_eq!(lone.events.last(), Some(&Event::Updated { request, forward: true, filter: None }));
+    assert_eq!(lone.events.last(), Some(&Event::Updated { request, forward: true, filter: None, tokens: vec![] }));
     assert!(lone.session.open_subgroup(request, &SubgroupHeader::default()).is_some());
     lone.say(stream, &Message::RequestUpdate { id: 4, parameters: none() });
     assert_eq!(lone.closed(), code(CloseCode::InvalidRequestId));
@@ -233,7 +233,7 @@ fn an_update_before_the_answer_is_answered_behind_it() {
     assert!(lone.said(stream).is_empty());
     lone.session.accept_subscribe(request, SubscribeOk::default());
     assert!(matches!(lone.said(stream)[..], [Message::SubscribeOk { .. }, Message::RequestOk(_)]));
-    assert_eq!(lone.events.last(), Some(&Event::Updated { request, forward: false, filter: None }));
+    assert_eq!(lone.events.last(), Some(&Event::Updated { request, forward: false, filter: None, tokens: vec![] }));
 }
 
 #[test]
@@ -365,7 +365,8 @@ fn publish_is_answered_updated_and_unsubscribed() {
     pair.settle();
     pair.server.accept_publish(request, PublishOk { forward: false, priority: 3, filter: None });
     pair.settle();
-    let expected = [Event::RequestOk { request }, Event::Updated { request, forward: false, filter: None }];
+    let expected =
+        [Event::RequestOk { request }, Event::Updated { request, forward: false, filter: None, tokens: vec![] }];
     assert_eq!(pair.client_events.make_contiguous()[1..], expected);
     // The subscriber of a PUBLISH leaves by cancelling it.
     pair.server.cancel(request);

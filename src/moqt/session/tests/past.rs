@@ -1,0 +1,186 @@
+//! FETCH, TRACK_STATUS, SUBSCRIBE_TRACKS and updates of our own, between two sessions.
+
+use bytes::Bytes;
+
+use super::pair::{Conditions, Pair};
+use crate::moqt::fetched::Fetched;
+use crate::moqt::message::{
+    Fetch, FetchOk, GroupOrder, Location, Parameters, Publish, PublishBlocked, RequestError, Subscribe, SubscribeOk,
+    TrackProperties,
+};
+use crate::moqt::session::{RequestId, Role};
+use crate::moqt::{Event, FullTrackName, Object, RequestErrorCode, TrackNamespace};
+
+fn track() -> FullTrackName {
+    FullTrackName::new(TrackNamespace::new(["voice", "CA1"]).unwrap(), "audio").unwrap()
+}
+
+fn at(group: u64, object: u64) -> Location {
+    Location { group, object }
+}
+
+fn standalone() -> Fetch {
+    Fetch::Standalone { track: track(), start: at(1, 0), end: at(2, 0) }
+}
+
+fn item(group: u64, id: u64) -> Fetched {
+    let object = Object { group, id, priority: Some(7), payload: Bytes::from(vec![9; 300]), ..Object::default() };
+    Fetched::Object { object, datagram: false }
+}
+
+fn ok() -> FetchOk {
+    FetchOk {
+        end_of_track: false,
+        end: at(2, 0),
+        parameters: Parameters::default(),
+        properties: TrackProperties(crate::moqt::properties::timescale(1_000_000)),
+    }
+}
+
+/// A client that asked for a range, and what the server heard.
+fn asked(conditions: Conditions, order: Option<GroupOrder>) -> (Pair, RequestId) {
+    let mut pair = Pair::new(conditions);
+    pair.settle();
+    let request = pair.client.fetch(standalone(), order, Vec::new());
+    pair.settle();
+    let order = order.unwrap_or(GroupOrder::Ascending);
+    let expected = Event::Fetch { request, fetch: standalone(), order, tokens: Vec::new() };
+    assert_eq!(pair.server_events.back(), Some(&expected));
+    (pair, request)
+}
+
+fn drop_setup(pair: &Pair) -> Vec<Event> {
+    pair.client_events.iter().filter(|event| !matches!(event, Event::Setup(_))).cloned().collect()
+}
+
+#[test]
+fn a_fetched_range_arrives_whole_on_rough_links() {
+    for seed in 0..15 {
+        let order = [None, Some(GroupOrder::Descending)][seed as usize % 2];
+        let (mut pair, request) = asked(Conditions::rough(seed), order);
+        let mut items = vec![item(1, 0), item(1, 1), Fetched::Unknown(at(1, 4)), item(1, 5), item(2, 0)];
+        if order.is_some() {
+            items.rotate_right(1);
+        }
+        pair.server.answer_fetch(request, ok(), items.clone());
+        pair.settle();
+        let heard = drop_setup(&pair);
+        let fetched = items.into_iter().map(|fetched| Event::Fetched { request, fetched });
+        let expected: Vec<_> = fetched.chain([Event::FetchEnd { request, reset: None }]).collect();
+        assert!(heard.contains(&Event::FetchOk { request, ok: Box::new(ok()) }));
+        let objects: Vec<_> = heard.into_iter().filter(|event| !matches!(event, Event::FetchOk { .. })).collect();
+        assert_eq!(objects, expected, "seed {seed}");
+        assert!(pair.client.is_idle() && pair.server.is_idle(), "seed {seed}");
+        assert_eq!(pair.server.unwritten(), 0);
+    }
+}
+
+#[test]
+fn a_refused_fetch_is_over() {
+    let (mut pair, request) = asked(Conditions::default(), None);
+    let error = RequestError::new(RequestErrorCode::InvalidRange, "nothing is there");
+    pair.server.reject(request, error.clone());
+    pair.settle();
+    assert_eq!(drop_setup(&pair), [Event::RequestError { request, error }]);
+    assert!(pair.client.is_idle() && pair.server.is_idle());
+}
+
+#[test]
+fn a_cancelled_fetch_resets_its_stream() {
+    let (mut pair, request) = asked(Conditions::default(), None);
+    pair.stall(Role::Server, true);
+    pair.server.answer_fetch(request, ok(), [item(1, 0), item(1, 1)]);
+    pair.settle();
+    assert!(pair.server.unwritten() > 600);
+    pair.client.cancel(request);
+    pair.settle();
+    assert_eq!(pair.server_events.back(), Some(&Event::Cancelled { request }));
+    assert_eq!(pair.server.unwritten(), 0);
+    pair.stall(Role::Server, false);
+    pair.settle();
+    assert!(drop_setup(&pair).is_empty());
+    assert!(pair.client.is_idle() && pair.server.is_idle());
+}
+
+#[test]
+fn a_status_is_answered_once_and_over() {
+    let mut pair = Pair::new(Conditions::default());
+    let (yes, no) =
+        (pair.client.track_status(Subscribe::new(track())), pair.client.track_status(Subscribe::new(track())));
+    pair.settle();
+    let subscribe = Subscribe::new(track());
+    assert_eq!(pair.server_events.back(), Some(&Event::TrackStatus { request: no, subscribe }));
+    let status = SubscribeOk { largest: Some(at(3, 4)), ..SubscribeOk::default() };
+    pair.server.answer_track_status(yes, status.clone());
+    pair.server.reject(no, RequestError::new(RequestErrorCode::DoesNotExist, ""));
+    pair.settle();
+    assert!(pair.client_events.contains(&Event::TrackStatusOk { request: yes, ok: status }));
+    assert!(
+        pair.client_events.iter().any(|event| matches!(event, Event::RequestError { request, .. } if *request == no))
+    );
+    assert!(pair.client.is_idle() && pair.server.is_idle());
+}
+
+#[test]
+fn tracks_are_offered_under_a_prefix_or_said_to_be_blocked() {
+    let mut pair = Pair::new(Conditions::default());
+    let prefix = TrackNamespace::new(["voice"]).unwrap();
+    let request = pair.client.subscribe_tracks(prefix.clone(), false, Vec::new());
+    pair.settle();
+    let expected = Event::SubscribeTracks { request, prefix, forward: false, tokens: Vec::new() };
+    assert_eq!(pair.server_events.back(), Some(&expected));
+    pair.server.accept(request);
+    let blocked = PublishBlocked { suffix: TrackNamespace::new(["CA2"]).unwrap(), name: Bytes::from_static(b"x") };
+    pair.server.publish_blocked(request, blocked.clone());
+    let publish = Publish {
+        track: track(),
+        forward: false,
+        largest: Some(at(3, 4)),
+        tokens: Vec::new(),
+        properties: Default::default(),
+    };
+    pair.server.offer(publish.clone());
+    pair.settle();
+    let heard = drop_setup(&pair);
+    assert!(
+        heard.contains(&Event::RequestOk { request }) && heard.contains(&Event::PublishBlocked { request, blocked })
+    );
+    assert!(heard.iter().any(|event| matches!(event, Event::Publish { publish: offered, .. } if *offered == publish)));
+}
+
+#[test]
+fn an_update_of_ours_is_answered_without_a_word_to_the_application() {
+    let mut pair = Pair::new(Conditions::default());
+    let request = pair.client.subscribe(Subscribe::new(track()));
+    pair.settle();
+    pair.server.accept_subscribe(request, SubscribeOk::default());
+    pair.settle();
+    pair.client_events.clear();
+    for forward in [false, true] {
+        pair.client.update_forward(request, forward);
+        pair.settle();
+        let expected = Event::Updated { request, forward, filter: None, tokens: Vec::new() };
+        assert_eq!(pair.server_events.back(), Some(&expected));
+    }
+    assert!(pair.client_events.is_empty() && pair.closed.is_none());
+}
+
+/// A client is asked for none of it: it says so by itself.
+#[test]
+fn a_client_refuses_what_it_does_not_serve() {
+    let mut pair = Pair::new(Conditions::default());
+    let requests = [
+        pair.server.fetch(standalone(), None, Vec::new()),
+        pair.server.track_status(Subscribe::new(track())),
+        pair.server.subscribe_tracks(TrackNamespace::default(), true, Vec::new()),
+    ];
+    pair.settle();
+    for request in requests {
+        let refused = |event: &Event| {
+            matches!(event, Event::RequestError { request: of, error }
+            if *of == request && error.code == RequestErrorCode::NotSupported as u64)
+        };
+        assert!(pair.server_events.iter().any(refused));
+    }
+    assert!(pair.client_events.iter().all(|event| matches!(event, Event::Setup(_))));
+}
