@@ -32,7 +32,7 @@ wheel_env := RUSTFLAGS="--remap-path-prefix=$(HOME)=~ --remap-path-prefix=$(CURD
 say = @printf '\n== %s\n'
 pip = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help call faults fuzz loss isolation hostile test lint types stubs docs wheel bench bench-peers peers packages test-rust test-python venv-test clean
+.PHONY: help call faults fuzz loss isolation hostile test lint types stubs docs wheel bench bench-peers peers moq-relay interop packages test-rust test-python venv-test clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
