@@ -7,11 +7,11 @@
 //! already what the window allowed.
 //!
 //! A window that is full of lost packets is not opened before the transport's own probe, which doubles its distance: up to seconds after
-//! the path healed. So each question to a quiet path ([`quiet`](super::quiet)) makes room for itself.
+//! the path healed. So each question to a quiet path ([`quiet`](super::quiet)) leaves whatever is on its way.
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use quinn_proto::RttEstimator;
@@ -24,6 +24,8 @@ const AWAITED: Duration = Duration::from_millis(100);
 const QUEUE: Duration = Duration::from_millis(200);
 /// A packet counts for a full one until it is built.
 const SPARE_PACKETS: u64 = 1;
+/// A window so large is not paced either.
+const UNPACED: u64 = 1 << 40;
 /// What is counted of one piece: a frame of pcm16 at 48 kHz, two channels. More is no speech.
 const FRAME_BYTES: u64 = 4_096;
 /// Headers and seal of a packet, which each piece may need of its own.
@@ -33,18 +35,24 @@ const PERIOD: Duration = Duration::from_millis(250);
 /// A rate that is not reached any more is forgotten in this time: who falls silent will speak again.
 const MEMORY: Duration = Duration::from_secs(8);
 
-/// Packets that may leave for each question to a quiet path: one may be filled with what waits.
-const QUESTION_PACKETS: u64 = 2;
-
-/// What a connection must carry, from its [`Meter`] to its controller.
+/// What a connection's controller is told.
 #[derive(Clone, Default)]
-pub(super) struct Demand(Arc<Wanted>);
+pub(super) struct Demand(Arc<Told>);
 
 #[derive(Default)]
-struct Wanted {
-    bytes_per_s: AtomicU64,
-    /// Questions without an answer.
-    questions: AtomicU64,
+struct Told {
+    /// Bytes per second that the connection must carry.
+    rate: AtomicU64,
+    /// The next packet leaves whatever is on its way.
+    exempt: AtomicBool,
+}
+
+impl Demand {
+    /// A quiet path is asked whether it lives, also when it holds a whole window: what was lost in it is only known to be lost by
+    /// answers. For one packet, until taken back.
+    pub(super) fn exempt(&self, exempt: bool) {
+        self.0.exempt.store(exempt, Relaxed);
+    }
 }
 
 /// Counts what the session says.
@@ -64,16 +72,6 @@ impl Meter {
         self.bytes += (bytes as u64).min(FRAME_BYTES) + PACKET_BYTES;
     }
 
-    /// The path is quiet and is asked.
-    pub(super) fn asked(&mut self) {
-        self.demand.0.questions.fetch_add(1, Relaxed);
-    }
-
-    /// It speaks.
-    pub(super) fn answered(&mut self) {
-        self.demand.0.questions.store(0, Relaxed);
-    }
-
     /// Once per turn.
     pub(super) fn roll(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.since);
@@ -81,11 +79,9 @@ impl Meter {
             return;
         }
         let rate = self.bytes * 1_000 / passed.as_millis() as u64;
-        let before = self.demand.0.bytes_per_s.load(Relaxed);
-        // Into a quiet path little is said, and what is on its way there must not outgrow the window.
-        let passed = if self.demand.0.questions.load(Relaxed) > 0 { Duration::ZERO } else { passed };
+        let before = self.demand.0.rate.load(Relaxed);
         let faded = before * passed.min(MEMORY).as_millis() as u64 / MEMORY.as_millis() as u64;
-        self.demand.0.bytes_per_s.store(rate.max(before - faded), Relaxed);
+        self.demand.0.rate.store(rate.max(before - faded), Relaxed);
         (self.bytes, self.since) = (0, now);
     }
 }
@@ -106,7 +102,7 @@ struct Floored {
 
 impl Floored {
     fn floor(&self) -> u64 {
-        let rate = self.demand.0.bytes_per_s.load(Relaxed);
+        let rate = self.demand.0.rate.load(Relaxed);
         let awaited = self.round_trip + AWAITED;
         // A quarter more, for what is said again.
         rate.saturating_mul(awaited.as_micros() as u64) / 800_000 + SPARE_PACKETS * self.mtu
@@ -115,6 +111,7 @@ impl Floored {
 
 impl Controller for Floored {
     fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.demand.exempt(false);
         self.cubic.on_sent(now, bytes, last_packet_number);
     }
 
@@ -137,8 +134,10 @@ impl Controller for Floored {
     }
 
     fn window(&self) -> u64 {
-        let questions = self.demand.0.questions.load(Relaxed) * QUESTION_PACKETS * self.mtu;
-        self.cubic.window().max(self.floor()) + questions
+        match self.demand.0.exempt.load(Relaxed) {
+            true => UNPACED,
+            false => self.cubic.window().max(self.floor()),
+        }
     }
 
     fn metrics(&self) -> ControllerMetrics {
@@ -206,7 +205,18 @@ mod tests {
         let (demand, start) = (Demand::default(), Instant::now());
         let mut meter = Meter::new(demand.clone(), start);
         speak(&mut meter, start, ms(2_000), 1 << 20);
-        assert!(demand.0.bytes_per_s.load(Relaxed) <= 50 * (FRAME_BYTES + PACKET_BYTES) * 26 / 25);
+        assert!(demand.0.rate.load(Relaxed) <= 50 * (FRAME_BYTES + PACKET_BYTES) * 26 / 25);
+    }
+
+    #[test]
+    fn a_question_leaves_whatever_is_on_its_way_and_nothing_with_it() {
+        let (demand, start) = (Demand::default(), Instant::now());
+        let mut controller = controller(&demand, start);
+        let before = controller.window();
+        demand.exempt(true);
+        assert!(controller.window() > u64::from(u32::MAX));
+        controller.on_sent(start, 60, 1);
+        assert_eq!(controller.window(), before);
     }
 
     #[test]
@@ -214,27 +224,10 @@ mod tests {
         let (demand, start) = (Demand::default(), Instant::now());
         let mut meter = Meter::new(demand.clone(), start);
         let now = speak(&mut meter, start, ms(2_000), 160);
-        let spoken = demand.0.bytes_per_s.load(Relaxed);
+        let spoken = demand.0.rate.load(Relaxed);
         meter.roll(now + ms(1_000));
-        assert!(demand.0.bytes_per_s.load(Relaxed) > spoken * 8 / 10);
+        assert!(demand.0.rate.load(Relaxed) > spoken * 8 / 10);
         meter.roll(now + ms(1_000) + MEMORY);
-        assert_eq!((demand.0.bytes_per_s.load(Relaxed), controller(&demand, now).initial_window() > 0), (0, true));
-    }
-
-    #[test]
-    fn a_question_to_a_quiet_path_makes_room_for_itself() {
-        let (demand, start) = (Demand::default(), Instant::now());
-        let mut meter = Meter::new(demand.clone(), start);
-        let controller = controller(&demand, start);
-        let now = speak(&mut meter, start, ms(2_000), 160);
-        let before = controller.window();
-        for n in 1..=3 {
-            meter.asked();
-            assert_eq!(controller.window(), before + n * QUESTION_PACKETS * MTU);
-        }
-        meter.roll(now + ms(2_000));
-        assert_eq!(controller.window(), before + 3 * QUESTION_PACKETS * MTU, "nothing fades meanwhile");
-        meter.answered();
-        assert_eq!(controller.window(), before);
+        assert_eq!((demand.0.rate.load(Relaxed), controller(&demand, now).initial_window() > 0), (0, true));
     }
 }

@@ -117,10 +117,7 @@ impl Quic {
             self.read(cx, id);
         }
         if self.state == State::Up {
-            if let Some(alive) = self.quiet.received(&self.connection) {
-                self.meter.answered();
-                cx.news.push_back(alive);
-            }
+            cx.news.extend(self.quiet.received(&mut self.connection, cx.now));
             self.measure(cx);
         }
     }
@@ -138,7 +135,7 @@ impl Quic {
                 self.connection.close(cx.now, VarInt::from_u32(0), Bytes::new());
                 self.down(cx, Down::Unreachable(reason));
             }
-            State::Up => cx.news.extend(self.quiet.handle_timeout(&mut self.connection, &mut self.meter, cx.now)),
+            State::Up => cx.news.extend(self.quiet.handle_timeout(&mut self.connection, cx.now)),
             _ => {}
         }
         self.intake(cx);
@@ -227,10 +224,21 @@ impl Quic {
             let mut told = Told { session, counters: cx.counters };
             self.datagrams.feed(&mut self.connection, &mut told, cx.now);
         }
-        let transmit = self.connection.poll_transmit(cx.now, segments, buffer);
+        let transmit = match self.quiet.take_question() {
+            false => self.connection.poll_transmit(cx.now, segments, buffer),
+            true => self.question(cx.now, buffer),
+        };
         if transmit.is_none() {
             self.datagrams.settle(&mut self.connection);
         }
+        transmit
+    }
+
+    /// One packet, whatever is on its way.
+    fn question(&mut self, now: Instant, buffer: &mut Vec<u8>) -> Option<quinn_proto::Transmit> {
+        self.birth.demand.exempt(true);
+        let transmit = self.connection.poll_transmit(now, 1, buffer);
+        self.birth.demand.exempt(false);
         transmit
     }
 

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use quinn_proto::Connection;
 
-use super::congestion::Meter;
 use super::{LinkEvent, QUIET_AFTER};
 
 /// From one question to the next while the path is quiet. Nothing else of ours may be leaving then.
 const ASK_EVERY: Duration = Duration::from_millis(50);
+const ASKS_MORE: u32 = 3;
 
 #[derive(Default)]
 pub(super) struct Quiet {
@@ -22,6 +22,10 @@ pub(super) struct Quiet {
     told: bool,
     /// The next question to a quiet path.
     ask_at: Option<Instant>,
+    /// One is to leave now.
+    asks: bool,
+    /// Questions to a path that speaks again.
+    more: u32,
 }
 
 impl Quiet {
@@ -39,34 +43,49 @@ impl Quiet {
         }
     }
 
-    /// Packets came in. An acknowledgement ends the silence.
-    pub(super) fn received(&mut self, connection: &Connection) -> Option<LinkEvent> {
+    /// Packets came in. An acknowledgement ends the silence. It may be an old one, of what arrived before: the path is asked a few
+    /// times more, because only the answer to a new packet tells what was lost, and makes room for what is to be said.
+    pub(super) fn received(&mut self, connection: &mut Connection, now: Instant) -> Option<LinkEvent> {
         let acks = connection.stats().frame_rx.acks;
         if acks == self.acks {
             return None;
         }
         self.acks = acks;
-        (self.since, self.ask_at) = (None, None);
-        std::mem::take(&mut self.told).then_some(LinkEvent::Alive)
+        self.since = None;
+        if !std::mem::take(&mut self.told) {
+            return None;
+        }
+        self.ask(connection);
+        (self.more, self.ask_at) = (ASKS_MORE, Some(now + ASK_EVERY));
+        Some(LinkEvent::Alive)
     }
 
     pub(super) fn deadline(&self, rtt: Duration) -> Option<Instant> {
         self.ask_at.or_else(|| self.since.map(|since| since + patience(rtt)))
     }
 
-    pub(super) fn handle_timeout(
-        &mut self,
-        connection: &mut Connection,
-        meter: &mut Meter,
-        now: Instant,
-    ) -> Option<LinkEvent> {
+    pub(super) fn handle_timeout(&mut self, connection: &mut Connection, now: Instant) -> Option<LinkEvent> {
         if self.deadline(connection.rtt()).is_none_or(|deadline| deadline > now) {
             return None;
         }
-        connection.ping();
-        meter.asked();
+        self.ask(connection);
+        if self.ask_at.is_some() && !self.told {
+            self.more -= 1;
+            self.ask_at = (self.more > 0).then(|| now + ASK_EVERY);
+            return None;
+        }
         self.ask_at = Some(now + ASK_EVERY);
         (!std::mem::replace(&mut self.told, true)).then_some(LinkEvent::Quiet)
+    }
+
+    fn ask(&mut self, connection: &mut Connection) {
+        connection.ping();
+        self.asks = true;
+    }
+
+    /// The packet that is built next is a question.
+    pub(super) fn take_question(&mut self) -> bool {
+        std::mem::take(&mut self.asks)
     }
 
     pub(super) fn quiet_for(&self, now: Instant) -> Duration {

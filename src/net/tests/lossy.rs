@@ -12,8 +12,9 @@ use crate::moqt::session::{RequestId, Role};
 use crate::moqt::{Draft, Session};
 use crate::net::congestion::{Demand, Meter};
 use crate::net::datagrams::{Datagrams, Told};
+use crate::net::quiet::Quiet;
 use crate::net::tls::{Identity, QuicKeys};
-use crate::net::{Counters, Trust, transport, verify};
+use crate::net::{Counters, LinkEvent, Trust, transport, verify};
 
 const STEP: Duration = Duration::from_millis(1);
 const FRAME_MS: u64 = 20;
@@ -41,6 +42,8 @@ struct End {
     server: Option<quinn_proto::ServerConfig>,
     connection: Option<(ConnectionHandle, Connection)>,
     demand: Demand,
+    quiet: Quiet,
+    is_quiet: bool,
 }
 
 struct World {
@@ -66,6 +69,8 @@ struct World {
     delays: Vec<Duration>,
     said: u64,
     is_up: bool,
+    /// Nothing gets through.
+    is_cut: bool,
 }
 
 impl World {
@@ -76,8 +81,15 @@ impl World {
         let addresses = ["10.0.0.1:1000", "10.0.0.2:2000"].map(|text| text.parse().expect("an address"));
         let client = transport::endpoint(&QuicKeys::random().expect("randomness"), None, true);
         let server = transport::endpoint(identity.quic_keys(), Some(config.clone()), true);
-        let end =
-            |address, endpoint, server| End { address, endpoint, server, connection: None, demand: Demand::default() };
+        let end = |address, endpoint, server| End {
+            address,
+            endpoint,
+            server,
+            connection: None,
+            demand: Demand::default(),
+            quiet: Quiet::default(),
+            is_quiet: false,
+        };
         let mut ends = [end(addresses[0], client, None), end(addresses[1], server, Some(config))];
         let crypto = verify::client(&Trust::Anything, &[Draft::ALL[0].alpn()]).expect("settings");
         let config = transport::client(crypto, &ends[0].demand);
@@ -103,6 +115,7 @@ impl World {
             delays: Vec::new(),
             said: 0,
             is_up: false,
+            is_cut: false,
         }
     }
 
@@ -157,6 +170,13 @@ impl World {
         self.meter.roll(self.now);
     }
 
+    /// The other end speaks a little too: its packets say again what it had received before the path died.
+    fn answer(&mut self, ms: u64) {
+        if let Some((_, connection)) = self.ends[1].connection.as_mut().filter(|_| ms.is_multiple_of(FRAME_MS)) {
+            let _ = connection.datagrams().send(Bytes::from_static(&[0; 100]), true);
+        }
+    }
+
     fn step(&mut self) {
         self.now += STEP;
         while let Some(entry) = self.flying.first_entry().filter(|entry| entry.key().0 <= self.now) {
@@ -164,6 +184,7 @@ impl World {
             self.arrive(to, packet);
         }
         for end in 0..2 {
+            self.look_at_quiet(end);
             if let Some((_, connection)) = &mut self.ends[end].connection {
                 while connection.poll_timeout().is_some_and(|at| at <= self.now) {
                     connection.handle_timeout(self.now);
@@ -171,6 +192,17 @@ impl World {
             }
             self.settle(end);
             self.transmit(end);
+        }
+    }
+
+    /// As a link does.
+    fn look_at_quiet(&mut self, at: usize) {
+        let End { connection: Some((_, connection)), quiet, is_quiet, .. } = &mut self.ends[at] else { return };
+        let told = quiet.received(connection, self.now).or_else(|| quiet.handle_timeout(connection, self.now));
+        match told {
+            Some(LinkEvent::Quiet) => *is_quiet = true,
+            Some(LinkEvent::Alive) => *is_quiet = false,
+            _ => {}
         }
     }
 
@@ -231,7 +263,7 @@ impl World {
                 frames.push(held.split_to(FRAME_BYTES).freeze());
             }
         }
-        for frame in &frames {
+        for frame in frames.iter().filter(|_| at == 1) {
             let stamp = u64::from_be_bytes(frame[..8].try_into().expect("eight bytes"));
             self.delays.push(self.now.duration_since(self.start).saturating_sub(Duration::from_micros(stamp)));
         }
@@ -239,7 +271,7 @@ impl World {
     }
 
     fn transmit(&mut self, from: usize) {
-        let Some((_, connection)) = &mut self.ends[from].connection else { return };
+        let End { connection: Some((_, connection)), quiet, demand, .. } = &mut self.ends[from] else { return };
         let mut out = Vec::new();
         loop {
             let mut buffer = Vec::new();
@@ -247,14 +279,18 @@ impl World {
                 let mut told = Told { session: &mut self.session, counters: &mut self.counters };
                 self.datagrams.feed(connection, &mut told, self.now);
             }
-            let Some(Transmit { size, segment_size, .. }) = connection.poll_transmit(self.now, 16, &mut buffer) else {
-                break;
-            };
+            let question = quiet.take_question();
+            demand.exempt(question);
+            let segments = if question { 1 } else { 16 };
+            let transmit = connection.poll_transmit(self.now, segments, &mut buffer);
+            demand.exempt(false);
+            let Some(Transmit { size, segment_size, .. }) = transmit else { break };
             out.extend(buffer[..size].chunks(segment_size.unwrap_or(size)).map(<[u8]>::to_vec));
         }
         if from == 0 {
             self.datagrams.settle(connection);
         }
+        quiet.sent(connection, self.now);
         for packet in out {
             self.fly(1 - from, packet);
         }
@@ -271,7 +307,7 @@ impl World {
             self.busy_until = leaves;
         }
         // The handshake is not what is looked at.
-        if self.is_up && self.rng.below(1_000) < self.load.loss {
+        if self.is_cut || self.is_up && self.rng.below(1_000) < self.load.loss {
             return;
         }
         self.sent += 1;
@@ -371,4 +407,35 @@ fn who_says_too_much_loses_his_own() {
     }
     assert!(world.counters.datagrams_dropped > 3_000, "{:?}", world.counters);
     assert!(heard[1] >= 140 && heard[0] >= 100, "{heard:?} of 200 and 4000");
+}
+
+/// Before it died the path took a whole window, and nothing of it will be answered. The transport's own probes double their
+/// distance; a question leaves all the same.
+#[test]
+fn a_path_that_heals_is_known_to_live_at_once_however_full_it_was() {
+    for outage_ms in (700..3_000).step_by(190) {
+        let mut world = World::new(Load { streams: true, loss: 0, one_way: Duration::from_millis(2), ..POOLED });
+        let mut ms = 0;
+        let mut run = |world: &mut World, time: u64| {
+            for _ in 0..time {
+                ms += 1;
+                world.speak(ms);
+                world.answer(ms);
+                world.step();
+            }
+        };
+        while !world.is_up {
+            world.step();
+        }
+        run(&mut world, 2_000);
+        world.is_cut = true;
+        run(&mut world, outage_ms);
+        assert!(world.ends[0].is_quiet, "{outage_ms}");
+        world.is_cut = false;
+        run(&mut world, 120);
+        assert!(!world.ends[0].is_quiet, "{outage_ms}: a question every 50 ms");
+        let heard = world.delays.len();
+        run(&mut world, 120);
+        assert!(world.delays.len() > heard + 100, "{outage_ms}: what was lost is known to be lost");
+    }
 }
