@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
-__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Relay", "_after_fork", "_bench_rings", "_error_classes", "_raise_sample", "_shutdown", "certificate_days", "check_token", "decode_alaw", "decode_ulaw", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "mint_key", "mint_token", "opus_version", "public_key", "read_token"]
+__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Relay", "_after_fork", "_bench_rings", "_error_classes", "_raise_sample", "_shutdown", "certificate_days", "check_token", "decode_alaw", "decode_ulaw", "drafts", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "mint_key", "mint_token", "opus_version", "public_key", "read_token"]
 
 __version__: Final[str]
 """
@@ -434,6 +434,12 @@ def check_token(token: str, public_keys: SupportsGetItem[int, str], now_s: Suppo
 
 def decode_alaw(data: Any) -> bytes: ...
 def decode_ulaw(data: Any) -> bytes: ...
+
+def drafts() -> list[str]:
+    """
+    Numbers of the drafts that are advertised, the preferred one first.
+    """
+
 def encode_alaw(pcm: Any) -> bytes: ...
 def encode_ulaw(pcm: Any) -> bytes: ...
 
@@ -442,7 +448,7 @@ def example_config() -> str:
     A `clutchcall.toml` with every key.
     """
 
-def interop(name: str, url: str, token: str | None, prefix: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]], insecure: bool) -> InteropReport:
+def interop(name: str, url: str, token: str | None, prefix: SupportsGetItem[int, SupportsGetItem[int, SupportsIndex]], insecure: bool, drafts: SupportsGetItem[int, str]) -> InteropReport:
     """
     Plays one case on the calling thread.
     """

@@ -4,6 +4,7 @@ use pyo3::prelude::*;
 
 use super::cancel::waiting;
 use crate::client::interop::{Connect, End, names, run};
+use crate::moqt::Draft;
 
 /// How a case went.
 #[pyclass(frozen, get_all, module = "clutchcall._core")]
@@ -25,6 +26,12 @@ pub(super) fn interop_cases() -> Vec<&'static str> {
     names().collect()
 }
 
+/// Numbers of the drafts that are advertised, the preferred one first.
+#[pyfunction]
+pub(super) fn drafts() -> Vec<&'static str> {
+    Draft::ADVERTISED.iter().map(|draft| draft.alpn().trim_start_matches("moqt-")).collect()
+}
+
 /// Plays one case on the calling thread.
 #[pyfunction]
 pub(super) fn interop(
@@ -34,8 +41,9 @@ pub(super) fn interop(
     token: Option<String>,
     prefix: Vec<Vec<u8>>,
     insecure: bool,
+    drafts: Vec<String>,
 ) -> PyResult<InteropReport> {
-    let connect = Connect { url, token, prefix, insecure };
+    let connect = Connect { url, token, prefix, drafts, insecure };
     let report = waiting(py, |cancel| run(&name, &connect, cancel))?;
     let (verdict, message, expected, received) = match report.end {
         End::Passed(message) => ("passed", message, None, None),

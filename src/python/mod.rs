@@ -50,7 +50,7 @@ mod _core {
     #[pymodule_export]
     use super::errors::{error_classes, raise_sample};
     #[pymodule_export]
-    use super::interop::{InteropReport, interop, interop_cases};
+    use super::interop::{InteropReport, drafts, interop, interop_cases};
     #[pymodule_export]
     use super::media::{OpusDecoder, OpusEncoder, decode_alaw, decode_ulaw, encode_alaw, encode_ulaw, opus_version};
     #[pymodule_export]

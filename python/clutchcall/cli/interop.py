@@ -57,11 +57,16 @@ def run(arguments: argparse.Namespace) -> int:
     if wanted is not None and wanted not in cases:
         say(f"1..1\nnot ok 1 - {wanted} # SKIP no such case here")
         return UNSUPPORTED
+    asked = arguments.draft or os.environ.get("DRAFT") or os.environ.get("MOQT_DRAFT") or ""
+    drafts = [draft for draft in re.findall(r"\d+", asked) if draft in _core.drafts()]
+    if asked and not drafts:
+        say(f"1..0 # SKIP draft {asked} is none of ours: {', '.join(_core.drafts())}")
+        return UNSUPPORTED
     say(f"# clutchcall {_core.__version__} against {_without_query(relay)}")
-    return _play([wanted] if wanted else cases, relay, arguments)
+    return _play([wanted] if wanted else cases, relay, drafts, arguments)
 
 
-def _play(cases: list[str], relay: str, arguments: argparse.Namespace) -> int:
+def _play(cases: list[str], relay: str, drafts: list[str], arguments: argparse.Namespace) -> int:
     from clutchcall import _core
 
     token = arguments.auth_token or os.environ.get("AUTH_TOKEN") or None
@@ -72,7 +77,7 @@ def _play(cases: list[str], relay: str, arguments: argparse.Namespace) -> int:
     passed = True
     say(f"1..{len(cases)}")
     for number, name in enumerate(cases, 1):
-        report = _core.interop(name, relay, token, fields, insecure)
+        report = _core.interop(name, relay, token, fields, insecure, drafts)
         if report.verdict == "unreachable":
             say(f"Bail out! {_one_line(report.message)}")
             return FAILED

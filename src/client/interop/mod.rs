@@ -27,7 +27,7 @@ use super::relay::{Relay, token};
 use super::runtime::{Cancel, Runtime, bind};
 use crate::error::{Error, Kind, Result};
 use crate::moqt::message::Token;
-use crate::moqt::{Draft, TrackNamespace};
+use crate::moqt::{Draft, Drafts, TrackNamespace};
 
 pub use play::End;
 
@@ -39,6 +39,8 @@ pub struct Connect {
     pub token: Option<String>,
     /// Stands before every namespace of a case.
     pub prefix: Vec<Vec<u8>>,
+    /// Numbers of the drafts to offer, the preferred first; empty: all that are advertised.
+    pub drafts: Vec<String>,
     /// Any certificate will do.
     pub insecure: bool,
 }
@@ -71,6 +73,8 @@ pub fn run(name: &str, connect: &Connect, cancel: Cancel<'_>) -> Result<Report> 
     let case = cases::ALL.iter().find(|case| case.name == name);
     let case = case.ok_or_else(|| Error::value(format!("{name:?} is no case of ours")))?;
     let relay = Relay::new(&connect.url, &[], connect.insecure).map_err(|why| Error::value(format!("url: {why}")))?;
+    let drafts = Drafts::from_numbers(&connect.drafts).map_err(|why| Error::value(format!("drafts: {why}")))?;
+    let relay = relay.with_drafts(drafts);
     let tokens: Vec<Token> = connect.token.iter().map(|text| token(text)).collect();
     let prefix = TrackNamespace::new(connect.prefix.iter().cloned());
     let prefix = prefix.map_err(|error| Error::value(format!("the namespace prefix: {error}")))?;

@@ -80,6 +80,8 @@ struct Part {
     answer: Option<Result<(), RequestError>>,
     serves: Option<Speech>,
     announced: Option<TrackNamespace>,
+    /// The peer's SUBSCRIBE_NAMESPACEs that were told of it, with the rest of the name.
+    listings: Vec<(RequestId, TrackNamespace)>,
     speakers: Vec<Speaker>,
     hearing: Hearing,
 }
@@ -206,6 +208,7 @@ impl Play {
                 session.accept(request);
                 if let Some(suffix) = part.announced.as_ref().and_then(|namespace| namespace.strip_prefix(&prefix)) {
                     session.namespace(request, &suffix);
+                    part.listings.push((request, suffix));
                 }
             }
             _ => {}
@@ -230,6 +233,7 @@ impl Play {
                 part.announced = None;
                 if let (Some(session), Some((request, _))) = (stage.session(who), part.asked) {
                     session.cancel(request);
+                    part.listings.drain(..).for_each(|(listing, suffix)| session.namespace_done(listing, &suffix));
                 }
             }
             Step::EndTrack(who) => {

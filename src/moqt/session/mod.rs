@@ -18,7 +18,6 @@ mod control;
 mod fill;
 mod ids;
 mod inbound;
-mod lateness;
 mod messages;
 mod outbound;
 mod past;
@@ -123,8 +122,6 @@ pub struct Session {
     outbound: FewMap<StreamId, Outbound>,
     /// Bytes of all of them that the link has not reported as written.
     unwritten: usize,
-    /// Streams whose objects grow old.
-    timed: usize,
     max_datagram: Option<usize>,
     datagrams: BytesMut,
 
@@ -166,7 +163,6 @@ impl Session {
             next_alias: 0,
             outbound: FewMap::default(),
             unwritten: 0,
-            timed: 0,
             max_datagram: None,
             datagrams: BytesMut::new(),
             goaway_received: false,

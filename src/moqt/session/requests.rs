@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use super::lateness::Timeouts;
 use super::past::Fetching;
 use super::streams::Stream;
 use super::{Dir, Event, RequestId, Session, StreamId, Transmit, constants, priority};
@@ -56,6 +55,8 @@ pub(super) struct Subscription {
     pub(super) open: Vec<StreamId>,
     /// REQUEST_UPDATEs of ours without an answer.
     pub(super) updates: u32,
+    /// As its PUBLISH began.
+    pub(super) forward: bool,
 }
 
 pub(super) struct Publication {
@@ -74,12 +75,11 @@ pub(super) struct Publication {
     pub(super) backlog: usize,
     /// Datagrams that the link dropped.
     pub(super) dropped: u64,
-    pub(super) timeouts: Timeouts,
 }
 
 impl Subscription {
     pub(super) fn new(track: FullTrackName, alias: Option<u64>) -> Self {
-        Self { track, alias, delivers: false, open: Vec::new(), updates: 0 }
+        Self { track, alias, delivers: false, open: Vec::new(), updates: 0, forward: true }
     }
 }
 
@@ -96,13 +96,11 @@ impl Publication {
             open: Vec::new(),
             backlog: 0,
             dropped: 0,
-            timeouts: Timeouts::default(),
         }
     }
 
     fn describe(&mut self, alias: u64, properties: &TrackProperties) {
         self.alias = alias;
-        self.timeouts.describe(properties);
         let default = properties::number(&properties.0, properties::kind::DEFAULT_PUBLISHER_PRIORITY);
         self.publisher_priority = default.and_then(|value| u8::try_from(value).ok()).unwrap_or(DEFAULT_PRIORITY);
     }
@@ -111,13 +109,6 @@ impl Publication {
 impl Request {
     pub(super) fn new(stream: StreamId, ours: bool, kind: Kind) -> Self {
         Self { stream, ours, phase: Phase::Asked, kind, updates: 0, goaway: false }
-    }
-
-    pub(super) fn publication(&self) -> Option<&Publication> {
-        match &self.kind {
-            Kind::Publication(publication) => Some(publication),
-            _ => None,
-        }
     }
 }
 
@@ -240,14 +231,15 @@ impl Session {
         if std::mem::replace(&mut subscription.delivers, true) {
             return;
         }
-        let (stream, alias) = (entry.stream, subscription.alias);
+        let (stream, alias, forward) = (entry.stream, subscription.alias, subscription.forward);
         if entry.phase == Phase::Asked {
-            let parameters = match self.draft.profile().publish_ok_subscribes {
-                true => ok.parameters(),
-                false => Parameters::default(),
-            };
+            let says_all = self.draft.profile().publish_ok_subscribes;
+            let parameters = if says_all { ok.parameters() } else { Parameters::default() };
             self.send(stream, &Message::RequestOk(RequestOk { parameters, ..RequestOk::default() }));
             self.accepted(request);
+            if !says_all && ok.forward != forward {
+                self.update_forward(request, ok.forward);
+            }
         }
         if let Some(alias) = alias {
             self.release(alias, request);

@@ -162,3 +162,20 @@ fn updates_before_the_answer_are_bounded_as_announced() {
         lone.pass(Duration::from_secs(9));
     }
 }
+
+/// Since draft 20 PUBLISH_OK can't say what the subscriber wants otherwise.
+#[test]
+fn a_publish_that_waits_is_woken_by_an_update() {
+    for draft in NEWER {
+        let mut lone = Lone::of(draft, Role::Server);
+        let parameters = Parameters { forward: Some(false), ..Parameters::default() };
+        let properties = TrackProperties::default();
+        let stream = lone.request(&Message::Publish { id: 0, track: track("audio"), alias: 1, parameters, properties });
+        lone.session.accept_publish(RequestId(0), PublishOk { forward: true, priority: 128, filter: None });
+        let said = lone.said(stream);
+        let [Message::RequestOk(ok), Message::RequestUpdate { parameters, .. }] = &said[..] else { panic!("{said:?}") };
+        assert_eq!((ok, parameters.forward), (&RequestOk::default(), Some(true)));
+        lone.say(stream, &Message::RequestOk(RequestOk::default()));
+        assert_eq!(lone.closed(), None);
+    }
+}

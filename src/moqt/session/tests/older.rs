@@ -1,0 +1,193 @@
+//! Draft 16 under a session: its one control stream, its credit of ids, and its words for what ends.
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use super::pair::{self, Conditions, Pair, Rng};
+use super::smoke::{object, subscribe, subscribed, track};
+use crate::moqt::draft16::{Control, Withdrawal};
+use crate::moqt::message::{Fetch, Location, Message, Parameters, Setup};
+use crate::moqt::session::{Config, Dir, Event, RequestId, Role, Session, StreamId, Transmit};
+use crate::moqt::{CloseCode, Draft, RequestErrorCode, SubgroupHeader};
+
+/// A session, and what it said on its control stream.
+struct Lone {
+    session: Session,
+    now: Instant,
+    control: StreamId,
+    said: BytesMut,
+    closed: Option<u64>,
+}
+
+impl Lone {
+    fn new(role: Role, max_request: u64) -> Self {
+        let now = Instant::now();
+        let mut session = Session::new(Config { draft: Draft::D16, ..pair::config(role) }, now);
+        let control = match role {
+            Role::Client => match session.poll_transmit() {
+                Some(Transmit::Open { stream, dir: Dir::Bi, .. }) => stream,
+                other => panic!("{other:?}"),
+            },
+            Role::Server => session.accept_stream(Dir::Bi),
+        };
+        let mut lone = Self { session, now, control, said: BytesMut::new(), closed: None };
+        lone.hear(&Control::Setup { from_client: role == Role::Server, setup: Setup::default(), max_request });
+        assert!(matches!(lone.said()[..], [Control::Setup { max_request: 1.., .. }]));
+        lone
+    }
+
+    fn hear(&mut self, control: &Control) {
+        let mut data = BytesMut::new();
+        control.encode(&mut data).unwrap();
+        self.session.handle_data(self.control, data.freeze(), false, self.now);
+    }
+
+    fn said(&mut self) -> Vec<Control> {
+        while let Some(transmit) = self.session.poll_transmit() {
+            match transmit {
+                Transmit::Data { stream, data } if stream == self.control => self.said.extend_from_slice(&data),
+                Transmit::Close { code, .. } => self.closed = Some(code),
+                _ => {}
+            }
+        }
+        let mut bytes = self.said.split().freeze();
+        std::iter::from_fn(|| {
+            let (control, taken) = Control::decode(&bytes).unwrap()?;
+            let _ = bytes.split_to(taken);
+            Some(control)
+        })
+        .collect()
+    }
+
+    fn closed(&mut self) -> Option<u64> {
+        self.said();
+        self.closed
+    }
+}
+
+fn asked(id: u64) -> Control {
+    Control::Request(Message::Subscribe { id, track: track("audio"), parameters: Parameters::default() })
+}
+
+fn id_of(control: &Control) -> Option<u64> {
+    match control {
+        Control::Request(Message::Subscribe { id, .. }) => Some(*id),
+        _ => None,
+    }
+}
+
+#[test]
+fn requests_wait_for_their_credit() {
+    let mut lone = Lone::new(Role::Client, 2);
+    for name in ["a", "b", "c"] {
+        lone.session.subscribe(subscribe(name));
+    }
+    let said = lone.said();
+    assert_eq!(said.iter().filter_map(id_of).collect::<Vec<_>>(), [0]);
+    assert!(said.contains(&Control::RequestsBlocked(2)));
+    lone.hear(&Control::MaxRequestId(6));
+    assert_eq!(lone.said().iter().filter_map(id_of).collect::<Vec<_>>(), [2, 4]);
+    lone.hear(&Control::MaxRequestId(6));
+    assert_eq!(lone.closed(), Some(CloseCode::ProtocolViolation as u64));
+}
+
+#[test]
+fn credit_is_given_as_it_is_used_and_no_further() {
+    let mut lone = Lone::new(Role::Server, 100);
+    for request in 0..4000 {
+        lone.hear(&asked(2 * request));
+        lone.hear(&Control::Withdraw { request: 2 * request, kind: Withdrawal::Unsubscribe });
+    }
+    let granted = lone.said().iter().filter(|said| matches!(said, Control::MaxRequestId(_))).count();
+    assert!((2..100).contains(&granted), "{granted}");
+    assert!(lone.session.is_idle());
+    lone.hear(&asked(1 << 30));
+    assert_eq!(lone.closed(), Some(CloseCode::TooManyRequests as u64));
+}
+
+#[test]
+fn what_is_withdrawn_is_called_by_its_name() {
+    let mut lone = Lone::new(Role::Client, 100);
+    let subscription = lone.session.subscribe(subscribe("audio"));
+    let announcement = lone.session.publish_namespace(track("audio").namespace, Vec::new());
+    lone.said();
+    lone.session.cancel(subscription);
+    lone.session.cancel(announcement);
+    let withdrawn = |request: RequestId, kind| Control::Withdraw { request: request.0, kind };
+    let wanted =
+        [withdrawn(subscription, Withdrawal::Unsubscribe), withdrawn(announcement, Withdrawal::PublishNamespaceDone)];
+    assert_eq!(lone.said(), wanted);
+    // A late answer is nobody's.
+    lone.hear(&Control::Answer { to: 0, answer: Message::RequestOk(Default::default()) });
+    assert_eq!((lone.closed(), lone.session.is_idle()), (None, true));
+}
+
+#[test]
+fn a_fetch_is_refused() {
+    let mut lone = Lone::new(Role::Server, 100);
+    let (start, end) = (Location::default(), Location { group: 9, object: 0 });
+    let fetch = Fetch::Standalone { track: track("audio"), start, end };
+    lone.hear(&Control::Request(Message::Fetch { id: 0, fetch, parameters: Parameters::default() }));
+    let said = lone.said();
+    let [Control::Answer { to: 0, answer: Message::RequestError(error) }] = &said[..] else { panic!("{said:?}") };
+    assert_eq!(error.code, RequestErrorCode::NotSupported as u64);
+}
+
+#[test]
+fn what_does_not_belong_on_the_control_stream_closes() {
+    for wrong in [
+        Control::Setup { from_client: true, setup: Setup::default(), max_request: 0 },
+        Control::Namespace(track("audio").namespace),
+        Control::GoAway("moqt://elsewhere".into()),
+    ] {
+        let mut lone = Lone::new(Role::Server, 100);
+        lone.hear(&wrong);
+        assert_eq!(lone.closed(), Some(CloseCode::ProtocolViolation as u64), "{wrong:?}");
+    }
+}
+
+/// What the link wrote is no backlog any more, though other bytes were written than the session counts.
+#[test]
+fn the_backlog_empties() {
+    let mut pair = Pair::new(Conditions { draft: Draft::D16, ..Conditions::default() });
+    let request = subscribed(&mut pair, "audio");
+    pair.stall(Role::Server, true);
+    let subgroup =
+        pair.server.open_subgroup(request, &SubgroupHeader { group: 1 << 40, ..Default::default() }).unwrap();
+    (0..50).for_each(|id| pair.server.send_object(subgroup, &object(1 << 40, id, "frame")));
+    pair.settle();
+    assert!(pair.server.backlog(request) > 50 * 5);
+    pair.stall(Role::Server, false);
+    pair.settle();
+    assert_eq!(pair.server.backlog(request), 0);
+    assert_eq!(pair.client_events.iter().filter(|event| matches!(event, Event::Object { .. })).count(), 50);
+}
+
+#[test]
+fn spoiled_bytes_never_panic() {
+    for seed in 0..3000 {
+        let mut rng = Rng(seed);
+        let mut lone = Lone::new(if seed % 2 == 0 { Role::Server } else { Role::Client }, 100);
+        lone.session.subscribe(subscribe("audio"));
+        for _ in 0..8 {
+            let mut data = BytesMut::new();
+            let _ = asked(2 * rng.below(8)).encode(&mut data);
+            let at = rng.below(data.len() as u64) as usize;
+            data[at] = rng.next() as u8;
+            let stream = match rng.below(4) {
+                0 => lone.session.accept_stream(Dir::Uni),
+                1 => lone.session.accept_stream(Dir::Bi),
+                _ => lone.control,
+            };
+            let data = if rng.below(3) == 0 { rng.bytes(30) } else { data.freeze() };
+            lone.session.handle_data(stream, data, rng.below(9) == 0, lone.now);
+            lone.session.handle_datagram(rng.bytes(20), lone.now);
+            if rng.below(5) == 0 {
+                lone.session.handle_reset(stream, 4, lone.now);
+            }
+            lone.session.handle_written(lone.control, rng.below(99) as usize);
+        }
+        while lone.session.poll_transmit().is_some() || lone.session.poll_event().is_some() {}
+    }
+}
