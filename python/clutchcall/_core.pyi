@@ -373,6 +373,11 @@ class Relay:
         Host address and port that it is bound to.
         """
     @property
+    def addresses(self, /) -> list[str]:
+        """
+        Those of all shards.
+        """
+    @property
     def certificate_hash(self, /) -> str:
         """
         SHA-256 of the certificate, hexadecimal.

@@ -14,7 +14,7 @@ from clutchcall._closing import Closing
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["Relay"]
 
@@ -32,6 +32,11 @@ class Relay(Closing):
         certificate: PEM files of the chain (leaf first) and of its key. `None`: self-minted, for loopback.
         drafts: Numbers of the drafts of MoQT that are spoken, the preferred first, such as `["18"]`. Empty: all
             that are known here.
+        shards: Threads, each with a UDP port of its own: the first is that of `listen`, the others follow it. Every one
+            serves everybody; tracks of a call live on one of them.
+        upstream: Another relay that this one is an edge of: `url`, `token` (text or file), and whom to trust by
+            `roots`, `certificate_hashes` or `trust = "anything"`.
+        limits: Bounds by name, as in `[relay.limits]` of `clutchcall serve --example`.
         metrics: Address and TCP port for `/healthz` and `/metrics` (Prometheus) over plain HTTP; `None`: nowhere.
         state: Folder for the QUIC keys, and for a self-minted certificate. A relay that starts again
             with the same folder tells the peers of its former life at once.
@@ -51,6 +56,9 @@ class Relay(Closing):
         revoked: str | os.PathLike[str] | None = None,
         certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
         drafts: Sequence[str] = (),
+        shards: int = 1,
+        upstream: Mapping[str, object] | None = None,
+        limits: Mapping[str, int] | None = None,
         metrics: str | None = None,
         state: str | os.PathLike[str],
     ) -> None:
@@ -64,6 +72,9 @@ class Relay(Closing):
             "certificate": chain and os.path.abspath(chain),
             "key": key and os.path.abspath(key),
             "drafts": list(drafts),
+            "shards": shards,
+            "limits": dict(limits or {}),
+            "upstream": _files_in_full(upstream or {}),
             "metrics": metrics,
         }
         self._core = _core.Relay(toml(settings), state)
@@ -83,6 +94,11 @@ class Relay(Closing):
         """Where `/metrics` is; `/healthz` stands beside it."""
         address = self._core.metrics_address
         return None if address is None else f"http://{address}/metrics"
+
+    @property
+    def addresses(self) -> list[str]:
+        """Address and port of every shard, the public one first."""
+        return self._core.addresses
 
     @property
     def certificate_hash(self) -> str:
@@ -109,3 +125,12 @@ def _absolute(key: str | os.PathLike[str]) -> str:
     """A file's name in full; a key's text as it is."""
     path = os.fspath(key)
     return os.path.abspath(path) if os.path.isfile(path) else path
+
+
+def _files_in_full(upstream: Mapping[str, object]) -> dict[str, object]:
+    """Files are looked for where the process stands, not in the state folder."""
+    named = {key: value for key, value in upstream.items() if value is not None}
+    for key in ("token", "roots"):
+        if key in named:
+            named[key] = _absolute(str(named[key]))
+    return named

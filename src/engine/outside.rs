@@ -41,6 +41,8 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(3);
 pub(super) struct Outside {
     /// What bridges are told.
     pub(super) reference: RelayRef,
+    /// The same for those of the calls that each shard of our own relay is in charge of.
+    pub(super) shards: Vec<RelayRef>,
     pub(super) supply: Way,
     /// Of the engine's own relay.
     pub(super) gauges: Option<relay::Gauges>,
@@ -132,15 +134,43 @@ pub(super) fn open(config: &Config, key: PublicKey) -> Result<(Option<relay::Ser
 
 fn elsewhere(config: &Config, url: &Url) -> Result<Outside, String> {
     let relay = &config.relay;
-    let (trust, certificate_hashes) = match &relay.trust {
-        config::Trust::System => (Trust::System, Vec::new()),
-        config::Trust::Roots(file) => (Trust::Roots(roots(file)?), Vec::new()),
-        config::Trust::Hashes(hashes) => (Trust::Hashes(hashes.clone()), hashes.iter().map(|hash| hex(hash)).collect()),
-        config::Trust::Anything => (Trust::Anything, Vec::new()),
+    let trust = trust(&relay.trust)?;
+    let certificate_hashes = match &trust {
+        Trust::Hashes(hashes) => hashes.iter().map(|hash| hex(hash)).collect(),
+        _ => Vec::new(),
     };
     let public = relay.public_url.as_ref().unwrap_or(url);
     let reference = reference(relay, public.to_string(), public, certificate_hashes);
-    Ok(Outside { reference, supply: Way::Dial(url.clone(), trust, relay.drafts.clone()), gauges: None })
+    Ok(Outside {
+        reference,
+        shards: Vec::new(),
+        supply: Way::Dial(url.clone(), trust, relay.drafts.clone()),
+        gauges: None,
+    })
+}
+
+fn trust(told: &config::Trust) -> Result<Trust, String> {
+    Ok(match told {
+        config::Trust::System => Trust::System,
+        config::Trust::Roots(file) => Trust::Roots(roots(file)?),
+        config::Trust::Hashes(hashes) => Trust::Hashes(hashes.clone()),
+        config::Trust::Anything => Trust::Anything,
+    })
+}
+
+/// A relay that takes nobody's tokens yet.
+pub(super) fn relay_config(
+    listen: SocketAddr,
+    identity: Identity,
+    relaying: &config::Relaying,
+) -> Result<relay::Config, String> {
+    let config::Relaying { shards, limits, admission, upstream } = relaying.clone();
+    let upstream = upstream.map(|told| {
+        let config::Upstream { url, trust: trusted, token } = told;
+        Ok::<_, String>(relay::UpstreamConfig { url, trust: trust(&trusted)?, token })
+    });
+    let plain = relay::Config::new(listen, identity, KeySet::default());
+    Ok(relay::Config { shards, limits, admission, upstream: upstream.transpose()?, ..plain })
 }
 
 fn own(config: &Config, key: PublicKey) -> Result<(relay::Server, Outside), String> {
@@ -157,16 +187,22 @@ fn own(config: &Config, key: PublicKey) -> Result<(relay::Server, Outside), Stri
     let hashes = if identity.is_self_signed() { vec![hex(&identity.certificate_hash())] } else { Vec::new() };
     let mut keys = relay.keys.clone();
     keys.fixed = keys.fixed.plus(KeySet::from_iter([key]));
-    let (drafts, plain) = (relay.drafts.clone(), relay::Config::new(relay.listen, identity, KeySet::default()));
+    let (drafts, plain) = (relay.drafts.clone(), relay_config(relay.listen, identity, &relay.relaying)?);
     let server = relay::Server::start(relay::Config { keys, drafts, ..plain })?;
     let local = format!("moqt://{}", reachable(server.address()));
     let public = match &relay.public_url {
         Some(url) => url.clone(),
         None => local.parse().map_err(|e| format!("{local} is no URL: {e}"))?,
     };
-    let reference = reference(relay, public.to_string(), &public, hashes);
+    let first = reference(relay, public.to_string(), &public, hashes);
+    let addresses = server.addresses();
+    let shards = addresses.iter().map(|address| {
+        let behind = address.port().wrapping_sub(server.address().port());
+        at_shard(&first, if relay.public_url.is_some() { port(&public).wrapping_add(behind) } else { address.port() })
+    });
+    let shards = shards.collect();
     let (supply, gauges) = (Way::Port(server.ports()), Some(server.gauges()));
-    Ok((server, Outside { reference, supply, gauges }))
+    Ok((server, Outside { reference: first, shards, supply, gauges }))
 }
 
 fn reference(relay: &config::Relay, url: String, public: &Url, certificate_hashes: Vec<String>) -> RelayRef {
@@ -178,6 +214,22 @@ fn reference(relay: &config::Relay, url: String, public: &Url, certificate_hashe
     // A stranger may want a session's tokens in its SETUP, so links are shared there only where the operator says so.
     let pool = relay.pool.unwrap_or(if relay.url.is_some() { 1 } else { config::POOL });
     RelayRef { url, web_transport_url, certificate_hashes, pool }
+}
+
+/// The same relay at another of its ports: the shards' follow the first one's, behind a public URL as well.
+fn at_shard(first: &RelayRef, port: u16) -> RelayRef {
+    let moved = |text: &str| {
+        let url = Url::parse(text).ok().filter(|url| url.port() != Some(port)).and_then(|mut url| {
+            url.set_port(Some(port)).ok()?;
+            Some(url)
+        });
+        url.map_or_else(|| text.to_owned(), |url| url.to_string().trim_end_matches('/').to_owned())
+    };
+    let mut web_transport_url = moved(&first.web_transport_url);
+    if first.web_transport_url.ends_with('/') && !web_transport_url.ends_with('/') {
+        web_transport_url.push('/');
+    }
+    RelayRef { url: moved(&first.url), web_transport_url, ..first.clone() }
 }
 
 fn port(url: &Url) -> u16 {

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::agents::{Agent, Echo};
 use super::api::{self, Api};
-use super::calls::{Line, MakeAgent, Media, Minter, Parts, Task};
+use super::calls::{Line, MakeAgent, Media, Minter, Parts, Relays, Task};
 use super::config::{AgentKind, Config, TrunkKind};
 use super::media::{self, AudioThreads};
 use super::metrics::Metrics;
@@ -200,7 +200,7 @@ impl Control {
             media_events,
             store,
             minter,
-            relay: outside.reference,
+            relay: Relays::new(outside.reference, outside.shards),
             metrics: Arc::clone(&metrics),
         });
         let connections = config.limits.connections;

@@ -140,6 +140,21 @@ pub struct Listen {
     pub drafts: moqt::Drafts,
     /// Our SETUP on every link that comes to us.
     pub setup: moqt::message::Setup,
+    pub handshakes: Handshakes,
+}
+
+/// Connections of one worker in their handshake from which on a stranger must prove his address (Retry, RFC 9000 §8.1.2), and
+/// from which on he is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handshakes {
+    pub retry_from: usize,
+    pub refuse_from: usize,
+}
+
+impl Default for Handshakes {
+    fn default() -> Self {
+        Self { retry_from: 256, refuse_from: 1_024 }
+    }
 }
 
 /// What a worker did since it was born.

@@ -16,7 +16,7 @@ use super::bell::{self, Bell, Waker};
 use super::links::{Links, Terms};
 use super::socket::Socket;
 use super::tls::QuicKeys;
-use super::{App, WorkerConfig, transport};
+use super::{App, Listen, WorkerConfig, transport};
 
 const SOCKET: Token = Token(0);
 const BELL: Token = Token(1);
@@ -48,15 +48,17 @@ impl Worker {
         let poll = Poll::new().map_err(os)?;
         poll.registry().register(&mut SourceFd(&raw_fd(&socket)), SOCKET, Interest::READABLE).map_err(os)?;
         let bell = bell::bell(&poll, BELL).map_err(os)?;
-        let (server, keys, drafts, setup) = match listen {
+        let (server, keys, terms) = match listen {
             Some(listen) => {
                 let server = transport::server(&listen.identity, &listen.drafts)?;
-                (Some(server), listen.identity.quic_keys().clone(), listen.drafts, listen.setup)
+                let Listen { identity, drafts, setup, handshakes } = listen;
+                (Some(server), identity.quic_keys().clone(), (drafts, setup, handshakes))
             }
-            None => (None, QuicKeys::random()?, Default::default(), Default::default()),
+            None => (None, QuicKeys::random()?, Default::default()),
         };
         let endpoint = transport::endpoint(&keys, server.clone(), socket.may_fragment());
-        let links = Links::new(socket, endpoint, bell.clone(), Terms { drafts, setup, limits, server });
+        let (drafts, setup, handshakes) = terms;
+        let links = Links::new(socket, endpoint, bell.clone(), Terms { drafts, setup, handshakes, limits, server });
         let waker = Waker(bell.clone());
         let worker = Self {
             links,

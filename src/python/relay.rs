@@ -10,8 +10,7 @@ use super::errors::raise;
 use crate::engine::{self, config::Alone};
 use crate::error::Error;
 use crate::net::tls::{self, Identity};
-use crate::relay::{Config, Server};
-use crate::token::KeySet;
+use crate::relay::Server;
 
 /// A MoQT relay with a UDP port of its own. It runs until `shutdown`.
 #[pyclass(frozen, module = "clutchcall._core")]
@@ -22,7 +21,7 @@ pub(super) struct Relay {
 
 /// What stays readable after the end.
 struct Facts {
-    address: SocketAddr,
+    addresses: Vec<SocketAddr>,
     metrics: Option<SocketAddr>,
     certificate_hash: String,
 }
@@ -41,20 +40,25 @@ impl Relay {
                 None => Identity::loopback(&state)?,
             };
             let hash = identity.certificate_hash().iter().map(|byte| format!("{byte:02x}")).collect();
-            let plain = Config::new(told.listen, identity, KeySet::default());
-            let config = Config { metrics: told.metrics, keys: told.keys, drafts: told.drafts, ..plain };
+            let config = told.into_config(identity)?;
             Ok((Server::start(config)?, hash))
         };
         let started: Result<_, String> = py.detach(start);
         let (server, certificate_hash) = started.map_err(|text| raise(py, Error::config(text)))?;
-        let facts = Facts { address: server.address(), metrics: server.metrics_address(), certificate_hash };
+        let facts = Facts { addresses: server.addresses(), metrics: server.metrics_address(), certificate_hash };
         Ok(Self { server: Mutex::new(Some(server)), facts })
     }
 
     /// Host address and port that it is bound to.
     #[getter]
     fn address(&self) -> String {
-        self.facts.address.to_string()
+        self.facts.addresses.first().map(SocketAddr::to_string).unwrap_or_default()
+    }
+
+    /// Those of all shards.
+    #[getter]
+    fn addresses(&self) -> Vec<String> {
+        self.facts.addresses.iter().map(SocketAddr::to_string).collect()
     }
 
     /// Where `/healthz` and `/metrics` are answered.

@@ -68,6 +68,8 @@ pub(super) struct Verifier {
 /// A token that passed, as rights.
 pub(super) struct Verified {
     claims: Claims,
+    /// As it came, for the other shards.
+    text: Bytes,
     hash: [u8; 32],
     key: PublicKey,
     /// The organisation, and the holder if the token is one holder's.
@@ -139,7 +141,9 @@ impl Verifier {
         if self.ring.revoked.names(&claims, &hash) {
             return Err(TokenError::Revoked);
         }
-        let verified = Arc::new(Verified::new(claims, (hash, key), unix, now));
+        // A copy: a slice would hold the whole packet that it came in.
+        let text = Bytes::copy_from_slice(&token.value);
+        let verified = Arc::new(Verified::new(claims, text, (hash, key), unix, now));
         self.remember(hash, verified.clone());
         Ok(verified)
     }
@@ -177,7 +181,7 @@ impl Gate for SharedGate {
 }
 
 impl Verified {
-    fn new(claims: Claims, (hash, key): ([u8; 32], PublicKey), unix: u64, now: Instant) -> Self {
+    fn new(claims: Claims, text: Bytes, (hash, key): ([u8; 32], PublicKey), unix: u64, now: Instant) -> Self {
         // A token without end in sight ends with this process at the latest; an Instant can't hold every u64.
         let left = claims.exp.saturating_add(LEEWAY_S).saturating_sub(unix).min(10 * 365 * 86_400);
         let lease = claims.lease.as_ref().map(|lease| Lease {
@@ -190,7 +194,7 @@ impl Verified {
             Some(lease) => format!("{}/{}", claims.sub, lease.holder),
             None => claims.sub.clone(),
         };
-        Self { claims, hash, key, identity, lease, expires, withdrawn: AtomicBool::new(false) }
+        Self { claims, text, hash, key, identity, lease, expires, withdrawn: AtomicBool::new(false) }
     }
 
     pub(super) fn is_withdrawn(&self) -> bool {
@@ -212,6 +216,9 @@ impl Rights for Verified {
     }
     fn lease(&self) -> Option<&Lease> {
         self.lease.as_ref()
+    }
+    fn token(&self) -> Option<Token> {
+        Some(Token { kind: OUT_OF_BAND, value: self.text.clone() })
     }
     fn expires(&self) -> Option<Instant> {
         Some(self.expires)
@@ -347,7 +354,8 @@ mod tests {
         for exp in 0..REMEMBERED_TOKENS as u64 + 10 {
             let mut hash = [0; 32];
             hash[..8].copy_from_slice(&exp.to_be_bytes());
-            let verified = Arc::new(Verified::new(claims(&["voice/**"], 2000), (hash, key.public()), 1000, now));
+            let verified =
+                Arc::new(Verified::new(claims(&["voice/**"], 2000), Bytes::new(), (hash, key.public()), 1000, now));
             verifier.remember(hash, verified);
         }
         assert_eq!((verifier.verified.len(), verifier.order.len()), (REMEMBERED_TOKENS, REMEMBERED_TOKENS));

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::keyring::KeySources;
+use super::upstream::UpstreamConfig;
 use crate::moqt::Drafts;
 use crate::moqt::relay::Limits;
+use crate::net::Handshakes;
 use crate::net::tls::Identity;
 use crate::token::KeySet;
 
@@ -23,14 +25,19 @@ pub struct Config {
     pub admission: Admission,
     /// Where `/healthz` and `/metrics` are answered over HTTP (TCP); `None`: nowhere.
     pub metrics: Option<SocketAddr>,
+    /// Threads with a UDP port each: the first is `listen`, the others follow it, or are free ones if its port is 0.
+    pub shards: usize,
+    /// The relay that this one is an edge of.
+    pub upstream: Option<UpstreamConfig>,
 }
 
 impl Config {
     /// With the usual limits.
     pub fn new(listen: SocketAddr, identity: Identity, keys: KeySet) -> Self {
         let (limits, admission) = (Limits::default(), Admission::default());
-        let (drafts, keys) = (Drafts::default(), keys.into());
-        Self { listen, identity, drafts, keys, limits, admission, metrics: None }
+        let drafts = Drafts::default();
+        let (metrics, upstream) = (None, None);
+        Self { listen, identity, drafts, keys: keys.into(), limits, admission, metrics, shards: 1, upstream }
     }
 }
 
@@ -43,10 +50,16 @@ pub struct Admission {
     pub sessions_per_address: usize,
     /// A peer whose transport is up must say its SETUP within this time.
     pub setup_timeout: Duration,
+    /// Connections of one shard in their handshake from which on newcomers must first prove their address (Retry, RFC 9000
+    /// §8.1.2), and from which on they are refused.
+    pub retry_from: usize,
+    pub refuse_from: usize,
 }
 
 impl Default for Admission {
     fn default() -> Self {
-        Self { sessions: 16 * 1024, sessions_per_address: 4096, setup_timeout: Duration::from_secs(5) }
+        let Handshakes { retry_from, refuse_from } = Handshakes::default();
+        let setup_timeout = Duration::from_secs(5);
+        Self { sessions: 16 * 1024, sessions_per_address: 4096, setup_timeout, retry_from, refuse_from }
     }
 }

@@ -1,6 +1,7 @@
 //! The relay's control thread: everything that is slow and belongs to no shard. One tokio `current_thread` runtime.
 //!
-//! It answers `/healthz` and `/metrics`, and reads files of keys and revocations again when they change. It exists only where something of that is asked for, owns no session, and a shard never
+//! It answers `/healthz` and `/metrics`, reads files of keys and revocations again when they change, and resolves the name of
+//! an upstream relay. It exists only where something of that is asked for, owns no session, and a shard never
 //! waits for it: what it learns it puts down for the shards and rings. Its end is [`Control`]'s drop, which joins it.
 
 use std::net::SocketAddr;
@@ -9,11 +10,12 @@ use std::sync::mpsc as blocking;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 
 use super::keyring::{KeySources, Keyring, Stamp};
+use super::upstream::{Towards, UpstreamConfig, UpstreamToken};
 use super::{Shared, http};
 use crate::net::Waker;
 
@@ -27,10 +29,19 @@ pub(super) struct Duties {
     pub(super) stamp: Stamp,
     pub(super) ring: Arc<ArcSwap<Keyring>>,
     pub(super) wakers: Vec<Waker>,
+    /// The relay that this one is an edge of, and where its address and our token lie for the shards.
+    pub(super) upstream: Option<UpstreamConfig>,
+    pub(super) towards: Arc<ArcSwapOption<Towards>>,
 }
 
 /// How often the files of keys and revocations are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the upstream relay's name is resolved, how soon after a failure, and how long it may take.
+const RESOLVE_EVERY: Duration = Duration::from_secs(30);
+const RESOLVE_AGAIN: Duration = Duration::from_secs(1);
+const RESOLVE_LIMIT: Duration = Duration::from_secs(3);
+/// A relay's port where its URL names none.
+const RELAY_PORT: u16 = 4433;
 
 /// The running thread.
 pub(super) struct Control {
@@ -43,7 +54,7 @@ pub(super) struct Control {
 impl Control {
     /// `None`: there is nothing to do. Blocks until it serves; the error names the setting and the remedy.
     pub(super) fn start(duties: Duties) -> Result<Option<Self>, String> {
-        if duties.metrics.is_none() && !duties.keys.has_files() {
+        if duties.metrics.is_none() && !duties.keys.has_files() && duties.upstream.is_none() {
             return Ok(None);
         }
         let (ending, told) = oneshot::channel();
@@ -104,7 +115,8 @@ fn run(duties: Duties, asked: Arc<Notify>, ending: oneshot::Receiver<()>, ready:
         };
         tokio::select! {
             () = serve => {}
-            () = watch(duties, &asked) => {}
+            () = resolve_again_and_again(duties.upstream.clone(), &duties.towards, &duties.wakers) => {}
+            () = watch(&duties, &asked) => {}
             _ = ending => {}
         }
     });
@@ -118,8 +130,9 @@ async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>, Stri
 }
 
 /// Reads keys and revocations again when their files change, or when somebody asks. Never ends.
-async fn watch(duties: Duties, asked: &Notify) {
-    let Duties { keys, mut stamp, ring, wakers, .. } = duties;
+async fn watch(duties: &Duties, asked: &Notify) {
+    let Duties { keys, stamp, ring, wakers, .. } = duties;
+    let mut stamp = stamp.clone();
     loop {
         let told = tokio::time::timeout(LOOK_EVERY, asked.notified()).await.is_ok();
         let seen = keys.stamp();
@@ -135,4 +148,38 @@ async fn watch(duties: Duties, asked: &Notify) {
             Err(error) => tracing::error!("the old keys and revocations go on: {error}"),
         }
     }
+}
+
+/// Where the upstream relay is, and our token for it. Never ends; without an upstream relay it only waits.
+async fn resolve_again_and_again(upstream: Option<UpstreamConfig>, towards: &ArcSwapOption<Towards>, wakers: &[Waker]) {
+    let Some(upstream) = upstream else { return std::future::pending().await };
+    loop {
+        let pause = match find(&upstream).await {
+            Ok(found) => {
+                if towards.load().as_deref() != Some(&found) {
+                    towards.store(Some(Arc::new(found)));
+                    wakers.iter().for_each(Waker::wake);
+                }
+                RESOLVE_EVERY
+            }
+            Err(error) => {
+                tracing::warn!("{error}");
+                RESOLVE_AGAIN
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn find(upstream: &UpstreamConfig) -> Result<Towards, String> {
+    let token = upstream.token.as_ref().map(UpstreamToken::read).transpose()?;
+    // Brackets belong to the URL, not to the address.
+    let host = upstream.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let port = upstream.url.port_or_known_default().unwrap_or(RELAY_PORT);
+    let found = tokio::time::timeout(RESOLVE_LIMIT, tokio::net::lookup_host((host, port))).await;
+    let mut found = found
+        .map_err(|_| format!("upstream: no name server told the address of {host}"))?
+        .map_err(|error| format!("upstream: the name {host} can't be resolved: {error}"))?;
+    let address = found.next().ok_or_else(|| format!("upstream: the name {host} has no address"))?;
+    Ok(Towards { address, token })
 }

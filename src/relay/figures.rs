@@ -31,6 +31,9 @@ pub struct Entrance {
     pub beyond_address: u64,
     /// Sessions ended because their token was revoked, or its key withdrawn.
     pub withdrawn: u64,
+    /// Whether the session to the upstream relay stands, and how often one was lost.
+    pub upstream_up: u64,
+    pub upstream_lost: u64,
     /// Peers given up because they acknowledged nothing.
     pub silent: u64,
 }
@@ -66,6 +69,7 @@ macro_rules! table {
 
 table! { core_rows, core_plus, Counters:
     Gauge "sessions" sessions "Sessions that are there now.";
+    Gauge "relays" relays "Sessions from and to other relays and shards that are there now.";
     Gauge "tracks" tracks "Tracks that are published, wanted or waited for now.";
     Gauge "subscriptions" subscriptions "Subscriptions that are served now.";
     Gauge "subscriptions_held" held "Subscriptions that wait for a publisher now.";
@@ -102,6 +106,8 @@ table! { entrance_rows, entrance_plus, Entrance:
     Counter "sessions_beyond_total" beyond_total "Sessions closed because all places were taken.";
     Counter "sessions_beyond_address" beyond_address "Sessions closed beyond the places of an address.";
     Counter "sessions_withdrawn" withdrawn "Sessions ended because their token was revoked or its key withdrawn.";
+    Gauge "upstream_up" upstream_up "Sessions to the upstream relay that stand now.";
+    Counter "upstream_lost" upstream_lost "Sessions to the upstream relay that were lost.";
     Counter "sessions_silent" silent "Sessions given up because they acknowledged nothing.";
 }
 

@@ -1,6 +1,6 @@
 //! The relay with sockets: [`moqt::relay::Core`](crate::moqt::relay::Core) on [`net`](crate::net) workers.
 //!
-//! A [`Server`] is N shards, each one thread, one UDP port, one core; it starts with one. `clutchcall relay` runs it alone, the
+//! A [`Server`] is N shards, each one thread, one UDP port, one core. `clutchcall relay` runs it alone, the
 //! engine opens one inside its process and reaches it through [`Server::port`]: a session without a socket and without a
 //! privilege, under the same tokens, bounds and counters as a stranger's.
 //!
@@ -10,6 +10,9 @@
 //! | `auth` | tokens into rights: the [`Gate`](crate::moqt::relay::Gate) over [`token`](crate::token) |
 //! | `shard` | the worker's app: sessions in, the core's words out; SETUP checked |
 //! | `keyring` | whose tokens count now: keys and revocations, from files that may change |
+//! | `places` | how many there may be, over all shards |
+//! | `spread` | which shard is in charge of a namespace, and the ways between shards |
+//! | `upstream` | the relay that this one is an edge of |
 //! | `figures` | what is counted, and its text for `/metrics` |
 //! | `control`, `http` | the control thread, where there is something for it to do: `/healthz`, `/metrics`, files that change |
 //!
@@ -21,23 +24,31 @@ mod control;
 pub mod figures;
 mod http;
 mod keyring;
+mod places;
 mod shard;
+mod spread;
+mod upstream;
 
 pub use config::{Admission, Config};
 pub use figures::Figures;
 pub use keyring::KeySources;
+pub use spread::shard_of;
+pub use upstream::{UpstreamConfig, UpstreamToken};
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::moqt::relay::Counters;
 use crate::net::{self, PortEnd, Waker};
 use control::{Control, Duties};
 use keyring::Keyring;
+use shard::Post;
+use upstream::{Dialler, Towards};
 
 /// What a shard's thread shares with whoever holds the [`Server`].
 #[derive(Default)]
@@ -68,28 +79,43 @@ impl Shared {
 /// Port ends that the shard has not taken yet. It takes them at every wake-up, so this many wait only if its thread is gone.
 const PORTS_WAITING: usize = 256;
 
-/// Opens sessions without a socket on a relay of this process, from any thread, for as long as the relay lives.
+/// The way into one shard without a socket.
 #[derive(Clone)]
-pub struct Ports {
+struct Door {
     waker: Waker,
     ends: crossbeam_channel::Sender<PortEnd>,
 }
 
+/// Opens sessions without a socket on a relay of this process, from any thread, for as long as the relay lives.
+#[derive(Clone)]
+pub struct Ports(Arc<[Door]>);
+
 impl Ports {
-    /// One end of a session without a socket; the shard takes the other. If the relay is gone the link goes down at once.
+    /// One end of a session without a socket; the first shard takes the other. If the relay is gone the link goes down at once.
     pub fn open(&self) -> PortEnd {
+        self.open_at(0)
+    }
+
+    /// The same with the shard that is in charge of what the session is for ([`shard_of`]).
+    pub fn open_at(&self, shard: usize) -> PortEnd {
         let (ours, theirs) = net::port();
-        // What can't be handed over is dropped, and our end reads that as a link that closed.
-        let _ = self.ends.try_send(theirs);
-        self.waker.wake();
+        if let Some(door) = self.0.get(shard) {
+            // What can't be handed over is dropped, and our end reads that as a link that closed.
+            let _ = door.ends.try_send(theirs);
+            door.waker.wake();
+        }
         ours
+    }
+
+    pub fn shards(&self) -> usize {
+        self.0.len()
     }
 }
 
 /// One shard that runs.
 struct Running {
     address: SocketAddr,
-    ports: Ports,
+    door: Door,
     shared: Arc<Shared>,
     thread: JoinHandle<()>,
 }
@@ -105,9 +131,15 @@ impl Gauges {
     }
 }
 
+/// Shards that one relay may have.
+pub const MOST_SHARDS: usize = 64;
+/// The ways between the shards stand within this time, or the machine is in no state to serve.
+const MESH_LIMIT: Duration = Duration::from_secs(10);
+
 /// A running relay. Dropping it ends its threads; links are closed first.
 pub struct Server {
     shards: Vec<Running>,
+    ports: Ports,
     gauges: Gauges,
     control: Option<Control>,
 }
@@ -115,21 +147,29 @@ pub struct Server {
 impl Server {
     /// Binds and starts. The error names the address and the remedy.
     pub fn start(config: Config) -> Result<Self, String> {
-        let (metrics, keys) = (config.metrics, config.keys.clone());
-        let stamp = keys.stamp();
-        let ring = Arc::new(ArcSwap::from_pointee(keys.load()?));
-        let shards = vec![shard::start(config, ring.clone())?];
+        let stamp = config.keys.stamp();
+        let ring = Arc::new(ArcSwap::from_pointee(config.keys.load()?));
+        let towards = Arc::new(ArcSwapOption::empty());
+        let shards = start_shards(&config, &ring, &towards)?;
+        let ports = Ports(shards.iter().map(|shard| shard.door.clone()).collect());
         let gauges = Gauges(shards.iter().map(|shard| shard.shared.clone()).collect());
-        let mut server = Self { shards, gauges, control: None };
-        let wakers = server.shards.iter().map(|shard| shard.ports.waker.clone()).collect();
+        let mut server = Self { shards, ports, gauges, control: None };
+        let wakers = server.shards.iter().map(|shard| shard.door.waker.clone()).collect();
         let shards = server.gauges.0.clone();
-        server.control = Control::start(Duties { metrics, shards, keys, stamp, ring, wakers })?;
+        let Config { metrics, keys, upstream, .. } = config;
+        let duties = Duties { metrics, shards, keys, stamp, ring, wakers, upstream, towards };
+        server.control = Control::start(duties)?;
         Ok(server)
     }
 
-    /// The bound address, with the real port.
+    /// The bound address of the first shard, with the real port.
     pub fn address(&self) -> SocketAddr {
         self.first().address
+    }
+
+    /// Those of all shards. [`shard_of`] says which is in charge of a namespace; every one serves everybody.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.shards.iter().map(|shard| shard.address).collect()
     }
 
     /// Where `/healthz` and `/metrics` are answered, if [`Config::metrics`] asked for it.
@@ -146,12 +186,12 @@ impl Server {
 
     /// One end of a session without a socket; the other is taken by the shard.
     pub fn port(&self) -> PortEnd {
-        self.first().ports.open()
+        self.ports.open()
     }
 
     /// The same for a thread that will want more of them, each time it lost one.
     pub fn ports(&self) -> Ports {
-        self.first().ports.clone()
+        self.ports.clone()
     }
 
     /// What the cores counted, over all shards.
@@ -180,14 +220,61 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         drop(self.control.take());
-        for shard in &self.shards {
-            shard.shared.ending.store(true, Ordering::Release);
-            shard.ports.waker.wake();
-        }
-        for shard in self.shards.drain(..) {
-            if shard.thread.join().is_err() {
-                tracing::error!("a thread of the relay panicked");
+        end(std::mem::take(&mut self.shards));
+    }
+}
+
+/// Binds every shard and waits until each reaches the others.
+fn start_shards(
+    config: &Config,
+    ring: &Arc<ArcSwap<Keyring>>,
+    towards: &Arc<ArcSwapOption<Towards>>,
+) -> Result<Vec<Running>, String> {
+    let count = config.shards.clamp(1, MOST_SHARDS);
+    let (ready, told) = crossbeam_channel::bounded(count);
+    let places = Arc::default();
+    let mut running = Vec::with_capacity(count);
+    for (shard, ways) in spread::mesh(count).into_iter().enumerate() {
+        let bound = port_of(config.listen, shard).and_then(|bind| {
+            let upstream = config.upstream.clone().map(|upstream| Dialler::new(upstream, towards.clone()));
+            let (ready, ring, places) = (ready.clone(), ring.clone(), Arc::clone(&places));
+            shard::start(config, bind, Post { shard, shards: count, ways, upstream, ready, ring, places })
+        });
+        match bound {
+            Ok(shard) => running.push(shard),
+            Err(error) => {
+                end(running);
+                return Err(error);
             }
+        }
+    }
+    for _ in 0..count {
+        if told.recv_timeout(MESH_LIMIT).is_err() {
+            end(running);
+            return Err("the relay's shards don't reach each other: is the machine out of CPU?".to_owned());
+        }
+    }
+    Ok(running)
+}
+
+/// The first shard's port is the public one, the others follow it.
+fn port_of(listen: SocketAddr, shard: usize) -> Result<SocketAddr, String> {
+    if listen.port() == 0 {
+        return Ok(listen);
+    }
+    let port = u16::try_from(usize::from(listen.port()) + shard);
+    let port = port.map_err(|_| format!("listen {listen}: shard {shard} has no port behind it: choose a lower one"))?;
+    Ok(SocketAddr::new(listen.ip(), port))
+}
+
+fn end(shards: Vec<Running>) {
+    for shard in &shards {
+        shard.shared.ending.store(true, Ordering::Release);
+        shard.door.waker.wake();
+    }
+    for shard in shards {
+        if shard.thread.join().is_err() {
+            tracing::error!("a thread of the relay panicked");
         }
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! It lets sessions into the [`Core`] once their SETUP is checked, hands it their events and lends it their sessions. It counts
 //! who is there and from where, closes who comes beyond the bounds, and publishes the counters for other threads. A session of
-//! a port takes the same way as a stranger's; only its bounds are those of an engine.
+//! a port takes the same way as a stranger's; only its bounds are those of an engine. Sessions of the other shards and to an
+//! upstream relay are the exception: this relay opened them itself.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,12 +18,17 @@ use arc_swap::ArcSwap;
 use super::auth::{SharedGate, Verified, Verifier};
 use super::figures::{Entrance, Figures};
 use super::keyring::Keyring;
-use super::{Admission, Config, PORTS_WAITING, Ports, Running, Shared};
+use super::places::{Beyond, Places};
+use super::spread::{Ways, scope};
+use super::upstream::Dialler;
+use super::{Admission, Config, Door, PORTS_WAITING, Running, Shared};
 use crate::moqt::message::Setup;
-use crate::moqt::relay::{Core, Limits, Sessions};
+use crate::moqt::relay::{Core, Limits, Sessions, Upstream};
 use crate::moqt::session::Role;
 use crate::moqt::{self, CloseCode, Event, Session};
-use crate::net::{App, Down, LinkEvent, LinkId, Links, Listen, Peer, PortEnd, QUIET_AFTER, Wire, Worker, WorkerConfig};
+use crate::net::{
+    App, Down, Handshakes, LinkEvent, LinkId, Links, Listen, Peer, PortEnd, QUIET_AFTER, Wire, Worker, WorkerConfig,
+};
 
 /// Counters are summed up for other threads this often while anything happens; never while nothing does.
 const COUNTERS_STEP: Duration = Duration::from_millis(50);
@@ -37,25 +43,44 @@ const DEAD_AFTER: Duration = Duration::from_secs(3);
 /// MOQT_IMPLEMENTATION (§10.3.1.5).
 const IMPLEMENTATION: &str = concat!("clutchcall-relay/", env!("CARGO_PKG_VERSION"));
 
+/// What a shard is given beside the relay's settings.
+pub(super) struct Post {
+    /// Which of how many.
+    pub(super) shard: usize,
+    pub(super) shards: usize,
+    pub(super) ways: Ways,
+    pub(super) upstream: Option<Dialler>,
+    /// Told once, when the ways to all other shards stand.
+    pub(super) ready: crossbeam_channel::Sender<usize>,
+    pub(super) ring: Arc<ArcSwap<Keyring>>,
+    pub(super) places: Arc<Places>,
+}
+
 /// Binds the worker, so that an error is the caller's, and starts its thread.
-pub(super) fn start(config: Config, ring: Arc<ArcSwap<Keyring>>) -> Result<Running, String> {
-    let Config { listen, identity, drafts, limits, admission, .. } = config;
-    let listening = Listen { identity, drafts, setup: our_setup() };
-    let worker =
-        WorkerConfig { bind: listen, listen: Some(listening), limits: session_limits(admission.setup_timeout) };
+pub(super) fn start(config: &Config, bind: SocketAddr, post: Post) -> Result<Running, String> {
+    let (limits, admission) = (config.limits, config.admission);
+    let handshakes = Handshakes { retry_from: admission.retry_from, refuse_from: admission.refuse_from };
+    let (identity, drafts) = (config.identity.clone(), config.drafts.clone());
+    let listening = Listen { identity, drafts, setup: our_setup(), handshakes };
+    let worker = WorkerConfig { bind, listen: Some(listening), limits: session_limits(admission.setup_timeout) };
     let (worker, waker) = Worker::new(worker)?;
     let address = worker.local_addr();
-    let shared = Arc::new(Shared { ring, ..Shared::default() });
+    let shared = Arc::new(Shared { ring: post.ring.clone(), ..Shared::default() });
     let (ends, taken) = crossbeam_channel::bounded(PORTS_WAITING);
     let theirs = shared.clone();
+    let name = format!("relay-{}", post.shard);
     let run = move || {
         let verifier = Verifier::new(theirs.ring.load_full(), Box::new(unix_now));
         let _gone = Gone(theirs.clone());
-        worker.run(&mut Shard::new(verifier, limits, admission, taken, theirs));
+        let mut shard = Shard::new(verifier, limits, admission, taken, theirs);
+        shard.post(post);
+        worker.run(&mut shard);
     };
-    let thread = std::thread::Builder::new().name("relay-0".to_owned()).spawn(run);
+    let thread = std::thread::Builder::new().name(name).spawn(run);
     let thread = thread.map_err(|error| format!("the relay's thread can't start: {error}"))?;
-    Ok(Running { address, ports: Ports { waker, ends }, shared, thread })
+    // The ways to the other shards are taken at the first wake-up.
+    waker.wake();
+    Ok(Running { address, door: Door { waker, ends }, shared, thread })
 }
 
 /// Says that the thread has left its loop, also by a panic.
@@ -88,9 +113,19 @@ fn unix_now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// Who is at the other end.
+enum Kind {
+    Guest,
+    /// Another shard's session to us.
+    Edge,
+    /// Ours to another relay.
+    Uplink(Upstream),
+}
+
 /// A link that is up.
 struct Visitor {
     peer: Peer,
+    kind: Kind,
     /// The tokens of its SETUP.
     tokens: Vec<Arc<Verified>>,
     /// It is being closed: nothing that it says counts any more.
@@ -112,9 +147,7 @@ struct Shard {
     limits: Limits,
     admission: Admission,
     visitors: HashMap<LinkId, Visitor>,
-    /// Wire sessions by address, as [`Admission::sessions_per_address`] counts them.
-    addresses: HashMap<IpAddr, usize>,
-    wires: usize,
+    places: Arc<Places>,
     entrance: Entrance,
     ports: crossbeam_channel::Receiver<PortEnd>,
     shared: Arc<Shared>,
@@ -122,6 +155,14 @@ struct Shard {
     quiet: VecDeque<(Instant, LinkId)>,
     /// When the counters that changed since are to be published; `None`: nothing changed.
     publish_at: Option<Instant>,
+    /// Ways to the other shards that are not taken yet, and links that they became.
+    ways: Ways,
+    kinds: HashMap<LinkId, Kind>,
+    /// Uplinks to other shards that don't stand yet, and whom to tell when all do.
+    missing: usize,
+    ready: Option<(usize, crossbeam_channel::Sender<usize>)>,
+    /// The relay that this one is an edge of, and what of it is ours.
+    upstream: Option<(Dialler, Upstream)>,
 }
 
 impl Shard {
@@ -139,37 +180,87 @@ impl Shard {
             limits,
             admission,
             visitors: HashMap::new(),
-            addresses: HashMap::new(),
-            wires: 0,
+            places: Arc::default(),
             entrance: Entrance::default(),
             ports,
             shared,
             quiet: VecDeque::new(),
             publish_at: None,
+            ways: Ways::default(),
+            kinds: HashMap::new(),
+            missing: 0,
+            ready: None,
+            upstream: None,
+        }
+    }
+
+    fn post(&mut self, post: Post) {
+        let Post { shard, shards, ways, upstream, ready, places, .. } = post;
+        self.places = places;
+        self.missing = ways.up.len();
+        self.ways = ways;
+        self.ready = Some((shard, ready));
+        self.upstream = upstream.map(|dialler| (dialler, Upstream { scope: scope(shard, shards), sister: false }));
+        self.tell_ready();
+    }
+
+    fn tell_ready(&mut self) {
+        if self.missing == 0
+            && let Some((shard, ready)) = self.ready.take()
+        {
+            // Whoever waited may have given up.
+            let _ = ready.send(shard);
+        }
+    }
+
+    fn take_ways(&mut self, links: &mut Links, now: Instant) {
+        let Ways { up, down } = std::mem::take(&mut self.ways);
+        for end in down {
+            let link = links.attach(end, Role::Server, our_setup(), now);
+            self.kinds.insert(link, Kind::Edge);
+        }
+        for (upstream, end) in up {
+            let link = links.attach(end, Role::Client, our_setup(), now);
+            self.kinds.insert(link, Kind::Uplink(upstream));
+        }
+        self.dial_upstream(links, now);
+    }
+
+    fn dial_upstream(&mut self, links: &mut Links, now: Instant) {
+        if let Some((dialler, _)) = &mut self.upstream {
+            dialler.dial(links, IMPLEMENTATION, now);
         }
     }
 
     fn handle_up(&mut self, links: &mut Links, link: LinkId, peer: Peer) {
-        let mut refused = false;
-        if let Some(address) = peer.address.map(|address| counted(address.ip())) {
-            let there = self.addresses.entry(address).or_default();
-            *there += 1;
-            self.wires += 1;
-            let (of_address, of_all) =
-                (*there > self.admission.sessions_per_address, self.wires > self.admission.sessions);
-            if of_address || of_all {
-                // The draft has no code for a full house; this one does not make a client doubt its token.
-                links.close(link, CloseCode::InternalError as u64, "too many sessions: close some, or try again later");
-                let beyond = &mut self.entrance;
-                *(if of_address { &mut beyond.beyond_address } else { &mut beyond.beyond_total }) += 1;
-                refused = true;
+        let guest = peer.address.filter(|_| peer.accepted);
+        let entered = guest.map_or(Ok(()), |address| self.places.enter(address.ip(), &self.admission));
+        if let Err(beyond) = entered {
+            // The draft has no code for a full house; this one does not make a client doubt its token.
+            links.close(link, CloseCode::InternalError as u64, "too many sessions: close some, or try again later");
+            match beyond {
+                Beyond::Address => self.entrance.beyond_address += 1,
+                Beyond::All => self.entrance.beyond_total += 1,
             }
         }
-        self.visitors.insert(link, Visitor { peer, tokens: Vec::new(), refused });
+        let refused = entered.is_err();
+        let kind = match &self.upstream {
+            Some((dialler, upstream)) if dialler.owns(link) => Kind::Uplink(upstream.clone()),
+            _ => self.kinds.remove(&link).unwrap_or(Kind::Guest),
+        };
+        self.visitors.insert(link, Visitor { peer, kind, tokens: Vec::new(), refused });
     }
 
     fn handle_setup(&mut self, links: &mut Links, link: LinkId, setup: &Setup, now: Instant) {
         let Some(visitor) = self.visitors.get_mut(&link).filter(|visitor| !visitor.refused) else { return };
+        match &visitor.kind {
+            Kind::Guest => {}
+            Kind::Edge => return self.core.insert_edge(link.0, now),
+            Kind::Uplink(upstream) => {
+                let upstream = upstream.clone();
+                return self.uplink_stands(links, link, upstream, now);
+            }
+        }
         match self.verifier.borrow_mut().admit(setup, visitor.peer.path.as_deref(), now) {
             Ok(admitted) => {
                 let roomy = visitor.peer.wire == Wire::Port || admitted.every_call;
@@ -187,17 +278,26 @@ impl Shard {
         }
     }
 
-    fn handle_down(&mut self, links: &mut Links, link: LinkId, down: &Down) {
+    fn uplink_stands(&mut self, links: &mut Links, link: LinkId, upstream: Upstream, now: Instant) {
+        if upstream.sister {
+            self.missing = self.missing.saturating_sub(1);
+        } else if let Some((dialler, _)) = &mut self.upstream {
+            dialler.stands(now);
+        }
+        self.core.insert_uplink(&mut Lent(links), link.0, upstream, now);
+        self.tell_ready();
+    }
+
+    fn handle_down(&mut self, links: &mut Links, link: LinkId, down: &Down, now: Instant) {
+        if let Some((dialler, _)) = self.upstream.as_mut().filter(|(dialler, _)| dialler.owns(link)) {
+            tracing::warn!(?down, "the session to the upstream relay ended; it is dialled again");
+            self.entrance.upstream_lost += u64::from(dialler.is_up());
+            dialler.lost(now);
+        }
         let Some(visitor) = self.visitors.remove(&link) else { return };
         tracing::debug!(peer = ?visitor.peer.address, wire = ?visitor.peer.wire, ?down, "session ended");
-        if let Some(address) = visitor.peer.address.map(|address| counted(address.ip())) {
-            self.wires -= 1;
-            if let Some(there) = self.addresses.get_mut(&address) {
-                *there -= 1;
-                if *there == 0 {
-                    self.addresses.remove(&address);
-                }
-            }
+        if let Some(address) = visitor.peer.address.filter(|_| visitor.peer.accepted) {
+            self.places.leave(address.ip());
         }
         self.core.handle_down(&mut Lent(links), link.0);
     }
@@ -239,19 +339,10 @@ impl Shard {
         let (mut core, entrance) = (self.core.counters(), self.entrance);
         core.unauthorized += entrance.unauthorized;
         core.excessive += entrance.beyond_total + entrance.beyond_address;
+        let up = self.upstream.as_ref().is_some_and(|(dialler, _)| dialler.is_up());
+        let entrance = Entrance { upstream_up: u64::from(up), ..entrance };
         self.shared.publish(Figures { core, net: links.counters(), entrance });
         self.publish_at = None;
-    }
-}
-
-/// One household is one /64.
-fn counted(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        v4 => v4,
     }
 }
 
@@ -265,11 +356,12 @@ impl App for Shard {
             LinkEvent::Quiet => self.quiet.push_back((now + DEAD_AFTER.saturating_sub(QUIET_AFTER), link)),
             // Found out when its time comes.
             LinkEvent::Alive => {}
-            LinkEvent::Down(down) => self.handle_down(links, link, &down),
+            LinkEvent::Down(down) => self.handle_down(links, link, &down, now),
         }
     }
 
     fn handle_wake(&mut self, links: &mut Links, now: Instant) {
+        self.take_ways(links, now);
         self.take_ring(links, now);
         self.note_change(now);
         while let Ok(end) = self.ports.try_recv() {
@@ -282,6 +374,7 @@ impl App for Shard {
             self.publish(links);
         }
         self.look_at_quiet(links, now);
+        self.dial_upstream(links, now);
         if self.core.poll_timeout().is_some_and(|at| at <= now) {
             self.core.handle_timeout(&mut Lent(links), now);
             self.note_change(now);
@@ -289,7 +382,9 @@ impl App for Shard {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.core.poll_timeout(), self.publish_at, self.quiet.front().map(|(at, _)| *at)].into_iter().flatten().min()
+        let again = self.upstream.as_ref().and_then(|(dialler, _)| dialler.poll_timeout());
+        let quiet = self.quiet.front().map(|(at, _)| *at);
+        [self.core.poll_timeout(), self.publish_at, quiet, again].into_iter().flatten().min()
     }
 
     /// Nobody else's thread waits for ours: a port wakes its other side itself.

@@ -206,3 +206,52 @@ def test_a_hangup_reads_keys_and_revocations_again(state: Path, tmp_path: Path) 
         state_now, why = settled(told, old)
         assert state_now == "failed"
         assert "revoked" in why
+
+
+def test_shards_and_an_upstream_relay_are_there_when_asked_for(state: Path, tmp_path: Path) -> None:
+    key = ("--public-key", state / "token.pub", "--listen", "127.0.0.1:0")
+    token = tmp_path / "edge.token"
+    token.write_text(done("tokens", "mint", "--ns", "voice/**", "--state", state))
+    with relay(*key, "--shards", "2", "--state", tmp_path / "origin") as origin:
+        assert len(origin["addresses"]) == 2
+        assert origin["addresses"][0] == origin["address"]
+        towards = (
+            "--upstream",
+            origin["url"],
+            "--upstream-hash",
+            origin["certificate_hash"],
+            "--upstream-token",
+            token,
+        )
+        metrics = ("--metrics", "127.0.0.1:0", "--limit", "sessions=100", "--state", tmp_path / "edge")
+        with relay(*key, *towards, *metrics) as edge:
+            until = time.monotonic() + LIMIT_S
+            while 'clutchcall_relay_upstream_up{shard="0"} 1' not in get(edge["metrics_url"])[1]:
+                assert time.monotonic() < until
+
+
+def test_a_key_that_begins_with_a_dash_is_a_key(tmp_path: Path) -> None:
+    with relay("--listen", "127.0.0.1:0", "--state", tmp_path, "--public-key", "-" + "A" * 42) as told:
+        assert told["url"].startswith("moqt://")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--limit", "sesions=3"), ["limits.sesions", "did you mean limits.sessions?"]),
+        (("--limit", "sessions"), ["--limit", "NAME=NUMBER"]),
+        (("--limit", "sessions=0"), ["limits.sessions is 0"]),
+        (("--shards", "65"), ["shards is 65", "from 1 to 64"]),
+        (("--upstream", "http://x"), ["upstream.url", "moqt://"]),
+        (("--upstream", "moqt://x", "--upstream-token", "rubbish"), ["upstream.token", "tokens mint"]),
+        (("--upstream-insecure",), ["upstream.url is missing"]),
+        (("--revoked", "nowhere"), ["nowhere", "can't be read"]),
+        (("--public-key", "nowhere"), ["public_keys[1]", "no such file"]),
+    ],
+)
+def test_a_wrong_setting_of_a_relay_is_named(tmp_path: Path, arguments: tuple[str, ...], words: list[str]) -> None:
+    wrong = run("relay", "--listen", "127.0.0.1:0", "--state", tmp_path, "--public-key", "A" * 43, *arguments)
+    assert wrong.returncode == 2
+    for word in words:
+        assert word in wrong.stderr
+    assert "Traceback" not in wrong.stderr

@@ -11,6 +11,7 @@
 //! | `hostile` | bytes that no peer of good will sends, on every kind of stream |
 //! | `floods` | too much of what is allowed |
 //! | `keys` | keys rolled over and tokens revoked under live sessions |
+//! | `upstream` | our relay as an edge of another |
 //! | `peers` | aiomoqt and moq-rs against our relay, where their interpreter is there |
 //! | `media` | the engine's audio threads between scripted legs and real bridges' tracks |
 //!
@@ -28,4 +29,5 @@ mod peers;
 mod raw;
 mod rig;
 mod rules;
+mod upstream;
 mod words;

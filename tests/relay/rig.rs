@@ -1,5 +1,6 @@
 //! What the tests stand on.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -28,6 +29,24 @@ pub enum Kind {
     Port,
 }
 
+thread_local! {
+    /// Shards of the relays that this test starts; a test's thread is its own.
+    static SHARDS: Cell<usize> = const { Cell::new(1) };
+}
+
+/// Relays that are started from here on have so many shards, and links come to each in turn.
+pub fn sharded(count: usize) {
+    SHARDS.set(count);
+}
+
+/// Every kind of link, with relays of one shard and of two.
+pub fn kinds() -> impl Iterator<Item = Kind> {
+    [1, 2].into_iter().flat_map(|shards| KINDS.map(|kind| (shards, kind))).map(|(shards, kind)| {
+        sharded(shards);
+        kind
+    })
+}
+
 pub const KINDS: [Kind; 3] = [Kind::RawQuic, Kind::WebTransport, Kind::Port];
 
 pub fn unix() -> Duration {
@@ -42,6 +61,7 @@ pub struct Relay {
     /// As the relay was told; [`Relay::dial`] offers the same.
     drafts: Drafts,
     identity: Identity,
+    links: AtomicU64,
 }
 
 impl Relay {
@@ -60,9 +80,17 @@ impl Relay {
         let hash = identity.certificate_hash();
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut config = Config::new(listen, identity.clone(), [key.public()].into_iter().collect());
+        config.shards = SHARDS.get();
         change(&key, &mut config);
         let drafts = config.drafts.clone();
-        Self { server: Server::start(config).expect("the relay starts"), key: Arc::new(key), hash, drafts, identity }
+        Self {
+            server: Server::start(config).expect("the relay starts"),
+            key: Arc::new(key),
+            hash,
+            drafts,
+            identity,
+            links: AtomicU64::new(0),
+        }
     }
 
     /// Ends the relay and starts it again at its address.
@@ -70,8 +98,20 @@ impl Relay {
         let address = self.server.address();
         // Another one stands in while the port must be free.
         std::mem::replace(&mut self.server, Relay::start().server).shutdown();
-        let config = Config::new(address, self.identity.clone(), [self.key.public()].into_iter().collect());
+        let mut config = Config::new(address, self.identity.clone(), [self.key.public()].into_iter().collect());
+        config.shards = SHARDS.get();
         self.server = Server::start(config).expect("the relay starts again");
+    }
+
+    /// Counts the links that come.
+    fn turn(&self) -> usize {
+        self.links.fetch_add(1, Ordering::Relaxed) as usize
+    }
+
+    /// A port to each shard in turn.
+    pub fn port(&self) -> clutchcall::net::PortEnd {
+        let ports = self.server.ports();
+        ports.open_at(self.turn() % ports.shards())
     }
 
     pub fn claims(&self, publish: &[&str], subscribe: &[&str]) -> Claims {
@@ -109,7 +149,8 @@ impl Relay {
     }
 
     pub fn dial(&self, kind: Kind, setup: Setup) -> Dial {
-        let address = self.server.address();
+        let addresses = self.server.addresses();
+        let address = addresses[self.turn() % addresses.len()];
         let scheme = if kind == Kind::WebTransport { "https" } else { "moqt" };
         let url = format!("{scheme}://127.0.0.1:{}/", address.port()).parse().expect("a URL");
         Dial { url, address, trust: Trust::Hashes(vec![self.hash]), drafts: self.drafts.clone(), setup }
@@ -297,7 +338,7 @@ impl Client {
     /// A link on its way.
     pub fn dial(&self, relay: &Relay, kind: Kind, setup: Setup) -> Link<'_> {
         let id = if kind == Kind::Port {
-            let end = relay.server.port();
+            let end = relay.port();
             self.run(move |hands| hands.links.attach(end, Role::Client, setup, hands.now))
         } else {
             let dial = relay.dial(kind, setup);

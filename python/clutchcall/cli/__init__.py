@@ -7,6 +7,7 @@ exit status. What commands share on the screen is in `terminal`. Nothing heavy i
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from clutchcall import __version__
@@ -35,12 +36,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _joined(argv: Sequence[str]) -> list[str]:
+    """One key in 64 begins with a dash: joined to its option it is not taken for another."""
+    joined: list[str] = []
+    for word in argv:
+        if joined and joined[-1] == "--public-key":
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status.
 
     0: done. 1: the call did not come to what was asked for. 2: wrong arguments or settings. 3: no engine. 130: Ctrl-C.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     try:
         status: int = arguments.run(arguments)
     except KeyboardInterrupt:

@@ -35,12 +35,37 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
     parser.add_argument("--key", metavar="PEM", help="private key of --cert")
     parser.add_argument("--state", metavar="DIR", help="folder for QUIC keys (default: a folder of the user's state)")
     parser.add_argument(
+        "--shards", type=int, default=1, metavar="N", help="threads, each with a UDP port behind the first (default: 1)"
+    )
+    _add_upstream(parser)
+    parser.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="a bound by its name in [relay.limits] of `clutchcall serve --example`; repeatable",
+    )
+    parser.add_argument(
         "--metrics",
         metavar="ADDRESS:PORT",
         help="TCP, for /healthz and /metrics (Prometheus) over plain HTTP, such as 127.0.0.1:9464 (default: nowhere)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object when it serves")
     parser.set_defaults(run=run)
+
+
+def _add_upstream(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--upstream", metavar="URL", help="another relay that this one is an edge of")
+    parser.add_argument("--upstream-token", metavar="TOKEN|FILE", help="what this relay may do there")
+    parser.add_argument(
+        "--upstream-hash",
+        action="append",
+        default=[],
+        metavar="SHA256",
+        help="trust certificates there by their hash (default: the machine's roots); repeatable",
+    )
+    parser.add_argument("--upstream-roots", metavar="PEM", help="trust these roots there")
+    parser.add_argument("--upstream-insecure", action="store_true", help="trust whatever is there: for tests")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -63,13 +88,16 @@ def run(arguments: argparse.Namespace) -> int:
         public_keys=arguments.public_key,
         revoked=arguments.revoked,
         certificate=certificate,
+        shards=arguments.shards,
+        upstream=_upstream(arguments),
+        limits=_limits(arguments.limit),
         metrics=arguments.metrics,
         state=arguments.state or state_folder() / "relay",
     ) as relay:
         stop.on_hangup(relay.reload)
         if arguments.json:
             known = {"url": relay.url, "address": relay.address, "certificate_hash": relay.certificate_hash}
-            say(json.dumps({**known, "metrics_url": relay.metrics_url}))
+            say(json.dumps({**known, "addresses": relay.addresses, "metrics_url": relay.metrics_url}))
         else:
             say(f"relay      {relay.url}")
             say(f"certificate sha256 {relay.certificate_hash}")
@@ -79,3 +107,24 @@ def run(arguments: argparse.Namespace) -> int:
         while not stop.wait(3600.0):
             pass
     return 0
+
+
+def _upstream(arguments: argparse.Namespace) -> dict[str, object] | None:
+    told = {
+        "url": arguments.upstream,
+        "token": arguments.upstream_token,
+        "certificate_hashes": arguments.upstream_hash or None,
+        "roots": arguments.upstream_roots,
+        "trust": "anything" if arguments.upstream_insecure else None,
+    }
+    return {key: value for key, value in told.items() if value is not None} or None
+
+
+def _limits(told: list[str]) -> dict[str, int]:
+    limits = {}
+    for limit in told:
+        name, _, number = limit.partition("=")
+        if not number.isdecimal():
+            raise ValueError(f"--limit is {limit!r}: write NAME=NUMBER, such as subscriptions=2048")
+        limits[name] = int(number)
+    return limits

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::lease::Leases;
 use super::trunks::Trunks;
-use super::{Answer, MakeAgent, Media, Minter, Parts, Refused, Request, Why};
-use crate::call::wire::RelayRef;
+use super::{Answer, MakeAgent, Media, Minter, Parts, Refused, Relays, Request, Why};
 use crate::call::{Action, Call, CallRecord, CallRow, Command, Event, Refusal, Settled};
 use crate::engine::leg::Leg;
 use crate::engine::media::{self, Caller};
@@ -36,7 +35,7 @@ pub(super) struct Board {
     pub(super) media: Box<dyn Media>,
     pub(super) store: Arc<dyn Store>,
     pub(super) minter: Arc<Minter>,
-    pub(super) relay: RelayRef,
+    pub(super) relay: Relays,
     pub(super) metrics: Arc<Metrics>,
     pub(super) savings: VecDeque<Saving>,
     pub(super) is_closing: bool,

@@ -43,6 +43,8 @@ use super::trunk::{self, Trunk};
 use crate::audio::Params;
 use crate::call::wire::{BridgeRole, RelayRef, TokenAnswer};
 use crate::call::{CallRow, Settled};
+use crate::relay::shard_of;
+use crate::tracks::names::VOICE;
 
 pub use desk::Desk;
 pub use mint::Minter;
@@ -192,6 +194,23 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     pub minter: Arc<Minter>,
     /// What bridges are told to dial.
-    pub relay: RelayRef,
+    pub relay: Relays,
     pub metrics: Arc<Metrics>,
+}
+
+/// What bridges are told to dial: one address per shard of the relay, the public one first.
+pub struct Relays {
+    public: RelayRef,
+    shards: Vec<RelayRef>,
+}
+
+impl Relays {
+    pub fn new(public: RelayRef, shards: Vec<RelayRef>) -> Self {
+        Self { public, shards }
+    }
+
+    /// The shard in charge of this call.
+    fn of(&self, sid: &str) -> &RelayRef {
+        self.shards.get(shard_of(&[VOICE, sid], self.shards.len())).unwrap_or(&self.public)
+    }
 }

@@ -85,7 +85,8 @@ impl Board {
         let token = self.minter.bridge(&asked.org, &tracks, lease);
         self.make_rendition(&sid, asked.params);
         let (publish, subscribe) = (tracks.publish, tracks.subscribe);
-        Ok(TokenAnswer { relay: self.relay.clone(), token, expires_in_s: TOKEN_LIFE_S, publish, subscribe })
+        let relay = self.relay.of(&sid).clone();
+        Ok(TokenAnswer { relay, token, expires_in_s: TOKEN_LIFE_S, publish, subscribe })
     }
 
     /// The call's own rendition is there from the beginning.

@@ -121,12 +121,15 @@ impl Bench {
             media_events: mpsc::unbounded_channel().1,
             store: store.clone(),
             minter: Arc::new(Minter::new(key)),
-            relay: RelayRef {
-                url: "moqt://127.0.0.1:1".to_owned(),
-                web_transport_url: "https://127.0.0.1:1/".to_owned(),
-                certificate_hashes: Vec::new(),
-                pool: 1,
-            },
+            relay: Relays::new(
+                RelayRef {
+                    url: "moqt://127.0.0.1:1".to_owned(),
+                    web_transport_url: "https://127.0.0.1:1/".to_owned(),
+                    certificate_hashes: Vec::new(),
+                    pool: 1,
+                },
+                Vec::new(),
+            ),
             metrics: Arc::default(),
         };
         Self { board: Board::new(parts).0, now: Instant::now(), store, log, _folder: folder }

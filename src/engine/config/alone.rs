@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::parse;
 use super::table::Table;
+use super::{Relaying, parse};
+use crate::engine::outside;
 use crate::moqt::Drafts;
-use crate::relay::KeySources;
+use crate::net::tls::Identity;
+use crate::relay::{self, KeySources};
 
 /// What a relay without an engine is told, before its files are read.
 #[derive(Clone, Debug)]
@@ -19,6 +21,8 @@ pub struct Alone {
     pub drafts: Drafts,
     /// Whose tokens count, and which count no longer.
     pub keys: KeySources,
+    /// Shards, bounds, the relay that it is an edge of.
+    pub relaying: Relaying,
     /// Where `/healthz` and `/metrics` are answered (TCP).
     pub metrics: Option<SocketAddr>,
 }
@@ -33,7 +37,15 @@ impl Alone {
         let drafts = parse::drafts(&mut table)?;
         let keys = parse::key_sources(&mut table, base)?;
         let metrics = table.parsed("metrics", "an address with a TCP port, such as \"127.0.0.1:9464\"")?;
+        let relaying = Relaying::read(&mut table, base)?;
         table.finish()?;
-        Ok(Self { listen, certificate, drafts, keys, metrics })
+        Ok(Self { listen, certificate, drafts, keys, relaying, metrics })
+    }
+
+    /// What the relay itself is told. Reads the roots to trust upstream.
+    pub fn into_config(self, identity: Identity) -> Result<relay::Config, String> {
+        let Self { listen, drafts, keys, relaying, metrics, .. } = self;
+        let config = relay::Config { metrics, drafts, ..outside::relay_config(listen, identity, &relaying)? };
+        Ok(relay::Config { keys, ..config })
     }
 }

@@ -24,6 +24,7 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
     ("relay.key", Kind::Text),
     ("relay.public_keys", Kind::Texts),
     ("relay.revoked", Kind::Text),
+    ("relay.shards", Kind::Number),
     ("relay.url", Kind::Text),
     ("relay.trust", Kind::Text),
     ("relay.roots", Kind::Text),

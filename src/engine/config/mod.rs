@@ -8,6 +8,7 @@
 //! | `table` | one TOML table being read: typed values, leftovers, nearest names |
 //! | `parse` | TOML into [`Config`] |
 //! | `alone` | [`Alone`]: a relay without an engine |
+//! | `relay` | what a relay is told wherever it runs |
 //! | `env` | `CLUTCHCALL_*` laid over the file |
 //! | `key` | [`ApiKey`]: organisation, scopes, salted hash |
 //!
@@ -17,6 +18,7 @@ mod alone;
 mod env;
 mod key;
 mod parse;
+mod relay;
 mod table;
 
 #[cfg(test)]
@@ -35,6 +37,7 @@ use crate::relay::KeySources;
 pub use alone::Alone;
 pub(super) use key::hex;
 pub use key::{ApiKey, mint};
+pub use relay::{Relaying, Upstream};
 
 /// The trunk and the agent that a development engine has.
 const DEV_TRUNK: &str = "trunk_main";
@@ -94,6 +97,8 @@ pub struct Relay {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// Keys beside the engine's own whose tokens count, and revoked tokens. Unused with `url`.
     pub keys: KeySources,
+    /// Its shards, bounds and upstream relay. Unused with `url`.
+    pub relaying: Relaying,
     /// A relay that runs elsewhere: the engine publishes there and opens none of its own.
     pub url: Option<Url>,
     /// Whom to trust at `url`.
@@ -230,6 +235,7 @@ impl Config {
                 listen: loopback(RELAY_PORT),
                 certificate: None,
                 keys: KeySources::default(),
+                relaying: Relaying::default(),
                 url: None,
                 trust: Trust::System,
                 public_url: None,

@@ -12,7 +12,7 @@ use crate::token::PublicKey;
 
 use super::key::unhex;
 use super::table::Table;
-use super::{Agent, AgentKind, ApiKey, Config, Limits, Org, POOL, Phone, Relay, Trunk, TrunkKind, Trust};
+use super::{Agent, AgentKind, ApiKey, Config, Limits, Org, POOL, Phone, Relay, Relaying, Trunk, TrunkKind, Trust};
 use crate::moqt::Drafts;
 
 /// Fields of an id that the API shows and accepts.
@@ -96,6 +96,7 @@ fn relay(mut table: Table, base: &Path, relay: &mut Relay) -> Result<(), String>
     relay.listen = listen(&mut table, relay.listen)?;
     relay.certificate = certificate(&mut table, base)?;
     relay.keys = key_sources(&mut table, base)?;
+    relay.relaying = Relaying::read(&mut table, base)?;
     relay.url = relay_url(&mut table, "url")?;
     relay.public_url = relay_url(&mut table, "public_url")?;
     relay.web_transport_url = relay_url(&mut table, "web_transport_url")?;
@@ -143,7 +144,7 @@ pub(super) fn key_sources(table: &mut Table, base: &Path) -> Result<KeySources, 
     Ok(sources)
 }
 
-fn relay_url(table: &mut Table, key: &'static str) -> Result<Option<Url>, String> {
+pub(super) fn relay_url(table: &mut Table, key: &'static str) -> Result<Option<Url>, String> {
     let Some(url) = table.parsed::<Url>(key, "a URL such as \"moqt://relay.example.com:4433\"")? else {
         return Ok(None);
     };
@@ -153,7 +154,7 @@ fn relay_url(table: &mut Table, key: &'static str) -> Result<Option<Url>, String
     Ok(Some(url))
 }
 
-fn trust(table: &mut Table, base: &Path) -> Result<Trust, String> {
+pub(super) fn trust(table: &mut Table, base: &Path) -> Result<Trust, String> {
     let word = table.text("trust")?;
     let roots = path(table, "roots", base)?;
     let hashes = table.texts("certificate_hashes")?;
@@ -170,7 +171,10 @@ fn trust(table: &mut Table, base: &Path) -> Result<Trust, String> {
         (None, None, false) => Ok(Trust::Hashes(hashes)),
         (Some("anything"), None, true) => Ok(Trust::Anything),
         (Some(word), None, true) => Err(format!("{} is {word:?}: write \"system\" or \"anything\"", table.at("trust"))),
-        _ => Err(format!("{0}.trust, {0}.roots and {0}.certificate_hashes exclude each other: keep one", "relay")),
+        _ => {
+            let [one, other, third] = ["trust", "roots", "certificate_hashes"].map(|key| table.at(key));
+            Err(format!("{one}, {other} and {third} exclude each other: keep one"))
+        }
     }
 }
 

@@ -17,6 +17,11 @@ impl Table {
         Self { path, entries, known: Vec::new() }
     }
 
+    /// Nothing was written here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The full path of one of its keys.
     pub(super) fn at(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }

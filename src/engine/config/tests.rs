@@ -142,6 +142,8 @@ fn the_example_is_whole() {
         "public_keys =",
         " CLUTCHCALL",
         " Or a relay",
+        " The engine's own relay as",
+        " `roots` or",
     ] {
         commented = commented.replace(&format!("\n{other}"), &format!("\n#{other}"));
     }

@@ -15,7 +15,9 @@ use crate::engine::outside::follow;
 use crate::moqt::ids::IdMap;
 use crate::moqt::message::{Setup, Token};
 use crate::net::{App, Dial, LinkEvent, LinkId, Links};
+use crate::relay::shard_of;
 use crate::tracks::lag::STALL_ENDS;
+use crate::tracks::names;
 use crate::tracks::{self, DialId, LeaseId, Pool, RouteId, RouteKind, State, TrackId};
 
 /// A minted token goes with the calls of so many minutes; it lives for an hour.
@@ -45,9 +47,12 @@ pub(super) struct Start {
 pub(super) struct Media {
     start: Start,
     pool: Pool,
-    route: RouteId,
-    /// Keeps the link up while there is no call.
-    home: LeaseId,
+    /// One per shard of the relay.
+    routes: Vec<RouteId>,
+    /// Keep the links up while there is no call.
+    homes: Vec<LeaseId>,
+    /// Where a lease's links lead, as far as it is not the first shard.
+    shard_of_lease: HashMap<LeaseId, usize>,
     token: (Instant, Token),
     wheel: Wheel,
     calls: IdMap<u64, Call>,
@@ -71,15 +76,21 @@ impl Media {
             Supply::Port(_) => usize::MAX,
             Supply::Dial { .. } => CALLS_PER_LINK,
         };
-        let route = pool.route(RouteKind { cap });
+        let shards = match &start.supply {
+            Supply::Port(ports) => ports.shards(),
+            Supply::Dial { .. } => 1,
+        };
+        let routes: Vec<RouteId> = (0..shards).map(|_| pool.route(RouteKind { cap })).collect();
         let token = token(&start.mint);
-        let home = pool.lease(route, vec![token.clone()], now);
+        let homes: Vec<LeaseId> = routes.iter().map(|route| pool.lease(*route, vec![token.clone()], now)).collect();
+        let shard_of_lease = homes.iter().enumerate().map(|(shard, lease)| (*lease, shard)).collect();
         Self {
             wheel: Wheel::new(now, start.clock_us),
             start,
             pool,
-            route,
-            home,
+            routes,
+            homes,
+            shard_of_lease,
             token: (now, token),
             calls: IdMap::default(),
             by_sid: HashMap::new(),
@@ -136,7 +147,7 @@ impl Media {
         if self.by_sid.contains_key(&sid) {
             return;
         }
-        let lease = self.lease(now);
+        let lease = self.lease(&sid, now);
         let key = self.next_call;
         self.next_call += 1;
         self.by_sid.insert(sid.clone(), key);
@@ -156,7 +167,8 @@ impl Media {
     fn close(&mut self, links: &mut Links, key: u64, now: Instant) {
         self.wheel.remove(key);
         let Some(call) = self.calls.get(&key) else { return };
-        let lease = (call.caller() == super::Caller::Bridge).then(|| self.lease(now));
+        let sid = (call.caller() == super::Caller::Bridge).then(|| call.sid.clone());
+        let lease = sid.map(|sid| self.lease(&sid, now));
         let closed = self.with(links, key, now, |call, floor| {
             call.close(floor, lease);
             (call.sid.clone(), call.stats())
@@ -171,16 +183,23 @@ impl Media {
     fn handle_farewells(&mut self, links: &mut Links, now: Instant) {
         while let Some((_, key)) = self.leaving.pop_front_if(|(at, _)| *at <= now) {
             self.with(links, key, now, |call, floor| call.release(floor));
-            self.calls.remove(&key);
+            for lease in self.calls.remove(&key).into_iter().flat_map(|call| call.leases()) {
+                self.shard_of_lease.remove(&lease);
+            }
         }
     }
 
-    /// A place for one call on a link, with a token that goes with its requests.
-    fn lease(&mut self, now: Instant) -> LeaseId {
+    /// A place for one call on a link to the shard in charge of it, with a token that goes with its requests.
+    fn lease(&mut self, sid: &str, now: Instant) -> LeaseId {
         if now.saturating_duration_since(self.token.0) > TOKEN_AGE {
             self.token = (now, token(&self.start.mint));
         }
-        self.pool.lease(self.route, vec![self.token.1.clone()], now)
+        let shard = shard_of(&[names::VOICE, sid], self.routes.len());
+        let lease = self.pool.lease(self.routes[shard], vec![self.token.1.clone()], now);
+        if shard > 0 {
+            self.shard_of_lease.insert(lease, shard);
+        }
+        lease
     }
 
     fn handle_ticks(&mut self, links: &mut Links, now: Instant) {
@@ -197,7 +216,7 @@ impl Media {
     fn handle_pool(&mut self, links: &mut Links, now: Instant) {
         while let Some(event) = self.pool.poll_event() {
             match event {
-                tracks::Event::WantDial { id, uri, .. } => self.supply(links, id, uri.as_deref(), now),
+                tracks::Event::WantDial { id, lease, uri } => self.supply(links, (id, lease), uri.as_deref(), now),
                 tracks::Event::WantTokens { lease } => {
                     self.token = (now, token(&self.start.mint));
                     self.pool.renew(lease, vec![self.token.1.clone()]);
@@ -243,14 +262,15 @@ impl Media {
         }
     }
 
-    fn supply(&mut self, links: &mut Links, id: DialId, uri: Option<&str>, now: Instant) {
+    fn supply(&mut self, links: &mut Links, (id, lease): (DialId, LeaseId), uri: Option<&str>, now: Instant) {
+        let shard = self.shard_of_lease.get(&lease).copied().unwrap_or_default();
         let setup = Setup {
             tokens: vec![token(&self.start.mint)],
             implementation: Some(IMPLEMENTATION.to_owned()),
             ..Setup::default()
         };
         let supply = match &self.start.supply {
-            Supply::Port(ports) => Ok(tracks::Supply::Port(ports.open(), setup)),
+            Supply::Port(ports) => Ok(tracks::Supply::Port(ports.open_at(shard), setup)),
             Supply::Dial { url, trust, drafts, address } => address.borrow().clone().map(|address| {
                 let (url, address) = follow(url, trust, uri, address);
                 let (trust, drafts) = (trust.clone(), drafts.clone());
@@ -262,7 +282,7 @@ impl Media {
 
     /// The link's story, told once and not per call.
     fn note_state(&self, lease: LeaseId, state: State, reason: Option<String>) {
-        if lease == self.home {
+        if self.homes.contains(&lease) {
             match state {
                 State::Connected => tracing::info!("the relay is connected"),
                 State::Connecting | State::Reconnecting => tracing::warn!(?state, ?reason, "no link to the relay"),

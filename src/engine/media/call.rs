@@ -300,6 +300,10 @@ impl Call {
         }
     }
 
+    pub(super) fn leases(&self) -> impl Iterator<Item = LeaseId> + use<> {
+        self.last_words.into_iter().chain([self.lease])
+    }
+
     pub(super) fn caller(&self) -> Caller {
         self.caller
     }

@@ -21,9 +21,9 @@ use super::directory::Announcement;
 use super::rights::{Lease, Rights};
 use super::track::Track;
 use super::{Core, Limits, Sessions};
-use crate::moqt::TrackNamespace;
 use crate::moqt::message::Token;
 use crate::moqt::session::RequestId;
+use crate::moqt::{RequestErrorCode, TrackNamespace};
 
 /// A request of a peer, by session.
 type Who = (u64, RequestId);
@@ -56,6 +56,7 @@ type Place = (TrackNamespace, Option<Who>);
 /// One PUBLISH_NAMESPACE of ours, and on whose behalf.
 struct Up {
     request: RequestId,
+    answered: bool,
     of: Vec<Who>,
 }
 
@@ -162,7 +163,7 @@ impl Core {
             let place = uplink.place(namespace, who);
             let up = uplink.announced.entry(place).or_insert_with(|| {
                 let request = session.publish_namespace(namespace.clone(), tokens);
-                Up { request, of: Vec::new() }
+                Up { request, answered: false, of: Vec::new() }
             });
             up.of.push(who);
         }
@@ -236,6 +237,12 @@ impl Core {
     pub(super) fn lose_uplink(&mut self, sessions: &mut dyn Sessions, key: u64) {
         let Some(at) = self.uplinks.iter().position(|uplink| uplink.key == key) else { return };
         let uplink = self.uplinks.remove(at);
+        // Nobody answers for them any more.
+        for (key, request) in uplink.announced.values().filter(|up| !up.answered).flat_map(|up| &up.of) {
+            if let Some(session) = sessions.session(*key) {
+                session.accept(*request);
+            }
+        }
         for namespace in uplink.told {
             if self.directory.withdraw(&namespace, key, uplink.listing) {
                 self.tell(sessions, &namespace, key, false);
@@ -243,16 +250,51 @@ impl Core {
         }
     }
 
+    /// A sister in charge of the namespace answers before we do: who has our answer can be found everywhere.
+    pub(super) fn awaits_up(&self, namespace: &TrackNamespace, key: u64) -> bool {
+        let sister = |uplink: &Uplink| uplink.upstream.sister && (uplink.upstream.scope)(namespace);
+        self.uplinks.iter().any(sister) && !self.is_uplink(key)
+    }
+
+    /// The other relay has accepted a PUBLISH_NAMESPACE of ours.
+    pub(super) fn handle_up_ok(&mut self, sessions: &mut dyn Sessions, (key, request): Who) {
+        let Some(uplink) = self.uplinks.iter_mut().find(|uplink| uplink.key == key) else { return };
+        let Some(up) = uplink.announced.values_mut().find(|up| up.request == request) else { return };
+        up.answered = true;
+        for (key, request) in &up.of {
+            if let Some(session) = sessions.session(*key) {
+                session.accept(*request);
+            }
+        }
+    }
+
     /// The other relay ended a PUBLISH_NAMESPACE of ours. A sister does so when a newer epoch of its lease speaks elsewhere: then the
     /// older falls silent here too. `true`: it was one.
-    pub(super) fn handle_up_refused(&mut self, sessions: &mut dyn Sessions, (key, request): Who) -> bool {
+    pub(super) fn handle_up_refused(&mut self, sessions: &mut dyn Sessions, (key, request): Who, code: u64) -> bool {
         let Some(uplink) = self.uplinks.iter_mut().find(|uplink| uplink.key == key) else { return false };
         let place = uplink.announced.iter().find(|(_, up)| up.request == request).map(|(place, _)| place.clone());
         let Some((place, up)) = place.and_then(|place| uplink.announced.remove_entry(&place)) else { return false };
-        if uplink.upstream.sister {
-            up.of.into_iter().for_each(|who| self.retire(sessions, &place.0, who));
+        let sister = uplink.upstream.sister;
+        for who in up.of.into_iter().filter(|_| sister) {
+            match up.answered {
+                true => self.retire(sessions, &place.0, who),
+                false => self.refuse_late(sessions, who, code),
+            }
         }
         true
+    }
+
+    /// What the relay in charge refuses is refused here too.
+    fn refuse_late(&mut self, sessions: &mut dyn Sessions, (key, request): Who, code: u64) {
+        let known = [
+            RequestErrorCode::Unauthorized,
+            RequestErrorCode::ExpiredAuthToken,
+            RequestErrorCode::ExcessiveLoad,
+            RequestErrorCode::GoingAway,
+        ];
+        let code = known.into_iter().find(|known| *known as u64 == code).unwrap_or(RequestErrorCode::InternalError);
+        self.refuse(sessions, key, request, code);
+        self.withdraw(sessions, key, request);
     }
 
     fn retire(&mut self, sessions: &mut dyn Sessions, namespace: &TrackNamespace, (key, request): Who) {
@@ -297,9 +339,9 @@ impl Track {
         self.sources.iter().any(|source| !source.is_asked() && Some(source.key) != relay)
     }
 
-    /// The same, answered or not.
+    /// The same, answered or not; but a relay that holds our SUBSCRIBE has nothing yet.
     pub(super) fn has_source_for(&self, relay: Option<u64>) -> bool {
-        self.sources.iter().any(|source| Some(source.key) != relay)
+        self.sources.iter().any(|source| !(source.held && source.is_asked()) && Some(source.key) != relay)
     }
 
     /// Somebody wants it from this session: anybody, but for a relay itself.

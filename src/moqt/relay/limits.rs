@@ -119,6 +119,8 @@ pub struct Counters {
     pub revoked: u64,
 
     pub sessions: usize,
+    /// Sessions of other relays, and ours to them; not among `sessions`.
+    pub relays: usize,
     pub tracks: usize,
     pub subscriptions: usize,
     /// Subscriptions that wait for a publisher.

@@ -191,7 +191,7 @@ impl Core {
             }
             Event::SubscribeOk { request, ok } => self.handle_subscribe_ok(sessions, key, request, ok),
             Event::RequestError { request, error } => {
-                if !self.handle_up_refused(sessions, (key, request)) {
+                if !self.handle_up_refused(sessions, (key, request), error.code) {
                     self.handle_refused(sessions, key, request, &error);
                 }
             }
@@ -211,11 +211,11 @@ impl Core {
             | Event::Fetch { .. }
             | Event::TrackStatus { .. } => self.handle_request(sessions, key, event, now),
             Event::GoAway(_) => self.handle_goaway(key),
+            Event::RequestOk { request } => self.handle_up_ok(sessions, (key, request)),
             Event::Namespace { request, suffix } => self.handle_told(sessions, (key, request), suffix, now),
             Event::NamespaceDone { request, suffix } => self.handle_untold(sessions, (key, request), &suffix),
             // A relay listens where it is asked to publish, and lists nothing of others.
             Event::Setup(_)
-            | Event::RequestOk { .. }
             | Event::FetchOk { .. }
             | Event::Fetched { .. }
             | Event::FetchEnd { .. }
@@ -259,7 +259,8 @@ impl Core {
 
     pub fn counters(&self) -> Counters {
         Counters {
-            sessions: self.peers.len(),
+            sessions: self.peers.len() - self.relays,
+            relays: self.relays,
             tracks: self.tracks.len(),
             subscriptions: self.tracks.values().map(|track| track.subscribers.len()).sum(),
             held: self.tracks.values().map(|track| track.waiting.len()).sum(),

@@ -42,7 +42,16 @@ impl Core {
         }
         let Some(track) = self.tracks.get_mut(&id) else { return Ok(()) };
         track.describe(SubscribeOk { largest, properties, ..SubscribeOk::default() });
-        track.sources.push(Source { key, request, pushed: true, lease, state: State::Live, streams: 0, until: None });
+        track.sources.push(Source {
+            key,
+            request,
+            held: false,
+            pushed: true,
+            lease,
+            state: State::Live,
+            streams: 0,
+            until: None,
+        });
         self.note(key, request, Role::Publication { track: id });
         self.answer_all(sessions, id);
         Ok(())
@@ -82,7 +91,7 @@ impl Core {
             None => Ghosts::default(),
         };
         self.note(key, request, Role::Announcement(namespace.clone()));
-        if let Some(session) = sessions.session(key) {
+        if let Some(session) = sessions.session(key).filter(|_| !self.awaits_up(&namespace, key)) {
             session.accept(request);
         }
         let announcement = Announcement { key, request, lease, superseded: false };

@@ -31,7 +31,16 @@ impl Core {
         peer.requests.insert(request, Role::Source { track: id });
         let lease = publisher.lease.clone();
         let (state, until) = (State::Asked, Some(until));
-        track.sources.push(Source { key, request, pushed: false, lease, state, streams: 0, until });
+        track.sources.push(Source {
+            key,
+            request,
+            held: hold.is_some(),
+            pushed: false,
+            lease,
+            state,
+            streams: 0,
+            until,
+        });
     }
 
     pub(super) fn handle_subscribe_ok(
@@ -205,7 +214,7 @@ impl Core {
             }
             self.drop_waiting(id, key, request);
         }
-        self.tidy(id);
+        self.rest(sessions, id);
     }
 
     /// PUBLISH_DONE to one subscriber; what it has open is reset.

@@ -26,6 +26,8 @@ pub(super) enum State {
 pub(super) struct Source {
     pub(super) key: u64,
     pub(super) request: RequestId,
+    /// Another relay may keep our SUBSCRIBE until somebody publishes there.
+    pub(super) held: bool,
     /// It said PUBLISH: the request is the peer's and stays when nobody listens.
     pub(super) pushed: bool,
     pub(super) lease: Option<Lease>,

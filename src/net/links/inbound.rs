@@ -11,10 +11,6 @@ use crate::net::congestion::Demand;
 use crate::net::quic::Birth;
 use crate::net::socket::Received;
 use crate::net::{transport, warm};
-
-/// Connections in their handshake: beyond the first bound a stranger must prove his address, beyond the second he is refused.
-const RETRY_FROM: usize = 256;
-const REFUSE_FROM: usize = 1_024;
 impl Links {
     /// Takes packets from the socket. `true`: there may be more.
     pub(in crate::net) fn receive(&mut self, now: Instant) -> bool {
@@ -73,13 +69,13 @@ impl Links {
     /// Somebody knocks.
     fn admit(&mut self, incoming: Incoming) -> Option<usize> {
         let mut buffer = self.socket.buffer();
-        if self.knocking >= REFUSE_FROM {
+        if self.knocking >= self.handshakes.refuse_from {
             self.counters.refused += 1;
             let transmit = self.endpoint.refuse(incoming, &mut buffer);
             self.respond(transmit, buffer);
             return None;
         }
-        if self.knocking >= RETRY_FROM && incoming.may_retry() && !incoming.remote_address_validated() {
+        if self.knocking >= self.handshakes.retry_from && incoming.may_retry() && !incoming.remote_address_validated() {
             self.counters.retried += 1;
             if let Ok(transmit) = self.endpoint.retry(incoming, &mut buffer) {
                 self.respond(transmit, buffer);

@@ -23,7 +23,7 @@ use crate::net::quic::{Birth, Context, Quic};
 use crate::net::socket::{Received, Socket};
 use crate::net::timers::Timers;
 use crate::net::warm;
-use crate::net::{Counters, Dial, Down, LinkEvent, LinkId, Path, Peer, Wire, dial};
+use crate::net::{Counters, Dial, Down, Handshakes, LinkEvent, LinkId, Path, Peer, Wire, dial};
 
 /// QUIC packets of one connection in one sending call.
 const SEGMENTS: usize = 16;
@@ -72,6 +72,7 @@ impl Link {
 pub(in crate::net) struct Terms {
     pub(in crate::net) drafts: Drafts,
     pub(in crate::net) setup: Setup,
+    pub(in crate::net) handshakes: Handshakes,
     pub(in crate::net) limits: Limits,
     pub(in crate::net) server: Option<ServerConfig>,
 }
@@ -97,6 +98,7 @@ pub struct Links {
     bell: Arc<Bell>,
     /// Our SETUP for those who come to us.
     setup: Setup,
+    handshakes: Handshakes,
     limits: Limits,
     /// How those are taken; `None`: nobody is.
     server: Option<ServerConfig>,
@@ -107,7 +109,7 @@ pub struct Links {
 
 impl Links {
     pub(in crate::net) fn new(socket: Socket, endpoint: Endpoint, bell: Arc<Bell>, terms: Terms) -> Self {
-        let Terms { drafts, setup, limits, server } = terms;
+        let Terms { drafts, setup, handshakes, limits, server } = terms;
         Self {
             slots: Vec::new(),
             generations: Vec::new(),
@@ -125,6 +127,7 @@ impl Links {
             bell,
             drafts,
             setup,
+            handshakes,
             limits,
             server,
             counters: Counters::default(),

@@ -70,7 +70,8 @@ impl Node {
 
     pub(super) fn server_at(bind: SocketAddr, identity: &Identity) -> Self {
         let setup = Setup { implementation: Some("test server".into()), ..Setup::default() };
-        Self::start(bind, Some(Listen { identity: identity.clone(), drafts: Default::default(), setup }))
+        let (drafts, handshakes) = Default::default();
+        Self::start(bind, Some(Listen { identity: identity.clone(), drafts, setup, handshakes }))
     }
 
     pub(super) fn client() -> Self {

@@ -294,6 +294,9 @@ fn a_subscriber_may_come_first_wherever_the_publisher_comes() {
             assert_eq!(net.answer(user, request), Some(Ok(())), "{speaks} to {hears}, sister {sister}");
             net.say(publisher, 7);
             assert_eq!(net.groups(user), [7]);
+            net.kill(publisher);
+            assert!(net.done(user).is_some(), "{speaks} to {hears}, sister {sister}");
+            net.assert_clean();
         }
         let mut net = Net::star(2, sister);
         let user = net.user(1);
@@ -380,6 +383,9 @@ fn a_newer_epoch_at_one_relay_silences_the_older_at_another() {
         net.say(ghost, 1);
         net.announce(speaker, vec![token("new")]);
         assert!(net.links[ghost].asked.is_empty(), "{old} to {new}: the ghost is not asked any more");
+        let late = net.nobody(old);
+        let refused = net.announce(late, vec![token("old")]);
+        assert_eq!(net.answer(late, refused), Some(Err(RequestErrorCode::Unauthorized as u64)), "{old} to {new}");
         net.say(speaker, 2);
         net.say(ghost, 3);
         assert_eq!(net.groups(user), [1, 2], "{old} to {new}");
@@ -447,5 +453,28 @@ fn whatever_comes_and_goes_leaves_nothing_behind() {
         }
         net.run_for(2 * HELD);
         net.assert_clean();
+    }
+}
+
+#[test]
+fn who_asks_again_at_once_hears_the_successor() {
+    for sister in [true, false] {
+        for (speaks, hears, then) in
+            [(0, 1, 0), (1, 0, 1), (1, 2, 1), (1, 1, 1), (0, 1, 1), (1, 0, 0), (1, 2, 0), (1, 1, 0)]
+        {
+            let mut net = Net::star(3, sister);
+            let (publisher, user) = (net.publisher(speaks), net.user(hears));
+            net.subscribe(user, None);
+            net.say(publisher, 1);
+            net.kill(publisher);
+            assert!(net.done(user).is_some());
+            let again = net.subscribe(user, Some(HELD));
+            assert_eq!(net.answer(user, again), None);
+            let successor = net.publisher(then);
+            let case = format!("{speaks} to {hears}, then {then}, sister {sister}");
+            assert_eq!(net.answer(user, again), Some(Ok(())), "{case}");
+            net.say(successor, 2);
+            assert_eq!(net.groups(user), [1, 2], "{case}");
+        }
     }
 }
