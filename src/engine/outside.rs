@@ -334,4 +334,32 @@ mod tests {
         config.relay.trust = config::Trust::Roots("/nowhere.pem".into());
         assert!(elsewhere(&config, &url).err().unwrap().contains("relay.roots /nowhere.pem"));
     }
+
+    #[test]
+    fn bridges_share_links_to_our_own_relay_and_elsewhere_where_the_operator_says_so() {
+        let mut config = Config::new("/tmp/x");
+        let url: Url = "moqt://relay.example.com".parse().unwrap();
+        let pool = |config: &Config| reference(&config.relay, url.to_string(), &url, Vec::new()).pool;
+        assert_eq!(pool(&config), config::POOL);
+        config.relay.url = Some(url.clone());
+        assert_eq!(pool(&config), 1);
+        config.relay.pool = Some(8);
+        assert_eq!(pool(&config), 8);
+    }
+
+    #[test]
+    fn an_engine_follows_a_goaway_as_far_as_it_needs_no_name_server() {
+        let url: Url = "moqt://relay.example.com:4433".parse().unwrap();
+        let address: SocketAddr = "192.0.2.1:4433".parse().unwrap();
+        let pinned = Trust::Hashes(vec![[0xab; 32]]);
+        let to = |trust: &Trust, uri: &str| follow(&url, trust, Some(uri), address).1.to_string();
+        assert_eq!(follow(&url, &pinned, None, address), (url.clone(), address));
+        assert_eq!(to(&Trust::System, "moqt://relay.example.com:4434/x"), "192.0.2.1:4434");
+        assert_eq!(to(&pinned, "moqt://192.0.2.9:1"), "192.0.2.9:1");
+        assert_eq!(to(&pinned, "moqt://[2001:db8::1]:1"), "[2001:db8::1]:1");
+        for (trust, uri) in [(&pinned, "moqt://other.example:1"), (&Trust::System, "moqt://192.0.2.9:1"), (&pinned, "")]
+        {
+            assert_eq!(to(trust, uri), address.to_string(), "{uri}");
+        }
+    }
 }
