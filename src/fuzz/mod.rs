@@ -4,6 +4,7 @@
 //! what was read can be written and is then read as the same. Seeds are good inputs. `cargo test` runs every target with seeded
 //! mutations of them ([`mutate`]); `fuzz/` hands the same bodies to libFuzzer (`make fuzz`).
 
+mod draft16;
 mod moqt;
 mod mutate;
 mod session;
@@ -22,6 +23,7 @@ pub struct Target {
 
 pub const TARGETS: &[Target] = &[
     Target { name: "message", run: moqt::message, seeds: moqt::message_seeds },
+    Target { name: "control16", run: draft16::control, seeds: draft16::seeds },
     Target { name: "uni_stream", run: moqt::uni_stream, seeds: moqt::uni_stream_seeds },
     Target { name: "datagram", run: moqt::datagram, seeds: moqt::datagram_seeds },
     Target { name: "properties", run: moqt::properties, seeds: moqt::properties_seeds },

@@ -71,6 +71,8 @@ pub mod constants {
     pub const EARLY_UPDATES: u32 = 16;
     /// First buffer of a subgroup stream: some audio objects.
     pub const SUBGROUP_BUFFER: usize = 1024;
+    /// A datagram's integers, of which each may take three bytes more in draft 16.
+    pub const LONGER_INTEGERS: usize = 32;
     /// Datagrams are cut from buffers of this size.
     pub const DATAGRAM_BUFFER: usize = 4096;
 }
@@ -274,7 +276,9 @@ impl Session {
 
     /// The largest datagram the path carries now; `None`: no datagrams.
     pub fn set_max_datagram(&mut self, size: Option<usize>) {
-        self.max_datagram = size;
+        // The integers of draft 16 are longer than the ones we count.
+        let room = if self.older.is_some() { constants::LONGER_INTEGERS } else { 0 };
+        self.max_datagram = size.map(|size| size.saturating_sub(room));
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
