@@ -21,8 +21,8 @@ use crate::ring::{HandoffSender, RingId, RingReceiver, Source};
 use crate::tracks::{Delivery, PublishTrack};
 
 /// Frames that wait for a callback. More than a bridge's: whoever names a track wants all of it, and on a lossy path a stream
-/// gives out at once what one lost packet held up, a second of audio in bad weather (`benches/python/loss.py`).
-const RING_FRAMES: usize = 64;
+/// gives out at once what one lost packet held up, seconds of audio in bad weather (`benches/python/loss.py`).
+const RING_FRAMES: usize = 256;
 /// Changes of state that wait for one.
 const RING_STATES: usize = 32;
 /// Frames that wait for the worker; it takes them within its turn.

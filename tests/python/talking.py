@@ -67,14 +67,18 @@ def check_order(told: dict[str, Any]) -> None:
             assert values == sorted(set(values)), (sid, column)
 
 
-def ages(told: dict[str, Any]) -> tuple[int, int]:
-    """How late the latest frame of all calls came: after the engine stamped it, and after it was due to be said."""
+def ages(told: dict[str, Any], since_us: int = 0) -> tuple[int, int]:
+    """How late the latest frame since came, of all calls: after the engine stamped it, after it was due to be said."""
     heard, said = [], []
     for call in told.values():
         offset = min(at - stamp for at, stamp, _ in call["heard"])
-        heard += [at - stamp - offset for at, stamp, _ in call["heard"]]
-        said += [at - call["first_us"] - number * FRAME_US for at, _, number in call["heard"]]
-    return max(heard), max(said)
+        since = [row for row in call["heard"] if row[0] >= since_us]
+        heard += [(at - stamp - offset, at) for at, stamp, _ in since]
+        said += [at - call["first_us"] - number * FRAME_US for at, _, number in since]
+    late, at = max(heard)
+    if since_us:
+        print(f"the latest came {late / 1000:.0f} ms late, {(at - since_us) / 1000:.0f} ms after that moment")
+    return late, max(said)
 
 
 def check_fresh(told: dict[str, Any], moment_us: int) -> None:
