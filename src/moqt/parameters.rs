@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::authorization::Token;
+use super::authorization::{Form, Token};
 use super::codec::{Read, Reader, put_prefixed, whole};
 use super::error::Violation;
 use super::message::{Filter, GroupOrder, Location};
@@ -20,6 +20,8 @@ use super::version::{Profile, Row};
 pub struct Parameters {
     pub object_delivery_timeout: Option<Duration>,
     pub tokens: Vec<Token>,
+    /// Tokens that are registered, meant or deleted by alias; the session turns them into `tokens`.
+    pub token_aliases: Vec<Form>,
     pub rendezvous_timeout: Option<Duration>,
     pub subgroup_delivery_timeout: Option<Duration>,
     pub expires: Option<Duration>,
@@ -139,7 +141,7 @@ impl Parameters {
         match row.parameter {
             Parameter::ObjectDeliveryTimeout => self.object_delivery_timeout = Some(millis(reader)?),
             Parameter::AuthorizationToken => {
-                self.tokens.push(Token::in_message(&reader.prefixed(MAX_VALUE, "a token longer than 65535 bytes")?)?);
+                self.add_token(&reader.prefixed(MAX_VALUE, "a token longer than 65535 bytes")?)?;
             }
             Parameter::RendezvousTimeout => self.rendezvous_timeout = Some(millis(reader)?),
             Parameter::SubgroupDeliveryTimeout => self.subgroup_delivery_timeout = Some(millis(reader)?),
@@ -191,10 +193,19 @@ impl Parameters {
         }
     }
 
+    /// A value of AUTHORIZATION_TOKEN.
+    pub(crate) fn add_token(&mut self, value: &Bytes) -> Result<(), Violation> {
+        match Form::decode(value)? {
+            Form::UseValue(token) => self.tokens.push(token),
+            form => self.token_aliases.push(form),
+        }
+        Ok(())
+    }
+
     /// How often a parameter stands in the message.
     fn count(&self, row: &Row) -> usize {
         usize::from(match row.parameter {
-            Parameter::AuthorizationToken => return self.tokens.len(),
+            Parameter::AuthorizationToken => return self.tokens.len() + self.token_aliases.len(),
             Parameter::RangeFilter => return self.ranges(row.code).count(),
             Parameter::ObjectDeliveryTimeout => self.object_delivery_timeout.is_some(),
             Parameter::RendezvousTimeout => self.rendezvous_timeout.is_some(),
@@ -223,7 +234,14 @@ impl Parameters {
             |out: &mut BytesMut, time: Option<Duration>| varint::put(out, to_millis(time.unwrap_or_default()));
         match row.parameter {
             Parameter::ObjectDeliveryTimeout => put_millis(out, self.object_delivery_timeout),
-            Parameter::AuthorizationToken => put_prefixed(out, &self.tokens[i].encoded()),
+            Parameter::AuthorizationToken => match self.tokens.get(i) {
+                Some(token) => put_prefixed(out, &token.encoded()),
+                None => {
+                    let mut form = BytesMut::new();
+                    self.token_aliases[i - self.tokens.len()].encode(&mut form);
+                    put_prefixed(out, &form);
+                }
+            },
             Parameter::RendezvousTimeout => put_millis(out, self.rendezvous_timeout),
             Parameter::SubgroupDeliveryTimeout => put_millis(out, self.subgroup_delivery_timeout),
             Parameter::Expires => put_millis(out, self.expires),

@@ -40,6 +40,8 @@ const PENDING_TIME: Duration = Duration::from_millis(500);
 /// A peer that acknowledges nothing for this long is gone: who listens to it, or waits for its place, is to learn it. The
 /// transport's own limit is three times that, and a peer that lives has long dialled again.
 const DEAD_AFTER: Duration = Duration::from_secs(3);
+/// Tokens that one session may register instead of saying them again: a pool of calls has one each.
+const TOKEN_CACHE_BYTES: u64 = 16 * 1024;
 /// MOQT_IMPLEMENTATION (§10.3.1.5).
 const IMPLEMENTATION: &str = concat!("clutchcall-relay/", env!("CARGO_PKG_VERSION"));
 
@@ -106,7 +108,7 @@ fn session_limits(setup_timeout: Duration) -> moqt::session::Limits {
 }
 
 fn our_setup() -> Setup {
-    Setup { implementation: Some(IMPLEMENTATION.to_owned()), ..Setup::default() }
+    Setup { implementation: Some(IMPLEMENTATION.to_owned()), max_token_cache: TOKEN_CACHE_BYTES, ..Setup::default() }
 }
 
 fn unix_now() -> u64 {

@@ -168,6 +168,7 @@ fn setup(rng: &mut Rng, draft: Draft) -> Setup {
         path: rng.maybe(|rng| rng.text(50)),
         authority: rng.maybe(|rng| rng.text(50)),
         tokens: tokens(rng).tokens,
+        token_aliases: Vec::new(),
         max_token_cache: rng.number(),
         implementation: rng.maybe(|rng| rng.text(50)),
         max_filter_ranges: newer(rng.number()),

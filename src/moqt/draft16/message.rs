@@ -5,7 +5,6 @@ use bytes::{Bytes, BytesMut};
 
 use super::wire;
 use super::{parameters, parameters::put_pairs};
-use crate::moqt::authorization::Token;
 use crate::moqt::codec::{Read, Reader, whole};
 use crate::moqt::error::{CloseCode, PublishDoneCode, Violation};
 use crate::moqt::message::{
@@ -428,7 +427,7 @@ fn setup(from_client: bool, reader: &mut Reader<'_>) -> Read<Control> {
             (option::MAX_REQUEST_ID, Value::Number(id)) => max_request = id,
             (option::MAX_AUTH_TOKEN_CACHE_SIZE, Value::Number(size)) => setup.max_token_cache = size,
             (option::AUTHORIZATION_TOKEN, Value::Bytes(value)) => {
-                setup.tokens.push(Token::in_setup(&parameters::token_in(&value)?)?);
+                setup.add_token(&parameters::token_in(&value)?)?;
             }
             (option::PATH, Value::Bytes(path)) => {
                 setup.path = Some(text(&path, CloseCode::MalformedPath, "a PATH that is no URI")?);

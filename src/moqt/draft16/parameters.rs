@@ -44,7 +44,7 @@ fn take(parameters: &mut Parameters, key: u64, value: Value) -> Result<(), Viola
             parameters.object_delivery_timeout = Some(Duration::from_millis(ms))
         }
         (key::AUTHORIZATION_TOKEN, Value::Bytes(value)) => {
-            parameters.tokens.push(Token::in_message(&token_in(&value)?)?)
+            parameters.add_token(&token_in(&value)?)?;
         }
         (key::EXPIRES, Value::Number(ms)) => parameters.expires = Some(Duration::from_millis(ms)),
         (key::LARGEST_OBJECT, Value::Bytes(value)) => parameters.largest = Some(all(&value, wire::location)?),

@@ -162,6 +162,21 @@ impl Kind {
 }
 
 impl Message {
+    /// Those of a message that asks for something.
+    pub(crate) fn asking_parameters(&mut self) -> Option<&mut Parameters> {
+        match self {
+            Self::RequestUpdate { parameters, .. }
+            | Self::Subscribe { parameters, .. }
+            | Self::TrackStatus { parameters, .. }
+            | Self::Publish { parameters, .. }
+            | Self::Fetch { parameters, .. }
+            | Self::PublishNamespace { parameters, .. }
+            | Self::SubscribeNamespace { parameters, .. }
+            | Self::SubscribeTracks { parameters, .. } => Some(parameters),
+            _ => None,
+        }
+    }
+
     pub fn kind(&self) -> Kind {
         match self {
             Self::Setup(_) => Kind::Setup,

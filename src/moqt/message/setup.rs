@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::moqt::authorization::Token;
+use crate::moqt::authorization::{Form, Token};
 use crate::moqt::codec::{Read, Reader};
 use crate::moqt::error::{CloseCode, Violation};
 use crate::moqt::properties::{self, Value};
@@ -25,6 +25,8 @@ pub struct Setup {
     pub path: Option<String>,
     pub authority: Option<String>,
     pub tokens: Vec<Token>,
+    /// Tokens with an alias; the session turns them into `tokens`.
+    pub token_aliases: Vec<Form>,
     pub max_token_cache: u64,
     pub implementation: Option<String>,
     /// Ranges that the filters of one request may have (since draft 20).
@@ -64,7 +66,7 @@ impl Setup {
                 let authority = text(&authority, CloseCode::MalformedAuthority, "an AUTHORITY that is no URI")?;
                 self.authority = Some(authority);
             }
-            (option::AUTHORIZATION_TOKEN, Value::Bytes(token)) => self.tokens.push(Token::in_setup(&token)?),
+            (option::AUTHORIZATION_TOKEN, Value::Bytes(token)) => self.add_token(&token)?,
             (option::MAX_AUTH_TOKEN_CACHE_SIZE, Value::Number(size)) => self.max_token_cache = size,
             // Informational: bytes that are not UTF-8 are shown as such.
             (option::MOQT_IMPLEMENTATION, Value::Bytes(name)) => {
@@ -77,6 +79,14 @@ impl Setup {
         Ok(())
     }
 
+    pub(crate) fn add_token(&mut self, value: &Bytes) -> Result<(), Violation> {
+        match Form::decode(value)? {
+            Form::UseValue(token) => self.tokens.push(token),
+            form => self.token_aliases.push(form),
+        }
+        Ok(())
+    }
+
     /// A value longer than a key-value pair can hold makes the message too long as well, which its frame refuses.
     pub(super) fn encode(&self, profile: &Profile, out: &mut BytesMut) {
         let mut options = properties::Writer::default();
@@ -85,6 +95,11 @@ impl Setup {
         }
         for token in &self.tokens {
             options = options.bytes(option::AUTHORIZATION_TOKEN, &token.encoded());
+        }
+        for form in &self.token_aliases {
+            let mut value = BytesMut::new();
+            form.encode(&mut value);
+            options = options.bytes(option::AUTHORIZATION_TOKEN, &value);
         }
         if self.max_token_cache != 0 {
             options = options.number(option::MAX_AUTH_TOKEN_CACHE_SIZE, self.max_token_cache);

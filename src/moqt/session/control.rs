@@ -64,7 +64,7 @@ impl Session {
         }
     }
 
-    fn handle_setup(&mut self, setup: Setup) {
+    fn handle_setup(&mut self, mut setup: Setup) {
         if self.is_set_up {
             return self.fail(Violation::protocol("a second SETUP"));
         }
@@ -73,6 +73,12 @@ impl Session {
         }
         if self.role == Role::Client && setup.authority.is_some() {
             return self.fail(Violation::new(CloseCode::InvalidAuthority, "an AUTHORITY from a server"));
+        }
+        for form in std::mem::take(&mut setup.token_aliases) {
+            match self.token_cache.resolve_setup(form) {
+                Ok(token) => setup.tokens.push(token),
+                Err(violation) => return self.fail(violation),
+            }
         }
         self.is_set_up = true;
         self.events.push_back(Event::Setup(setup));

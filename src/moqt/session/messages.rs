@@ -54,7 +54,7 @@ impl Session {
 
     // ---- the peer asks ----
 
-    fn handle_first(&mut self, stream: StreamId, message: Message) {
+    fn handle_first(&mut self, stream: StreamId, mut message: Message) {
         let (Message::Subscribe { id, .. }
         | Message::Publish { id, .. }
         | Message::PublishNamespace { id, .. }
@@ -70,6 +70,10 @@ impl Session {
                 .fail(Violation::new(CloseCode::InvalidRequestId, "a Request ID of the wrong parity or used twice"));
         }
         let id = RequestId(id);
+        // Also of a request that is refused: later ones may refer to what it registered (§10.2.2).
+        if let Err(violation) = self.resolve_tokens(message.asking_parameters()) {
+            return self.fail(violation);
+        }
         if let Some(error) = self.refusal_of(&message) {
             if let Message::Publish { alias, .. } = message {
                 self.aliases.refuse(alias);
@@ -293,10 +297,21 @@ impl Session {
         self.events.push_back(Event::PublishDone { request, done });
     }
 
-    fn handle_update(&mut self, request: RequestId, update: u64, parameters: Parameters) {
+    fn resolve_tokens(&mut self, parameters: Option<&mut Parameters>) -> Result<(), Violation> {
+        let Some(parameters) = parameters else { return Ok(()) };
+        for form in std::mem::take(&mut parameters.token_aliases) {
+            parameters.tokens.extend(self.token_cache.resolve(form)?);
+        }
+        Ok(())
+    }
+
+    fn handle_update(&mut self, request: RequestId, update: u64, mut parameters: Parameters) {
         if !self.peer_ids.take(update) {
             return self
                 .fail(Violation::new(CloseCode::InvalidRequestId, "a Request ID of the wrong parity or used twice"));
+        }
+        if let Err(violation) = self.resolve_tokens(Some(&mut parameters)) {
+            return self.fail(violation);
         }
         let Some(entry) = self.requests.get_mut(&request) else { return };
         let stream = entry.stream;

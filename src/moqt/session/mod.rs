@@ -37,6 +37,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+use super::authorization::TokenCache;
 use super::draft16::Topology;
 use super::version::Draft;
 use crate::moqt::few::FewMap;
@@ -114,6 +115,8 @@ pub struct Session {
     /// Requests that could not be said; their ids count down from the top.
     unsent_requests: u64,
     peer_ids: PeerIds,
+    /// What the peer has registered, within the size that our SETUP told.
+    token_cache: TokenCache,
     /// Open requests of the peer.
     peer_requests: usize,
     /// Ended by PUBLISH_DONE, taking late streams until then.
@@ -159,6 +162,7 @@ impl Session {
             next_request: u64::from(role == Role::Server),
             unsent_requests: 0,
             peer_ids: PeerIds::new(role),
+            token_cache: TokenCache::new(setup.max_token_cache),
             peer_requests: 0,
             ending: VecDeque::new(),
             aliases: Aliases::new(&limits),

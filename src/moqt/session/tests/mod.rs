@@ -14,3 +14,4 @@ mod past;
 mod requests;
 mod sending;
 mod smoke;
+mod tokens;
