@@ -386,6 +386,10 @@ class Relay:
         """
         Name and value of every counter.
         """
+    def drain(self, /, seconds: SupportsFloat | SupportsIndex) -> None:
+        """
+        Sends every session away; it has so many seconds to go. Returns at once.
+        """
     @property
     def metrics_address(self, /) -> str | None:
         """

@@ -32,6 +32,7 @@ class Relay(Closing):
         certificate: PEM files of the chain (leaf first) and of its key. `None`: self-minted, for loopback.
         drafts: Numbers of the drafts of MoQT that are spoken, the preferred first, such as `["18"]`. Empty: all
             that are known here.
+        open: Anybody may publish and subscribe everything, without a token.
         shards: Threads, each with a UDP port of its own: the first is that of `listen`, the others follow it. Every one
             serves everybody; tracks of a call live on one of them.
         upstream: Another relay that this one is an edge of: `url`, `token` (text or file), and whom to trust by
@@ -52,7 +53,8 @@ class Relay(Closing):
         self,
         listen: str = "127.0.0.1:4433",
         *,
-        public_keys: Iterable[str | os.PathLike[str]],
+        public_keys: Iterable[str | os.PathLike[str]] = (),
+        open: bool = False,
         revoked: str | os.PathLike[str] | None = None,
         certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
         drafts: Sequence[str] = (),
@@ -72,6 +74,7 @@ class Relay(Closing):
             "certificate": chain and os.path.abspath(chain),
             "key": key and os.path.abspath(key),
             "drafts": list(drafts),
+            "open": open,
             "shards": shards,
             "limits": dict(limits or {}),
             "upstream": _files_in_full(upstream or {}),
@@ -112,6 +115,18 @@ class Relay(Closing):
     def reload(self) -> None:
         """Reads the files of keys and revoked tokens again; they are read by themselves soon after they change."""
         self._core.reload()
+
+    def drain(self, seconds: float) -> bool:
+        """Sends every session away by GOAWAY and waits until all have gone; `False`: some had not in time."""
+        import time
+
+        self._core.drain(seconds)
+        deadline = time.monotonic() + seconds
+        while self.counters().get("sessions"):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.02)
+        return True
 
     def close(self) -> None:
         """Closes every session and ends the threads. Twice is once."""

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use pyo3::prelude::*;
 
@@ -78,6 +79,16 @@ impl Relay {
         let figures = py.detach(|| self.server.lock().ok().and_then(|server| server.as_ref().map(Server::figures)));
         let Some(figures) = figures else { return Vec::new() };
         figures.rows().into_iter().map(|row| (row.name, row.value)).collect()
+    }
+
+    /// Sends every session away; it has so many seconds to go. Returns at once.
+    fn drain(&self, py: Python<'_>, seconds: f64) {
+        let timeout = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        py.detach(|| {
+            if let Some(server) = self.server.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+                server.drain(timeout);
+            }
+        });
     }
 
     /// Reads the files of keys and revocations again.

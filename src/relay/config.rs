@@ -27,6 +27,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// Threads with a UDP port each: the first is `listen`, the others follow it, or are free ones if its port is 0.
     pub shards: usize,
+    /// Anybody may publish and subscribe everything, with or without a token. Only when the user writes it out.
+    pub open: bool,
     /// The relay that this one is an edge of.
     pub upstream: Option<UpstreamConfig>,
 }
@@ -37,7 +39,18 @@ impl Config {
         let (limits, admission) = (Limits::default(), Admission::default());
         let drafts = Drafts::default();
         let (metrics, upstream) = (None, None);
-        Self { listen, identity, drafts, keys: keys.into(), limits, admission, metrics, shards: 1, upstream }
+        Self {
+            listen,
+            identity,
+            drafts,
+            keys: keys.into(),
+            limits,
+            admission,
+            metrics,
+            shards: 1,
+            open: false,
+            upstream,
+        }
     }
 }
 

@@ -76,7 +76,9 @@ fn answer(method: &Method, path: &str, shards: &[Arc<Shared>]) -> Response<Whole
         }
         "/healthz" => match shards.iter().position(|shard| shard.is_gone()) {
             None => {
-                let text = format!("{{\"ok\":true,\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION"));
+                let draining = shards.iter().any(|shard| shard.is_draining());
+                let version = env!("CARGO_PKG_VERSION");
+                let text = format!("{{\"ok\":true,\"version\":\"{version}\",\"draining\":{draining}}}");
                 (StatusCode::OK, JSON, text)
             }
             Some(shard) => {

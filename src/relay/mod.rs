@@ -36,7 +36,7 @@ pub use spread::shard_of;
 pub use upstream::{UpstreamConfig, UpstreamToken};
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -54,6 +54,8 @@ use upstream::{Dialler, Towards};
 #[derive(Default)]
 struct Shared {
     ending: AtomicBool,
+    /// Sessions are sent away, with so much time to go; 0: they are not.
+    drain_ms: AtomicU64,
     /// The thread has left its loop.
     gone: AtomicBool,
     figures: Mutex<Figures>,
@@ -70,6 +72,9 @@ impl Shared {
     }
     fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Acquire)
+    }
+    fn is_draining(&self) -> bool {
+        self.drain_ms.load(Ordering::Acquire) > 0
     }
     fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
@@ -207,6 +212,16 @@ impl Server {
     /// The figures for whoever outlives this handle.
     pub fn gauges(&self) -> Gauges {
         self.gauges.clone()
+    }
+
+    /// Sends every session away (GOAWAY, §10.4): it has this long to move, then it is closed. New requests are refused. Returns
+    /// at once; [`Server::counters`] tells how many are left.
+    pub fn drain(&self, timeout: Duration) {
+        let timeout_ms = (timeout.as_millis() as u64).max(1);
+        for shard in &self.shards {
+            shard.shared.drain_ms.store(timeout_ms, Ordering::Release);
+            shard.door.waker.wake();
+        }
     }
 
     /// Closes every session and joins the threads.

@@ -60,7 +60,7 @@ pub(super) struct Post {
 
 /// Binds the worker, so that an error is the caller's, and starts its thread.
 pub(super) fn start(config: &Config, bind: SocketAddr, post: Post) -> Result<Running, String> {
-    let (limits, admission) = (config.limits, config.admission);
+    let (limits, admission, open) = (config.limits, config.admission, config.open);
     let handshakes = Handshakes { retry_from: admission.retry_from, refuse_from: admission.refuse_from };
     let (identity, drafts) = (config.identity.clone(), config.drafts.clone());
     let listening = Listen { identity, drafts, setup: our_setup(), handshakes };
@@ -72,7 +72,7 @@ pub(super) fn start(config: &Config, bind: SocketAddr, post: Post) -> Result<Run
     let theirs = shared.clone();
     let name = format!("relay-{}", post.shard);
     let run = move || {
-        let verifier = Verifier::new(theirs.ring.load_full(), Box::new(unix_now));
+        let verifier = Verifier::new(theirs.ring.load_full(), Box::new(unix_now)).opened(open);
         let _gone = Gone(theirs.clone());
         let mut shard = Shard::new(verifier, limits, admission, taken, theirs);
         shard.post(post);
@@ -323,6 +323,14 @@ impl Shard {
         self.core.revoke(&mut Lent(links), &mut |rights| rights.is_withdrawn(), now);
     }
 
+    /// Everybody is sent away, once.
+    fn begin_drain(&mut self, links: &mut Links) {
+        let timeout_ms = self.shared.drain_ms.load(Ordering::Acquire);
+        if timeout_ms > 0 && !self.core.is_draining() {
+            self.core.drain(&mut Lent(links), "", Duration::from_millis(timeout_ms));
+        }
+    }
+
     /// Gives up links that have not spoken since they were noted.
     fn look_at_quiet(&mut self, links: &mut Links, now: Instant) {
         while let Some((_, link)) = self.quiet.pop_front_if(|(at, _)| *at <= now) {
@@ -364,6 +372,7 @@ impl App for Shard {
 
     fn handle_wake(&mut self, links: &mut Links, now: Instant) {
         self.take_ways(links, now);
+        self.begin_drain(links);
         self.take_ring(links, now);
         self.note_change(now);
         while let Ok(end) = self.ports.try_recv() {

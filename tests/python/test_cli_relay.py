@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -166,7 +167,7 @@ def test_a_wrong_word_about_tokens_is_named(arguments: tuple[str, ...], words: l
     assert "Traceback" not in wrong.stderr
 
 
-def settled(told: dict[str, Any], token: str) -> tuple[str, str]:
+def settled(told: dict[str, Any], token: str | None) -> tuple[str, str]:
     """How a client with this token fares: the state in which it comes to rest, and why."""
     states: queue.SimpleQueue[str] = queue.SimpleQueue()
     client = MoqtClient.connect(
@@ -255,3 +256,47 @@ def test_a_wrong_setting_of_a_relay_is_named(tmp_path: Path, arguments: tuple[st
     for word in words:
         assert word in wrong.stderr
     assert "Traceback" not in wrong.stderr
+
+
+def test_a_relay_in_the_runners_container_is_open_only_when_told(tmp_path: Path) -> None:
+    with relay("--listen", "127.0.0.1:0", "--open", "--state", tmp_path / "certs") as told:
+        assert settled(told, None)[0] == "connected"
+    certs, mlog = tmp_path / "certs", tmp_path / "mlog"
+    mlog.mkdir()
+    (certs / "key.pem").rename(certs / "priv.key")
+    (certs / "certificate.pem").rename(certs / "cert.pem")
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.bind(("::1", 0))
+        port = probe.getsockname()[1]
+    env = {"MOQT_PORT": str(port), "MOQT_ROLE": "relay", "MOQT_CERTS": str(certs), "MOQT_MLOG": str(mlog)}
+    with relay("--open", "--state", tmp_path / "state", env=env) as contained:
+        assert contained["address"] == f"[::]:{port}"
+        assert contained["certificate_hash"] == told["certificate_hash"]
+        assert settled({**contained, "url": f"moqt://127.0.0.1:{port}"}, None)[0] == "connected"
+    assert json.loads((mlog / "clutchcall-relay.json").read_text())["sessions_admitted"] == 1
+    refused = subprocess.run(
+        command("relay", "--open"), capture_output=True, text=True, env={**os.environ, "MOQT_ROLE": "client"}
+    )
+    assert refused.returncode == 127
+    closed = subprocess.run(command("relay"), capture_output=True, text=True, env={**os.environ, **env})
+    assert closed.returncode == 2
+    assert "--public-key" in closed.stderr
+
+
+def test_sigterm_sends_sessions_away_before_the_end(state: Path) -> None:
+    served = ("--listen", "127.0.0.1:0", "--state", state / "relay", "--public-key", state / "token.pub")
+    token = done("tokens", "mint", "--ns", "voice/CA1/*", "--state", state)
+    with relay(*served, "--drain", "0.5") as told:
+        states: queue.SimpleQueue[str] = queue.SimpleQueue()
+        client = MoqtClient.connect(
+            told["url"], token=token, certificate_hashes=[told["certificate_hash"]], on_state=states.put
+        )
+        try:
+            while states.get(timeout=LIMIT_S) != "connected":
+                pass
+            told["process"].send_signal(signal.SIGTERM)
+            assert told["process"].wait(LIMIT_S) == 0
+            while states.get(timeout=LIMIT_S) not in ("reconnecting", "connecting"):
+                pass
+        finally:
+            client.close()

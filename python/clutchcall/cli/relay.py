@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 from clutchcall.cli.folder import state_folder
 from clutchcall.cli.terminal import USAGE, Stop, complain, say
+
+# What the interop runner reads as: this program has no such role.
+UNSUPPORTED = 127
 
 
 def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for it)
@@ -15,9 +20,19 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
     parser = commands.add_parser(
         "relay",
         help="run a MoQT relay by itself",
+        epilog="In a container of the interop runner (MOQT_ROLE or MOQT_PORT is set) the defaults are UDP [::]:4443, "
+        "/certs/cert.pem and /certs/priv.key.",
         description="Runs a MoQT relay (draft 18: raw QUIC and WebTransport on one UDP port) until Ctrl-C.",
     )
-    parser.add_argument("--listen", default="127.0.0.1:4433", metavar="ADDRESS:PORT", help="UDP (default: %(default)s)")
+    parser.add_argument("--listen", metavar="ADDRESS:PORT", help="UDP (default: 127.0.0.1:4433)")
+    parser.add_argument("--open", action="store_true", help="let anybody publish and subscribe, without a token")
+    parser.add_argument(
+        "--drain",
+        type=float,
+        default=5.0,
+        metavar="SECONDS",
+        help="at SIGTERM, how long sessions have to move elsewhere (GOAWAY) before the end (default: %(default)s)",
+    )
     parser.add_argument(
         "--public-key",
         action="append",
@@ -72,7 +87,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Serves until somebody asks for the end."""
     from clutchcall.relay import Relay
 
-    if not arguments.public_key:
+    if (role := os.environ.get("MOQT_ROLE", "relay")) != "relay":
+        complain(f"MOQT_ROLE is {role!r}: this is a relay, `clutchcall interop` is a client")
+        return UNSUPPORTED
+    contained = bool({"MOQT_ROLE", "MOQT_PORT"} & os.environ.keys())
+    if contained:
+        _contain(arguments)
+    if not arguments.public_key and not arguments.open:
         complain(
             "--public-key is missing: without a key nobody's token counts; "
             "`clutchcall keys public --state DIR` prints one"
@@ -84,7 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
     certificate = None if arguments.cert is None else (arguments.cert, arguments.key)
     stop = Stop()
     with Relay(
-        arguments.listen,
+        arguments.listen or "127.0.0.1:4433",
+        open=arguments.open,
         public_keys=arguments.public_key,
         revoked=arguments.revoked,
         certificate=certificate,
@@ -106,7 +128,26 @@ def run(arguments: argparse.Namespace) -> int:
             say("Ctrl-C ends it")
         while not stop.wait(3600.0):
             pass
+        relay.drain(arguments.drain)
+        if contained:
+            _log(relay.counters())
     return 0
+
+
+def _contain(arguments: argparse.Namespace) -> None:
+    """The defaults of the interop runner's relay containers."""
+    arguments.listen = arguments.listen or f"[::]:{os.environ.get('MOQT_PORT', '4443')}"
+    certs = Path(os.environ.get("MOQT_CERTS", "/certs"))
+    chain, key = certs / "cert.pem", certs / "priv.key"
+    if arguments.cert is None and arguments.key is None and chain.is_file() and key.is_file():
+        arguments.cert, arguments.key = str(chain), str(key)
+
+
+def _log(counters: dict[str, int]) -> None:
+    """What passed, where the runner collects logs."""
+    folder = Path(os.environ.get("MOQT_MLOG", "/mlog"))
+    if folder.is_dir() and os.access(folder, os.W_OK):
+        (folder / "clutchcall-relay.json").write_text(json.dumps(counters) + "\n", encoding="utf-8")
 
 
 def _upstream(arguments: argparse.Namespace) -> dict[str, object] | None:

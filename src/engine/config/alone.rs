@@ -23,6 +23,8 @@ pub struct Alone {
     pub keys: KeySources,
     /// Shards, bounds, the relay that it is an edge of.
     pub relaying: Relaying,
+    /// Anybody may do everything: only when it is written out.
+    pub open: bool,
     /// Where `/healthz` and `/metrics` are answered (TCP).
     pub metrics: Option<SocketAddr>,
 }
@@ -37,15 +39,16 @@ impl Alone {
         let drafts = parse::drafts(&mut table)?;
         let keys = parse::key_sources(&mut table, base)?;
         let metrics = table.parsed("metrics", "an address with a TCP port, such as \"127.0.0.1:9464\"")?;
+        let open = table.truth("open")?;
         let relaying = Relaying::read(&mut table, base)?;
         table.finish()?;
-        Ok(Self { listen, certificate, drafts, keys, relaying, metrics })
+        Ok(Self { listen, certificate, drafts, keys, relaying, open, metrics })
     }
 
     /// What the relay itself is told. Reads the roots to trust upstream.
     pub fn into_config(self, identity: Identity) -> Result<relay::Config, String> {
-        let Self { listen, drafts, keys, relaying, metrics, .. } = self;
-        let config = relay::Config { metrics, drafts, ..outside::relay_config(listen, identity, &relaying)? };
+        let Self { listen, drafts, keys, relaying, open, metrics, .. } = self;
+        let config = relay::Config { metrics, drafts, open, ..outside::relay_config(listen, identity, &relaying)? };
         Ok(relay::Config { keys, ..config })
     }
 }

@@ -71,6 +71,15 @@ impl Table {
         }
     }
 
+    /// `false` where nothing is written.
+    pub(super) fn truth(&mut self, key: &'static str) -> Result<bool, String> {
+        match self.take(key) {
+            None => Ok(false),
+            Some(Value::Boolean(word)) => Ok(word),
+            Some(other) => Err(format!("{} is {}: write true or false", self.at(key), shown(&other))),
+        }
+    }
+
     pub(super) fn texts(&mut self, key: &'static str) -> Result<Vec<String>, String> {
         let Some(value) = self.take(key) else { return Ok(Vec::new()) };
         let texts = value
