@@ -43,7 +43,7 @@ from channel import (
 
 NUMBER = "+15550009012"
 ORG, TRUNK = "org_bench", "trunk_main"
-CALLS = 4000
+CALLS = 4096
 """What one audio thread carries at most."""
 UP_LIMIT_S = 60.0
 PLACED_AT_ONCE = 4

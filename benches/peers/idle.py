@@ -1,6 +1,7 @@
 """P9 and P10: what attaching costs, what an idle bridge keeps, and what is left after thousands came and went.
 
-The far end is an engine whose phone answers and says nothing. `pool`, `bridges` and `cycles` are options.
+The far end is an engine whose phone answers and says nothing. With `bridges=N` so many are attached and weighed; with
+`cycles=N` one after the other comes and goes, in a process that never had more than one. `pool` is as everywhere.
 """
 
 from __future__ import annotations
@@ -30,18 +31,22 @@ def far(end: End) -> None:
 def near(end: End) -> None:
     from clutchcall.voice import Voice
 
-    bridges, cycles = int(end.options["bridges"]), int(end.options["cycles"])
+    cycles = int(end.options.get("cycles", 0))
+    bridges = 1 if cycles else int(end.options["bridges"])
     with Voice(*end.options["where"].split(","), pool=int(end.options["pool"])) as voice:
         calls = [voice.calls.originate(to=NUMBER, from_="+15550000000", trunk_id=TRUNK).sid for _ in range(bridges)]
 
         def attach(sid: str) -> object:
             return voice.audio_bridge.attach(sid, on_uplink=lambda frame, ts_us: None)
 
-        warm = [attach(sid) for sid in calls[: max(1, bridges // WARM_SHARE)]]
-        wait_connected(warm, UP_LIMIT_S)
-        for bridge in warm:
-            bridge.close()
-        found = {**weigh(attach, calls), **grow(attach, calls[0], cycles)}
+        if cycles:
+            found = grow(attach, calls[0], cycles)
+        else:
+            warm = [attach(sid) for sid in calls[: max(1, bridges // WARM_SHARE)]]
+            wait_connected(warm, UP_LIMIT_S)
+            for bridge in warm:
+                bridge.close()
+            found = weigh(attach, calls)
     say(done=True, **found)
 
 
@@ -67,7 +72,7 @@ def weigh(attach: object, calls: list[str]) -> dict[str, float]:
     for bridge in bridges:
         bridge.close()
     times_ms.sort()
-    found = {
+    return {
         "kib_each": (after_kib - before_kib) / len(calls),
         "idle_percent": 100 * idle,
         "engine_idle_percent": 100 * engine_idle,
@@ -78,8 +83,6 @@ def weigh(attach: object, calls: list[str]) -> dict[str, float]:
         "s_per_1000": 1000 * up_s / len(calls),
         "engine_rss_kib": engine["engine_rss_kib"],
     }
-    say(**found)
-    return found
 
 
 def grow(attach: object, sid: str, cycles: int) -> dict[str, float]:
@@ -92,13 +95,12 @@ def grow(attach: object, sid: str, cycles: int) -> dict[str, float]:
         attach(sid).close()
     time.sleep(SETTLE_S)
     after = counts()
-    grown = {
+    return {
         "cycles": cycles,
+        "rss_kib": after["rss"],
         "grown_kib": after["rss"] - found["rss"],
         "grown_files_threads": max(after["files"] - found["files"], after["threads"] - found["threads"]),
     }
-    say(**grown)
-    return grown
 
 
 def ask() -> dict[str, float]:

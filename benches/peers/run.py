@@ -111,14 +111,17 @@ class Run:
             near = start([self.machine.python, "-u", peer.command[-1], "near", *words, f"where={where}"], 0)
             try:
                 before = usage_of(far)
-                while (line := line_of(near)) and "done" not in line:
+                while "done" not in (line := line_of(near)):
                     if line.pop("ask", None):
                         after = usage_of(far)
                         tell(near, engine_cpu_us=after["cpu_us"] - before["cpu_us"], engine_rss_kib=rss_kib(far.pid))
                         before = after
                         continue
                     print(f"  {part}: {json.dumps(line)}", flush=True)
+                print(f"  {' '.join([part, *options])}: {json.dumps(line)}", flush=True)
                 self.found[" ".join([part, *options])] = line
+            except Failed as failure:
+                print(f"{part}: {failure}", flush=True)
             finally:
                 end(near)
         finally:
@@ -192,7 +195,8 @@ def parts(run: Run, wanted: list[str]) -> None:
     if "idle" in wanted:
         many, cycles = (40, 100) if quick else (1000, 10_000)
         for pool in (1, 32):
-            run.alone("idle", "idle.py", f"pool={pool}", f"bridges={many}", f"cycles={cycles}")
+            run.alone("idle", "idle.py", f"pool={pool}", f"bridges={many}")
+            run.alone("idle", "idle.py", f"pool={pool}", f"cycles={cycles}")
     if "slow" in wanted:
         run.alone("slow", "slow.py", f"bridges={20 if quick else 100}", f"rounds={run.rounds}")
 
