@@ -309,7 +309,7 @@ class InteropReport:
     @property
     def verdict(self, /) -> str:
         """
-        `passed`, `failed` or `unreachable`.
+        `passed`, `failed`, `skipped` or `unreachable`.
         """
 
 @final

@@ -9,7 +9,7 @@ use crate::moqt::Draft;
 /// How a case went.
 #[pyclass(frozen, get_all, module = "clutchcall._core")]
 pub(super) struct InteropReport {
-    /// `passed`, `failed` or `unreachable`.
+    /// `passed`, `failed`, `skipped` or `unreachable`.
     verdict: &'static str,
     /// What was heard, or why there was nobody.
     message: String,
@@ -47,6 +47,7 @@ pub(super) fn interop(
     let report = waiting(py, |cancel| run(&name, &connect, cancel))?;
     let (verdict, message, expected, received) = match report.end {
         End::Passed(message) => ("passed", message, None, None),
+        End::Skipped(message) => ("skipped", message, None, None),
         End::Unreachable(message) => ("unreachable", message, None, None),
         End::Failed { expected, received } => {
             ("failed", format!("expected {expected}; received {received}"), Some(expected), Some(received))

@@ -81,8 +81,9 @@ def _play(cases: list[str], relay: str, drafts: list[str], arguments: argparse.N
         if report.verdict == "unreachable":
             say(f"Bail out! {_one_line(report.message)}")
             return FAILED
-        passed &= report.verdict == "passed"
-        say(f"{'ok' if report.verdict == 'passed' else 'not ok'} {number} - {name}")
+        passed &= report.verdict != "failed"
+        skip = f" # SKIP {_one_line(report.message)}" if report.verdict == "skipped" else ""
+        say(f"{'not ok' if report.verdict == 'failed' else 'ok'} {number} - {name}{skip}")
         say("\n".join(_diagnosis(report, verbose=verbose)))
     return 0 if passed else FAILED
 

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::speech::Speech;
+use crate::moqt::Draft;
 
 /// Whose turn it is. A case has at most one session of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +98,8 @@ pub(super) enum Step {
 pub(super) struct Case {
     pub(super) name: &'static str,
     pub(super) limit: Duration,
+    /// Drafts that have no word for what the case asks.
+    pub(super) not_in: &'static [Draft],
     pub(super) steps: &'static [Step],
 }
 
@@ -113,7 +116,7 @@ use Step::{Answered, Ask as Asks, Cancel, Connect, EndTrack, Hear, Serve, Stay};
 use Who::{Client, Publisher, Subscriber};
 
 const fn case(name: &'static str, limit: Duration, steps: &'static [Step]) -> Case {
-    Case { name, limit, steps }
+    Case { name, limit, not_in: &[], steps }
 }
 
 pub(super) const ALL: &[Case] = &[
@@ -170,15 +173,16 @@ pub(super) const ALL: &[Case] = &[
             Answered(Subscriber, Answer::Either),
         ],
     ),
-    case(
-        "rendezvous-timeout",
-        SHORT,
-        &[
+    Case {
+        name: "rendezvous-timeout",
+        limit: SHORT,
+        not_in: &[Draft::D16],
+        steps: &[
             Connect(Subscriber),
             Asks(Subscriber, Ask::Subscribe(Place::Nowhere, Some(RENDEZVOUS))),
             Answered(Subscriber, Answer::Timeout),
         ],
-    ),
+    },
     case(
         "data-subgroup-basic",
         LONG,

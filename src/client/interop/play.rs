@@ -12,7 +12,7 @@ use super::speech::{DESCRIPTION, Speaker, Speech};
 use crate::moqt::message::{PublishDone, PublishOk, RequestError, Subscribe, SubscribeOk, Token, TrackProperties};
 use crate::moqt::name::NameError;
 use crate::moqt::session::RequestId;
-use crate::moqt::{Event, FullTrackName, PublishDoneCode, RequestErrorCode, Session, TrackNamespace};
+use crate::moqt::{Draft, Event, FullTrackName, PublishDoneCode, RequestErrorCode, Session, TrackNamespace};
 
 /// Stream count of a PUBLISH_DONE whose sender lost count, in any draft.
 const LOST_COUNT: u64 = (1 << 62) - 1;
@@ -32,6 +32,8 @@ pub enum End {
         expected: String,
         received: String,
     },
+    /// The draft that is spoken has no word for it.
+    Skipped(String),
     /// There was nobody to play with.
     Unreachable(String),
 }
@@ -88,6 +90,7 @@ struct Part {
 
 pub(super) struct Play {
     steps: &'static [Step],
+    not_in: &'static [Draft],
     names: Names,
     tokens: Vec<Token>,
     at: usize,
@@ -101,7 +104,17 @@ pub(super) struct Play {
 impl Play {
     pub(super) fn new(case: &'static Case, names: Names, tokens: Vec<Token>, now: Instant) -> Self {
         let ends_by = now + case.limit;
-        Self { steps: case.steps, names, tokens, at: 0, begun: None, ends_by, parts: Default::default(), end: None }
+        Self {
+            steps: case.steps,
+            not_in: case.not_in,
+            names,
+            tokens,
+            at: 0,
+            begun: None,
+            ends_by,
+            parts: Default::default(),
+            end: None,
+        }
     }
 
     pub(super) fn end(&self) -> Option<&End> {
@@ -136,7 +149,9 @@ impl Play {
                 self.begun = Some(now);
                 self.begin(stage, step);
             }
+            self.skip(stage, step);
             match self.judge(step, now) {
+                _ if self.end.is_some() => {}
                 Judgement::Right => (self.at, self.begun) = (self.at + 1, None),
                 Judgement::Wrong(received) => self.fail(step, received),
                 Judgement::Incomplete if now >= self.ends_by => {
@@ -269,6 +284,16 @@ impl Play {
             Step::Hear(who, heard) => self.parts[who as usize].hearing.judge(heard, LOST_COUNT),
             Step::Stay(time) => done(self.begun.is_some_and(|begun| now >= begun + time)),
             Step::Serve(..) | Step::Ask(..) | Step::Cancel(_) | Step::EndTrack(_) => Judgement::Right,
+        }
+    }
+
+    /// Ends a case that can't be played in the draft of a session that has just come up.
+    fn skip(&mut self, stage: &mut impl Stage, step: Step) {
+        let Step::Connect(who) = step else { return };
+        if let Some(draft) =
+            stage.session(who).map(|session| session.draft()).filter(|draft| self.not_in.contains(draft))
+        {
+            self.end = Some(End::Skipped(format!("{} has no such request", draft.alpn())));
         }
     }
 

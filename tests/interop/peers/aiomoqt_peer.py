@@ -93,6 +93,9 @@ async def main() -> None:
         token = {SetupParamType.AUTH_TOKEN: WISH["token"].encode()} if WISH["token"] else {}
         await session.client_session_init(parameters=token)
         say(draft=session.negotiated_draft)
+        if WISH["role"] == "publish" and WISH["datagram"] and not session.datagram_max_payload():
+            # It would drop every one of them without a word.
+            raise SystemExit("aiomoqt says that it can send no datagram on this session")
         await (publish if WISH["role"] == "publish" else subscribe)(session)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
