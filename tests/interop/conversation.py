@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 import uuid
@@ -18,6 +19,8 @@ COUNT = 120
 BURST = 10
 START_US = 1_700_000_000_000_000
 FRAME_US = 20_000
+# What does not count: said until it is heard for the first time.
+WARM = b"warm-up"
 
 Frame = tuple[int, str]
 
@@ -53,14 +56,23 @@ class OurListener:
     def __init__(self, relay: AnyRelay, cell: Cell, namespace: str) -> None:
         self._frames: list[Frame] = []
         self._taken = 0
+        self.is_live = False
         self._news = threading.Condition()
         self._client = our_client(relay, cell)
         self._subscription = self._client.subscribe_audio(namespace, "audio", self._on_frame)
 
     def _on_frame(self, frame: bytes, timestamp_us: int) -> None:
         with self._news:
-            self._frames.append((timestamp_us, frame.decode()))
+            if frame == WARM:
+                self.is_live = True
+            else:
+                self._frames.append((timestamp_us, frame.decode()))
             self._news.notify_all()
+
+    def wait_live(self, pause_s: float) -> None:
+        """Until a warm-up was heard, or for so long."""
+        with self._news:
+            self._news.wait_for(lambda: self.is_live, pause_s)
 
     def hear(self, count: int) -> list[Frame]:
         until = self._taken + count
@@ -108,6 +120,16 @@ class OurSpeaker:
             state = f"{self._client.state} ({self._client.reason})"
             assert time.monotonic() < deadline, f"nobody subscribes to us; the link is {state}"
             pause.wait(0.005)
+
+    def warm_up(self, listener: OurListener) -> None:
+        """A foreign relay may subscribe to us before it has placed whoever subscribes to it, who hears the live edge."""
+        deadline = time.monotonic() + LIMIT_S
+        for n in itertools.count():
+            self._track.write(n, WARM)
+            listener.wait_live(0.02)
+            if listener.is_live:
+                return
+            assert time.monotonic() < deadline, f"we heard none of {n} frames"
 
     def say(self, frames: list[Frame]) -> None:
         for stamp, payload in frames:
@@ -162,6 +184,8 @@ def converse(relay: AnyRelay, cell: Cell) -> None:
         listener: Listener = (OurListener if cell.subscriber == OURS else TheirListener)(relay, cell, namespace)
         ends.callback(listener.close)
         speaker.wanted()
+        if isinstance(speaker, OurSpeaker) and isinstance(listener, OurListener):
+            speaker.warm_up(listener)
         heard: list[Frame] = []
         for burst in bursts():
             speaker.say(burst)
