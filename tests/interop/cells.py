@@ -57,8 +57,6 @@ class Known:
     """A peer's failure, in its cells' words."""
 
     reason: str
-    # Not tried: the peer says itself that it can't.
-    never: bool = False
 
 
 def cells() -> Iterator[Cell]:
@@ -95,7 +93,7 @@ _MOQ_DEV = {
 }
 
 
-# What our own relay refuses: a gap of ours, not of a peer.
+# What our own relay may still refuse: gaps of ours, not of a peer.
 _OURS = {
     "namespace-discovery": "answers SUBSCRIBE_TRACKS with NOT_SUPPORTED",
     "fetch": "answers FETCH with NOT_SUPPORTED",

@@ -122,7 +122,7 @@ class OurSpeaker:
             pause.wait(0.005)
 
     def warm_up(self, listener: OurListener) -> None:
-        """A foreign relay may subscribe to us before it has placed whoever subscribes to it, who hears the live edge."""
+        """A foreign relay may subscribe to us before it has placed its own subscriber, who hears the live edge."""
         deadline = time.monotonic() + LIMIT_S
         for n in itertools.count():
             self._track.write(n, WARM)

@@ -75,5 +75,5 @@ class Record:
 
 def _short(text: str) -> str:
     """One line without the run's own names and what a table would take for its own."""
-    text = re.sub(r"[0-9a-f]{32}", "…", " ".join(text.split())).replace("|", "/").strip('"')
+    text = re.sub(r"[0-9a-f]{32}", "…", " ".join(text.split())).replace("|", "/")
     return text if len(text) <= 160 else text[:159] + "…"
