@@ -189,6 +189,8 @@ pub(super) fn properties(data: &[u8]) {
     for pair in props::pairs(&bytes) {
         match pair {
             Ok((kind, props::Value::Number(value))) => drop(numbers.entry(kind).or_insert(value)),
+            // A search looks into it as well.
+            Ok((props::kind::IMMUTABLE, _)) => return,
             Ok(_) => {}
             Err(_) => return,
         }
