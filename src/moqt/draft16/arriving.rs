@@ -110,7 +110,8 @@ impl Topology {
                     if !ours && said == id =>
                 {
                     // What else it may carry is about PUBLISHes that do not come.
-                    let parameters = Parameters { tokens: parameters.tokens, ..Parameters::default() };
+                    let Parameters { tokens, token_aliases, .. } = parameters;
+                    let parameters = Parameters { tokens, token_aliases, ..Parameters::default() };
                     self.tell(stream, &Message::SubscribeNamespace { id, prefix, parameters }, false);
                 }
                 Control::Answer { to, answer } if ours && to == id => self.tell(stream, &answer, false),
