@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clutchcall::moqt::CloseCode;
 use clutchcall::moqt::message::{Setup, Token};
 use clutchcall::net::Down;
 use clutchcall::relay::KeySources;
-use clutchcall::token::{Claims, SigningKey};
+use clutchcall::token::{Claims, LEEWAY_S, SigningKey};
+use clutchcall::tracks::{self, RouteKind};
 
-use super::rig::{Answer, Client, KINDS, Link, Relay};
+use super::rig::{Answer, Client, KINDS, Kind, Link, Relay, object, track_of, unix};
 
 const UPLINK: &str = "voice/CA1/uplink";
 
@@ -114,7 +116,7 @@ fn a_revoked_token_ends_its_sessions_and_is_refused_from_then_on() {
 fn a_file_that_is_broken_later_throws_nobody_out() {
     let (filed, client) = (Filed::start(), Client::start());
     let key = Arc::clone(&filed.relay.key);
-    let kind = super::rig::Kind::RawQuic;
+    let kind = Kind::RawQuic;
     let there = client.connect(&filed.relay, kind, vec![filed.token(&key, "1")]);
     filed.write("keys", "no key at all\n");
     filed.relay.server.reload();
@@ -127,4 +129,49 @@ fn a_file_that_is_broken_later_throws_nobody_out() {
     filed.relay.server.reload();
     unauthorized(there, "revoked");
     assert_eq!(next.announce(UPLINK, vec![]), Answer::Ok);
+}
+
+/// A subscriber of the SDK's pool whose token runs out in the middle: the relay ends what it allowed, the pool asks for another
+/// token, and the track goes on under it.
+#[test]
+fn a_track_goes_on_past_the_end_of_its_token() {
+    // A port is an engine's: what it was allowed goes on to the end of its calls.
+    for kind in [Kind::RawQuic, Kind::WebTransport] {
+        let relay = Relay::with(|config| config.limits.expiry_grace = Some(Duration::ZERO));
+        let (speaker, hearer) = (Client::start(), Client::start());
+        let publisher = speaker.connect(&relay, kind, vec![relay.token(&[UPLINK], &[])]);
+        assert_eq!(publisher.announce(UPLINK, vec![]), Answer::Ok);
+        // Within the leeway for clocks that disagree it counts for some seconds more.
+        let mut short = relay.claims(&[], &[UPLINK]);
+        short.exp = unix().as_secs() + 3 - LEEWAY_S;
+        hearer.supply(&relay, kind, &relay.sign(&short));
+        let (lease, track) = hearer.run(|hands| {
+            let now = hands.now;
+            let (pool, links) = hands.pool();
+            let route = pool.route(RouteKind { cap: 1 });
+            let lease = pool.lease(route, vec![], now);
+            (lease, pool.subscribe(links, lease, track_of(UPLINK), now))
+        });
+        let frame = |expected: &'static [u8]| {
+            hearer.on_pool("a frame", |event| match event {
+                tracks::Event::Frame { track: of, payload, .. } if *of == track => Some(payload[..] == *expected),
+                _ => None,
+            })
+        };
+        let first = publisher.serve(UPLINK);
+        let subgroup = publisher.open(first, 1);
+        publisher.send(subgroup, object(1, 0, &b"before"[..]));
+        assert!(frame(b"before"), "{kind:?}");
+        hearer.on_pool("the wish for another token", |event| match event {
+            tracks::Event::WantTokens { lease: of } if *of == lease => Some(()),
+            _ => None,
+        });
+        let fresh = relay.token(&[], &[UPLINK]);
+        hearer.run(move |hands| hands.pool().0.renew(lease, vec![fresh]));
+        let second = publisher.serve(UPLINK);
+        let subgroup = publisher.open(second, 2);
+        publisher.send(subgroup, object(2, 0, &b"behind"[..]));
+        assert!(frame(b"behind"), "{kind:?}");
+        relay.wait("the end is counted", |counters| counters.expired == 1);
+    }
 }
