@@ -32,7 +32,7 @@ wheel_env := RUSTFLAGS="--remap-path-prefix=$(HOME)=~ --remap-path-prefix=$(CURD
 say = @printf '\n== %s\n'
 pip = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help call faults fuzz loss isolation hostile test lint types stubs docs wheel bench bench-peers peers moq-relay interop packages test-rust test-python venv-test clean
+.PHONY: help call faults fuzz loss isolation hostile test lint types stubs docs wheel bench bench-peers peers packages test-rust test-python venv-test clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -120,8 +120,8 @@ fuzz: packages ## every fuzz target with libFuzzer: FUZZ_RUNS executions each (F
 	$(say) "fuzz targets"
 	names="$${TARGETS:-$$(ls fuzz/fuzz_targets | sed 's/\.rs$$//')}"
 	RUSTFLAGS="$(fuzz_flags)" cargo build --locked --quiet --release --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz --target $(shell rustc -vV | sed -n 's/host: //p')
+	$(TARGET)/fuzz/*/release/seeds $(TARGET)/corpus
 	for name in $$names; do
-	  mkdir -p $(TARGET)/corpus/$$name
 	  printf '%-14s ' $$name
 	  log=$(TARGET)/corpus/$$name.log
 	  $(TARGET)/fuzz/*/release/$$name -runs=$(FUZZ_RUNS) -max_total_time=$(FUZZ_SECS) -max_len=4096 -rss_limit_mb=2048 -timeout=10 \

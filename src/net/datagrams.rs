@@ -2,7 +2,7 @@
 //!
 //! The connection's own queue gives nothing back: what lies there leaves some time, however old. So while the path takes everything
 //! datagrams go straight into it, and nothing waits here. Once something is left there after a turn, later ones wait here, in order, and
-//! are handed over a packet at a time; what is older than [`OLDEST`] is dropped, the oldest first, and the session told whose it was.
+//! are handed over a packet at a time; what is older than [`OLDEST`], or than its own delivery timeout, is dropped and the session told.
 //! Each publication has [`HELD_BYTES`] of its own: a call that says too much loses its own frames.
 
 use std::collections::VecDeque;
@@ -23,7 +23,7 @@ const HELD_BYTES: usize = 16 << 10;
 const PACKET_BYTES: usize = 1_200;
 
 struct Waiting {
-    since: Instant,
+    until: Instant,
     request: RequestId,
     data: Bytes,
 }
@@ -75,14 +75,19 @@ impl Datagrams {
             self.waiting.remove(oldest);
             told.dropped(request);
         }
-        self.waiting.push_back(Waiting { since: now, request, data });
+        let timeout = told.session.delivery_timeout(request).map_or(OLDEST, |timeout| timeout.min(OLDEST));
+        self.waiting.push_back(Waiting { until: now + timeout, request, data });
     }
 
     /// Before the connection builds packets.
     pub(super) fn feed(&mut self, connection: &mut Connection, told: &mut Told<'_>, now: Instant) {
-        while let Some(old) = self.waiting.pop_front_if(|waiting| now > waiting.since + OLDEST) {
-            told.dropped(old.request);
-        }
+        self.waiting.retain(|waiting| {
+            let in_time = now <= waiting.until;
+            if !in_time {
+                told.dropped(waiting.request);
+            }
+            in_time
+        });
         while let Some(next) = self.waiting.pop_front() {
             let before = unsent(connection);
             if self.crowded && before > 0 && before + next.data.len() > PACKET_BYTES {

@@ -127,7 +127,7 @@ impl Session {
         });
         let setup = if self.is_set_up { self.aliases.next_deadline() } else { Some(self.setup_by) };
         let ending = self.ending.front().map(|(at, _)| *at);
-        [goaway, setup, ending].into_iter().flatten().min()
+        [goaway, setup, ending, self.next_late()].into_iter().flatten().min()
     }
 
     pub(super) fn expire(&mut self) {
@@ -147,6 +147,7 @@ impl Session {
         while let Some((_, request)) = self.ending.pop_front_if(|(at, _)| *at <= self.now) {
             self.end_subscription(request);
         }
+        self.drop_late();
         if self.is_set_up {
             let (streams, datagrams) = self.aliases.expire(self.now);
             self.counters.unknown_datagrams += datagrams;

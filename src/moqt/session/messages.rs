@@ -1,6 +1,7 @@
 //! What the peer says on request streams: its own requests, its answers to ours, and how the streams end.
 
 use super::fill;
+use super::lateness::Timeouts;
 use super::requests::{Kind, Phase, Publication, Request, Subscription, error, silence};
 use super::streams::Stream;
 use super::{Event, RequestId, Role, Session, StreamId, Transmit, constants};
@@ -145,9 +146,9 @@ impl Session {
     }
 
     fn peer_subscribes(&mut self, stream: StreamId, request: RequestId, track: FullTrackName, parameters: Parameters) {
-        let fill = fill::wanted(&parameters);
+        let (fill, timeouts) = (fill::wanted(&parameters), Timeouts::asked(&parameters));
         let subscribe = Subscribe::from_parameters(track, parameters);
-        let publication = Publication { fill, ..Publication::new(subscribe.forward, subscribe.priority) };
+        let publication = Publication { fill, timeouts, ..Publication::new(subscribe.forward, subscribe.priority) };
         self.peer_asks(stream, request, Kind::Publication(publication), Event::Subscribe { request, subscribe });
     }
 
@@ -332,6 +333,7 @@ impl Session {
                 publication.forward = parameters.forward.unwrap_or(publication.forward);
                 publication.subscriber_priority = parameters.priority.unwrap_or(publication.subscriber_priority);
                 publication.filter = parameters.filter.or(publication.filter);
+                publication.timeouts.ask(&parameters);
                 if !waits {
                     let (forward, filter) = (publication.forward, publication.filter.take());
                     self.forward_changed(request);

@@ -18,6 +18,7 @@ mod control;
 mod fill;
 mod ids;
 mod inbound;
+mod lateness;
 mod messages;
 mod outbound;
 mod past;
@@ -127,6 +128,8 @@ pub struct Session {
     outbound: FewMap<StreamId, Outbound>,
     /// Bytes of all of them that the link has not reported as written.
     unwritten: usize,
+    /// Streams whose objects grow old.
+    timed: usize,
     max_datagram: Option<usize>,
     datagrams: BytesMut,
 
@@ -169,6 +172,7 @@ impl Session {
             next_alias: 0,
             outbound: FewMap::default(),
             unwritten: 0,
+            timed: 0,
             max_datagram: None,
             datagrams: BytesMut::new(),
             goaway_received: false,

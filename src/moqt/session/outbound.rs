@@ -4,6 +4,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::lateness::Ages;
 use super::requests::{Kind, Phase, Publication};
 use super::streams::Stream;
 use super::{Dir, RequestId, Session, StreamId, SubgroupId, TooLarge, Transmit, constants, priority};
@@ -28,6 +29,7 @@ pub(super) struct Outbound {
     /// Bytes that the link has not reported as written, the buffer's included.
     unwritten: usize,
     finished: bool,
+    pub(super) ages: Option<Box<Ages>>,
 }
 
 impl Session {
@@ -47,7 +49,10 @@ impl Session {
         publication.open.push(stream);
         publication.backlog += unwritten;
         let objects = Objects::new(*header);
-        let outbound = Outbound { request, objects, buffer, queued: true, unwritten, finished: false };
+        let ages = Ages::new(publication.timeouts, unwritten);
+        let timed = usize::from(ages.is_some());
+        let outbound = Outbound { request, objects, buffer, queued: true, unwritten, finished: false, ages };
+        self.timed += timed;
         self.outbound.insert(stream, outbound);
         self.unwritten += unwritten;
         self.transmits.push_back(Queued::Flush(stream));
@@ -67,6 +72,9 @@ impl Session {
         let bytes = outbound.buffer.len() - before;
         outbound.unwritten += bytes;
         self.unwritten += bytes;
+        if let Some(ages) = &mut outbound.ages {
+            ages.sent(bytes, self.now);
+        }
         let (request, queued) = (outbound.request, std::mem::replace(&mut outbound.queued, true));
         if !queued {
             self.transmits.push_back(Queued::Flush(stream));
@@ -83,9 +91,12 @@ impl Session {
     pub(super) fn finish(&mut self, stream: StreamId) {
         let Some(outbound) = self.outbound.get_mut(&stream).filter(|outbound| !outbound.finished) else { return };
         outbound.finished = true;
+        if let Some(ages) = &mut outbound.ages {
+            ages.finished(self.now);
+        }
         let request = outbound.request;
         if outbound.unwritten == 0 {
-            self.outbound.remove(&stream);
+            self.take_outbound(stream);
         }
         self.queue(Transmit::Finish { stream });
         self.close_stream(request, stream);
@@ -110,7 +121,7 @@ impl Session {
 
     /// Resets a stream, finished or not; what the link has of it no longer counts.
     pub(super) fn drop_outbound(&mut self, stream: StreamId, code: u64) {
-        let Some(gone) = self.outbound.remove(&stream) else { return };
+        let Some(gone) = self.take_outbound(stream) else { return };
         self.unwritten -= gone.unwritten;
         if let Some(publication) = self.publication(gone.request) {
             publication.backlog -= gone.unwritten;
@@ -123,12 +134,18 @@ impl Session {
     pub(super) fn send_whole(&mut self, request: RequestId, priority: i32, data: Bytes) -> StreamId {
         let stream = self.open(Dir::Uni, priority);
         let (objects, buffer, unwritten) = (Objects::new(SubgroupHeader::default()), BytesMut::new(), data.len());
-        let outbound = Outbound { request, objects, buffer, queued: false, unwritten, finished: true };
+        let outbound = Outbound { request, objects, buffer, queued: false, unwritten, finished: true, ages: None };
         self.outbound.insert(stream, outbound);
         self.unwritten += unwritten;
         self.queue(Transmit::Data { stream, data });
         self.queue(Transmit::Finish { stream });
         stream
+    }
+
+    fn take_outbound(&mut self, stream: StreamId) -> Option<Outbound> {
+        let gone = self.outbound.remove(&stream)?;
+        self.timed -= usize::from(gone.ages.is_some());
+        Some(gone)
     }
 
     fn close_stream(&mut self, request: RequestId, stream: StreamId) {
@@ -207,9 +224,12 @@ impl Session {
         let bytes = bytes.min(outbound.unwritten - outbound.buffer.len());
         outbound.unwritten -= bytes;
         self.unwritten -= bytes;
+        if let Some(ages) = &mut outbound.ages {
+            ages.taken(bytes);
+        }
         let (request, done) = (outbound.request, outbound.finished && outbound.unwritten == 0);
         if done {
-            self.outbound.remove(&stream);
+            self.take_outbound(stream);
         }
         match self.publication(request) {
             Some(publication) => publication.backlog -= bytes,

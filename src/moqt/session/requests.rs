@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::lateness::Timeouts;
 use super::past::Fetching;
 use super::streams::Stream;
 use super::{Dir, Event, RequestId, Session, StreamId, Transmit, constants, priority};
@@ -75,6 +76,7 @@ pub(super) struct Publication {
     pub(super) backlog: usize,
     /// Datagrams that the link dropped.
     pub(super) dropped: u64,
+    pub(super) timeouts: Timeouts,
 }
 
 impl Subscription {
@@ -96,11 +98,13 @@ impl Publication {
             open: Vec::new(),
             backlog: 0,
             dropped: 0,
+            timeouts: Timeouts::default(),
         }
     }
 
     fn describe(&mut self, alias: u64, properties: &TrackProperties) {
         self.alias = alias;
+        self.timeouts.describe(properties);
         let default = properties::number(&properties.0, properties::kind::DEFAULT_PUBLISHER_PRIORITY);
         self.publisher_priority = default.and_then(|value| u8::try_from(value).ok()).unwrap_or(DEFAULT_PRIORITY);
     }
@@ -109,6 +113,13 @@ impl Publication {
 impl Request {
     pub(super) fn new(stream: StreamId, ours: bool, kind: Kind) -> Self {
         Self { stream, ours, phase: Phase::Asked, kind, updates: 0, goaway: false }
+    }
+
+    pub(super) fn publication(&self) -> Option<&Publication> {
+        match &self.kind {
+            Kind::Publication(publication) => Some(publication),
+            _ => None,
+        }
     }
 }
 

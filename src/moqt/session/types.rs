@@ -270,6 +270,8 @@ pub struct Counters {
     pub stopped: u64,
     /// Requests refused for `requests`, or before SETUP for `pending_bytes`.
     pub refused: u64,
+    /// Streams of ours that were reset for a delivery timeout.
+    pub timed_out: u64,
     /// Objects of ours that their stream or datagram can't say.
     pub unsendable: u64,
 }

@@ -8,6 +8,7 @@ mod control;
 mod data;
 mod drafts;
 mod fuzz;
+mod lateness;
 mod lone;
 mod older;
 mod past;
