@@ -273,7 +273,8 @@ impl Port {
             Transmit::Finish { stream } => self.last_of(stream).map(|name| Item::Finish { name }),
             Transmit::Reset { stream, code } => self.last_of(stream).map(|name| Item::Reset { name, code }),
             Transmit::Stop { stream, code } => self.theirs(stream).map(|name| Item::Stop { name, code }),
-            Transmit::Datagram { .. } | Transmit::Close { .. } => None,
+            // A port sends in the order of the session.
+            Transmit::Priority { .. } | Transmit::Datagram { .. } | Transmit::Close { .. } => None,
         };
         if let Some(item) = item {
             if self.waiting.is_empty() && self.has_room() {

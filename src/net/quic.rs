@@ -161,6 +161,9 @@ impl Quic {
                 Transmit::Open { stream, dir, priority } => {
                     self.streams.open(&mut self.connection, stream, dir, priority);
                 }
+                Transmit::Priority { stream, priority } => {
+                    self.streams.prioritise(&mut self.connection, stream, priority);
+                }
                 Transmit::Data { stream, data } => {
                     self.meter.said(data.len());
                     self.streams.data(&mut self.connection, session, stream, data);

@@ -92,6 +92,16 @@ impl Streams {
         self.open_waiting(connection, dir);
     }
 
+    /// What was written keeps its place in its stream; the whole stream is sent earlier or later.
+    pub(super) fn prioritise(&mut self, connection: &mut Connection, name: StreamId, priority: i32) {
+        let Some(stream) = self.by_name.get_mut(&name) else { return };
+        stream.priority = priority;
+        if let Some(wire) = stream.wire {
+            // A stream that is closed meanwhile has no turn any more.
+            let _ = connection.send_stream(wire).set_priority(priority);
+        }
+    }
+
     /// Opens what waits for credit, in the order in which the session opened it.
     fn open_waiting(&mut self, connection: &mut Connection, dir: Dir) -> Vec<StreamId> {
         let mut opened = Vec::new();

@@ -34,6 +34,10 @@ impl Topology {
                     self.transmits.push_back(Transmit::Datagram { request, data });
                 }
             }
+            Transmit::Priority { stream, .. } if self.outbound.contains_key(&stream) => {
+                self.transmits.push_back(transmit)
+            }
+            Transmit::Priority { .. } => {}
             Transmit::Close { .. } => self.transmits.push_back(transmit),
         }
     }

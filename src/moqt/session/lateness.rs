@@ -59,9 +59,10 @@ pub(super) struct Ages {
     /// Bytes of the stream so far, and how many of them the link took.
     queued: u64,
     taken: u64,
-    /// Where each object ends that the link has not taken whole, and when it was sent.
-    objects: VecDeque<(u64, Instant)>,
-    finished: Option<Instant>,
+    /// Where each object ends that the link has not taken whole, and since when it waits: known with the next call of the link, for
+    /// who sends here may know a later time than our own link has told.
+    objects: VecDeque<(u64, Option<Instant>)>,
+    finished: Option<Option<Instant>>,
 }
 
 impl Ages {
@@ -74,10 +75,10 @@ impl Ages {
         Some(Box::new(Self { object, subgroup, queued: header as u64, taken: 0, objects, finished: None }))
     }
 
-    pub(super) fn sent(&mut self, bytes: usize, now: Instant) {
+    pub(super) fn sent(&mut self, bytes: usize) {
         self.queued += bytes as u64;
         if self.object.is_some() {
-            self.objects.push_back((self.queued, now));
+            self.objects.push_back((self.queued, None));
         }
     }
 
@@ -86,13 +87,26 @@ impl Ages {
         while self.objects.pop_front_if(|(end, _)| *end <= self.taken).is_some() {}
     }
 
-    pub(super) fn finished(&mut self, now: Instant) {
-        self.finished = Some(now);
+    pub(super) fn finished(&mut self) {
+        self.finished = Some(None);
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        let object = self.objects.front().zip(self.object).map(|((_, sent), timeout)| *sent + timeout);
-        let subgroup = self.finished.zip(self.subgroup).map(|(finished, timeout)| finished + timeout);
+    /// What was sent since the last call of the link waits from now on.
+    fn begin(&mut self, now: Instant) {
+        self.objects
+            .iter_mut()
+            .rev()
+            .map_while(|(_, since)| since.is_none().then_some(since))
+            .for_each(|since| *since = Some(now));
+        self.finished = self.finished.map(|since| since.or(Some(now)));
+    }
+
+    /// `now`: the time of what has not begun to wait, which the link is to tell.
+    fn deadline(&self, now: Instant) -> Option<Instant> {
+        let end =
+            |since: Option<Instant>, timeout: Duration| since.map_or(Some(now), |since| since.checked_add(timeout));
+        let object = self.objects.front().zip(self.object).and_then(|((_, since), timeout)| end(*since, timeout));
+        let subgroup = self.finished.zip(self.subgroup).and_then(|(since, timeout)| end(since, timeout));
         object.into_iter().chain(subgroup).min()
     }
 }
@@ -107,7 +121,7 @@ impl Session {
         if self.timed == 0 {
             return None;
         }
-        self.outbound.values().filter_map(|outbound| outbound.ages.as_ref()?.deadline()).min()
+        self.outbound.values().filter_map(|outbound| outbound.ages.as_ref()?.deadline(self.now)).min()
     }
 
     pub(super) fn drop_late(&mut self) {
@@ -115,9 +129,14 @@ impl Session {
             return;
         }
         let now = self.now;
-        let is_late = |ages: &Ages| ages.deadline().is_some_and(|at| at <= now);
-        let late = self.outbound.iter().filter(|(_, outbound)| outbound.ages.as_deref().is_some_and(is_late));
-        let late: Vec<StreamId> = late.map(|(stream, _)| *stream).collect();
+        let mut late: Vec<StreamId> = Vec::new();
+        for (stream, outbound) in self.outbound.iter_mut() {
+            let Some(ages) = &mut outbound.ages else { continue };
+            ages.begin(now);
+            if ages.deadline(now).is_some_and(|at| at <= now) {
+                late.push(*stream);
+            }
+        }
         for stream in late {
             self.counters.timed_out += 1;
             self.drop_outbound(stream, ResetCode::DeliveryTimeout as u64);

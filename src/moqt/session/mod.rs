@@ -28,6 +28,7 @@ mod streams;
 pub(crate) mod tests;
 mod topology;
 mod types;
+mod updates;
 
 pub use types::{
     Config, Counters, Dir, Event, Limits, RequestId, Role, StreamId, SubgroupId, TooLarge, Transmit, priority,

@@ -22,7 +22,7 @@ pub(super) enum Queued {
 /// A subgroup stream of ours, until the link wrote all of it.
 pub(super) struct Outbound {
     request: RequestId,
-    objects: Objects,
+    pub(super) objects: Objects,
     buffer: BytesMut,
     /// A flush is queued.
     queued: bool,
@@ -73,7 +73,7 @@ impl Session {
         outbound.unwritten += bytes;
         self.unwritten += bytes;
         if let Some(ages) = &mut outbound.ages {
-            ages.sent(bytes, self.now);
+            ages.sent(bytes);
         }
         let (request, queued) = (outbound.request, std::mem::replace(&mut outbound.queued, true));
         if !queued {
@@ -92,7 +92,7 @@ impl Session {
         let Some(outbound) = self.outbound.get_mut(&stream).filter(|outbound| !outbound.finished) else { return };
         outbound.finished = true;
         if let Some(ages) = &mut outbound.ages {
-            ages.finished(self.now);
+            ages.finished();
         }
         let request = outbound.request;
         if outbound.unwritten == 0 {

@@ -6,14 +6,14 @@
 
 use bytes::BytesMut;
 
-use super::requests::{Kind, Phase, with_tokens};
+use super::requests::{Kind, Phase, error, with_tokens};
 use super::streams::Stream;
 use super::{Event, RequestId, Session, StreamId, Transmit, constants, priority};
-use crate::moqt::error::{ResetCode, Violation};
+use crate::moqt::error::{RequestErrorCode, ResetCode, Violation};
 use crate::moqt::fetched::{Fetched, FetchedObjects};
 use crate::moqt::message::{
-    DEFAULT_PRIORITY, Fetch, FetchOk, GroupOrder, Message, Parameters, PublishBlocked, RequestOk, Scopes, Subscribe,
-    SubscribeOk, Token,
+    DEFAULT_PRIORITY, Fetch, FetchOk, GroupOrder, Message, Parameters, PublishBlocked, RequestError, RequestOk, Scopes,
+    Subscribe, SubscribeOk, Token,
 };
 use crate::moqt::name::TrackNamespace;
 use crate::moqt::stream::{FETCH_HEADER, FetchReader};
@@ -34,6 +34,14 @@ impl Fetching {
         // Unlike a subscription's, a fetch's default order is fixed (§10.2.9).
         let order = order.unwrap_or(GroupOrder::Ascending);
         Self { order, priority: priority.unwrap_or(DEFAULT_PRIORITY), stream: None, ended: false }
+    }
+}
+
+impl Fetching {
+    /// Takes a new priority; its stream, and the priority it has now.
+    pub(super) fn turn(&mut self, priority: Option<u8>) -> (Option<StreamId>, u8) {
+        self.priority = priority.unwrap_or(self.priority);
+        (self.stream, self.priority)
     }
 }
 
@@ -160,9 +168,29 @@ impl Session {
     // ---- asked by the peer ----
 
     pub(super) fn peer_fetches(&mut self, stream: StreamId, request: RequestId, fetch: Fetch, parameters: Parameters) {
+        if let Some(refusal) = self.unjoinable(&fetch) {
+            return self.refuse(stream, refusal);
+        }
         let fetching = Fetching::new(parameters.group_order, parameters.priority);
         let (order, tokens) = (fetching.order, parameters.tokens);
         self.peer_asks(stream, request, Kind::Fetch(fetching), Event::Fetch { request, fetch, order, tokens });
+    }
+
+    /// A joining fetch belongs to a subscription of the peer, or to an accepted PUBLISH of ours, that forwards (§10.12.2).
+    fn unjoinable(&self, fetch: &Fetch) -> Option<RequestError> {
+        let (Fetch::RelativeJoining { request, .. } | Fetch::AbsoluteJoining { request, .. }) = fetch else {
+            return None;
+        };
+        let joined = self.requests.get(&RequestId(*request)).filter(|entry| match entry.ours {
+            true => entry.phase == Phase::Accepted,
+            false => entry.phase != Phase::Ended,
+        });
+        let (code, reason) = match joined.map(|entry| &entry.kind) {
+            Some(Kind::Publication(publication)) if publication.forward => return None,
+            Some(Kind::Publication(_)) => (RequestErrorCode::InvalidRange, "the joined subscription does not forward"),
+            _ => (RequestErrorCode::InvalidJoiningRequestId, "no subscription of this session has that Request ID"),
+        };
+        Some(error(code, reason))
     }
 
     /// FETCH_OK and all of its objects. What the stream can't say (a status, an order that is not the fetch's) is left out.

@@ -92,6 +92,11 @@ pub enum Transmit {
         stream: StreamId,
         code: u64,
     },
+    /// A subscriber changed its mind: the new [`Transmit::Open`] priority of an open stream.
+    Priority {
+        stream: StreamId,
+        priority: i32,
+    },
     /// One object of a publication; [`Session::handle_dropped`](super::Session::handle_dropped) when it waited too long.
     Datagram {
         request: RequestId,

@@ -52,7 +52,8 @@ fn is_reset(lone: &mut Lone, subgroup: SubgroupId) -> bool {
 fn an_object_that_the_link_does_not_take_in_time_resets_its_subgroup() {
     let (mut lone, subgroup) = publisher((200, 0), (0, 0));
     lone.session.send_object(subgroup, &object(1, 0, "late"));
-    lone.drain();
+    assert_eq!(lone.session.poll_timeout(), Some(lone.now), "the link is to tell the time");
+    lone.pass(ms(0));
     assert_eq!(lone.session.poll_timeout(), Some(lone.now + ms(200)));
     lone.pass(ms(199));
     assert!(!is_reset(&mut lone, subgroup));
@@ -76,7 +77,7 @@ fn what_the_link_took_is_not_late() {
     let first = bytes_on(&lone, stream) - before;
     lone.pass(ms(150));
     lone.session.send_object(subgroup, &object(1, 1, "two"));
-    lone.drain();
+    lone.pass(ms(0));
     // All of the first and a part of the second.
     lone.session.handle_written(stream, first + 1);
     lone.pass(ms(199));
@@ -92,7 +93,7 @@ fn of_two_timeouts_the_shorter_holds_and_zero_is_none() {
     {
         let (mut lone, subgroup) = publisher((subscriber, 0), (of_track, 0));
         lone.session.send_object(subgroup, &object(1, 0, "x"));
-        lone.drain();
+        lone.pass(ms(0));
         let due = lone.session.poll_timeout().map(|at| at - lone.now);
         assert_eq!(due, expected.map(ms), "{subscriber} and {of_track}");
         assert_eq!(lone.session.delivery_timeout(REQUEST), expected.map(ms));
@@ -107,6 +108,7 @@ fn a_subgroup_has_a_time_of_its_own_from_its_end() {
     lone.pass(ms(5_000));
     assert!(!is_reset(&mut lone, subgroup));
     lone.session.finish_subgroup(subgroup);
+    lone.pass(ms(0));
     lone.pass(ms(499));
     assert!(!is_reset(&mut lone, subgroup));
     lone.pass(ms(1));
@@ -125,7 +127,18 @@ fn an_update_changes_what_begins_after_it() {
     for subgroup in [first, second] {
         lone.session.send_object(subgroup, &object(1, 0, "x"));
     }
-    lone.drain();
+    lone.pass(ms(0));
     lone.pass(ms(50));
     assert!(is_reset(&mut lone, second) && !is_reset(&mut lone, first));
+}
+
+/// A relay's session may have heard nothing for long when somebody else's object is sent on it.
+#[test]
+fn an_object_on_a_session_that_was_quiet_has_its_whole_time() {
+    let (mut lone, subgroup) = publisher((200, 0), (0, 0));
+    lone.session.send_object(subgroup, &object(1, 0, "x"));
+    lone.pass(ms(60_000));
+    assert!(!is_reset(&mut lone, subgroup));
+    lone.pass(ms(200));
+    assert!(is_reset(&mut lone, subgroup));
 }

@@ -43,12 +43,18 @@ pub(super) fn subgroup(alias: u64, header: &SubgroupHeader, objects: &[Object]) 
 impl Lone {
     /// Before the peer's SETUP.
     pub(super) fn early(config: Config) -> Self {
+        let mut lone = Self::early_kept(config);
+        lone.sent.clear();
+        lone
+    }
+
+    /// The same with what the session has said already.
+    pub(super) fn early_kept(config: Config) -> Self {
         let now = Instant::now();
         let mut session = Session::new(config, now);
         let control = session.accept_stream(Dir::Uni);
         let mut lone = Self { session, now, control, sent: Vec::new(), events: Vec::new() };
         lone.drain();
-        lone.sent.clear();
         lone
     }
 

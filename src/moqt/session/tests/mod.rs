@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "each room uses some of it")]
 pub(crate) mod pair;
 
+mod codes;
 mod control;
 mod data;
 mod drafts;
@@ -16,3 +17,4 @@ mod requests;
 mod sending;
 mod smoke;
 mod tokens;
+mod updates;

@@ -199,6 +199,7 @@ impl Pair {
         }
         match transmit {
             Transmit::Open { stream, dir, .. } => drop(self.lanes(from).1.dirs.insert(stream, dir)),
+            Transmit::Priority { .. } => {}
             Transmit::Data { stream, data } => {
                 self.lanes(from).0.handle_written(stream, data.len());
                 self.cut(from, stream, data);
