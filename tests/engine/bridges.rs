@@ -106,3 +106,48 @@ fn bridges_share_a_link_to_the_engines_own_relay_unless_their_user_says_no() {
     assert_eq!((after.shared_by, after.reconnects), (2, 0));
     assert_eq!(shared[0].stats().dials, stats[0].dials, "what was told last");
 }
+
+/// Two shards: calls fall to either, each bridge is told the port of its call's, and speaks and hears there.
+#[test]
+fn every_call_is_heard_at_the_shard_in_charge_of_it() {
+    let bench = Bench::with(|config| config.relay.relaying.shards = 2);
+    let client = client(&bench);
+    let calls: Vec<_> = (0..6)
+        .map(|_| {
+            let sid = bench.originate("+15550009012");
+            let bridge = attach(&client, &sid, pcm()).unwrap();
+            (sid, bridge)
+        })
+        .collect();
+    let shards: std::collections::BTreeSet<_> =
+        calls.iter().map(|(sid, _)| clutchcall::relay::shard_of(&["voice", sid], 2)).collect();
+    for (sid, bridge) in &calls {
+        bench.wait(sid, &["in_progress"]);
+        wait_for(|| {
+            if bridge.queued_us() == 0 {
+                say(bridge);
+            }
+            (bridge.stats().frames_in > 10).then_some(())
+        });
+    }
+    // Random sids: all six on one shard is one run in 32, and no failure.
+    assert!(!shards.is_empty());
+    let text = get(bench.engine.base_url(), "/metrics");
+    for shard in &shards {
+        let line = format!("clutchcall_relay_objects_in_total{{shard=\"{shard}\"}} ");
+        let figure = text.lines().find_map(|found| found.strip_prefix(&line));
+        assert!(figure.is_some_and(|figure| figure != "0"), "shard {shard} carried nothing");
+    }
+    assert!(text.contains("clutchcall_relay_relays{shard=\"1\"} 2"), "the shards hold a session each way");
+}
+
+/// One answer over a plain socket.
+fn get(base_url: &str, path: &str) -> String {
+    use std::io::{Read as _, Write as _};
+    let address = base_url.trim_start_matches("http://");
+    let mut stream = std::net::TcpStream::connect(address).expect("the engine listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("it reads");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("it answers");
+    text
+}
