@@ -169,6 +169,7 @@ packages:
 	[ -n "$(PYTHON)" ] || { echo "CPython >= 3.11 is missing: install it, or say make PYTHON=/path/to/python3"; exit 1; }
 	missing=()
 	command -v cmake >/dev/null || missing+=(cmake)
+	command -v openssl >/dev/null || missing+=(openssl)
 	command -v cc >/dev/null || missing+=(build-essential)
 	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 	command -v ip >/dev/null || missing+=(iproute2)
