@@ -314,3 +314,20 @@ fn a_port_outlives_no_relay() {
     });
     client.down(late);
 }
+
+#[test]
+fn handshakes_beyond_the_set_numbers_prove_their_address_or_are_refused() {
+    let with = |retry_from, refuse_from| {
+        Relay::with(|config| config.admission = Admission { retry_from, refuse_from, ..Admission::default() })
+    };
+    let client = Client::start();
+    for kind in [Kind::RawQuic, Kind::WebTransport] {
+        let relay = with(0, 1024);
+        client.connect(&relay, kind, vec![]);
+        relay.wait("a Retry is counted", |_| relay.server.figures().net.retried == 1);
+        let relay = with(0, 0);
+        let refused = client.dial(&relay, kind, Setup::default());
+        assert!(matches!(refused.down(), Down::Unreachable(_)), "{kind:?}");
+        relay.wait("the refusal is counted", |_| relay.server.figures().net.refused == 1);
+    }
+}
