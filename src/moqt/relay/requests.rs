@@ -54,9 +54,13 @@ impl Core {
                 let credentials = gate(self, &tokens);
                 (request, credentials.and_then(|c| self.list(sessions, (key, request), prefix, c, now)))
             }
-            Event::Fetch { request, .. }
-            | Event::TrackStatus { request, .. }
-            | Event::SubscribeTracks { request, .. } => (request, Err(RequestErrorCode::NotSupported)),
+            Event::TrackStatus { request, subscribe } => {
+                let credentials = gate(self, &subscribe.tokens);
+                (request, credentials.and_then(|c| self.status(sessions, (key, request), &subscribe, &c, now)))
+            }
+            Event::Fetch { request, .. } | Event::SubscribeTracks { request, .. } => {
+                (request, Err(RequestErrorCode::NotSupported))
+            }
             _ => return,
         };
         if let Err(code) = result {

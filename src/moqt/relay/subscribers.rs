@@ -63,6 +63,24 @@ impl Core {
         Ok(())
     }
 
+    /// TRACK_STATUS: what a SUBSCRIBE would be told, while the track is live here. Nobody is asked on its behalf.
+    pub(super) fn status(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        (key, request): (u64, RequestId),
+        subscribe: &Subscribe,
+        credentials: &Credentials,
+        now: Instant,
+    ) -> Result<(), RequestErrorCode> {
+        permit(credentials, now, |rights| rights.may_subscribe(&subscribe.track.namespace))?;
+        let track = self.names.get(&subscribe.track).and_then(|id| self.tracks.get(id));
+        let track = track.filter(|track| track.is_live()).ok_or(RequestErrorCode::DoesNotExist)?;
+        if let Some(session) = sessions.session(key) {
+            session.answer_track_status(request, track.ok());
+        }
+        Ok(())
+    }
+
     fn hold(&mut self, id: u64, waiting: Waiting) {
         self.deadlines.insert((waiting.until, waiting.key, waiting.request));
         if let Some(track) = self.tracks.get_mut(&id) {

@@ -268,3 +268,25 @@ fn a_session_that_refuses_its_own_subscription_goes_on_waiting() {
     world.whole(bridge, 1);
     assert_eq!(world.objects(engine).len(), 3);
 }
+
+#[test]
+fn a_status_is_answered_from_the_live_track_and_asks_nobody() {
+    let mut world = World::new();
+    let publisher = world.publisher();
+    let (listener, asker) = (world.client(), world.client());
+    let ask = |world: &mut World| {
+        let request = world.session(asker).track_status(subscribe(audio(), None));
+        world.settle();
+        request
+    };
+    let early = ask(&mut world);
+    assert_eq!(world.refused(asker, early), code(RequestErrorCode::DoesNotExist));
+    assert!(world.clients[publisher].asked.is_empty());
+    world.subscribe(listener, None);
+    world.whole(publisher, 4);
+    let request = ask(&mut world);
+    let largest = Some(Location { group: 4, object: 2 });
+    let told = |event: &Event| matches!(event, Event::TrackStatusOk { request: of, ok } if *of == request && ok.largest == largest);
+    assert!(world.clients[asker].heard.iter().any(told));
+    assert_eq!((world.core.counters().subscriptions, world.objects(asker).len()), (1, 0));
+}
