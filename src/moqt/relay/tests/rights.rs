@@ -95,3 +95,26 @@ fn a_listing_shows_only_what_its_holder_may_hear() {
     assert_eq!(shown, [namespace(&["CA1", "uplink"]), namespace(&["CA1", "uplink", "more"])]);
     assert_eq!(SubscribeOk::default().largest, None);
 }
+
+#[test]
+fn every_kind_of_request_is_refused_in_the_same_words_wherever_it_points() {
+    let mut world = World::new();
+    let publisher = world.publisher();
+    let listener = world.client();
+    world.subscribe(listener, None);
+    world.whole(publisher, 1);
+    let stranger = world.client_that(nobody(), Limits::default());
+    let mut refused = |sid: &'static str| {
+        let place = namespace(&["voice", sid, "uplink"]);
+        let session = world.session(stranger);
+        let requests = [
+            session.track_status(subscribe(named(place.clone(), "audio"), None)),
+            session.publish_namespace(place.clone(), Vec::new()),
+            session.publish(named(place.clone(), "audio"), TrackProperties::default(), Vec::new()),
+            session.subscribe_tracks(place, true, Vec::new()),
+        ];
+        world.settle();
+        requests.map(|request| world.refusal(stranger, request).expect("it may do none of this"))
+    };
+    assert_eq!(refused("CA1"), refused("CA9"));
+}
