@@ -103,6 +103,30 @@ impl Core {
         }
     }
 
+    /// A REQUEST_UPDATE counts as a request of its session and of its token. `false`: one too many, which ends the
+    /// subscription that it was about.
+    pub(super) fn update_in_time(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        (key, request): (u64, RequestId),
+        now: Instant,
+    ) -> bool {
+        let Some(peer) = self.peers.get_mut(&key) else { return false };
+        let token = peer.grants.get(&request).and_then(|grant| grant.token);
+        let of_session = peer.account.take(now).map_err(|beyond| (beyond, false));
+        let of_token = |account: &mut Account| account.take(now).map_err(|beyond| (beyond, true));
+        let token = token.and_then(|token| self.tokens.account(token));
+        let Err((beyond, of_token)) = of_session.and_then(|()| token.map_or(Ok(()), of_token)) else { return true };
+        beyond.count(&mut self.counters);
+        self.counters.over_token += u64::from(of_token);
+        self.counters.excessive += 1;
+        if let Some(Role::Subscription { track, held: false }) = peer.requests.get(&request).cloned() {
+            self.end_subscription(sessions, track, (key, request), PublishDoneCode::ExcessiveLoad);
+            self.rest(sessions, track);
+        }
+        false
+    }
+
     /// A REQUEST_UPDATE brought tokens: the first that allows the request carries it on. One that can't be read, or
     /// allows something else, fails the update and with it the subscription (§10.9.1).
     pub(super) fn handle_tokens(

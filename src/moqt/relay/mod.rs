@@ -197,6 +197,9 @@ impl Core {
             }
             Event::PublishDone { request, done } => self.handle_publish_done(sessions, key, request, done, now),
             Event::Updated { request, forward, filter, tokens } => {
+                if !self.update_in_time(sessions, (key, request), now) {
+                    return;
+                }
                 self.handle_updated(sessions, (key, request), forward, filter);
                 if !tokens.is_empty() {
                     self.handle_tokens(sessions, (key, request), &tokens, now);

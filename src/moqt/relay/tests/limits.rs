@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::world::{May, World, code, named, namespace, subscribe, uplink};
+use super::world::{May, World, code, done, named, namespace, subscribe, uplink};
 use crate::moqt::message::{Subscribe, TrackProperties};
 use crate::moqt::relay::{Limits, constants};
 use crate::moqt::session::RequestId;
-use crate::moqt::{RequestErrorCode, TrackNamespace};
+use crate::moqt::{PublishDoneCode, RequestErrorCode, TrackNamespace};
 
 const LOAD: RequestErrorCode = RequestErrorCode::ExcessiveLoad;
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -269,4 +269,28 @@ fn a_relay_may_hold_for_less_than_asked() {
     assert_eq!((world.refused(client, request), world.core.counters().held), (None, 1));
     world.run_for(Duration::from_millis(200));
     assert_eq!(world.refused(client, request), code(RequestErrorCode::Timeout));
+}
+
+#[test]
+fn an_update_is_a_request_too_and_one_too_many_ends_its_subscription() {
+    let (mut world, client) = limited(Limits { requests_per_s: 1, requests_burst: 4, ..Limits::default() });
+    let request = world.subscribe(client, None);
+    let other = world.client();
+    world.subscribe(other, None);
+    let update = |world: &mut World, forward| {
+        world.session(client).update_forward(request, forward);
+        world.run_for(Duration::from_millis(10));
+    };
+    for forward in [false, true, false] {
+        update(&mut world, forward);
+    }
+    assert_eq!((world.done(client), world.core.counters().over_requests), (None, 0));
+    // The subscription took one of four, and the time since brings less than one: the next update is too many at once.
+    update(&mut world, true);
+    update(&mut world, false);
+    assert_eq!(world.done(client), done(PublishDoneCode::ExcessiveLoad));
+    let counters = world.core.counters();
+    assert_eq!((counters.over_requests, counters.excessive, counters.subscriptions), (1, 1, 1));
+    world.whole(0, 1);
+    assert_eq!((world.objects(client).len(), world.objects(other).len()), (0, 3), "nobody else notices");
 }
