@@ -44,7 +44,8 @@ def test_a_full_queue_is_an_error_and_loses_nothing(voice: Voice) -> None:
 
         with pytest.raises(BridgeError, match="60 s"):
             publish_for_ever()
-        assert 50_000 <= bridge.queued_ms <= 60_000
+        # One frame may be counted on its way from the hand-off to the queue behind it.
+        assert 50_000 <= bridge.queued_ms <= 60_020
     call.hangup()
 
 
