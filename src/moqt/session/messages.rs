@@ -334,14 +334,21 @@ impl Session {
         match entry.kind {
             Kind::Subscription(_) => false,
             Kind::Listing(_) | Kind::Tracks => !entry.ours,
-            Kind::Fetch(_) | Kind::Status => true,
+            Kind::Fetch(_) | Kind::Status => false,
             Kind::Publication(_) | Kind::Announcement => !entry.ours || entry.phase == Phase::Accepted,
         }
     }
 
+    /// FETCH and TRACK_STATUS are whole with their one message (§10.14), so its FIN withdraws nothing, in no draft.
+    fn has_said_all(&self, stream: StreamId) -> bool {
+        let Some(Stream::Request(state)) = self.streams.get(&stream) else { return false };
+        let entry = state.request.and_then(|request| self.requests.get(&request));
+        entry.is_some_and(|entry| !entry.ours && matches!(entry.kind, Kind::Fetch(_) | Kind::Status))
+    }
+
     /// FIN or RESET_STREAM of the peer: whatever was asked on the stream is over.
     pub(super) fn request_stream_ended(&mut self, stream: StreamId, reset: bool) {
-        if !reset && !self.draft.profile().fin_cancels && self.goes_on(stream) {
+        if !reset && (self.has_said_all(stream) || !self.draft.profile().fin_cancels && self.goes_on(stream)) {
             return;
         }
         let Some(Stream::Request(state)) = self.streams.remove(&stream) else { return };

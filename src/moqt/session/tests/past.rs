@@ -1,15 +1,17 @@
 //! FETCH, TRACK_STATUS, SUBSCRIBE_TRACKS and updates of our own, between two sessions.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 
+use super::lone::Lone;
 use super::pair::{Conditions, Pair};
 use crate::moqt::fetched::Fetched;
 use crate::moqt::message::{
-    Fetch, FetchOk, GroupOrder, Location, Parameters, Publish, PublishBlocked, RequestError, Subscribe, SubscribeOk,
-    TrackProperties,
+    Fetch, FetchOk, GroupOrder, Location, Message, Parameters, Publish, PublishBlocked, RequestError, Subscribe,
+    SubscribeOk, TrackProperties,
 };
 use crate::moqt::session::{RequestId, Role};
-use crate::moqt::{Event, FullTrackName, Object, RequestErrorCode, TrackNamespace};
+use crate::moqt::stream::FETCH_HEADER;
+use crate::moqt::{CloseCode, Draft, Event, FullTrackName, Object, RequestErrorCode, TrackNamespace, Transmit, varint};
 
 fn track() -> FullTrackName {
     FullTrackName::new(TrackNamespace::new(["voice", "CA1"]).unwrap(), "audio").unwrap()
@@ -183,4 +185,118 @@ fn a_client_refuses_what_it_does_not_serve() {
         assert!(pair.server_events.iter().any(refused));
     }
     assert!(pair.client_events.iter().all(|event| matches!(event, Event::Setup(_))));
+}
+
+/// The drafts with a stream per request.
+const DRAFTS: [Draft; 3] = [Draft::D18, Draft::D20, Draft::D22];
+
+#[test]
+fn a_request_that_says_all_with_one_message_is_not_withdrawn_by_its_fin() {
+    let status = Message::TrackStatus { id: 0, track: track(), parameters: Parameters::default() };
+    let fetch = Message::Fetch { id: 0, fetch: standalone(), parameters: Parameters::default() };
+    for (draft, message) in DRAFTS.into_iter().flat_map(|draft| [(draft, &status), (draft, &fetch)]) {
+        let mut lone = Lone::of(draft, Role::Server);
+        let stream = lone.request(message);
+        lone.data(stream, Bytes::new(), true);
+        assert!(!lone.events.contains(&Event::Cancelled { request: RequestId(0) }), "{draft:?}");
+        lone.session.reject(RequestId(0), RequestError::new(RequestErrorCode::DoesNotExist, "none"));
+        assert_eq!(lone.refusal(stream), Some(RequestErrorCode::DoesNotExist as u64), "{draft:?}");
+        assert!(lone.session.is_idle());
+    }
+}
+
+#[test]
+fn a_request_of_ours_that_is_never_answered_fails_with_the_end_of_its_stream() {
+    for draft in DRAFTS {
+        for fetches in [true, false] {
+            let mut lone = Lone::of(draft, Role::Client);
+            let request = match fetches {
+                true => lone.session.fetch(standalone(), None, Vec::new()),
+                false => lone.session.track_status(Subscribe::new(track())),
+            };
+            let stream = lone.opened();
+            lone.data(stream, Bytes::new(), true);
+            let failed = |event: &Event| matches!(event, Event::RequestError { request: of, .. } if *of == request);
+            assert!(lone.events.iter().any(failed), "{draft:?}");
+            assert!(lone.session.is_idle());
+        }
+    }
+}
+
+/// The header of the fetch stream of a request, and these bytes.
+fn stream_of(request: u64, rest: &[u8]) -> Bytes {
+    let mut out = BytesMut::new();
+    varint::put(&mut out, FETCH_HEADER);
+    varint::put(&mut out, request);
+    out.put_slice(rest);
+    out.freeze()
+}
+
+#[test]
+fn a_second_stream_for_one_fetch_closes_the_session() {
+    let mut lone = Lone::new(Role::Client);
+    let request = lone.session.fetch(standalone(), None, Vec::new());
+    lone.uni(stream_of(request.0, &[]), false);
+    assert_eq!(lone.closed(), None);
+    lone.uni(stream_of(request.0, &[]), false);
+    assert_eq!(lone.closed(), Some(CloseCode::ProtocolViolation as u64));
+}
+
+#[test]
+fn a_first_object_that_refers_to_none_before_it_closes_the_session() {
+    // The group, the object or the priority left out; the subgroup of the one before; flags that do not exist.
+    for rest in [&[0x14_u8, 0, 128, 0][..], &[0x18, 0, 128, 0], &[0x0c, 0, 0, 0], &[0x1d, 0, 0, 128, 0], &[0x80, 0x80]]
+    {
+        let mut lone = Lone::new(Role::Client);
+        let request = lone.session.fetch(standalone(), None, Vec::new());
+        lone.uni(stream_of(request.0, rest), false);
+        assert_eq!(lone.closed(), Some(CloseCode::ProtocolViolation as u64), "{rest:x?}");
+    }
+}
+
+#[test]
+fn a_fetch_stream_is_read_byte_by_byte_and_may_not_end_inside_an_object() {
+    let mut pair = asked(Conditions::default(), None).0;
+    let items = [item(1, 0), Fetched::Unknown(at(1, 4)), item(1, 7)];
+    pair.server.answer_fetch(RequestId(0), ok(), items.clone());
+    let mut written = BytesMut::new();
+    let mut stream = None;
+    while let Some(transmit) = pair.server.poll_transmit() {
+        match transmit {
+            Transmit::Open { stream: opened, .. } => stream = Some(opened),
+            Transmit::Data { stream: on, data } if Some(on) == stream => written.extend_from_slice(&data),
+            _ => {}
+        }
+    }
+    let written = written.freeze();
+    let mut lone = Lone::new(Role::Client);
+    let request = lone.session.fetch(standalone(), None, Vec::new());
+    let stream = lone.uni(written.slice(..1), false);
+    for at in 1..written.len() {
+        lone.data(stream, written.slice(at..at + 1), false);
+    }
+    lone.data(stream, Bytes::new(), true);
+    let told: Vec<_> = items.into_iter().map(|fetched| Event::Fetched { request, fetched }).collect();
+    assert_eq!(lone.events[..3], told);
+    assert_eq!(lone.events[3], Event::FetchEnd { request, reset: None });
+
+    let mut lone = Lone::new(Role::Client);
+    lone.session.fetch(standalone(), None, Vec::new());
+    lone.uni(written.slice(..written.len() - 1), true);
+    assert_eq!(lone.closed(), Some(CloseCode::ProtocolViolation as u64));
+}
+
+#[test]
+fn an_answer_belongs_to_its_request() {
+    // REQUEST_OK to a FETCH, FETCH_OK to a SUBSCRIBE: neither exists.
+    let mut lone = Lone::new(Role::Client);
+    lone.session.fetch(standalone(), None, Vec::new());
+    let stream = lone.opened();
+    lone.say(stream, &Message::RequestOk(Default::default()));
+    assert_eq!(lone.closed(), Some(CloseCode::ProtocolViolation as u64));
+    let mut lone = Lone::new(Role::Client);
+    lone.session.subscribe(Subscribe::new(track()));
+    let stream = lone.opened();
+    lone.say(stream, &Message::FetchOk(ok()));
+    assert_eq!(lone.closed(), Some(CloseCode::ProtocolViolation as u64));
 }
