@@ -44,7 +44,8 @@ pub(super) struct Outside {
     /// The same for those of the calls that each shard of our own relay is in charge of.
     pub(super) shards: Vec<RelayRef>,
     pub(super) supply: Way,
-    /// Of the engine's own relay.
+    /// Of the engine's own relay, which may show another certificate tomorrow.
+    pub(super) identity: Option<Identity>,
     pub(super) gauges: Option<relay::Gauges>,
 }
 
@@ -145,6 +146,7 @@ fn elsewhere(config: &Config, url: &Url) -> Result<Outside, String> {
         reference,
         shards: Vec::new(),
         supply: Way::Dial(url.clone(), trust, relay.drafts.clone()),
+        identity: None,
         gauges: None,
     })
 }
@@ -184,7 +186,7 @@ fn own(config: &Config, key: PublicKey) -> Result<(relay::Server, Outside), Stri
                     are to dial, such as \"moqt://voice.example.com:4433\""
             .to_owned());
     }
-    let hashes = if identity.is_self_signed() { vec![hex(&identity.certificate_hash())] } else { Vec::new() };
+    let (hashes, shown) = (pinned(&identity), identity.clone());
     let mut keys = relay.keys.clone();
     keys.fixed = keys.fixed.plus(KeySet::from_iter([key]));
     let (drafts, plain) = (relay.drafts.clone(), relay_config(relay.listen, identity, &relay.relaying)?);
@@ -202,7 +204,12 @@ fn own(config: &Config, key: PublicKey) -> Result<(relay::Server, Outside), Stri
     });
     let shards = shards.collect();
     let (supply, gauges) = (Way::Port(server.ports()), Some(server.gauges()));
-    Ok((server, Outside { reference: first, shards, supply, gauges }))
+    Ok((server, Outside { reference: first, shards, supply, identity: Some(shown), gauges }))
+}
+
+/// What bridges must pin: the certificate of now, where nobody else vouches for it.
+pub(super) fn pinned(identity: &Identity) -> Vec<String> {
+    if identity.is_self_signed() { vec![hex(&identity.certificate_hash())] } else { Vec::new() }
 }
 
 fn reference(relay: &config::Relay, url: String, public: &Url, certificate_hashes: Vec<String>) -> RelayRef {

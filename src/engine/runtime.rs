@@ -132,7 +132,7 @@ impl Engine {
         &self.phone
     }
 
-    /// Reads the files of keys and revocations of its own relay again.
+    /// Reads the files of keys, revocations and the certificate of its own relay again.
     pub fn reload(&self) {
         if let Some(relay) = &self.relay {
             relay.reload();
@@ -200,7 +200,7 @@ impl Control {
             media_events,
             store,
             minter,
-            relay: Relays::new(outside.reference, outside.shards),
+            relay: Relays::new(outside.reference, outside.shards, outside.identity),
             metrics: Arc::clone(&metrics),
         });
         let connections = config.limits.connections;

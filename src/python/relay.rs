@@ -24,7 +24,7 @@ pub(super) struct Relay {
 struct Facts {
     addresses: Vec<SocketAddr>,
     metrics: Option<SocketAddr>,
-    certificate_hash: String,
+    identity: Identity,
 }
 
 #[pymethods]
@@ -40,13 +40,12 @@ impl Relay {
                 Some((chain, key)) => Identity::from_pem(chain, key, &state)?,
                 None => Identity::loopback(&state)?,
             };
-            let hash = identity.certificate_hash().iter().map(|byte| format!("{byte:02x}")).collect();
-            let config = told.into_config(identity)?;
-            Ok((Server::start(config)?, hash))
+            let config = told.into_config(identity.clone())?;
+            Ok((Server::start(config)?, identity))
         };
         let started: Result<_, String> = py.detach(start);
-        let (server, certificate_hash) = started.map_err(|text| raise(py, Error::config(text)))?;
-        let facts = Facts { addresses: server.addresses(), metrics: server.metrics_address(), certificate_hash };
+        let (server, identity) = started.map_err(|text| raise(py, Error::config(text)))?;
+        let facts = Facts { addresses: server.addresses(), metrics: server.metrics_address(), identity };
         Ok(Self { server: Mutex::new(Some(server)), facts })
     }
 
@@ -68,10 +67,10 @@ impl Relay {
         self.facts.metrics.map(|address| address.to_string())
     }
 
-    /// SHA-256 of the certificate, hexadecimal.
+    /// SHA-256 of the certificate that is shown now, hexadecimal.
     #[getter]
-    fn certificate_hash(&self) -> &str {
-        &self.facts.certificate_hash
+    fn certificate_hash(&self) -> String {
+        self.facts.identity.certificate_hash().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Name and value of every counter.
@@ -91,7 +90,7 @@ impl Relay {
         });
     }
 
-    /// Reads the files of keys and revocations again.
+    /// Reads the files of keys, revocations and the certificate again.
     fn reload(&self, py: Python<'_>) {
         py.detach(|| {
             if let Some(server) = self.server.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {

@@ -1,7 +1,7 @@
 //! The relay's control thread: everything that is slow and belongs to no shard. One tokio `current_thread` runtime.
 //!
-//! It answers `/healthz` and `/metrics`, reads files of keys and revocations again when they change, and resolves the name of
-//! an upstream relay. It exists only where something of that is asked for, owns no session, and a shard never
+//! It answers `/healthz` and `/metrics`, reads files of keys, revocations and the certificate again when they change, and resolves the
+//! name of an upstream relay. It exists only where something of that is asked for, owns no session, and a shard never
 //! waits for it: what it learns it puts down for the shards and rings. Its end is [`Control`]'s drop, which joins it.
 
 use std::net::SocketAddr;
@@ -13,11 +13,13 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use super::keyring::{KeySources, Keyring, Stamp};
 use super::upstream::{Towards, UpstreamConfig, UpstreamToken};
 use super::{Shared, http};
 use crate::net::Waker;
+use crate::net::tls::Identity;
 
 /// What the thread has to do.
 pub(super) struct Duties {
@@ -29,6 +31,8 @@ pub(super) struct Duties {
     pub(super) stamp: Stamp,
     pub(super) ring: Arc<ArcSwap<Keyring>>,
     pub(super) wakers: Vec<Waker>,
+    /// Whose certificate ends before the relay does.
+    pub(super) identity: Identity,
     /// The relay that this one is an edge of, and where its address and our token lie for the shards.
     pub(super) upstream: Option<UpstreamConfig>,
     pub(super) towards: Arc<ArcSwapOption<Towards>>,
@@ -36,6 +40,8 @@ pub(super) struct Duties {
 
 /// How often the files of keys and revocations are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is asked whether there is a newer certificate, or ours is near its end.
+const RENEW_EVERY: Duration = Duration::from_secs(60);
 /// How often the upstream relay's name is resolved, how soon after a failure, and how long it may take.
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 const RESOLVE_AGAIN: Duration = Duration::from_secs(1);
@@ -54,7 +60,8 @@ pub(super) struct Control {
 impl Control {
     /// `None`: there is nothing to do. Blocks until it serves; the error names the setting and the remedy.
     pub(super) fn start(duties: Duties) -> Result<Option<Self>, String> {
-        if duties.metrics.is_none() && !duties.keys.has_files() && duties.upstream.is_none() {
+        let idle = duties.metrics.is_none() && !duties.keys.has_files() && duties.upstream.is_none();
+        if idle && !duties.identity.may_change() {
             return Ok(None);
         }
         let (ending, told) = oneshot::channel();
@@ -74,7 +81,7 @@ impl Control {
         self.metrics
     }
 
-    /// The files of keys and revocations are to be read again, however they look.
+    /// The files of keys, revocations and the certificate are to be read again, however they look.
     pub(super) fn reload(&self) {
         self.reload.notify_one();
     }
@@ -129,12 +136,18 @@ async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>, Stri
     TcpListener::bind(address).await.map(Some).map_err(refused)
 }
 
-/// Reads keys and revocations again when their files change, or when somebody asks. Never ends.
+/// Reads keys and revocations again when their files change, renews the certificate, and does both when somebody asks. Never ends.
 async fn watch(duties: &Duties, asked: &Notify) {
-    let Duties { keys, stamp, ring, wakers, .. } = duties;
+    let Duties { keys, stamp, ring, wakers, identity, .. } = duties;
     let mut stamp = stamp.clone();
+    let pause = if keys.has_files() { LOOK_EVERY } else { RENEW_EVERY };
+    let mut renew_at = Instant::now() + RENEW_EVERY;
     loop {
-        let told = tokio::time::timeout(LOOK_EVERY, asked.notified()).await.is_ok();
+        let told = tokio::time::timeout(pause, asked.notified()).await.is_ok();
+        if told || Instant::now() >= renew_at {
+            renew(identity);
+            renew_at = Instant::now() + RENEW_EVERY;
+        }
         let seen = keys.stamp();
         if !told && seen == stamp {
             continue;
@@ -147,6 +160,14 @@ async fn watch(duties: &Duties, asked: &Notify) {
             }
             Err(error) => tracing::error!("the old keys and revocations go on: {error}"),
         }
+    }
+}
+
+fn renew(identity: &Identity) {
+    match identity.renew() {
+        Ok(true) => tracing::info!("new sessions are shown another certificate from now on"),
+        Ok(false) => {}
+        Err(error) => tracing::error!("the old certificate goes on: {error}"),
     }
 }
 

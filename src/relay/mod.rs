@@ -161,8 +161,8 @@ impl Server {
         let mut server = Self { shards, ports, gauges, control: None };
         let wakers = server.shards.iter().map(|shard| shard.door.waker.clone()).collect();
         let shards = server.gauges.0.clone();
-        let Config { metrics, keys, upstream, .. } = config;
-        let duties = Duties { metrics, shards, keys, stamp, ring, wakers, upstream, towards };
+        let Config { metrics, keys, upstream, identity, .. } = config;
+        let duties = Duties { metrics, shards, keys, stamp, ring, wakers, identity, upstream, towards };
         server.control = Control::start(duties)?;
         Ok(server)
     }
@@ -182,7 +182,7 @@ impl Server {
         self.control.as_ref().and_then(Control::metrics)
     }
 
-    /// Reads the files of keys and revocations again. They are read on their own too, soon after they change.
+    /// Reads the files of keys, revocations and the certificate again. They are read on their own too, soon after they change.
     pub fn reload(&self) {
         if let Some(control) = &self.control {
             control.reload();

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clutchcall::moqt::CloseCode;
 use clutchcall::moqt::message::{Setup, Token};
-use clutchcall::net::Down;
+use clutchcall::net::tls::Identity;
+use clutchcall::net::{Dial, Down, Trust};
 use clutchcall::relay::KeySources;
 use clutchcall::token::{Claims, LEEWAY_S, SigningKey};
 use clutchcall::tracks::{self, RouteKind};
@@ -174,4 +175,35 @@ fn a_track_goes_on_past_the_end_of_its_token() {
         assert!(frame(b"behind"), "{kind:?}");
         relay.wait("the end is counted", |counters| counters.expired == 1);
     }
+}
+
+/// A certificate's files are replaced under a relay that runs: who comes is shown the new one, who is there stays.
+#[test]
+fn a_certificate_is_replaced_under_live_sessions() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name);
+    // What a loopback identity mints is a pair of PEM files.
+    let mint = |name: &str| Identity::loopback(&path(name)).expect("minted").certificate_hash();
+    let (old, new) = (mint("old"), mint("new"));
+    let (chain, key) = (path("chain.pem"), path("chain.key"));
+    let put = |from: &str| {
+        std::fs::copy(path(from).join("certificate.pem"), &chain).expect("it is ours");
+        std::fs::copy(path(from).join("key.pem"), &key).expect("it is ours");
+    };
+    put("old");
+    let identity = Identity::from_pem(&chain, &key, &path("state")).expect("a chain and its key");
+    let relay = Relay::with(|config| config.identity = identity);
+    let client = Client::start();
+    let pinning = |hash: [u8; 32]| {
+        let setup = Setup { tokens: vec![relay.token(&[UPLINK], &[])], ..Setup::default() };
+        Dial { trust: Trust::Hashes(vec![hash]), ..relay.dial(Kind::RawQuic, setup) }
+    };
+    let there = client.link(pinning(old));
+    assert!(there.is_let_in());
+    put("new");
+    relay.server.reload();
+    // Whether it is shown shows in who comes in.
+    while !client.link(pinning(new)).is_let_in() {}
+    assert!(matches!(client.link(pinning(old)).down(), Down::Unreachable(_)), "the old one is not shown any more");
+    assert_eq!(there.announce(UPLINK, vec![]), Answer::Ok);
 }

@@ -38,11 +38,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::agents::Agent;
 use super::media;
 use super::metrics::Metrics;
+use super::outside::pinned;
 use super::store::{Place, Remembered, Store};
 use super::trunk::{self, Trunk};
 use crate::audio::Params;
 use crate::call::wire::{BridgeRole, RelayRef, TokenAnswer};
 use crate::call::{CallRow, Settled};
+use crate::net::tls::Identity;
 use crate::relay::shard_of;
 use crate::tracks::names::VOICE;
 
@@ -202,15 +204,20 @@ pub struct Parts {
 pub struct Relays {
     public: RelayRef,
     shards: Vec<RelayRef>,
+    /// Whose certificate bridges pin, if the relay is our own.
+    identity: Option<Identity>,
 }
 
 impl Relays {
-    pub fn new(public: RelayRef, shards: Vec<RelayRef>) -> Self {
-        Self { public, shards }
+    pub fn new(public: RelayRef, shards: Vec<RelayRef>, identity: Option<Identity>) -> Self {
+        Self { public, shards, identity }
     }
 
-    /// The shard in charge of this call.
-    fn of(&self, sid: &str) -> &RelayRef {
-        self.shards.get(shard_of(&[VOICE, sid], self.shards.len())).unwrap_or(&self.public)
+    /// The shard in charge of this call, with the certificate that it shows now.
+    fn of(&self, sid: &str) -> RelayRef {
+        let shard = self.shards.get(shard_of(&[VOICE, sid], self.shards.len())).unwrap_or(&self.public);
+        let hashes = self.identity.as_ref().map(pinned);
+        let certificate_hashes = hashes.unwrap_or_else(|| shard.certificate_hashes.clone());
+        RelayRef { certificate_hashes, ..shard.clone() }
     }
 }

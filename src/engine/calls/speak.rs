@@ -85,7 +85,7 @@ impl Board {
         let token = self.minter.bridge(&asked.org, &tracks, lease);
         self.make_rendition(&sid, asked.params);
         let (publish, subscribe) = (tracks.publish, tracks.subscribe);
-        let relay = self.relay.of(&sid).clone();
+        let relay = self.relay.of(&sid);
         Ok(TokenAnswer { relay, token, expires_in_s: TOKEN_LIFE_S, publish, subscribe })
     }
 

@@ -129,6 +129,7 @@ impl Bench {
                     pool: 1,
                 },
                 Vec::new(),
+                None,
             ),
             metrics: Arc::default(),
         };

@@ -8,7 +8,7 @@ use super::constants;
 /// EXCESSIVE_LOAD and a time to retry, a subscriber that does not take what it asked for with TOO_FAR_BEHIND.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Subscriptions, held ones included; fetches that run count as such.
+    /// Subscriptions, held ones included.
     pub subscriptions: usize,
     /// Subscriptions that wait for a publisher.
     pub held: usize,

@@ -115,6 +115,11 @@ impl Identity {
         Ok(changed)
     }
 
+    /// Whether [`Identity::renew`] may ever find another certificate: one that came from a file or a folder.
+    pub fn may_change(&self) -> bool {
+        !matches!(self.0.source, Source::Memory)
+    }
+
     /// SHA-256 of the leaf certificate, for [`Trust::Hashes`](super::Trust::Hashes).
     pub fn certificate_hash(&self) -> [u8; 32] {
         // There is a leaf: `certified` asks for one.
