@@ -1,17 +1,18 @@
-"""aiomoqt as a peer of the relay: publishes COUNT stamped frames, or subscribes and prints what it gets.
+"""aiomoqt as a publisher or a subscriber of COUNT stamped frames. Its one argument is a JSON object:
 
-    aiomoqt_peer.py publish|subscribe PORT TOKEN NAMESPACE TRACK COUNT [DRAFT [quic|webtransport]]
+    {"role": "publish" | "subscribe", "url": …, "token": … | null, "namespace": …, "count": …, "draft": …,
+     "datagram": …}
 
-Draft 18 and raw QUIC unless told otherwise, the token in SETUP. Frame n has the stamp START + n * 20000 and the
-payload `frame n`. A subscriber prints one JSON object per frame and then `{"done": true}`, and ends when its standard
-input closes. A publisher waits for a line there before each ten frames: a new group may overtake the end of the one
-before.
+Frame n has the stamp START + n * 20000 and the payload `frame n`; the token goes into SETUP. A subscriber prints one
+JSON object per frame and then `{"done": true}`. A publisher prints `{"wanted": true}` when somebody subscribes, and
+waits for a line on its standard input before each ten frames. Both end when that input closes.
 """
 
 import asyncio
 import json
 import logging
 import sys
+from urllib.parse import urlsplit
 
 from aiomoqt.client import MOQTClient
 from aiomoqt.delivery import FanoutDelivery, StreamMapping
@@ -24,10 +25,11 @@ from aiomoqt.utils.logger import set_log_level
 START_US = 1_700_000_000_000_000
 FRAME_US = 20_000
 GROUP = 50
+BURST = 10
 TIMESTAMP = 0x10
 TIMESCALE = 0x08
-ROLE, PORT, TOKEN, NAMESPACE, TRACK, COUNT, *REST = sys.argv[1:]
-DRAFT, WIRE = (REST + ["18", "quic"][len(REST) :])[:2]
+WISH = json.loads(sys.argv[1])
+COUNT = WISH["count"]
 
 
 def say(**line: object) -> None:
@@ -35,27 +37,27 @@ def say(**line: object) -> None:
 
 
 class Speech(PublishedTrack):
-    """COUNT frames, ten for each line."""
+    """COUNT frames, ten at a time."""
 
-    mapping = StreamMapping.PER_GROUP
+    mapping = StreamMapping.DATAGRAM if WISH["datagram"] else StreamMapping.PER_GROUP
 
     async def produce(self, out: FanoutDelivery) -> None:
-        for n in range(int(COUNT)):
-            if n % 10 == 0:
-                # The subscriber has its SUBSCRIBE_OK, and heard all that was written before.
+        say(wanted=True)
+        for n in range(COUNT):
+            if n % BURST == 0:
                 await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
-            group, number = divmod(n, GROUP)
+            # A datagram is a group of its own, as peers of the moq-rs family want it.
+            group, number = (n, 0) if WISH["datagram"] else divmod(n, GROUP)
             stamp = {TIMESTAMP: START_US + n * FRAME_US}
-            payload = f"frame {n}".encode()
-            await out.write(group, number, payload, extensions=stamp, group_start=number == 0)
-        say(written=int(COUNT))
+            await out.write(group, number, f"frame {n}".encode(), extensions=stamp, group_start=number == 0)
+        say(written=COUNT)
         await asyncio.Event().wait()
 
 
 async def publish(session: MOQTSessionQuic) -> None:
-    track = Speech(session, NAMESPACE, TRACK, track_properties={TIMESCALE: 1_000_000})
+    track = Speech(session, WISH["namespace"], "audio", track_properties={TIMESCALE: 1_000_000})
     await track.publish(announce_namespace=True, publish_track=False)
-    say(announced=NAMESPACE)
+    say(announced=WISH["namespace"])
     await asyncio.Event().wait()
 
 
@@ -68,22 +70,33 @@ async def subscribe(session: MOQTSessionQuic) -> None:
         if payload:
             heard += 1
             say(stamp=(message.extensions or {}).get(TIMESTAMP), payload=payload.decode())
-        if heard == int(COUNT):
+        if heard == COUNT:
             say(done=True)
 
-    track = SubscribedTrack(session, NAMESPACE, TRACK, on_object=on_object)
+    track = SubscribedTrack(session, WISH["namespace"], "audio", on_object=on_object)
     await track.subscribe()
-    say(subscribed=TRACK)
+    say(subscribed="audio")
     session.keep = track
 
 
 async def main() -> None:
+    url = urlsplit(WISH["url"])
     client = MOQTClient(
-        "127.0.0.1", int(PORT), path="/", use_quic=WIRE == "quic", verify_tls=False, supported_drafts=int(DRAFT)
+        url.hostname,
+        url.port,
+        path=url.path or "/",
+        use_quic=url.scheme == "moqt",
+        verify_tls=False,
+        supported_drafts=WISH["draft"],
     )
     async with client.connect() as session:
-        await session.client_session_init(parameters={SetupParamType.AUTH_TOKEN: TOKEN.encode()})
-        await (publish(session) if ROLE == "publish" else subscribe(session))
+        token = {SetupParamType.AUTH_TOKEN: WISH["token"].encode()} if WISH["token"] else {}
+        await session.client_session_init(parameters=token)
+        say(draft=session.negotiated_draft)
+        if WISH["role"] == "publish" and WISH["datagram"] and not session.datagram_max_payload():
+            # It would drop every one of them without a word.
+            raise SystemExit("aiomoqt says that it can send no datagram on this session")
+        await (publish if WISH["role"] == "publish" else subscribe)(session)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 

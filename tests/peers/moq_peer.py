@@ -1,12 +1,8 @@
-"""moq-rs as a peer of the relay: publishes COUNT stamped frames, or subscribes and prints what it gets.
+"""moq-rs as a publisher or a subscriber of COUNT stamped frames; argument and behaviour are those of `aiomoqt_peer.py`.
 
-    moq_peer.py publish|subscribe PORT TOKEN NAMESPACE TRACK COUNT [DRAFT [quic|webtransport]]
-
-Raw QUIC unless told otherwise; the draft is the relay's choice, for this stack can't name one. The token is in the
-path's query. Frame n has the stamp START + n * 20000 and the payload `frame n`. A subscriber prints one JSON object per
-frame and then `{"done": true}`. A publisher waits for a line on its standard input before each ten frames: every frame
-is a stream of its own here, the newest goes first, and a bridge drops what comes 200 ms behind a newer one. Both end
-when that input closes.
+The token goes into the query of the URL. It can't be told which draft to speak: it takes the newest that the relay
+has. Every frame that it publishes on streams is a stream of its own, of which the newest goes first; a bridge drops
+what comes 200 ms behind a newer one, so nothing is written before the ten frames before it were heard.
 """
 
 import asyncio
@@ -18,51 +14,57 @@ import moq
 
 START_US = 1_700_000_000_000_000
 FRAME_US = 20_000
-ROLE, PORT, TOKEN, NAMESPACE, TRACK, COUNT, *REST = sys.argv[1:]
-SCHEME = "https" if REST[1:] == ["webtransport"] else "moqt"
+BURST = 10
+WISH = json.loads(sys.argv[1])
+COUNT = WISH["count"]
 
 
 def say(**line: object) -> None:
     print(json.dumps(line), flush=True)
 
 
-async def go() -> None:
-    """Waits for a line: the subscriber has its SUBSCRIBE_OK, and heard all that was written before."""
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
-
-
 async def publish(client: moq.Client) -> None:
-    broadcast = client.create_broadcast(NAMESPACE)
-    track = broadcast.publish_track(TRACK)
+    broadcast = client.create_broadcast(WISH["namespace"])
+    track = broadcast.publish_track("audio")
     broadcast.announce()
-    say(announced=NAMESPACE)
+    say(announced=WISH["namespace"])
     await track.demand().used()
-    for n in range(int(COUNT)):
-        if n % 10 == 0:
-            await go()
-        track.write_frame(f"frame {n}".encode(), timestamp_us=START_US + n * FRAME_US)
-    say(written=int(COUNT))
+    say(wanted=True)
+    write = track.append_datagram if WISH["datagram"] else track.write_frame
+    for n in range(COUNT):
+        if n % BURST == 0:
+            await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+        write(f"frame {n}".encode(), timestamp_us=START_US + n * FRAME_US)
+    say(written=COUNT)
     client.keep = (broadcast, track)
 
 
 async def subscribe(client: moq.Client) -> None:
-    broadcast = await client.announced_broadcast(NAMESPACE)
-    track = await broadcast.subscribe_track(TRACK)
-    say(subscribed=TRACK)
+    broadcast = await client.announced_broadcast(WISH["namespace"])
+    track = await broadcast.subscribe_track("audio")
+    say(subscribed="audio")
     heard = 0
-    while heard < int(COUNT) and (group := await track.next_group()) is not None:
-        while (frame := await group.read_frame()) is not None:
+    while heard < COUNT:
+        if WISH["datagram"]:
+            frame = await track.recv_datagram()
+            if frame is None:
+                break
             say(stamp=frame.timestamp_us, payload=frame.payload.decode())
             heard += 1
-            if heard == int(COUNT):
-                break
-    say(done=True)
+            continue
+        group = await track.next_group()
+        if group is None:
+            break
+        while heard < COUNT and (frame := await group.read_frame()) is not None:
+            say(stamp=frame.timestamp_us, payload=frame.payload.decode())
+            heard += 1
+    say(done=True, heard=heard)
 
 
 async def main() -> None:
-    url = f"{SCHEME}://127.0.0.1:{PORT}/?jwt={TOKEN}"
-    async with moq.Client(url, tls_verify=False, websocket_enabled=False) as client:
-        await (publish(client) if ROLE == "publish" else subscribe(client))
+    query = f"?jwt={WISH['token']}" if WISH["token"] else ""
+    async with moq.Client(WISH["url"].rstrip("/") + "/" + query, tls_verify=False, websocket_enabled=False) as client:
+        await (publish if WISH["role"] == "publish" else subscribe)(client)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
@@ -71,4 +73,5 @@ if __name__ == "__main__":
         asyncio.run(main())
     finally:
         # Its worker threads don't always let the interpreter go.
+        sys.stdout.flush()
         os._exit(0)

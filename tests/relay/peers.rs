@@ -44,13 +44,20 @@ impl Peer {
             _ => (&[], &[NAMESPACE]),
         };
         let token = relay.token(publish, subscribe).value;
+        let scheme = if wire == Kind::WebTransport { "https" } else { "moqt" };
+        let draft: u64 = draft.alpn()["moqt-".len()..].parse().expect("an ALPN ends in the draft's number");
+        let wish = serde_json::json!({
+            "role": role,
+            "url": format!("{scheme}://127.0.0.1:{}/", relay.server.address().port()),
+            "token": std::str::from_utf8(&token).expect("a JWT is ASCII"),
+            "namespace": NAMESPACE,
+            "count": COUNT,
+            "draft": draft,
+            "datagram": false,
+        });
         let mut child = Command::new(python)
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/").to_owned() + script)
-            .arg(role)
-            .arg(relay.server.address().port().to_string())
-            .arg(std::str::from_utf8(&token).expect("a JWT is ASCII"))
-            .args([NAMESPACE, "audio", &COUNT.to_string()])
-            .args([&draft.alpn()["moqt-".len()..], if wire == Kind::WebTransport { "webtransport" } else { "quic" }])
+            .arg(wish.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
