@@ -19,7 +19,7 @@ use url::form_urlencoded;
 
 use super::keyring::Keyring;
 use crate::moqt::message::{Setup, Token};
-use crate::moqt::relay::{Gate, Lease, Rights};
+use crate::moqt::relay::{Everything, Gate, Lease, Rights};
 use crate::moqt::{CloseCode, RequestErrorCode, TrackNamespace};
 use crate::token::{Claims, LEEWAY_S, PublicKey, TokenError};
 
@@ -119,7 +119,7 @@ impl Verifier {
     /// The rights of everything that a SETUP, or the path it came by, brings along.
     pub(super) fn admit(&mut self, setup: &Setup, path: Option<&str>, now: Instant) -> Result<Admitted, Refused> {
         if self.open {
-            return Ok(Admitted { rights: vec![Arc::new(Anybody)], ..Admitted::default() });
+            return Ok(Admitted { rights: vec![Arc::new(Everything)], ..Admitted::default() });
         }
         let in_path = setup.path.as_deref().or(path).and_then(token_in_path);
         let in_path = in_path.map(|value| Token { kind: OUT_OF_BAND, value });
@@ -181,7 +181,7 @@ impl Gate for SharedGate {
     fn rights(&mut self, token: &Token, now: Instant) -> Result<Arc<dyn Rights>, RequestErrorCode> {
         let mut verifier = self.0.borrow_mut();
         if verifier.open {
-            return Ok(Arc::new(Anybody));
+            return Ok(Arc::new(Everything));
         }
         match verifier.verify(token, now) {
             Ok(verified) => Ok(verified),
@@ -242,21 +242,6 @@ impl Rights for Verified {
     }
     fn identity(&self) -> Option<&str> {
         Some(&self.identity)
-    }
-}
-
-/// Whoever comes to an open relay.
-struct Anybody;
-
-impl Rights for Anybody {
-    fn may_publish(&self, _: &TrackNamespace) -> bool {
-        true
-    }
-    fn may_subscribe(&self, _: &TrackNamespace) -> bool {
-        true
-    }
-    fn lease(&self) -> Option<&Lease> {
-        None
     }
 }
 

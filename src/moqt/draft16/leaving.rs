@@ -72,16 +72,7 @@ impl Topology {
 
     /// The first message of a stream of ours.
     fn ask(&mut self, stream: StreamId, priority: i32, message: Message) {
-        let (Message::Subscribe { id, .. }
-        | Message::Publish { id, .. }
-        | Message::PublishNamespace { id, .. }
-        | Message::SubscribeNamespace { id, .. }
-        | Message::SubscribeTracks { id, .. }
-        | Message::Fetch { id, .. }
-        | Message::TrackStatus { id, .. }) = message
-        else {
-            return;
-        };
+        let Some(id) = message.asks() else { return };
         let kind = message.kind();
         let control = Control::Request(message);
         let mut data = BytesMut::new();

@@ -162,6 +162,20 @@ impl Kind {
 }
 
 impl Message {
+    /// The Request ID of a message that begins a request (§10.1).
+    pub(crate) fn asks(&self) -> Option<u64> {
+        match self {
+            Self::Subscribe { id, .. }
+            | Self::TrackStatus { id, .. }
+            | Self::Publish { id, .. }
+            | Self::Fetch { id, .. }
+            | Self::PublishNamespace { id, .. }
+            | Self::SubscribeNamespace { id, .. }
+            | Self::SubscribeTracks { id, .. } => Some(*id),
+            _ => None,
+        }
+    }
+
     /// Those of a message that asks for something.
     pub(crate) fn asking_parameters(&mut self) -> Option<&mut Parameters> {
         match self {

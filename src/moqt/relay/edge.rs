@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::directory::Announcement;
-use super::rights::{Lease, Rights};
+use super::rights::Everything;
 use super::track::Track;
 use super::{Core, Limits, Sessions};
 use crate::moqt::message::Token;
@@ -71,21 +71,6 @@ impl Uplink {
     }
 }
 
-/// The other relay was chosen by whoever runs this one, and has checked those behind it.
-struct Trusted;
-
-impl Rights for Trusted {
-    fn may_publish(&self, _: &TrackNamespace) -> bool {
-        true
-    }
-    fn may_subscribe(&self, _: &TrackNamespace) -> bool {
-        true
-    }
-    fn lease(&self) -> Option<&Lease> {
-        None
-    }
-}
-
 impl Core {
     /// Takes in a session of ours to another relay, whose SETUP has come. [`Core::handle_down`] is its end; a new session to the
     /// same relay is another uplink.
@@ -118,7 +103,8 @@ impl Core {
 
     fn insert_relay(&mut self, key: u64, now: Instant) {
         let limits = Limits { expiry_grace: None, ..Limits::engine() };
-        self.insert(key, vec![Arc::new(Trusted)], limits, now);
+        // The other relay was chosen by whoever runs this one, and has checked those behind it.
+        self.insert(key, vec![Arc::new(Everything)], limits, now);
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.relay = true;
             self.relays += 1;

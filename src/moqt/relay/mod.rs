@@ -42,7 +42,7 @@ mod track;
 
 pub use edge::{Scope, Upstream};
 pub use limits::{Counters, Limits};
-pub use rights::{Gate, Lease, Rights};
+pub use rights::{Everything, Gate, Lease, Rights};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

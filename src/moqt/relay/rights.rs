@@ -54,6 +54,21 @@ impl Lease {
     }
 }
 
+/// The rights of those who need no token: other relays of ours, and whoever comes to a relay that is open to anybody.
+pub struct Everything;
+
+impl Rights for Everything {
+    fn may_publish(&self, _: &TrackNamespace) -> bool {
+        true
+    }
+    fn may_subscribe(&self, _: &TrackNamespace) -> bool {
+        true
+    }
+    fn lease(&self) -> Option<&Lease> {
+        None
+    }
+}
+
 /// Turns a token into rights: form, signature and time are checked here.
 pub trait Gate {
     /// The error is one of UNAUTHORIZED, MALFORMED_AUTH_TOKEN, EXPIRED_AUTH_TOKEN.

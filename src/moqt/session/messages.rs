@@ -56,14 +56,7 @@ impl Session {
     // ---- the peer asks ----
 
     fn handle_first(&mut self, stream: StreamId, mut message: Message) {
-        let (Message::Subscribe { id, .. }
-        | Message::Publish { id, .. }
-        | Message::PublishNamespace { id, .. }
-        | Message::SubscribeNamespace { id, .. }
-        | Message::SubscribeTracks { id, .. }
-        | Message::Fetch { id, .. }
-        | Message::TrackStatus { id, .. }) = message
-        else {
+        let Some(id) = message.asks() else {
             return self.fail(Violation::protocol("a request stream that begins with no request"));
         };
         if !self.peer_ids.take(id) {
