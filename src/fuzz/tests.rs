@@ -31,3 +31,17 @@ fn every_target_has_a_shim_for_the_fuzzer() {
     }
     assert!(target("message").is_some() && target("").is_none());
 }
+
+/// What a fuzzer found once, by target.
+#[test]
+fn what_was_found_is_not_found_again() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/fuzz");
+    for entry in std::fs::read_dir(folder).expect("the folder of finds") {
+        let finds = entry.expect("readable").path();
+        let name = finds.file_name().and_then(|name| name.to_str()).expect("a target's name").to_owned();
+        let target = target(&name).expect(&name);
+        for find in std::fs::read_dir(finds).expect("readable") {
+            (target.run)(&std::fs::read(find.expect("readable").path()).expect("readable"));
+        }
+    }
+}

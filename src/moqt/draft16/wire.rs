@@ -102,17 +102,37 @@ pub(super) fn put_pair(out: &mut BytesMut, key: u64, last: u64, value: &Value) {
     }
 }
 
-/// Properties as they came ("extension headers" then) in our form. A list inside IMMUTABLE is one too.
+/// Properties as they came ("extension headers" then) in our form, the list inside IMMUTABLE too.
 pub(super) fn properties_in(bytes: &Bytes) -> Result<Bytes, Violation> {
+    convert_in(bytes, list_in)
+}
+
+/// Our properties as they travel. What this draft can't say (an integer beyond [`MAX`]) is left out.
+pub(super) fn properties_out(bytes: &Bytes) -> Bytes {
+    convert_out(bytes, list_out)
+}
+
+/// The content of an IMMUTABLE property. What is no list of pairs says nothing to anybody, and `None` leaves it out. One level only: an
+/// IMMUTABLE inside is passed on as it is, so that hostile nesting costs nothing.
+fn list_in(bytes: &Bytes) -> Option<Bytes> {
+    convert_in(bytes, |inner| Some(inner.clone())).ok()
+}
+
+fn list_out(bytes: &Bytes) -> Option<Bytes> {
+    let whole = properties::pairs(bytes).all(|pair| pair.is_ok());
+    whole.then(|| convert_out(bytes, |inner| Some(inner.clone())))
+}
+
+fn convert_in(bytes: &Bytes, immutable: fn(&Bytes) -> Option<Bytes>) -> Result<Bytes, Violation> {
     let (mut reader, mut writer, mut last) = (Reader::new(bytes), Writer::default(), 0);
     while !reader.is_empty() {
         let (key, value) = whole(pair(&mut reader, last))?;
         writer = match value {
             Value::Number(number) => writer.number(key, number),
-            Value::Bytes(inner) if key == properties::kind::IMMUTABLE => {
-                // What is no list of pairs is somebody's business, not ours.
-                writer.bytes(key, &properties_in(&inner).unwrap_or(inner))
-            }
+            Value::Bytes(inner) if key == properties::kind::IMMUTABLE => match fitting(immutable(&inner)) {
+                Some(inner) => writer.bytes(key, &inner),
+                None => writer,
+            },
             Value::Bytes(bytes) => writer.bytes(key, &bytes),
         };
         last = key;
@@ -120,19 +140,29 @@ pub(super) fn properties_in(bytes: &Bytes) -> Result<Bytes, Violation> {
     Ok(writer.finish())
 }
 
-/// Our properties as they travel. A number that can't is left out.
-pub(super) fn properties_out(bytes: &Bytes) -> Bytes {
+fn convert_out(bytes: &Bytes, immutable: fn(&Bytes) -> Option<Bytes>) -> Bytes {
     let (mut out, mut last) = (BytesMut::new(), 0);
     for (key, value) in properties::pairs(bytes).map_while(Result::ok) {
         let value = match value {
-            Value::Number(number) if number > MAX || key > MAX => continue,
-            Value::Bytes(inner) if key == properties::kind::IMMUTABLE => Value::Bytes(properties_out(&inner)),
+            Value::Number(number) if number > MAX => continue,
+            Value::Bytes(inner) if key == properties::kind::IMMUTABLE => match fitting(immutable(&inner)) {
+                Some(inner) => Value::Bytes(inner),
+                None => continue,
+            },
             value => value,
         };
-        put_pair(&mut out, key, last, &value);
-        last = key;
+        // A key is told by its distance, and half of the distances can't be.
+        if key - last <= MAX {
+            put_pair(&mut out, key, last, &value);
+            last = key;
+        }
     }
     out.freeze()
+}
+
+/// Integers may have grown by the conversion.
+fn fitting(bytes: Option<Bytes>) -> Option<Bytes> {
+    bytes.filter(|bytes| bytes.len() <= MAX_VALUE)
 }
 
 #[cfg(test)]
@@ -164,5 +194,27 @@ mod tests {
         let kept = Writer::default().number(0x02, 300).bytes(0x0b, &inner).bytes(0x77, b"x").finish();
         assert_eq!(properties_in(&wire), Ok(kept));
         assert!(properties_in(&Bytes::from_static(&[0x01, 0x05, 1])).is_err());
+    }
+
+    #[test]
+    fn what_this_draft_can_not_say_is_left_out_and_the_rest_keeps_its_place() {
+        let far = MAX + 2 + MAX % 2;
+        let ours = Writer::default().number(0x02, 1).bytes(0x0b, &[0xff]).number(0x10, 7).bytes(far * 2 + 1, b"far");
+        let kept = Writer::default().number(0x02, 1).number(0x10, 7).finish();
+        assert_eq!(properties_in(&properties_out(&ours.finish())), Ok(kept));
+    }
+
+    /// Every level is three bytes or five: thousands of them fit into one message of a stranger.
+    #[test]
+    fn nesting_costs_nothing() {
+        let mut nested = Vec::new();
+        while nested.len() < MAX_VALUE - 5 {
+            let mut level = BytesMut::new();
+            put_pair(&mut level, properties::kind::IMMUTABLE, 0, &Value::Bytes(Bytes::from(nested)));
+            nested = level.to_vec();
+        }
+        let wire = Bytes::from(nested);
+        let ours = properties_in(&wire).expect("pairs");
+        assert_eq!(properties_out(&ours), wire);
     }
 }
