@@ -25,7 +25,7 @@ use std::collections::{HashMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 
-use super::error::{ResetCode, Violation};
+use super::error::{CloseCode, ResetCode, Violation};
 use super::message::{Kind, Message};
 use super::session::{Dir, StreamId, Transmit};
 use super::stream::Input;
@@ -37,6 +37,8 @@ const UNFINISHED_BYTES: usize = 4 * 1024 * 1024;
 const CREDIT: u64 = 2 * 1024;
 /// Requests of ours that may wait for credit.
 const BLOCKED: usize = 4096;
+/// What the control stream may hold that its link has not taken: a peer can make us answer and take no answer.
+const UNTAKEN_BYTES: usize = 1024 * 1024;
 /// Finished data streams that may still be reset.
 const FINISHED: usize = 256;
 
@@ -102,6 +104,8 @@ pub(crate) struct Topology {
     pub(crate) deliveries: VecDeque<Delivery>,
     /// Of each stream of the link: bytes it was given, for which bytes of which stream of the session.
     ledger: HashMap<StreamId, VecDeque<(usize, StreamId, usize)>>,
+    /// Bytes of the control stream in it.
+    untaken: usize,
 }
 
 impl Topology {
@@ -129,6 +133,7 @@ impl Topology {
             transmits: VecDeque::new(),
             deliveries: VecDeque::new(),
             ledger: HashMap::new(),
+            untaken: 0,
         }
     }
 
@@ -160,6 +165,12 @@ impl Topology {
     }
 
     fn write_on(&mut self, stream: StreamId, data: Bytes, for_bytes: Option<(StreamId, usize)>) {
+        if self.control == Some(stream) {
+            self.untaken += data.len();
+            if self.untaken > UNTAKEN_BYTES {
+                return self.fail(Violation::new(CloseCode::InternalError, "the control stream is not read"));
+            }
+        }
         let (of, bytes) = for_bytes.unwrap_or((stream, 0));
         self.ledger.entry(stream).or_default().push_back((data.len(), of, bytes));
         self.transmits.push_back(Transmit::Data { stream, data });
@@ -187,6 +198,9 @@ impl Topology {
             let taken = bytes.min(*left);
             *left -= taken;
             bytes -= taken;
+            if self.control == Some(stream) {
+                self.untaken -= taken;
+            }
             if *left > 0 {
                 break;
             }

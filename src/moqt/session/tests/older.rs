@@ -191,3 +191,18 @@ fn spoiled_bytes_never_panic() {
         while lone.session.poll_transmit().is_some() || lone.session.poll_event().is_some() {}
     }
 }
+
+/// Refusals are words too, and a peer that asks for ever without reading would have us hold them all.
+#[test]
+fn a_peer_that_reads_no_answer_is_left() {
+    let mut lone = Lone::new(Role::Server, 0);
+    let start = Location { group: 1, object: 0 };
+    let fetch = Fetch::Standalone { track: track("audio"), start, end: Location { group: 2, object: 0 } };
+    for id in (0..200_000).step_by(2) {
+        lone.hear(&Control::Request(Message::Fetch { id, fetch: fetch.clone(), parameters: Parameters::default() }));
+        if lone.closed().is_some() {
+            break;
+        }
+    }
+    assert_eq!(lone.closed(), Some(CloseCode::InternalError as u64));
+}
