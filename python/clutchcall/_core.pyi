@@ -280,7 +280,7 @@ class Engine:
     def relay_url(self, /) -> str: ...
     def reload(self, /) -> None:
         """
-        Reads the files of keys and revocations of its own relay again.
+        Reads the files of keys, revocations and the certificate of its own relay again.
         """
     @property
     def state(self, /) -> Path: ...
@@ -380,7 +380,7 @@ class Relay:
     @property
     def certificate_hash(self, /) -> str:
         """
-        SHA-256 of the certificate, hexadecimal.
+        SHA-256 of the certificate that is shown now, hexadecimal.
         """
     def counters(self, /) -> list[tuple[str, int]]:
         """
@@ -397,7 +397,7 @@ class Relay:
         """
     def reload(self, /) -> None:
         """
-        Reads the files of keys and revocations again.
+        Reads the files of keys, revocations and the certificate again.
         """
     def shutdown(self, /) -> None:
         """

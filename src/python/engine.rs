@@ -61,7 +61,7 @@ impl Engine {
         py.detach(|| Self::start(path.as_deref(), toml, dev)).map_err(|error| raise(py, error))
     }
 
-    /// Reads the files of keys and revocations of its own relay again.
+    /// Reads the files of keys, revocations and the certificate of its own relay again.
     fn reload(&self, py: Python<'_>) {
         py.detach(|| {
             if let Some(engine) = self.native.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
