@@ -334,4 +334,10 @@ impl Track {
     pub(super) fn is_wanted_from(&self, key: u64) -> bool {
         self.subscribers.iter().any(|s| s.relay != Some(key)) || self.waiting.iter().any(|w| w.relay != Some(key))
     }
+
+    /// The same, and wants its objects now.
+    pub(super) fn is_heard_from(&self, key: u64) -> bool {
+        self.subscribers.iter().any(|s| s.forward && s.relay != Some(key))
+            || self.waiting.iter().any(|w| w.forward && w.relay != Some(key))
+    }
 }

@@ -107,14 +107,16 @@ impl Core {
         forward: bool,
         filter: Option<Filter>,
     ) {
-        let Some(Role::Subscription { track, .. }) = self.peers.get(&key).and_then(|p| p.requests.get(&request)) else {
+        let Some(&Role::Subscription { track: id, .. }) = self.peers.get(&key).and_then(|p| p.requests.get(&request))
+        else {
             return;
         };
-        let Some(track) = self.tracks.get_mut(track) else { return };
+        let Some(track) = self.tracks.get_mut(&id) else { return };
         let largest = track.largest();
         let Some(subscriber) = track.subscribers.iter_mut().find(|s| (s.key, s.request) == (key, request)) else {
             return;
         };
+        subscriber.forward = forward;
         if filter.is_some() {
             subscriber.narrow(filter, largest);
         }
@@ -124,6 +126,7 @@ impl Core {
                 session.reset_subgroup(subgroup, ResetCode::Cancelled as u64);
             }
         }
+        self.steer(sessions, id);
     }
 }
 

@@ -13,6 +13,7 @@
 //! * What a session asks for is counted, and what a token's sessions ask for together ([`Limits`]).
 //! * A SUBSCRIBE goes to every publisher of the track's namespace or a prefix of it, and is answered when the first of
 //!   them answers; later subscribers share that upstream subscription, which ends with the last of them.
+//! * FORWARD upstream follows the subscribers: a publisher whom nobody listens to is paused, and told when somebody does.
 //! * Without a publisher it is held for RENDEZVOUS_TIMEOUT, at most [`Limits::rendezvous`], or answered DOES_NOT_EXIST at once.
 //! * A publisher whose token leases one track is asked for no other; a newer epoch of the lease replaces the older.
 //! * Several publishers of a track are all heard, and each object passes once ([`flows`]).

@@ -37,10 +37,12 @@ impl Core {
             return Err(code);
         }
         let id = self.track_id(&name);
-        if let Some(session) = sessions.session(key) {
-            session.accept_publish(request, PublishOk { forward: true, priority: 128, filter: None });
-        }
         let Some(track) = self.tracks.get_mut(&id) else { return Ok(()) };
+        // Nobody may listen yet (§"Publisher Interactions").
+        let forward = track.is_heard_from(key);
+        if let Some(session) = sessions.session(key) {
+            session.accept_publish(request, PublishOk { forward, priority: 128, filter: None });
+        }
         track.describe(SubscribeOk { largest, properties, ..SubscribeOk::default() });
         track.sources.push(Source {
             key,
@@ -48,6 +50,7 @@ impl Core {
             held: false,
             pushed: true,
             lease,
+            forward,
             state: State::Live,
             streams: 0,
             until: None,

@@ -37,6 +37,7 @@ impl Core {
             held: hold.is_some(),
             pushed: false,
             lease,
+            forward: true,
             state,
             streams: 0,
             until,
@@ -61,6 +62,23 @@ impl Core {
         self.answer_all(sessions, id);
     }
 
+    /// FORWARD upstream follows the subscribers (§"Forward Handling"): each publisher is told when the first of those whom it feeds
+    /// wants objects, and when none does any more. An unanswered SUBSCRIBE has said FORWARD 1, and is looked at once it is answered.
+    pub(super) fn steer(&mut self, sessions: &mut dyn Sessions, id: u64) {
+        let Some(track) = self.tracks.get_mut(&id) else { return };
+        for at in 0..track.sources.len() {
+            let Source { key, request, forward, ref state, .. } = track.sources[at];
+            let wanted = track.is_heard_from(key);
+            if forward == wanted || !matches!(state, State::Live) {
+                continue;
+            }
+            track.sources[at].forward = wanted;
+            if let Some(session) = sessions.session(key) {
+                session.update_forward(request, wanted);
+            }
+        }
+    }
+
     pub(super) fn answer_all(&mut self, sessions: &mut dyn Sessions, id: u64) {
         let waiting = self.tracks.get_mut(&id).map(|track| std::mem::take(&mut track.waiting));
         for waiting in waiting.unwrap_or_default() {
@@ -69,6 +87,7 @@ impl Core {
                 _ => self.answer(sessions, id, &waiting),
             }
         }
+        self.rest(sessions, id);
     }
 
     /// A publisher has no such track: another may, and whoever asked to be held goes on waiting.
@@ -245,7 +264,8 @@ impl Core {
             .end_publication(request, PublishDone { code: code as u64, streams: 0, reason: reason(code).to_owned() });
     }
 
-    /// Nobody may want the track any more: the upstream subscriptions end with the last subscriber.
+    /// Nobody may want the track any more: the upstream subscriptions end with the last subscriber, and a PUBLISH rests with
+    /// FORWARD 0 when nobody wants objects.
     pub(super) fn rest(&mut self, sessions: &mut dyn Sessions, id: u64) {
         let Some(track) = self.tracks.get(&id) else { return };
         let ours = |source: &&Source| !source.pushed && !track.is_wanted_from(source.key);
@@ -256,11 +276,13 @@ impl Core {
             }
             self.remove_source(sessions, id, key, request, ResetCode::Cancelled);
         }
+        self.steer(sessions, id);
         self.tidy(id);
     }
 }
 
-/// From the live edge, forwarding: what single subscribers filter is their own affair (§"Subscriber Interactions").
+/// From the live edge, forwarding (draft 18 §"Forward Handling" asks it of every new subscription; [`Core::steer`] says later what
+/// became of it): what single subscribers filter is their own affair (§"Subscriber Interactions").
 fn upstream_subscribe(track: &FullTrackName) -> Subscribe {
     Subscribe::live(track.clone())
 }

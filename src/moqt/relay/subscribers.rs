@@ -36,15 +36,19 @@ impl Core {
         self.note(key, request, Role::Subscription { track: id, held: !live });
         let hold = waiting.rendezvous.then(|| waiting.until.saturating_duration_since(now));
         match live {
-            true => self.answer(sessions, id, &waiting),
+            true => {
+                self.answer(sessions, id, &waiting);
+                self.steer(sessions, id);
+            }
             false => self.hold(id, waiting),
         }
-        // What flows for another relay alone has not been asked of that relay.
-        if !live || self.relays > 0 {
-            for publisher in self.directory.publishers(&subscribe.track) {
-                if Some(publisher.key) != relay {
-                    self.ask(sessions, id, &publisher, None, now);
-                }
+        if !self.tracks.get(&id).is_some_and(|track| track.has_subscriber(key)) {
+            return Ok(()); // Its answer was a refusal.
+        }
+        // All that match, also beside one that flows already (§"Publisher Interactions"): each is asked once.
+        for publisher in self.directory.publishers(&subscribe.track) {
+            if Some(publisher.key) != relay {
+                self.ask(sessions, id, &publisher, None, now);
             }
         }
         if live {

@@ -31,6 +31,8 @@ pub(super) struct Source {
     /// It said PUBLISH: the request is the peer's and stays when nobody listens.
     pub(super) pushed: bool,
     pub(super) lease: Option<Lease>,
+    /// The FORWARD that it was told last.
+    pub(super) forward: bool,
     pub(super) state: State,
     /// Subgroup streams seen so far, to compare with PUBLISH_DONE's count.
     pub(super) streams: u64,
@@ -50,6 +52,7 @@ pub(super) struct Waiting {
     pub(super) key: u64,
     pub(super) request: RequestId,
     pub(super) filter: Option<Filter>,
+    pub(super) forward: bool,
     /// It asked to be held until somebody publishes.
     pub(super) rendezvous: bool,
     /// The session, if it is another relay's.
@@ -61,7 +64,8 @@ impl Waiting {
     pub(super) fn new(key: u64, request: RequestId, subscribe: &Subscribe, longest: Duration, now: Instant) -> Self {
         let asked = subscribe.rendezvous_timeout.filter(|t| !t.is_zero());
         let hold = asked.map_or(constants::ANSWER_TIMEOUT, |t| t.min(longest));
-        Self { key, request, filter: subscribe.filter, rendezvous: asked.is_some(), relay: None, until: now + hold }
+        let (filter, forward) = (subscribe.filter, subscribe.forward);
+        Self { key, request, filter, forward, rendezvous: asked.is_some(), relay: None, until: now + hold }
     }
 }
 
@@ -71,6 +75,8 @@ pub(super) struct Subscriber {
     pub(super) request: RequestId,
     /// The session, if it is another relay's: what came from it does not go back.
     pub(super) relay: Option<u64>,
+    /// It wants objects now.
+    pub(super) forward: bool,
     start: Location,
     end: Location,
     /// Its open streams, by the run they carry.
@@ -85,11 +91,12 @@ pub(super) struct Subscriber {
 impl Subscriber {
     pub(super) fn new(waiting: &Waiting, largest: Option<Location>, limits: &Limits) -> Self {
         let (start, end) = range(waiting.filter, largest);
-        let Waiting { key, request, relay, .. } = *waiting;
+        let Waiting { key, request, relay, forward, .. } = *waiting;
         Self {
             key,
             request,
             relay,
+            forward,
             start,
             end,
             open: Vec::new(),

@@ -81,6 +81,8 @@ impl Session {
             }
         }
         self.is_set_up = true;
+        // 0, or nothing said, is no bound (draft 20 §"MAX_REQUEST_UPDATES").
+        self.peer_updates = if setup.max_request_updates == 0 { u64::MAX } else { setup.max_request_updates };
         self.events.push_back(Event::Setup(setup));
         self.aliases.restart(self.now);
         self.early_bytes = 0;

@@ -187,6 +187,9 @@ impl Session {
             {
                 // A publisher that refuses an update ends the subscription with PUBLISH_DONE behind it (§10.9.1).
                 subscription.updates -= 1;
+                if let Some(forward) = subscription.next_forward.take() {
+                    self.update_forward(id, forward);
+                }
             }
             (Message::PublishBlocked(blocked), Kind::Tracks) if ours && !asked => {
                 self.events.push_back(Event::PublishBlocked { request: id, blocked });

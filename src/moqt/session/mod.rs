@@ -117,6 +117,8 @@ pub struct Session {
     /// Requests that could not be said; their ids count down from the top.
     unsent_requests: u64,
     peer_ids: PeerIds,
+    /// REQUEST_UPDATEs of ours that one request may have unanswered at the peer (MAX_REQUEST_UPDATES).
+    peer_updates: u64,
     /// What the peer has registered, within the size that our SETUP told.
     token_cache: TokenCache,
     /// Open requests of the peer.
@@ -166,6 +168,7 @@ impl Session {
             next_request: u64::from(role == Role::Server),
             unsent_requests: 0,
             peer_ids: PeerIds::new(role),
+            peer_updates: u64::MAX,
             token_cache: TokenCache::new(setup.max_token_cache),
             peer_requests: 0,
             ending: VecDeque::new(),

@@ -68,12 +68,30 @@ impl Session {
     }
 
     /// REQUEST_UPDATE on a subscription of ours, or on an accepted PUBLISH of the peer. A subscription that is not established
-    /// does nothing.
+    /// does nothing. The last word counts: while an update is unanswered FORWARD 0 waits, and what it meant is forgotten when FORWARD 1
+    /// follows. That waits for nothing but the peer's MAX_REQUEST_UPDATES: who answers no update is paused once, and never for good.
     pub fn update_forward(&mut self, request: RequestId, forward: bool) {
+        let most = if forward { self.peer_updates } else { 1 };
         let Some(entry) = self.requests.get_mut(&request).filter(|entry| entry.phase == Phase::Accepted) else {
             return;
         };
         let Kind::Subscription(subscription) = &mut entry.kind else { return };
+        subscription.next_forward = None;
+        if subscription.forward == forward {
+            return;
+        }
+        if subscription.updates >= most {
+            subscription.next_forward = Some(forward);
+            return;
+        }
+        self.say_forward(request, forward);
+    }
+
+    /// REQUEST_UPDATE, whatever came before.
+    pub(crate) fn say_forward(&mut self, request: RequestId, forward: bool) {
+        let Some(entry) = self.requests.get_mut(&request) else { return };
+        let Kind::Subscription(subscription) = &mut entry.kind else { return };
+        subscription.forward = forward;
         subscription.updates += 1;
         let stream = entry.stream;
         let id = self.next_request;

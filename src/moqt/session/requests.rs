@@ -55,9 +55,11 @@ pub(super) struct Subscription {
     pub(super) delivers: bool,
     pub(super) open: Vec<StreamId>,
     /// REQUEST_UPDATEs of ours without an answer.
-    pub(super) updates: u32,
-    /// As its PUBLISH began.
+    pub(super) updates: u64,
+    /// As the publisher was told last, or as its PUBLISH began.
     pub(super) forward: bool,
+    /// The FORWARD that waits until an update may be sent.
+    pub(super) next_forward: Option<bool>,
 }
 
 pub(super) struct Publication {
@@ -81,7 +83,7 @@ pub(super) struct Publication {
 
 impl Subscription {
     pub(super) fn new(track: FullTrackName, alias: Option<u64>) -> Self {
-        Self { track, alias, delivers: false, open: Vec::new(), updates: 0, forward: true }
+        Self { track, alias, delivers: false, open: Vec::new(), updates: 0, forward: true, next_forward: None }
     }
 }
 
@@ -142,7 +144,8 @@ pub(super) fn with_tokens(tokens: Vec<Token>) -> Parameters {
 impl Session {
     pub fn subscribe(&mut self, subscribe: Subscribe) -> RequestId {
         let parameters = subscribe.parameters();
-        let kind = Kind::Subscription(Subscription::new(subscribe.track.clone(), None));
+        let subscription = Subscription::new(subscribe.track.clone(), None);
+        let kind = Kind::Subscription(Subscription { forward: subscribe.forward, ..subscription });
         self.request(kind, |id| Message::Subscribe { id, track: subscribe.track, parameters })
     }
 
@@ -242,15 +245,16 @@ impl Session {
         if std::mem::replace(&mut subscription.delivers, true) {
             return;
         }
-        let (stream, alias, forward) = (entry.stream, subscription.alias, subscription.forward);
+        let (stream, alias) = (entry.stream, subscription.alias);
         if entry.phase == Phase::Asked {
             let says_all = self.draft.profile().publish_ok_subscribes;
+            if says_all {
+                subscription.forward = ok.forward;
+            }
             let parameters = if says_all { ok.parameters() } else { Parameters::default() };
             self.send(stream, &Message::RequestOk(RequestOk { parameters, ..RequestOk::default() }));
             self.accepted(request);
-            if !says_all && ok.forward != forward {
-                self.update_forward(request, ok.forward);
-            }
+            self.update_forward(request, ok.forward);
         }
         if let Some(alias) = alias {
             self.release(alias, request);

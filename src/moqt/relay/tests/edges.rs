@@ -478,3 +478,37 @@ fn who_asks_again_at_once_hears_the_successor() {
         }
     }
 }
+
+/// FORWARD as a publisher hears it, from subscribers at any relay.
+#[test]
+fn forward_follows_the_subscribers_of_all_relays() {
+    for sister in [true, false] {
+        for (speaks, hears) in [(0, 1), (1, 0), (1, 2), (1, 1)] {
+            let mut net = Net::star(3, sister);
+            let publisher = net.publisher(speaks);
+            let users = [net.user(hears), net.user(0)];
+            let requests = users.map(|user| net.subscribe(user, None));
+            let wish = |net: &mut Net, at: usize, forward| {
+                net.links[users[at]].pair.client.update_forward(requests[at], forward);
+                net.settle();
+            };
+            let steered = |net: &Net| {
+                let heard = net.links[publisher].heard.iter();
+                let updates = heard.filter_map(|event| match event {
+                    Event::Updated { forward, .. } => Some(*forward),
+                    _ => None,
+                });
+                updates.collect::<Vec<_>>()
+            };
+            wish(&mut net, 0, false);
+            assert!(steered(&net).is_empty(), "{speaks} to {hears}, sister {sister}");
+            wish(&mut net, 1, false);
+            assert_eq!(steered(&net), [false], "{speaks} to {hears}, sister {sister}");
+            net.say(publisher, 1);
+            wish(&mut net, 0, true);
+            net.say(publisher, 2);
+            assert_eq!(steered(&net), [false, true], "{speaks} to {hears}, sister {sister}");
+            assert_eq!((net.groups(users[0]), net.groups(users[1])), (vec![2], vec![]));
+        }
+    }
+}

@@ -12,6 +12,7 @@ mod malformed;
 mod publishers;
 mod rights;
 mod slow;
+mod steer;
 mod subscribers;
 mod takeover;
 mod tokens;

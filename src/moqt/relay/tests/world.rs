@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::moqt::message::{RequestError, Subscribe, SubscribeOk, Token};
 use crate::moqt::relay::{Core, Gate, Lease, Limits, Rights, Sessions};
 use crate::moqt::session::tests::pair::{Conditions, Pair, config};
-use crate::moqt::session::{RequestId, Role, SubgroupId};
+use crate::moqt::session::{Config, RequestId, Role, SubgroupId};
 use crate::moqt::{
     Event, FullTrackName, Object, PublishDoneCode, RequestErrorCode, Session, Status, SubgroupHeader, TrackNamespace,
 };
@@ -116,6 +116,8 @@ pub(super) struct Client {
     pub(super) serves: Option<SubscribeOk>,
     /// What the relay subscribed to here, in order, answered or not.
     pub(super) asked: Vec<(RequestId, FullTrackName)>,
+    /// The FORWARD that each of them came with.
+    pub(super) told: Vec<bool>,
     /// Everything else that the client heard.
     pub(super) heard: Vec<Event>,
 }
@@ -150,9 +152,17 @@ impl World {
     pub(super) fn client_that(&mut self, may: May, limits: Limits) -> usize {
         let key = self.clients.len();
         self.conditions.seed += 1;
-        let (client, server) = (config(Role::Client), config(Role::Server));
+        let of_draft = |role| Config { draft: self.conditions.draft, ..config(role) };
+        let (client, server) = (of_draft(Role::Client), of_draft(Role::Server));
         let pair = Pair::with(self.conditions.clone(), client, server, self.now);
-        self.clients.push(Client { pair, alive: true, serves: None, asked: Vec::new(), heard: Vec::new() });
+        self.clients.push(Client {
+            pair,
+            alive: true,
+            serves: None,
+            asked: Vec::new(),
+            told: Vec::new(),
+            heard: Vec::new(),
+        });
         self.core.insert(key as u64, vec![Arc::new(may)], limits, self.now);
         self.settle();
         key
@@ -323,6 +333,7 @@ impl Client {
             match event {
                 Event::Subscribe { request, subscribe } => {
                     self.asked.push((request, subscribe.track));
+                    self.told.push(subscribe.forward);
                     if let Some(ok) = self.serves.clone() {
                         self.pair.client.accept_subscribe(request, ok);
                     }

@@ -1,10 +1,12 @@
-//! What an update of the peer changes in streams that are open.
+//! What an update of the peer changes in streams that are open, and how many of ours are on their way.
 
 use super::lone::{Lone, none};
+use super::pair;
 use super::smoke::track;
 use crate::moqt::SubgroupHeader;
-use crate::moqt::message::{Message, Parameters, SubscribeOk};
-use crate::moqt::session::{Event, RequestId, Role, StreamId, Transmit, priority};
+use crate::moqt::message::{Message, Parameters, RequestOk, Setup, Subscribe, SubscribeOk};
+use crate::moqt::session::{Config, Event, RequestId, Role, StreamId, Transmit, priority};
+use crate::moqt::version::Draft;
 
 #[test]
 fn a_new_subscriber_priority_moves_open_streams() {
@@ -21,4 +23,37 @@ fn a_new_subscriber_priority_moves_open_streams() {
         assert!(lone.was_sent(&Transmit::Priority { stream, priority: priority::data(9, publisher) }));
     }
     assert!(matches!(lone.events.last(), Some(Event::Updated { .. })), "{:?}", lone.events);
+}
+
+/// The FORWARDs that we asked for by updates, in order.
+fn said(lone: &mut Lone, stream: StreamId) -> Vec<Option<bool>> {
+    let updates = lone.said(stream).into_iter().filter_map(|message| match message {
+        Message::RequestUpdate { parameters, .. } => Some(parameters.forward),
+        _ => None,
+    });
+    updates.collect()
+}
+
+#[test]
+fn forward_0_waits_for_answers_and_forward_1_for_nothing_but_the_peers_bound() {
+    const AT_ONCE: [Option<bool>; 2] = [Some(false), Some(true)];
+    for (bound, at_once) in [(0, &AT_ONCE[..]), (2, &AT_ONCE), (1, &AT_ONCE[..1])] {
+        let mut lone = Lone::early(Config { draft: Draft::D20, ..pair::config(Role::Client) });
+        lone.say(lone.control, &Message::Setup(Setup { max_request_updates: bound, ..Setup::default() }));
+        let request = lone.session.subscribe(Subscribe::new(track("audio")));
+        let stream = lone.opened();
+        lone.say(stream, &Message::SubscribeOk { alias: 0, parameters: none(), properties: Default::default() });
+        for forward in [false, true, false, true, false, false] {
+            lone.session.update_forward(request, forward);
+        }
+        assert_eq!(said(&mut lone, stream), at_once, "bound {bound}");
+        for _ in at_once {
+            lone.say(stream, &Message::RequestOk(RequestOk::default()));
+        }
+        // The last word is said when everything before it is answered, unless it was said already.
+        let last: &[_] = if at_once.len() == 2 { &[Some(false)] } else { &[] };
+        assert_eq!(said(&mut lone, stream), [at_once, last].concat(), "bound {bound}");
+        lone.session.update_forward(request, true);
+        assert_eq!(said(&mut lone, stream).last(), Some(&Some(true)), "bound {bound}");
+    }
 }
