@@ -64,11 +64,11 @@ class Heard:
         return {later - earlier for earlier, later in zip(self.stamps, self.stamps[1:], strict=False)}
 
 
-def until(condition: Callable[[], bool], what: str, limit_s: float = LIMIT_S) -> None:
+def until(condition: Callable[[], bool], what: str | Callable[[], str], limit_s: float = LIMIT_S) -> None:
     """Looks again and again at something that tells nobody when it changes: a bridge's state, a file."""
     deadline, pause = time.monotonic() + limit_s, threading.Event()
     while not condition():
-        assert time.monotonic() < deadline, f"not within {limit_s} s: {what}"
+        assert time.monotonic() < deadline, f"not within {limit_s} s: {what() if callable(what) else what}"
         pause.wait(0.005)
 
 
@@ -102,12 +102,12 @@ def dial(voice: Voice, ending: str, **arguments: Any) -> Call:  # noqa: ANN401 (
 
 
 def connected(bridge: AudioBridge) -> AudioBridge:
-    until(lambda: bridge.state == "connected", f"{bridge} is connected")
+    until(lambda: bridge.state == "connected", lambda: f"{bridge} is connected, {bridge.stats()}")
     return bridge
 
 
 def ended(bridge: AudioBridge) -> AudioBridge:
-    until(lambda: bridge.state == "closed", f"{bridge} is closed")
+    until(lambda: bridge.state == "closed", lambda: f"{bridge} is closed, {bridge.stats()}")
     return bridge
 
 
