@@ -21,8 +21,8 @@
 //! supplied ([`Pool::supply`]). It never sleeps, starts a thread, or knows what a call is.
 //!
 //! **End or loss.** An object with status END_OF_TRACK is the end: [`Event::Ended`]. A PUBLISH_DONE or a lost session without
-//! it is a loss: [`Event::Lost`], and the pool subscribes again for as long as the lease lives; whoever knows better
-//! (the control plane) releases the lease.
+//! it is a loss: [`Event::Lost`], as is a track that nobody publishes (any more), and the pool subscribes again for as long as
+//! the lease lives; whoever knows better (the control plane) releases the lease.
 
 pub mod edge;
 pub mod lag;
@@ -148,7 +148,8 @@ pub enum Event {
     Live { track: TrackId },
     /// The publisher ended the track: the call is over. Nothing follows.
     Ended { track: TrackId },
-    /// A subscription that delivered stopped without the track's end. The pool subscribes again by itself.
+    /// A subscription that delivered stopped without the track's end, or nobody publishes what was asked for. The pool
+    /// subscribes again by itself.
     Lost { track: TrackId, reason: String },
     /// The peer refuses a request in a way that repeating can't mend; `code` is its REQUEST_ERROR code.
     Refused { track: TrackId, code: u64, reason: String },

@@ -12,6 +12,7 @@ use super::call::{Call, FAREWELL, Floor, Place};
 use super::clock::{Tick, Wheel};
 use super::{Command, Event, Mint, Supply};
 use crate::engine::outside::follow;
+use crate::moqt;
 use crate::moqt::ids::IdMap;
 use crate::moqt::message::{Setup, Token};
 use crate::net::{App, Dial, LinkEvent, LinkId, Links};
@@ -116,6 +117,12 @@ impl Media {
         let (pool, tracks, events) = (&mut self.pool, &mut self.tracks, &self.start.events);
         let stalled = self.path.stalls(now);
         Some(work(call, &mut Floor { pool, links, tracks, events, now, stalled }))
+    }
+
+    fn handle_commands(&mut self, links: &mut Links, now: Instant) {
+        while let Ok(command) = self.start.commands.try_recv() {
+            self.handle_command(links, command, now);
+        }
     }
 
     fn handle_command(&mut self, links: &mut Links, command: Command, now: Instant) {
@@ -330,15 +337,18 @@ impl Path {
 
 impl App for Media {
     fn handle_event(&mut self, links: &mut Links, link: LinkId, event: LinkEvent, now: Instant) {
+        // Who subscribes was told of the track by the control thread, which had sent the command to open it before: that one
+        // comes first, also when both are found in one turn.
+        if let LinkEvent::Moqt(moqt::Event::Subscribe { .. }) = event {
+            self.handle_commands(links, now);
+        }
         self.path.note(link, &event, now);
         self.pool.handle_event(links, link, event, now);
         self.handle_pool(links, now);
     }
 
     fn handle_wake(&mut self, links: &mut Links, now: Instant) {
-        while let Ok(command) = self.start.commands.try_recv() {
-            self.handle_command(links, command, now);
-        }
+        self.handle_commands(links, now);
         if self.start.ending.load(Ordering::Acquire) && self.ends_at.is_none() {
             self.wind_up(links, now);
         }

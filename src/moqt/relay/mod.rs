@@ -70,6 +70,10 @@ pub mod constants {
     pub const EXPIRY_GRACE: Duration = Duration::from_secs(60);
     /// A publisher must answer our SUBSCRIBE within this time.
     pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+    /// A publisher who had no such track is asked again, while somebody is held for it, after the first and at most the second;
+    /// between them it doubles.
+    pub const ASK_STEP: Duration = Duration::from_millis(500);
+    pub const ASK_MAX: Duration = Duration::from_secs(5);
     /// After PUBLISH_DONE, streams that it counted are waited for this long (§"PUBLISH_DONE").
     pub const LATE_STREAMS: Duration = Duration::from_secs(2);
     /// Age of the oldest byte that ends a subscription, and the step in which it is measured.
@@ -251,7 +255,9 @@ impl Core {
         while let Some(&(at, key, request)) = self.deadlines.first().filter(|(at, ..)| *at <= now) {
             self.deadlines.remove(&(at, key, request));
             match self.peers.get(&key).and_then(|peer| peer.requests.get(&request)) {
-                Some(Role::Subscription { track, held: true, .. }) => self.give_up(sessions, *track, key, request),
+                Some(Role::Subscription { track, held: true }) => {
+                    self.held_is_due(sessions, *track, (key, request), now)
+                }
                 Some(Role::Source { track } | Role::Publication { track }) => {
                     self.source_is_late(sessions, *track, (key, request), at);
                 }

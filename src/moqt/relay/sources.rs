@@ -54,6 +54,7 @@ impl Core {
         let Some(id) = self.source_track(key, request) else { return };
         let Some(track) = self.tracks.get_mut(&id) else { return };
         track.describe(ok);
+        track.refusals = 0;
         let Some(source) = track.source(key, request) else { return };
         source.state = State::Live;
         if let Some(until) = source.until.take() {
@@ -102,6 +103,43 @@ impl Core {
             let code = passed_on(error.code);
             self.remove_source(sessions, id, key, request, ResetCode::InternalError);
             self.without_source(sessions, id, code, PublishDoneCode::InternalError);
+            self.ask_later(id, error);
+        }
+    }
+
+    /// Whoever announced a namespace may publish a track of it later, without another word: as long as somebody is held for it,
+    /// publishers that had it not are asked again, at growing distances. Nobody is asked twice for what it waits for itself.
+    fn ask_later(&mut self, id: u64, error: &RequestError) {
+        let (Some(track), Some(now)) = (self.tracks.get_mut(&id), self.now) else { return };
+        let passes = [RequestErrorCode::DoesNotExist, RequestErrorCode::ExcessiveLoad, RequestErrorCode::InternalError];
+        if !passes.iter().any(|code| *code as u64 == error.code) || !track.waiting.iter().any(|w| w.rendezvous) {
+            return;
+        }
+        let pause = (constants::ASK_STEP * (1 << track.refusals.min(8))).min(constants::ASK_MAX);
+        track.refusals += 1;
+        let again = now + pause.max(error.retry_after.unwrap_or_default());
+        let held = track.waiting.iter().filter(|w| w.rendezvous && again < w.until);
+        self.deadlines.extend(held.map(|w| (again, w.key, w.request)));
+    }
+
+    /// The time of a held subscription is over, or that of asking again on its behalf.
+    pub(super) fn held_is_due(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        id: u64,
+        (key, request): (u64, RequestId),
+        now: Instant,
+    ) {
+        let Some(track) = self.tracks.get(&id) else { return };
+        let held = track.waiting.iter().find(|w| (w.key, w.request) == (key, request));
+        let Some((until, relay)) = held.map(|waiting| (waiting.until, waiting.relay)) else { return };
+        if until <= now {
+            return self.give_up(sessions, id, key, request);
+        }
+        for publisher in self.directory.publishers(&track.name) {
+            if Some(publisher.key) != relay && publisher.key != key {
+                self.ask(sessions, id, &publisher, None, now);
+            }
         }
     }
 

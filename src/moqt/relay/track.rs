@@ -131,6 +131,8 @@ pub(super) struct Track {
     properties: TrackProperties,
     group_order: Option<GroupOrder>,
     largest: Option<Location>,
+    /// How often in a row publishers said that they have no such track.
+    pub(super) refusals: u32,
 }
 
 impl Track {
@@ -144,6 +146,7 @@ impl Track {
             properties: TrackProperties::default(),
             group_order: None,
             largest: None,
+            refusals: 0,
         }
     }
 

@@ -246,7 +246,11 @@ impl Pool {
         let Some(subscriber) = self.subscribers.get_mut(&track) else { return };
         subscriber.remove_feed(link, request);
         let lease = subscriber.lease;
+        let absent = !subscriber.feeds.iter().any(|feed| feed.live);
         let remedy = subscriber.asking.refused(error, &mut self.random, now);
+        if absent && matches!(remedy, Remedy::Again(_)) {
+            self.events.push_back(Event::Lost { track, reason: error.reason.clone() });
+        }
         let hopeless = match remedy {
             Remedy::Again(_) => false,
             Remedy::Tokens => !self.want_tokens(lease),

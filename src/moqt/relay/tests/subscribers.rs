@@ -58,6 +58,55 @@ fn a_held_subscription_is_answered_when_the_publisher_comes() {
 }
 
 #[test]
+fn a_publisher_that_has_the_track_later_is_asked_again_for_whom_is_held() {
+    let mut world = World::new();
+    let publisher = world.client();
+    world.announce(publisher, uplink());
+    let refuse = |world: &mut World| {
+        let request = world.clients[publisher].asked.last().unwrap().0;
+        let error = RequestError::new(RequestErrorCode::DoesNotExist, "not yet");
+        world.session(publisher).reject(request, error);
+        world.settle();
+    };
+    let listener = world.client();
+    let request = world.subscribe(listener, Some(constants::RENDEZVOUS_MAX));
+    refuse(&mut world);
+    for (ms, asked) in [(90, 1), (20, 2)] {
+        world.run_for(Duration::from_millis(ms));
+        assert_eq!(world.clients[publisher].asked.len(), asked);
+    }
+    refuse(&mut world);
+    for (ms, asked) in [(580, 2), (30, 3)] {
+        world.run_for(Duration::from_millis(ms));
+        assert_eq!(world.clients[publisher].asked.len(), asked, "each time after twice as long");
+    }
+    world.clients[publisher].serves = Some(SubscribeOk::default());
+    refuse(&mut world);
+    world.run_for(Duration::from_millis(1700));
+    assert!(world.is_answered(listener, request), "without another announcement");
+    world.whole(publisher, 1);
+    assert_eq!(world.objects(listener).len(), 3);
+    world.run_for(Duration::from_secs(60));
+    assert_eq!((world.clients[publisher].asked.len(), world.core.poll_timeout()), (4, None));
+}
+
+#[test]
+fn nobody_is_asked_again_for_who_is_not_held_or_by_who_may_never() {
+    for (hold, error) in [(None, RequestErrorCode::DoesNotExist), (HOLD, RequestErrorCode::Unauthorized)] {
+        let mut world = World::new();
+        let publisher = world.client();
+        world.announce(publisher, uplink());
+        let listener = world.client();
+        let request = world.subscribe(listener, hold);
+        let (asked, _) = world.clients[publisher].asked[0].clone();
+        world.session(publisher).reject(asked, RequestError::new(error, "no"));
+        world.run_for(Duration::from_secs(20));
+        assert_eq!(world.clients[publisher].asked.len(), 1);
+        assert!(world.refused(listener, request).is_some());
+    }
+}
+
+#[test]
 fn a_publisher_of_a_prefix_is_asked_too() {
     for prefix in [&["voice", "CA1"][..], &["voice"], &[]] {
         let mut world = World::new();

@@ -51,6 +51,8 @@ fn a_track_that_is_not_there_is_asked_for_as_long_as_the_lease_lives() {
         "{waits:?}"
     );
     assert_eq!(world.pools[0].counters().resubscribes, 19);
+    // Whoever knows whether there will ever be one is asked each time.
+    assert_eq!(world.count(0, |e| matches!(e, Event::Lost { track, .. } if *track == heard)), 19);
     let (request, _) = next(&mut world);
     world.only().server.accept_subscribe(request, SubscribeOk::default());
     world.run_ms(100);
