@@ -261,7 +261,7 @@ impl Session {
         if stream == self.control {
             self.control_lost();
         } else if self.outbound.contains_key(&stream) {
-            self.drop_outbound(stream, code);
+            self.data_stopped(stream, code);
         } else if matches!(self.streams.get(&stream), Some(Stream::Request(_))) {
             self.request_stopped(stream, code);
         }

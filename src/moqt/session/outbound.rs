@@ -21,7 +21,7 @@ pub(super) enum Queued {
 
 /// A subgroup stream of ours, until the link wrote all of it.
 pub(super) struct Outbound {
-    request: RequestId,
+    pub(super) request: RequestId,
     pub(super) objects: Objects,
     buffer: BytesMut,
     /// A flush is queued.

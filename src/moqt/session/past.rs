@@ -223,7 +223,11 @@ impl Session {
         for item in items {
             writer.encode(&item, &mut data);
         }
-        self.send(bidi, &Message::FetchOk(ok));
+        if !self.send(bidi, &Message::FetchOk(ok)) {
+            let reason = "the answer is longer than 65535 bytes";
+            self.reject(request, error(RequestErrorCode::InternalError, reason));
+            return self.events.push_back(Event::Fulfilled { request });
+        }
         self.queue(Transmit::Finish { stream: bidi });
         self.accepted(request);
         let stream = self.send_whole(request, priority::data(urgency, DEFAULT_PRIORITY), data.freeze());
@@ -239,7 +243,35 @@ impl Session {
         fetching.stream = None;
         if let Some(gone) = self.remove_request(request) {
             self.let_go(gone.stream);
+            self.events.push_back(Event::Fulfilled { request });
         }
+    }
+
+    /// Takes back what the link has not taken of an answered FETCH. Its own stream is reset too: the peer can't tell whose the other
+    /// is when that did not get as far as its header.
+    pub fn reset_fetch(&mut self, request: RequestId, code: ResetCode) {
+        let entry = self.requests.get(&request).filter(|entry| !entry.ours);
+        let Some(Kind::Fetch(Fetching { stream: Some(stream), .. })) = entry.map(|entry| &entry.kind) else { return };
+        let code = code as u64;
+        self.drop_outbound(*stream, code);
+        if let Some(entry) = self.requests.get(&request) {
+            self.queue(Transmit::Reset { stream: entry.stream, code });
+        }
+        if let Some(gone) = self.remove_request(request) {
+            self.let_go(gone.stream);
+        }
+    }
+
+    /// STOP_SENDING on a data stream of ours: of a subscription it ends one subgroup, of a FETCH all of it.
+    pub(super) fn data_stopped(&mut self, stream: StreamId, code: u64) {
+        let Some(request) = self.outbound.get(&stream).map(|outbound| outbound.request) else { return };
+        self.drop_outbound(stream, code);
+        let Some(entry) = self.requests.get(&request).filter(|entry| matches!(entry.kind, Kind::Fetch(_))) else {
+            return;
+        };
+        let asked = entry.stream;
+        self.withdrawn(request);
+        self.let_go(asked);
     }
 
     /// TRACK_STATUS is answered like a SUBSCRIBE, and over.

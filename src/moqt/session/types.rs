@@ -165,6 +165,11 @@ pub enum Event {
         request: RequestId,
     },
 
+    /// The link took all of what answers the peer's FETCH: the request is over.
+    Fulfilled {
+        request: RequestId,
+    },
+
     // Answers to our requests.
     SubscribeOk {
         request: RequestId,

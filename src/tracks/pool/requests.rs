@@ -55,6 +55,7 @@ impl Pool {
             | Moqt::Object { .. }
             | Moqt::Namespace { .. }
             | Moqt::NamespaceDone { .. }
+            | Moqt::Fulfilled { .. }
             | Moqt::Closed { .. } => {}
         }
     }

@@ -77,6 +77,64 @@ fn a_fetched_range_arrives_whole_on_rough_links() {
     }
 }
 
+/// Whoever counts running fetches hears of each end once: all of it left, it was cancelled, or its data alone was stopped.
+#[test]
+fn the_end_of_an_answered_fetch_is_told_once() {
+    for way in ["written", "cancelled", "stopped"] {
+        let (mut pair, request) = asked(Conditions::default(), None);
+        pair.server_events.clear();
+        pair.stall(Role::Server, way == "cancelled");
+        pair.server.answer_fetch(request, ok(), [item(1, 0), item(1, 1)]);
+        match way {
+            "cancelled" => pair.client.cancel(request),
+            "stopped" => {
+                let data = std::iter::from_fn(|| pair.server.poll_transmit()).filter_map(|transmit| match transmit {
+                    Transmit::Open { stream, .. } => Some(stream),
+                    _ => None,
+                });
+                let data = data.last().unwrap();
+                let now = pair.now;
+                pair.server.handle_stopped(data, 0, now);
+            }
+            _ => {}
+        }
+        pair.settle();
+        let told = match way {
+            "written" => Event::Fulfilled { request },
+            _ => Event::Cancelled { request },
+        };
+        assert_eq!(pair.server_events, [told], "{way}");
+        // Who stopped the data has not heard our answer here, and ends his half with it.
+        assert!(pair.server.unwritten() == 0 && (pair.server.is_idle() || way == "stopped"), "{way}");
+    }
+}
+
+#[test]
+fn an_answered_fetch_is_taken_back() {
+    for header_first in [true, false] {
+        let (mut pair, request) = asked(Conditions::default(), None);
+        pair.stall(Role::Server, !header_first);
+        pair.server.answer_fetch(request, ok(), [item(1, 0), item(1, 1)]);
+        if header_first {
+            // The link takes a part.
+            let sent: Vec<Transmit> = std::iter::from_fn(|| pair.server.poll_transmit()).collect();
+            assert!(matches!(sent[..], [.., Transmit::Data { .. }, Transmit::Finish { .. }]));
+        }
+        pair.server.reset_fetch(request, crate::moqt::ResetCode::MalformedTrack);
+        pair.settle();
+        assert!(pair.server.is_idle() && pair.server.unwritten() == 0);
+        if !header_first {
+            pair.stall(Role::Server, false);
+            pair.settle();
+            let refused = |event: &Event| matches!(event, Event::RequestError { request: of, .. } if *of == request);
+            assert!(drop_setup(&pair).iter().any(refused) && pair.client.is_idle());
+        }
+        // A second time, and of what is unknown, nothing happens.
+        pair.server.reset_fetch(request, crate::moqt::ResetCode::MalformedTrack);
+        assert_eq!(pair.server.poll_transmit(), None);
+    }
+}
+
 #[test]
 fn a_refused_fetch_is_over() {
     let (mut pair, request) = asked(Conditions::default(), None);
