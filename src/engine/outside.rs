@@ -166,13 +166,13 @@ pub(super) fn relay_config(
     identity: Identity,
     relaying: &config::Relaying,
 ) -> Result<relay::Config, String> {
-    let config::Relaying { shards, limits, admission, upstream } = relaying.clone();
+    let config::Relaying { shards, limits, cache, admission, upstream } = relaying.clone();
     let upstream = upstream.map(|told| {
         let config::Upstream { url, trust: trusted, token } = told;
         Ok::<_, String>(relay::UpstreamConfig { url, trust: trust(&trusted)?, token })
     });
     let plain = relay::Config::new(listen, identity, KeySet::default());
-    Ok(relay::Config { shards, limits, admission, upstream: upstream.transpose()?, ..plain })
+    Ok(relay::Config { shards, limits, cache, admission, upstream: upstream.transpose()?, ..plain })
 }
 
 fn own(config: &Config, key: PublicKey) -> Result<(relay::Server, Outside), String> {

@@ -22,6 +22,9 @@ pub mod kind {
     pub const TIMESTAMP: u64 = 0x10;
     pub const DEFAULT_GROUP_ORDER: u64 = 0x22;
     pub const DYNAMIC_GROUPS: u64 = 0x30;
+    /// So many groups before this object's, or objects before it in its group, do not exist (§12.8, §12.9).
+    pub const PRIOR_GROUP_ID_GAP: u64 = 0x3c;
+    pub const PRIOR_OBJECT_ID_GAP: u64 = 0x3e;
     /// A track with a property of this range must not be touched by who does not know it (§2.5.1).
     pub const MANDATORY: std::ops::RangeInclusive<u64> = 0x4000..=0x7fff;
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::keyring::KeySources;
 use super::upstream::UpstreamConfig;
 use crate::moqt::Drafts;
-use crate::moqt::relay::Limits;
+use crate::moqt::relay::{CacheLimits, Limits};
 use crate::net::Handshakes;
 use crate::net::tls::Identity;
 use crate::token::KeySet;
@@ -22,6 +22,8 @@ pub struct Config {
     pub keys: KeySources,
     /// For strangers on a wire; a port gets [`Limits::engine`].
     pub limits: Limits,
+    /// What one shard keeps for FETCH.
+    pub cache: CacheLimits,
     pub admission: Admission,
     /// Where `/healthz` and `/metrics` are answered over HTTP (TCP); `None`: nowhere.
     pub metrics: Option<SocketAddr>,
@@ -45,6 +47,7 @@ impl Config {
             drafts,
             keys: keys.into(),
             limits,
+            cache: CacheLimits::default(),
             admission,
             metrics,
             shards: 1,

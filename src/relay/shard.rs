@@ -60,7 +60,7 @@ pub(super) struct Post {
 
 /// Binds the worker, so that an error is the caller's, and starts its thread.
 pub(super) fn start(config: &Config, bind: SocketAddr, post: Post) -> Result<Running, String> {
-    let (limits, admission, open) = (config.limits, config.admission, config.open);
+    let (limits, cache, admission, open) = (config.limits, config.cache, config.admission, config.open);
     let handshakes = Handshakes { retry_from: admission.retry_from, refuse_from: admission.refuse_from };
     let (identity, drafts) = (config.identity.clone(), config.drafts.clone());
     let listening = Listen { identity, drafts, setup: our_setup(), handshakes };
@@ -75,6 +75,7 @@ pub(super) fn start(config: &Config, bind: SocketAddr, post: Post) -> Result<Run
         let verifier = Verifier::new(theirs.ring.load_full(), Box::new(unix_now)).opened(open);
         let _gone = Gone(theirs.clone());
         let mut shard = Shard::new(verifier, limits, admission, taken, theirs);
+        shard.core.set_cache(cache);
         shard.post(post);
         worker.run(&mut shard);
     };

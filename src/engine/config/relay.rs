@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Trust;
 use super::parse;
 use super::table::Table;
-use crate::moqt::relay::Limits;
+use crate::moqt::relay::{CacheLimits, Limits};
 use crate::relay::{Admission, MOST_SHARDS, UpstreamToken};
 use url::Url;
 
@@ -18,6 +18,8 @@ pub struct Relaying {
     pub shards: usize,
     /// Of one stranger's session, and of his token over all his sessions.
     pub limits: Limits,
+    /// What a shard keeps for FETCH.
+    pub cache: CacheLimits,
     /// Of all who come.
     pub admission: Admission,
     /// The relay that this one is an edge of.
@@ -34,7 +36,8 @@ pub struct Upstream {
 
 impl Default for Relaying {
     fn default() -> Self {
-        Self { shards: 1, limits: Limits::default(), admission: Admission::default(), upstream: None }
+        let (limits, cache, admission) = (Limits::default(), CacheLimits::default(), Admission::default());
+        Self { shards: 1, limits, cache, admission, upstream: None }
     }
 }
 
@@ -42,10 +45,23 @@ impl Relaying {
     /// Takes `shards`, `[limits]` and `[upstream]` out of a relay's table.
     pub(super) fn read(table: &mut Table, base: &Path) -> Result<Self, String> {
         let shards = table.number("shards", 1, 1..=MOST_SHARDS as u64)? as usize;
-        let (limits, admission) = bounds(table.table("limits")?)?;
+        let mut bounds = table.table("limits")?;
+        let cache = cache(&mut bounds)?;
+        let (limits, admission) = self::bounds(bounds)?;
         let upstream = upstream(table.table("upstream")?, base)?;
-        Ok(Self { shards, limits, admission, upstream })
+        Ok(Self { shards, limits, cache, admission, upstream })
     }
+}
+
+/// Any of them 0: nothing is kept.
+fn cache(table: &mut Table) -> Result<CacheLimits, String> {
+    let cache = CacheLimits::default();
+    let mut number = |key, default: usize, most: usize| table.number(key, default as u64, 0..=most as u64);
+    Ok(CacheLimits {
+        age: Duration::from_millis(number("cache_ms", cache.age.as_millis() as usize, 600_000)?),
+        track_bytes: number("cache_track_bytes", cache.track_bytes, CacheLimits::MOST_TRACK_BYTES)? as usize,
+        bytes: number("cache_bytes", cache.bytes, CacheLimits::MOST_BYTES)? as usize,
+    })
 }
 
 fn bounds(mut table: Table) -> Result<(Limits, Admission), String> {

@@ -158,6 +158,17 @@ impl Flows {
         Some(gone.run)
     }
 
+    /// Where a group ends if this flow, which fed its last objects, ends by FIN now: nothing is at that place or behind it.
+    pub(super) fn end_of_group(&self, id: FlowId) -> Option<Location> {
+        let flow = self.flows.get(&id).filter(|flow| flow.header.end_of_group && flow.feeding && flow.begun)?;
+        Some(Location { group: flow.header.group, object: flow.next })
+    }
+
+    /// The last object of the track, as far as a source has said it.
+    pub(super) fn track_end(&self) -> Option<Location> {
+        self.track_end.map(|(_, end)| end)
+    }
+
     /// `false`: another source brought this datagram already.
     pub(super) fn admit_datagram(&mut self, key: u64, at: Location, several: bool) -> bool {
         if several && self.datagrams.iter().any(|(other, seen)| *other != key && *seen == at) {

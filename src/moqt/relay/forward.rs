@@ -57,6 +57,7 @@ impl Core {
                 Vec::new()
             }
         };
+        self.cache.keep(&mut track.kept, object, stream.is_none(), &mut self.counters, now);
         track.saw(at);
         for (who, why) in behind {
             self.end_behind(sessions, id, who, why);
@@ -92,9 +93,15 @@ impl Core {
         (key, request): Who,
         stream: StreamId,
         reset: Option<u64>,
+        now: Instant,
     ) {
         let Some(id) = self.source_track(key, request) else { return };
         let Some(track) = self.tracks.get_mut(&id) else { return };
+        if reset.is_none()
+            && let Some(end) = track.flows.end_of_group((key, stream))
+        {
+            self.cache.keep_end(&mut track.kept, end, &mut self.counters, now);
+        }
         track.end_flow(sessions, (key, stream), reset.map(reset_code));
         self.end_if_complete(sessions, id, key, request);
     }

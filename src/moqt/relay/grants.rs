@@ -12,7 +12,7 @@ use super::rights::{Rights, permit};
 use super::{Core, Role, Sessions};
 use crate::moqt::message::Token;
 use crate::moqt::session::RequestId;
-use crate::moqt::{CloseCode, PublishDoneCode, RequestErrorCode};
+use crate::moqt::{CloseCode, PublishDoneCode, RequestErrorCode, ResetCode};
 
 /// An accepted request's permission.
 pub(super) struct Grant {
@@ -168,7 +168,9 @@ impl Core {
     fn need(&self, key: u64, request: RequestId) -> Option<Need> {
         let name = |track: &u64| self.tracks.get(track).map(|track| &track.name);
         match self.peers.get(&key)?.requests.get(&request)? {
-            Role::Subscription { track, .. } => Some(Need::Subscribe(name(track)?.namespace.clone())),
+            Role::Subscription { track, .. } | Role::Fetch { track, .. } => {
+                Some(Need::Subscribe(name(track)?.namespace.clone()))
+            }
             Role::Publication { track } => {
                 let name = name(track)?;
                 Some(Need::Publish(name.namespace.clone(), Some(name.name.clone())))
@@ -232,6 +234,7 @@ impl Core {
                 self.withdraw(sessions, key, request);
                 self.cancel_sources_under(sessions, key, &namespace, now);
             }
+            Some(Role::Fetch { .. }) => self.reset_fetch(sessions, (key, request), ResetCode::ExpiredAuthToken),
             Some(Role::Source { .. } | Role::Listing) | None => {}
         }
     }

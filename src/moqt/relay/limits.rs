@@ -8,7 +8,7 @@ use super::constants;
 /// EXCESSIVE_LOAD and a time to retry, a subscriber that does not take what it asked for with TOO_FAR_BEHIND.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Subscriptions, held ones included.
+    /// Subscriptions, held ones and running fetches included.
     pub subscriptions: usize,
     /// Subscriptions that wait for a publisher.
     pub held: usize,
@@ -21,7 +21,8 @@ pub struct Limits {
     pub requests_burst: u32,
     /// Longest time that a SUBSCRIBE is held for a publisher.
     pub rendezvous: Duration,
-    /// Bytes of one subscription that its link has not taken yet, and the age of the oldest of them.
+    /// Bytes of one subscription that its link has not taken yet, and the age of the oldest of them. A session's fetches together
+    /// have the same bytes.
     pub backlog_bytes: usize,
     pub backlog_age: Duration,
     /// The same bytes over all subscriptions of the session.
@@ -80,6 +81,37 @@ impl Limits {
     }
 }
 
+/// Bounds of the objects that are kept for FETCH, over all sessions. Any of them 0: nothing is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheLimits {
+    /// An object is served for so long; a track may say less (MAX_CACHE_DURATION).
+    pub age: Duration,
+    /// Of one track and of all, what is remembered beside the payloads included.
+    pub track_bytes: usize,
+    pub bytes: usize,
+}
+
+impl Default for CacheLimits {
+    fn default() -> Self {
+        Self { age: constants::CACHE_AGE, track_bytes: constants::CACHE_TRACK_BYTES, bytes: constants::CACHE_BYTES }
+    }
+}
+
+impl CacheLimits {
+    pub const MOST_TRACK_BYTES: usize = 1 << 24;
+    pub const MOST_BYTES: usize = 1 << 34;
+
+    /// What the cache can count.
+    pub(super) fn within(self) -> Self {
+        let none = self.age.is_zero() || self.track_bytes == 0;
+        Self {
+            track_bytes: self.track_bytes.min(Self::MOST_TRACK_BYTES),
+            bytes: if none { 0 } else { self.bytes.min(Self::MOST_BYTES) },
+            ..self
+        }
+    }
+}
+
 /// What happened since the start; the last ones are levels of now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -117,6 +149,16 @@ pub struct Counters {
     /// Requests ended because their token did, or was revoked.
     pub expired: u64,
     pub revoked: u64,
+    /// FETCHes answered, and the objects handed to them.
+    pub fetches: u64,
+    pub objects_fetched: u64,
+    /// FETCHes refused for what the session has not taken of others.
+    pub over_fetching: u64,
+    /// Parts of a track's history that made room for its own next objects though they were young, and for those of any track.
+    pub cache_track_full: u64,
+    pub cache_full: u64,
+    /// Objects that are larger than what a track may keep.
+    pub cache_too_large: u64,
 
     pub sessions: usize,
     /// Sessions of other relays, and ours to them; not among `sessions`.
@@ -128,4 +170,8 @@ pub struct Counters {
     pub namespaces: usize,
     /// Tokens that something is counted for.
     pub tokens: usize,
+    /// Bytes of answers to FETCH that are on their way.
+    pub fetching: usize,
+    /// Bytes of the memory in which objects are kept for FETCH.
+    pub cache_bytes: usize,
 }

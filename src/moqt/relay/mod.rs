@@ -2,7 +2,7 @@
 //!
 //! A [`Core`] owns no session. Somebody ([`crate::relay`]'s shard, a test) owns them, hands every event to
 //! [`Core::handle_event`] and lends the sessions through [`Sessions`]; the core answers by speaking to them. What it
-//! never does: parse a payload or a property, hold an object for later (there is no cache), open a session (whoever owns
+//! never does: parse a payload, parse a property on the way of an object, hold an object back, open a session (whoever owns
 //! sessions may hand it one to another relay: [`edge`]).
 //!
 //! The rules (draft-18 §"Relays", and ours where the draft leaves room):
@@ -19,18 +19,24 @@
 //! * Several publishers of a track are all heard, and each object passes once ([`flows`]).
 //! * A publisher that contradicts the end of its group or track ends the track with MALFORMED_TRACK; that object goes nowhere.
 //! * A subscriber that falls behind by bytes or by time is ended with TOO_FAR_BEHIND. Nobody else notices.
+//! * The latest objects of a live track are kept ([`cache`]); a FETCH is answered from them, and nobody is asked for more. A subscription
+//!   begins at the live edge all the same.
 //! * When the last publisher is gone its PUBLISH_DONE code goes to the subscribers; a session that died without one reads
 //!   INTERNAL_ERROR. END_OF_TRACK is an object like others and is forwarded.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod accounts;
 mod backlog;
+mod blocks;
+mod cache;
 mod directory;
 mod drain;
 mod edge;
+mod fetch;
 mod flows;
 mod forward;
 mod grants;
+mod history;
 mod limits;
 mod publishers;
 mod requests;
@@ -42,7 +48,7 @@ mod tests;
 mod track;
 
 pub use edge::{Scope, Upstream};
-pub use limits::{Counters, Limits};
+pub use limits::{CacheLimits, Counters, Limits};
 pub use rights::{Everything, Gate, Lease, Rights};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +61,7 @@ use crate::moqt::message::{GoAway, RequestError};
 use crate::moqt::session::RequestId;
 use crate::moqt::{Event, FullTrackName, RequestErrorCode, Session, TrackNamespace};
 use accounts::{Account, Tokens};
+use cache::Cache;
 use directory::Directory;
 use edge::Uplink;
 use grants::Grant;
@@ -84,6 +91,10 @@ pub mod constants {
     /// Subgroups and datagrams of a track remembered, to know those that a second publisher brings again.
     pub const REMEMBERED: usize = 64;
     pub const TOKENS_PER_REQUEST: usize = 4;
+    /// [`CacheLimits`](super::CacheLimits).
+    pub const CACHE_AGE: Duration = Duration::from_secs(10);
+    pub const CACHE_TRACK_BYTES: usize = 64 * 1024;
+    pub const CACHE_BYTES: usize = 16 * 1024 * 1024;
     /// Namespaces told at once to one SUBSCRIBE_NAMESPACE.
     pub const LISTED: usize = 4096;
 }
@@ -106,6 +117,8 @@ enum Role {
     Announcement(TrackNamespace),
     /// The peer's SUBSCRIBE_NAMESPACE.
     Listing,
+    /// The peer's FETCH, of which its link has not taken all.
+    Fetch { track: u64, bytes: usize },
 }
 
 /// One session, as the relay accounts for it.
@@ -115,6 +128,8 @@ struct Peer {
     /// Looked up for each object; what else is known of a request stands in `grants`.
     requests: FewMap<RequestId, Role>,
     grants: FewMap<RequestId, Grant>,
+    /// Bytes of its fetches that run.
+    fetching: usize,
     /// It said GOAWAY: it is asked for nothing new (§10.4).
     leaving: bool,
     /// It is another relay's: what comes from it does not go back to it.
@@ -139,6 +154,7 @@ pub struct Core {
     /// When the token that allows a request is over, its grace included.
     expiries: BTreeSet<(Instant, u64, RequestId)>,
     counters: Counters,
+    cache: Cache,
     /// What everybody is told who asks for something from now on: this relay ends.
     draining: Option<GoAway>,
     /// The latest time that was told; `None` before the first session.
@@ -160,9 +176,16 @@ impl Core {
             deadlines: BTreeSet::new(),
             expiries: BTreeSet::new(),
             counters: Counters::default(),
+            cache: Cache::new(CacheLimits::default()),
             draining: None,
             now: None,
         }
+    }
+
+    /// How much is kept for FETCH. What is kept is forgotten.
+    pub fn set_cache(&mut self, limits: CacheLimits) {
+        self.tracks.values_mut().for_each(|track| self.cache.free(&mut track.kept));
+        self.cache = Cache::new(limits);
     }
 
     /// Takes in a session whose SETUP was checked; `rights` are those of its SETUP's tokens. Events of a session that was
@@ -175,6 +198,7 @@ impl Core {
             account,
             requests: FewMap::default(),
             grants: FewMap::default(),
+            fetching: 0,
             leaving: false,
             relay: false,
         };
@@ -192,7 +216,7 @@ impl Core {
             }
             Event::Subgroup { request, stream, header } => self.handle_subgroup((key, request), stream, header),
             Event::SubgroupEnd { request, stream, reset } => {
-                self.handle_subgroup_end(sessions, (key, request), stream, reset);
+                self.handle_subgroup_end(sessions, (key, request), stream, reset, now);
             }
             Event::SubscribeOk { request, ok } => self.handle_subscribe_ok(sessions, key, request, ok),
             Event::RequestError { request, error } => {
@@ -210,7 +234,9 @@ impl Core {
                     self.handle_tokens(sessions, (key, request), &tokens, now);
                 }
             }
-            Event::Cancelled { request } => self.handle_cancelled(sessions, key, request),
+            Event::Cancelled { request } | Event::Fulfilled { request } => {
+                self.handle_cancelled(sessions, key, request);
+            }
             Event::Subscribe { .. }
             | Event::Publish { .. }
             | Event::PublishNamespace { .. }
@@ -276,6 +302,8 @@ impl Core {
             held: self.tracks.values().map(|track| track.waiting.len()).sum(),
             namespaces: self.directory.len(),
             tokens: self.tokens.len(),
+            fetching: self.peers.values().map(|peer| peer.fetching).sum(),
+            cache_bytes: self.cache.bytes(),
             ..self.counters
         }
     }
@@ -349,7 +377,8 @@ fn refusal(code: RequestErrorCode) -> RequestError {
         RequestErrorCode::PrefixOverlap => "this session lists an overlapping prefix",
         RequestErrorCode::NamespaceTooLarge => "more namespaces than can be listed",
         RequestErrorCode::GoingAway => "this relay takes no new requests",
-        RequestErrorCode::InvalidRange => "the filter ends before the live edge",
+        RequestErrorCode::InvalidRange => "nothing that was published, or will be, lies in that range",
+        RequestErrorCode::InvalidJoiningRequestId => "no subscription of this session has that Request ID",
         _ => "the publisher refused",
     };
     let retry_after = (code == RequestErrorCode::ExcessiveLoad).then_some(constants::RETRY_AFTER);

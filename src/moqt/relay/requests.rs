@@ -58,9 +58,11 @@ impl Core {
                 let credentials = gate(self, &subscribe.tokens);
                 (request, credentials.and_then(|c| self.status(sessions, (key, request), &subscribe, &c, now)))
             }
-            Event::Fetch { request, .. } | Event::SubscribeTracks { request, .. } => {
-                (request, Err(RequestErrorCode::NotSupported))
+            Event::Fetch { request, fetch, order, tokens } => {
+                let credentials = gate(self, &tokens);
+                (request, credentials.and_then(|c| self.fetch(sessions, (key, request), (fetch, order), &c, now)))
             }
+            Event::SubscribeTracks { request, .. } => (request, Err(RequestErrorCode::NotSupported)),
             _ => return,
         };
         if let Err(code) = result {
@@ -162,6 +164,7 @@ impl Core {
                 self.forget(key, request);
                 self.directory.unlist(key, request);
             }
+            Some(Role::Fetch { track, bytes }) => self.end_fetch((key, request), track, bytes),
             None => {}
         }
     }

@@ -218,6 +218,7 @@ impl Core {
         if let Some(session) = sessions.session(key) {
             session.cancel(request);
         }
+        self.reset_fetches(sessions, id, ResetCode::MalformedTrack);
         self.remove_source(sessions, id, key, request, ResetCode::MalformedTrack);
         let ended: Vec<_> = self.tracks.get(&id).into_iter().flat_map(|track| &track.subscribers).collect();
         let ended: Vec<_> = ended.into_iter().map(|s| (s.key, s.request)).collect();
@@ -246,6 +247,9 @@ impl Core {
         }
         let namespace = track.name.namespace.clone();
         let Some(source) = track.remove_source(key, request) else { return };
+        if track.sources.is_empty() {
+            self.cache.free(&mut track.kept);
+        }
         if let Some(until) = source.until {
             self.deadlines.remove(&(until, key, request));
         }

@@ -3,12 +3,16 @@
 use std::time::{Duration, Instant};
 
 use super::backlog::Backlog;
+use super::cache::Kept;
 use super::constants;
 use super::flows::Flows;
 use super::limits::Limits;
 use super::rights::Lease;
 use crate::moqt::FullTrackName;
-use crate::moqt::message::{Filter, GroupOrder, Location, PublishDone, Subscribe, SubscribeOk, TrackProperties};
+use crate::moqt::message::{
+    DEFAULT_PRIORITY, Filter, GroupOrder, Location, PublishDone, Subscribe, SubscribeOk, TrackProperties,
+};
+use crate::moqt::properties::{self, kind};
 use crate::moqt::session::{RequestId, SubgroupId};
 
 /// How a source stands.
@@ -128,6 +132,10 @@ pub(super) struct Track {
     pub(super) waiting: Vec<Waiting>,
     pub(super) subscribers: Vec<Subscriber>,
     pub(super) flows: Flows,
+    /// Its latest objects.
+    pub(super) kept: Kept,
+    /// Running fetches, by session and request.
+    pub(super) fetches: Vec<(u64, RequestId)>,
     properties: TrackProperties,
     group_order: Option<GroupOrder>,
     largest: Option<Location>,
@@ -143,6 +151,8 @@ impl Track {
             waiting: Vec::new(),
             subscribers: Vec::new(),
             flows: Flows::default(),
+            kept: Kept::default(),
+            fetches: Vec::new(),
             properties: TrackProperties::default(),
             group_order: None,
             largest: None,
@@ -193,6 +203,17 @@ impl Track {
 
     pub(super) fn largest(&self) -> Option<Location> {
         self.largest
+    }
+
+    /// How long its publisher lets its objects be kept (§12.3).
+    pub(super) fn cache_duration(&self) -> Option<Duration> {
+        properties::number(&self.properties.0, kind::MAX_CACHE_DURATION).map(Duration::from_millis)
+    }
+
+    /// The priority of objects that have none of their own.
+    pub(super) fn priority(&self) -> u8 {
+        let default = properties::number(&self.properties.0, kind::DEFAULT_PUBLISHER_PRIORITY);
+        default.and_then(|priority| u8::try_from(priority).ok()).unwrap_or(DEFAULT_PRIORITY)
     }
 
     pub(super) fn saw(&mut self, at: Location) {

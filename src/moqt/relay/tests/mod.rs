@@ -3,6 +3,7 @@
 
 mod world;
 
+mod cache;
 mod drain;
 mod edges;
 mod ends;

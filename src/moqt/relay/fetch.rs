@@ -1,0 +1,169 @@
+//! FETCH (§10.12): what a track was, answered from the [`Cache`](super::cache) alone.
+//!
+//! No publisher is asked on its behalf, as if FILL_TIMEOUT were 0: what is not kept is told as unknown (decision 0101). The answer is
+//! whole at once, so a fetch that runs is bytes that its link has not taken: they are counted over all fetches of a session
+//! ([`Limits::backlog_bytes`](super::Limits)), and the fetch as a subscription until the last of them left.
+
+use std::time::Instant;
+
+use super::accounts::Cost;
+use super::history::{self, Range};
+use super::rights::{Credentials, permit};
+use super::{Core, Role, Sessions, name_bytes};
+use crate::moqt::fetched::Fetched;
+use crate::moqt::message::{Fetch, FetchOk, GroupOrder, Location, Parameters};
+use crate::moqt::session::RequestId;
+use crate::moqt::{RequestErrorCode, ResetCode};
+
+/// A request of a peer.
+type Who = (u64, RequestId);
+
+/// One past the last object of an answer, and what of it is asked: the words of the FETCH, made places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asked {
+    range: Range,
+    /// As FETCH_OK says it.
+    end: Location,
+}
+
+impl Asked {
+    /// Until draft 19 an end is one past the last object, and object 0 is the whole group.
+    fn new(start: Location, end: Location, largest: Option<Location>) -> Result<Self, RequestErrorCode> {
+        let last = Location { object: end.object.wrapping_sub(1), ..end };
+        let largest = largest.filter(|largest| start <= *largest).ok_or(RequestErrorCode::InvalidRange)?;
+        if last < start {
+            return Err(RequestErrorCode::InvalidRange);
+        }
+        let end = if last > largest { past(largest) } else { end };
+        Ok(Self { range: (start, last.min(largest)), end })
+    }
+
+    /// `joining`: the largest object as its subscription, or a fetch of the newest groups, finds it.
+    fn of(fetch: &Fetch, joining: Option<Location>) -> Result<Self, RequestErrorCode> {
+        let largest = joining.ok_or(RequestErrorCode::InvalidRange)?;
+        let group = match *fetch {
+            Fetch::Standalone { start, end, .. } => return Self::new(start, end, joining),
+            // The current group is the first; none at all begins behind the largest.
+            Fetch::Newest { groups: 0, .. } => return Err(RequestErrorCode::InvalidRange),
+            Fetch::Newest { groups, .. } => largest.group.saturating_sub(groups - 1),
+            Fetch::RelativeJoining { groups, .. } => largest.group.saturating_sub(groups),
+            Fetch::AbsoluteJoining { group, .. } => group,
+        };
+        Self::new(Location { group, object: 0 }, past(largest), joining)
+    }
+}
+
+fn past(largest: Location) -> Location {
+    Location { object: largest.object.wrapping_add(1), ..largest }
+}
+
+impl Core {
+    pub(super) fn fetch(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        who: Who,
+        (fetch, order): (Fetch, GroupOrder),
+        credentials: &Credentials,
+        now: Instant,
+    ) -> Result<(), RequestErrorCode> {
+        let name = match &fetch {
+            Fetch::Standalone { track, .. } | Fetch::Newest { track, .. } => track.clone(),
+            Fetch::RelativeJoining { .. } | Fetch::AbsoluteJoining { .. } => {
+                return Err(RequestErrorCode::NotSupported);
+            }
+        };
+        let rights = permit(credentials, now, |rights| rights.may_subscribe(&name.namespace))?;
+        let relay = self.relay(who.0);
+        let id = self.names.get(&name).copied().ok_or(RequestErrorCode::DoesNotExist)?;
+        let track = self.tracks.get(&id).filter(|track| track.is_live_for(relay));
+        let largest = track.ok_or(RequestErrorCode::DoesNotExist)?.largest();
+        let asked = Asked::of(&fetch, largest)?;
+        self.charge(who, Some(rights), Cost::Subscription { held: false, bytes: name_bytes(&name) }, now)?;
+        self.serve(sessions, who, (id, asked, order), now)
+    }
+
+    /// Answers a fetch that is charged; if it can't be, nothing is left of it.
+    fn serve(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        (key, request): Who,
+        (id, asked, order): (u64, Asked, GroupOrder),
+        now: Instant,
+    ) -> Result<(), RequestErrorCode> {
+        let (ok, told) = self.history(id, asked, order, now)?;
+        let bytes: usize = told.iter().map(told_bytes).sum();
+        let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
+        let limits = peer.account.limits;
+        let Some(session) = sessions.session(key) else { return Ok(()) };
+        if peer.fetching > 0 && peer.fetching + bytes > limits.backlog_bytes
+            || session.unwritten() > limits.session_backlog_bytes
+        {
+            self.counters.over_fetching += 1;
+            self.forget(key, request);
+            return Err(RequestErrorCode::ExcessiveLoad);
+        }
+        let objects = told.iter().filter(|told| matches!(told, Fetched::Object { .. })).count();
+        self.counters.fetches += 1;
+        self.counters.objects_fetched += objects as u64;
+        peer.fetching += bytes;
+        peer.requests.insert(request, Role::Fetch { track: id, bytes });
+        if let Some(track) = self.tracks.get_mut(&id) {
+            track.fetches.push((key, request));
+        }
+        session.answer_fetch(request, ok, told);
+        Ok(())
+    }
+
+    /// What is kept of the range, in words.
+    fn history(
+        &self,
+        id: u64,
+        Asked { range, end }: Asked,
+        order: GroupOrder,
+        now: Instant,
+    ) -> Result<(FetchOk, Vec<Fetched>), RequestErrorCode> {
+        let track = self.tracks.get(&id).ok_or(RequestErrorCode::DoesNotExist)?;
+        let age = track.cache_duration().map_or(self.cache.age(), |most| most.min(self.cache.age()));
+        let pasts = self.cache.read(&track.kept);
+        let told =
+            history::tell(pasts, range, order, track.priority(), |past| now.saturating_duration_since(past.at) <= age);
+        let end_of_track = track.flows.track_end().is_some_and(|last| last <= range.1);
+        let properties = track.ok().track_properties();
+        Ok((FetchOk { end_of_track, end, parameters: Parameters::default(), properties }, told))
+    }
+
+    /// A fetch is over: its link took all of it, or its peer wants it no more.
+    pub(super) fn end_fetch(&mut self, (key, request): Who, id: u64, bytes: usize) {
+        self.forget(key, request);
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.fetching -= bytes;
+        }
+        if let Some(track) = self.tracks.get_mut(&id) {
+            track.fetches.retain(|who| *who != (key, request));
+        }
+    }
+
+    /// What is still on its way of a track's fetches is taken back.
+    pub(super) fn reset_fetches(&mut self, sessions: &mut dyn Sessions, id: u64, code: ResetCode) {
+        let fetches = self.tracks.get(&id).map(|track| track.fetches.clone());
+        for who in fetches.unwrap_or_default() {
+            self.reset_fetch(sessions, who, code);
+        }
+    }
+
+    pub(super) fn reset_fetch(&mut self, sessions: &mut dyn Sessions, (key, request): Who, code: ResetCode) {
+        if let Some(session) = sessions.session(key) {
+            session.reset_fetch(request, code);
+        }
+        self.withdraw(sessions, key, request);
+    }
+}
+
+/// What it costs on the stream, about.
+fn told_bytes(told: &Fetched) -> usize {
+    const FIELDS: usize = 16;
+    match told {
+        Fetched::Object { object, .. } => FIELDS + object.properties.len() + object.payload.len(),
+        _ => FIELDS,
+    }
+}
