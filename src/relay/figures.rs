@@ -95,6 +95,8 @@ table! { core_rows, core_plus, Counters:
     Counter "behind_bytes" behind_bytes "Subscriptions ended for the bytes that waited.";
     Counter "behind_age" behind_age "Subscriptions ended for the age of a byte that waited.";
     Counter "behind_session" behind_session "Subscriptions ended for the bytes that waited in their whole session.";
+    Counter "offers" offers "Tracks offered to those who asked for all of a namespace.";
+    Counter "offers_blocked" offers_blocked "Tracks that a limit kept from being offered.";
     Counter "expired" expired "Requests ended behind the end of their token.";
     Counter "revoked" revoked "Requests ended because their token was revoked.";
     Gauge "fetching_bytes" fetching "Bytes of answers to FETCH that are on their way now.";

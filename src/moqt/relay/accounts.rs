@@ -40,8 +40,28 @@ impl Beyond {
 /// What a request costs while it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cost {
-    Subscription { held: bool, bytes: usize },
-    Publication { bytes: usize },
+    Subscription {
+        held: bool,
+        bytes: usize,
+    },
+    Publication {
+        bytes: usize,
+    },
+    /// A subscription that we offer: nothing was asked for it.
+    Offer {
+        bytes: usize,
+    },
+}
+
+impl Cost {
+    /// Subscriptions, held ones among them, publications, and bytes of names.
+    fn parts(self) -> (usize, usize, usize, usize) {
+        match self {
+            Self::Subscription { held, bytes } => (1, usize::from(held), 0, bytes),
+            Self::Publication { bytes } => (0, 0, 1, bytes),
+            Self::Offer { bytes } => (1, 0, 0, bytes),
+        }
+    }
 }
 
 /// One session's or token's use of its limits.
@@ -67,50 +87,33 @@ impl Account {
     }
 
     pub(super) fn fits(&self, cost: Cost) -> Result<(), Beyond> {
-        let bytes = match cost {
-            Cost::Subscription { held, bytes } => {
-                if self.subscriptions >= self.limits.subscriptions {
-                    return Err(Beyond::Subscriptions);
-                }
-                if held && self.held >= self.limits.held {
-                    return Err(Beyond::Held);
-                }
-                bytes
-            }
-            Cost::Publication { .. } if self.publications >= self.limits.publications => {
-                return Err(Beyond::Publications);
-            }
-            Cost::Publication { bytes } => bytes,
-        };
+        let (subscriptions, held, publications, bytes) = cost.parts();
+        if self.subscriptions + subscriptions > self.limits.subscriptions {
+            return Err(Beyond::Subscriptions);
+        }
+        if held > 0 && self.held + held > self.limits.held {
+            return Err(Beyond::Held);
+        }
+        if self.publications + publications > self.limits.publications {
+            return Err(Beyond::Publications);
+        }
         (self.name_bytes + bytes <= self.limits.name_bytes).then_some(()).ok_or(Beyond::NameBytes)
     }
 
     fn charge(&mut self, cost: Cost) {
-        match cost {
-            Cost::Subscription { held, bytes } => {
-                self.subscriptions += 1;
-                self.held += usize::from(held);
-                self.name_bytes += bytes;
-            }
-            Cost::Publication { bytes } => {
-                self.publications += 1;
-                self.name_bytes += bytes;
-            }
-        }
+        let (subscriptions, held, publications, bytes) = cost.parts();
+        self.subscriptions += subscriptions;
+        self.held += held;
+        self.publications += publications;
+        self.name_bytes += bytes;
     }
 
     fn release(&mut self, cost: Cost) {
-        match cost {
-            Cost::Subscription { held, bytes } => {
-                self.subscriptions -= 1;
-                self.held -= usize::from(held);
-                self.name_bytes -= bytes;
-            }
-            Cost::Publication { bytes } => {
-                self.publications -= 1;
-                self.name_bytes -= bytes;
-            }
-        }
+        let (subscriptions, held, publications, bytes) = cost.parts();
+        self.subscriptions -= subscriptions;
+        self.held -= held;
+        self.publications -= publications;
+        self.name_bytes -= bytes;
     }
 
     fn is_idle(&mut self, now: Instant) -> bool {
@@ -180,7 +183,8 @@ impl Bill<'_> {
     pub(super) fn charge(&mut self, cost: Cost, now: Instant) -> Result<(), (Beyond, bool)> {
         self.session.fits(cost).map_err(|beyond| (beyond, false))?;
         if let Some(token) = &mut self.token {
-            token.take(now).and_then(|()| token.fits(cost)).map_err(|beyond| (beyond, true))?;
+            let asked = if matches!(cost, Cost::Offer { .. }) { Ok(()) } else { token.take(now) };
+            asked.and_then(|()| token.fits(cost)).map_err(|beyond| (beyond, true))?;
             token.charge(cost);
         }
         self.session.charge(cost);

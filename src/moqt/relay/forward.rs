@@ -114,9 +114,10 @@ impl Core {
         forward: bool,
         filter: Option<Filter>,
     ) {
-        let Some(&Role::Subscription { track: id, .. }) = self.peers.get(&key).and_then(|p| p.requests.get(&request))
-        else {
-            return;
+        let id = match self.peers.get(&key).and_then(|p| p.requests.get(&request)) {
+            Some(Role::Subscription { track, .. }) => *track,
+            Some(Role::Interest) => return self.interests.set_forward((key, request), forward),
+            _ => return,
         };
         let Some(track) = self.tracks.get_mut(&id) else { return };
         let largest = track.largest();

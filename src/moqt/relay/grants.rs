@@ -55,11 +55,24 @@ impl Core {
     /// Charges a request to its session and to the token that allows it, and remembers which that was.
     pub(super) fn charge(
         &mut self,
-        (key, request): (u64, RequestId),
+        who: (u64, RequestId),
         rights: Option<&Arc<dyn Rights>>,
         cost: Cost,
         now: Instant,
     ) -> Result<(), RequestErrorCode> {
+        let token = self.afford(who.0, rights, cost, now)?;
+        self.grant(who, rights, token, cost);
+        Ok(())
+    }
+
+    /// Charges what has no request yet; the account of its token.
+    pub(super) fn afford(
+        &mut self,
+        key: u64,
+        rights: Option<&Arc<dyn Rights>>,
+        cost: Cost,
+        now: Instant,
+    ) -> Result<Option<u64>, RequestErrorCode> {
         let peer = self.peers.get_mut(&key).ok_or(RequestErrorCode::InternalError)?;
         let limits = peer.account.limits;
         let identity = rights.and_then(|rights| rights.identity());
@@ -71,13 +84,24 @@ impl Core {
             self.counters.over_token += u64::from(of_token);
             return Err(RequestErrorCode::ExcessiveLoad);
         }
+        Ok(token)
+    }
+
+    /// What was charged belongs to this request.
+    pub(super) fn grant(
+        &mut self,
+        (key, request): (u64, RequestId),
+        rights: Option<&Arc<dyn Rights>>,
+        token: Option<u64>,
+        cost: Cost,
+    ) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
         let expires = rights.and_then(|rights| rights.expires());
-        let until = expires.zip(limits.expiry_grace).map(|(at, grace)| at + grace);
+        let until = expires.zip(peer.account.limits.expiry_grace).map(|(at, grace)| at + grace);
         if let Some(until) = until {
             self.expiries.insert((until, key, request));
         }
         peer.grants.insert(request, Grant { rights: rights.cloned(), token, cost, until });
-        Ok(())
     }
 
     /// Gives back what the request was charged.
@@ -168,7 +192,7 @@ impl Core {
     fn need(&self, key: u64, request: RequestId) -> Option<Need> {
         let name = |track: &u64| self.tracks.get(track).map(|track| &track.name);
         match self.peers.get(&key)?.requests.get(&request)? {
-            Role::Subscription { track, .. } | Role::Fetch { track, .. } => {
+            Role::Subscription { track, .. } | Role::Fetch { track, .. } | Role::Offer { track } => {
                 Some(Need::Subscribe(name(track)?.namespace.clone()))
             }
             Role::Publication { track } => {
@@ -176,7 +200,7 @@ impl Core {
                 Some(Need::Publish(name.namespace.clone(), Some(name.name.clone())))
             }
             Role::Announcement(namespace) => Some(Need::Publish(namespace.clone(), None)),
-            Role::Source { .. } | Role::Listing => None,
+            Role::Source { .. } | Role::Listing | Role::Interest => None,
         }
     }
 
@@ -235,7 +259,8 @@ impl Core {
                 self.cancel_sources_under(sessions, key, &namespace, now);
             }
             Some(Role::Fetch { .. }) => self.reset_fetch(sessions, (key, request), ResetCode::ExpiredAuthToken),
-            Some(Role::Source { .. } | Role::Listing) | None => {}
+            Some(Role::Offer { .. }) => self.end_offer(sessions, (key, request), done),
+            Some(Role::Source { .. } | Role::Listing | Role::Interest) | None => {}
         }
     }
 
@@ -269,6 +294,7 @@ impl Core {
         let mut keys: Vec<u64> = self.peers.keys().copied().collect();
         keys.sort_unstable();
         self.directory.revoke(is_revoked);
+        self.interests.revoke(is_revoked);
         for key in keys {
             let Some(peer) = self.peers.get_mut(&key) else { continue };
             let before = peer.rights.len();

@@ -8,7 +8,7 @@ use super::constants;
 /// EXCESSIVE_LOAD and a time to retry, a subscriber that does not take what it asked for with TOO_FAR_BEHIND.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Subscriptions, held ones and running fetches included.
+    /// Subscriptions, held ones, offers and running fetches included.
     pub subscriptions: usize,
     /// Subscriptions that wait for a publisher.
     pub held: usize,
@@ -146,6 +146,9 @@ pub struct Counters {
     pub behind_session: u64,
     /// Publications that a newer epoch of their holder replaced.
     pub superseded: u64,
+    /// Tracks offered by PUBLISH to those who asked for all of a namespace, and those that a limit kept from being offered.
+    pub offers: u64,
+    pub offers_blocked: u64,
     /// Requests ended because their token did, or was revoked.
     pub expired: u64,
     pub revoked: u64,

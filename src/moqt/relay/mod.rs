@@ -10,6 +10,7 @@
 //! * Every request is authorised by the rights of its own tokens or of its session ([`Rights`]). A refusal has the same
 //!   bytes whether the track exists or not. What was accepted goes on for [`Limits::expiry_grace`] behind the end of its token,
 //!   unless another one is brought; new requests don't.
+//! * What flows is offered by PUBLISH to whoever asked for all tracks of its namespace ([`offers`]).
 //! * What a session asks for is counted, and what a token's sessions ask for together ([`Limits`]).
 //! * A SUBSCRIBE goes to every publisher of the track's namespace or a prefix of it, and is answered when the first of
 //!   them answers; later subscribers share that upstream subscription, which ends with the last of them.
@@ -38,6 +39,7 @@ mod forward;
 mod grants;
 mod history;
 mod limits;
+mod offers;
 mod publishers;
 mod requests;
 mod rights;
@@ -65,6 +67,7 @@ use cache::Cache;
 use directory::Directory;
 use edge::Uplink;
 use grants::Grant;
+use offers::Interests;
 use track::Track;
 
 /// Timers and bounds that are the same for every session; the rest is in [`Limits`].
@@ -95,8 +98,10 @@ pub mod constants {
     pub const CACHE_AGE: Duration = Duration::from_secs(10);
     pub const CACHE_TRACK_BYTES: usize = 64 * 1024;
     pub const CACHE_BYTES: usize = 16 * 1024 * 1024;
-    /// Namespaces told at once to one SUBSCRIBE_NAMESPACE.
+    /// Namespaces told at once to one SUBSCRIBE_NAMESPACE, and tracks that may flow under the prefix of a new SUBSCRIBE_TRACKS.
     pub const LISTED: usize = 4096;
+    /// Tracks that one SUBSCRIBE_TRACKS may have been told PUBLISH_BLOCKED of.
+    pub const BLOCKED: usize = 1024;
 }
 
 /// The sessions that a core speaks to, by the key they were inserted with.
@@ -119,6 +124,10 @@ enum Role {
     Listing,
     /// The peer's FETCH, of which its link has not taken all.
     Fetch { track: u64, bytes: usize },
+    /// The peer's SUBSCRIBE_TRACKS.
+    Interest,
+    /// Our PUBLISH, which becomes a subscription when it is accepted.
+    Offer { track: u64 },
 }
 
 /// One session, as the relay accounts for it.
@@ -142,6 +151,7 @@ pub struct Core {
     peers: IdMap<u64, Peer>,
     tokens: Tokens,
     directory: Directory,
+    interests: Interests,
     uplinks: Vec<Uplink>,
     /// Sessions of other relays.
     relays: usize,
@@ -168,6 +178,7 @@ impl Core {
             peers: IdMap::default(),
             tokens: Tokens::default(),
             directory: Directory::default(),
+            interests: Interests::default(),
             uplinks: Vec::new(),
             relays: 0,
             names: BTreeMap::new(),
@@ -220,7 +231,7 @@ impl Core {
             }
             Event::SubscribeOk { request, ok } => self.handle_subscribe_ok(sessions, key, request, ok),
             Event::RequestError { request, error } => {
-                if !self.handle_up_refused(sessions, (key, request), error.code) {
+                if !self.drop_offer((key, request)) && !self.handle_up_refused(sessions, (key, request), error.code) {
                     self.handle_refused(sessions, key, request, &error);
                 }
             }
@@ -245,7 +256,11 @@ impl Core {
             | Event::Fetch { .. }
             | Event::TrackStatus { .. } => self.handle_request(sessions, key, event, now),
             Event::GoAway(_) => self.handle_goaway(key),
-            Event::RequestOk { request } => self.handle_up_ok(sessions, (key, request)),
+            Event::RequestOk { request } => {
+                if !self.handle_taken(sessions, (key, request)) {
+                    self.handle_up_ok(sessions, (key, request));
+                }
+            }
             Event::Namespace { request, suffix } => self.handle_told(sessions, (key, request), suffix, now),
             Event::NamespaceDone { request, suffix } => self.handle_untold(sessions, (key, request), &suffix),
             // A relay listens where it is asked to publish, and lists nothing of others.

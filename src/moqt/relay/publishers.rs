@@ -27,16 +27,14 @@ impl Core {
         self.charge((key, request), Some(rights), Cost::Publication { bytes: name_bytes(&name) }, now)?;
         let id = self.track_id(&name);
         let replaced = self.replace_own(sessions, id, key);
-        let superseded = replaced.and_then(|()| match &lease {
-            Some(lease) => self.supersede(sessions, &name.namespace, lease, key),
-            None => Ok(()),
+        let ghosts = replaced.and_then(|()| match &lease {
+            Some(lease) => self.stale_sources(&name.namespace, lease, key),
+            None => Ok(Ghosts::default()),
         });
-        if let Err(code) = superseded {
+        let ghosts = ghosts.inspect_err(|_| {
             self.forget(key, request);
             self.tidy(id);
-            return Err(code);
-        }
-        let id = self.track_id(&name);
+        })?;
         let Some(track) = self.tracks.get_mut(&id) else { return Ok(()) };
         // Nobody may listen yet (§"Publisher Interactions").
         let forward = track.is_heard_from(key);
@@ -57,6 +55,8 @@ impl Core {
         });
         self.note(key, request, Role::Publication { track: id });
         self.answer_all(sessions, id);
+        self.offer_all(sessions, id);
+        self.drop_ghosts(sessions, ghosts);
         Ok(())
     }
 
@@ -147,18 +147,6 @@ impl Core {
         self.counters.superseded += replaced.len() as u64;
         ghosts.announcements = replaced.into_iter().filter(|(other, _)| self.relay(*other).is_some()).collect();
         Ok(ghosts)
-    }
-
-    fn supersede(
-        &mut self,
-        sessions: &mut dyn Sessions,
-        namespace: &TrackNamespace,
-        lease: &Lease,
-        key: u64,
-    ) -> Result<(), RequestErrorCode> {
-        let ghosts = self.stale_sources(namespace, lease, key)?;
-        self.drop_ghosts(sessions, ghosts);
-        Ok(())
     }
 
     fn drop_ghosts(&mut self, sessions: &mut dyn Sessions, ghosts: Ghosts) {

@@ -1,4 +1,4 @@
-//! What peers ask for, told apart; SUBSCRIBE_NAMESPACE, and the withdrawal of whatever was asked.
+//! What peers ask for, told apart; SUBSCRIBE_NAMESPACE (SUBSCRIBE_TRACKS is in `offers`), and the withdrawal of whatever was asked.
 
 use std::time::Instant;
 
@@ -62,7 +62,11 @@ impl Core {
                 let credentials = gate(self, &tokens);
                 (request, credentials.and_then(|c| self.fetch(sessions, (key, request), (fetch, order), &c, now)))
             }
-            Event::SubscribeTracks { request, .. } => (request, Err(RequestErrorCode::NotSupported)),
+            Event::SubscribeTracks { request, prefix, forward, tokens } => {
+                let credentials = gate(self, &tokens);
+                let wish = (prefix, forward);
+                (request, credentials.and_then(|c| self.list_tracks(sessions, (key, request), wish, c, now)))
+            }
             _ => return,
         };
         if let Err(code) = result {
@@ -165,6 +169,11 @@ impl Core {
                 self.directory.unlist(key, request);
             }
             Some(Role::Fetch { track, bytes }) => self.end_fetch((key, request), track, bytes),
+            Some(Role::Interest) => {
+                self.forget(key, request);
+                self.interests.remove((key, request));
+            }
+            Some(Role::Offer { .. }) => drop(self.drop_offer((key, request))),
             None => {}
         }
     }

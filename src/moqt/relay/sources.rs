@@ -53,6 +53,7 @@ impl Core {
     ) {
         let Some(id) = self.source_track(key, request) else { return };
         let Some(track) = self.tracks.get_mut(&id) else { return };
+        let begins = !track.is_live();
         track.describe(ok);
         track.refusals = 0;
         let Some(source) = track.source(key, request) else { return };
@@ -61,6 +62,9 @@ impl Core {
             self.deadlines.remove(&(until, key, request));
         }
         self.answer_all(sessions, id);
+        if begins {
+            self.offer_all(sessions, id);
+        }
     }
 
     /// FORWARD upstream follows the subscribers (§"Forward Handling"): each publisher is told when the first of those whom it feeds
@@ -318,6 +322,7 @@ impl Core {
             }
             self.remove_source(sessions, id, key, request, ResetCode::Cancelled);
         }
+        self.end_offers(sessions, id);
         self.steer(sessions, id);
         self.tidy(id);
     }

@@ -7,6 +7,7 @@ use super::cache::Kept;
 use super::constants;
 use super::flows::Flows;
 use super::limits::Limits;
+use super::offers::Offer;
 use super::rights::Lease;
 use crate::moqt::FullTrackName;
 use crate::moqt::message::{
@@ -94,8 +95,20 @@ pub(super) struct Subscriber {
 
 impl Subscriber {
     pub(super) fn new(waiting: &Waiting, largest: Option<Location>, limits: &Limits) -> Self {
-        let (start, end) = range(waiting.filter, largest);
-        let Waiting { key, request, relay, forward, .. } = *waiting;
+        let Waiting { key, request, relay, forward, filter, .. } = *waiting;
+        let mut subscriber = Self::pushed((key, request, relay), forward, largest, limits);
+        subscriber.narrow(filter, largest);
+        subscriber
+    }
+
+    /// It accepted our PUBLISH, of everything from now on.
+    pub(super) fn pushed(
+        (key, request, relay): (u64, RequestId, Option<u64>),
+        forward: bool,
+        largest: Option<Location>,
+        limits: &Limits,
+    ) -> Self {
+        let (start, end) = range(None, largest);
         Self {
             key,
             request,
@@ -131,6 +144,7 @@ pub(super) struct Track {
     pub(super) sources: Vec<Source>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) subscribers: Vec<Subscriber>,
+    pub(super) offers: Vec<Offer>,
     pub(super) flows: Flows,
     /// Its latest objects.
     pub(super) kept: Kept,
@@ -150,6 +164,7 @@ impl Track {
             sources: Vec::new(),
             waiting: Vec::new(),
             subscribers: Vec::new(),
+            offers: Vec::new(),
             flows: Flows::default(),
             kept: Kept::default(),
             fetches: Vec::new(),
@@ -169,7 +184,7 @@ impl Track {
     }
 
     pub(super) fn is_unused(&self) -> bool {
-        self.sources.is_empty() && !self.is_wanted()
+        self.sources.is_empty() && !self.is_wanted() && self.offers.is_empty()
     }
 
     pub(super) fn source(&mut self, key: u64, request: RequestId) -> Option<&mut Source> {
@@ -180,8 +195,11 @@ impl Track {
         self.sources.iter().any(|source| source.key == key)
     }
 
+    /// Also one that has not answered our PUBLISH, or whom we have not answered (§5.1).
     pub(super) fn has_subscriber(&self, key: u64) -> bool {
-        self.subscribers.iter().any(|s| s.key == key) || self.waiting.iter().any(|w| w.key == key)
+        self.subscribers.iter().any(|s| s.key == key)
+            || self.waiting.iter().any(|w| w.key == key)
+            || self.offers.iter().any(|offer| offer.key == key)
     }
 
     /// What the first live source says about the track is passed on unchanged; never a LARGEST_OBJECT that did not exist.

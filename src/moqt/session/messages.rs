@@ -271,7 +271,10 @@ impl Session {
         entry.phase = Phase::Accepted;
         self.events.push_back(Event::RequestOk { request });
         if let Kind::Publication(publication) = &mut entry.kind {
-            let PublishOk { forward, priority, filter } = PublishOk::from_parameters(&ok.parameters);
+            let said = PublishOk::from_parameters(&ok.parameters);
+            // Since draft 20 the answer says nothing of it: what the PUBLISH said goes on.
+            let forward = if self.draft.profile().publish_ok_subscribes { said.forward } else { publication.forward };
+            let PublishOk { priority, filter, .. } = said;
             publication.forward = forward;
             publication.subscriber_priority = priority;
             if !forward || filter.is_some() {

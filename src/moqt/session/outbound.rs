@@ -180,6 +180,12 @@ impl Session {
         Ok(())
     }
 
+    /// An accepted publication whose objects are wanted now.
+    pub fn is_forwarding(&self, request: RequestId) -> bool {
+        let entry = self.requests.get(&request).filter(|entry| entry.phase == Phase::Accepted);
+        entry.and_then(|entry| entry.publication()).is_some_and(|publication| publication.forward)
+    }
+
     /// Bytes of the publication's streams that the session or its link still holds.
     pub fn backlog(&self, request: RequestId) -> usize {
         self.held(request).0

@@ -56,6 +56,13 @@ impl Session {
                 self.refuse(stream, error(RequestErrorCode::NotSupported, reason));
                 self.events.push_back(Event::Cancelled { request });
             }
+            Kind::Tracks if !waits => {
+                // Since draft 20 it is for what is offered later; before, it has no place here.
+                if let Some(forward) = parameters.forward {
+                    self.events.push_back(Event::Updated { request, forward, filter: None, tokens: Vec::new() });
+                }
+                self.say(request, &Message::RequestOk(RequestOk::default()));
+            }
             // A status is answered once, and nothing else is said about it (§10.14).
             Kind::Status => self.out_of_place(),
             Kind::Fetch(fetching) => {

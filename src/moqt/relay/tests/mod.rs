@@ -10,6 +10,7 @@ mod ends;
 mod forward;
 mod limits;
 mod malformed;
+mod offers;
 mod publishers;
 mod rights;
 mod slow;

@@ -111,9 +111,16 @@ fn every_kind_of_request_is_refused_in_the_same_words_wherever_it_points() {
             session.track_status(subscribe(named(place.clone(), "audio"), None)),
             session.publish_namespace(place.clone(), Vec::new()),
             session.publish(named(place.clone(), "audio"), TrackProperties::default(), Vec::new()),
-            session.subscribe_tracks(place, true, Vec::new()),
         ];
+        // Shown nothing, wherever it points; refused would say no more.
+        let shown =
+            [session.subscribe_namespace(place.clone(), Vec::new()), session.subscribe_tracks(place, true, Vec::new())];
         world.settle();
+        assert!(shown.iter().all(|request| world.is_answered(stranger, *request)));
+        assert!(
+            !world.clients[stranger].heard.iter().any(|event| matches!(event, crate::moqt::Event::Namespace { .. }))
+        );
+        assert!(world.clients[stranger].offered.is_empty());
         requests.map(|request| world.refusal(stranger, request).expect("it may do none of this"))
     };
     assert_eq!(refused("CA1"), refused("CA9"));

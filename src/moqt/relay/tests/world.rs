@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::moqt::message::{RequestError, Subscribe, SubscribeOk, Token};
+use crate::moqt::message::{Publish, PublishOk, RequestError, Subscribe, SubscribeOk, Token};
 use crate::moqt::relay::{Core, Gate, Lease, Limits, Rights, Sessions};
 use crate::moqt::session::tests::pair::{Conditions, Pair, config};
 use crate::moqt::session::{Config, RequestId, Role, SubgroupId};
@@ -114,6 +114,10 @@ pub(super) struct Client {
     alive: bool,
     /// Answers SUBSCRIBEs of the relay with this.
     pub(super) serves: Option<SubscribeOk>,
+    /// Accepts PUBLISHes of the relay.
+    pub(super) takes: bool,
+    /// What the relay offered here, in order.
+    pub(super) offered: Vec<(RequestId, Publish)>,
     /// What the relay subscribed to here, in order, answered or not.
     pub(super) asked: Vec<(RequestId, FullTrackName)>,
     /// The FORWARD that each of them came with.
@@ -155,14 +159,7 @@ impl World {
         let of_draft = |role| Config { draft: self.conditions.draft, ..config(role) };
         let (client, server) = (of_draft(Role::Client), of_draft(Role::Server));
         let pair = Pair::with(self.conditions.clone(), client, server, self.now);
-        self.clients.push(Client {
-            pair,
-            alive: true,
-            serves: None,
-            asked: Vec::new(),
-            told: Vec::new(),
-            heard: Vec::new(),
-        });
+        self.clients.push(Client::new(pair));
         self.core.insert(key as u64, vec![Arc::new(may)], limits, self.now);
         self.settle();
         key
@@ -325,6 +322,19 @@ pub(super) fn end_of_track(group: u64, id: u64) -> Object {
 }
 
 impl Client {
+    fn new(pair: Pair) -> Self {
+        Self {
+            pair,
+            alive: true,
+            serves: None,
+            takes: false,
+            offered: Vec::new(),
+            asked: Vec::new(),
+            told: Vec::new(),
+            heard: Vec::new(),
+        }
+    }
+
     /// Takes what the client heard; `true`: nothing.
     fn listen(&mut self) -> bool {
         let mut quiet = true;
@@ -336,6 +346,14 @@ impl Client {
                     self.told.push(subscribe.forward);
                     if let Some(ok) = self.serves.clone() {
                         self.pair.client.accept_subscribe(request, ok);
+                    }
+                }
+                Event::Publish { request, publish } => {
+                    self.offered.push((request, publish));
+                    if self.takes {
+                        self.pair
+                            .client
+                            .accept_publish(request, PublishOk { forward: true, priority: 128, filter: None });
                     }
                 }
                 event => self.heard.push(event),

@@ -1,0 +1,225 @@
+//! SUBSCRIBE_TRACKS (§10.19): every track that flows here is offered by PUBLISH to whoever asked for all of its namespace.
+//!
+//! An *interest* is one accepted SUBSCRIBE_TRACKS, an *offer* our PUBLISH without an answer. Offered is what has an Established upstream
+//! subscription, by whichever message it came about: what flows when the interest comes, what is published later, and what begins to
+//! flow because somebody else subscribed. Nobody is offered what it publishes, has, waits for or may not hear. An offer asks
+//! nothing of the publisher; its acceptance makes it a subscription like others. An offer that a limit forbids is
+//! PUBLISH_BLOCKED, once and for all of the interest's life (§"Subscribing to Namespaces").
+
+use std::collections::HashSet;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::time::Instant;
+
+use super::accounts::Cost;
+use super::rights::{Credentials, Rights, permit};
+use super::track::{Subscriber, Track};
+use super::{Core, Role, Sessions, constants, name_bytes, namespace_bytes};
+use crate::moqt::message::{Publish, PublishBlocked, PublishDone};
+use crate::moqt::session::RequestId;
+use crate::moqt::{FullTrackName, PublishDoneCode, RequestErrorCode, TrackNamespace};
+
+/// A request, by session.
+type Who = (u64, RequestId);
+
+/// One accepted SUBSCRIBE_TRACKS.
+struct Interest {
+    who: Who,
+    prefix: TrackNamespace,
+    /// As it is offered.
+    forward: bool,
+    credentials: Credentials,
+    /// Tracks that were said to be blocked, by hash.
+    blocked: HashSet<u64>,
+}
+
+/// Our PUBLISH to a peer that has not answered it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offer {
+    pub(super) key: u64,
+    pub(super) request: RequestId,
+}
+
+#[derive(Default)]
+pub(super) struct Interests(Vec<Interest>);
+
+impl Interests {
+    /// §10.19: prefixes of one session must not overlap; those of SUBSCRIBE_NAMESPACE are another matter.
+    fn overlaps(&self, key: u64, prefix: &TrackNamespace) -> bool {
+        let overlap = |other: &TrackNamespace| other.starts_with(prefix) || prefix.starts_with(other);
+        self.0.iter().any(|interest| interest.who.0 == key && overlap(&interest.prefix))
+    }
+
+    pub(super) fn remove(&mut self, who: Who) {
+        self.0.retain(|interest| interest.who != who);
+    }
+
+    pub(super) fn set_forward(&mut self, who: Who, forward: bool) {
+        self.0.iter_mut().filter(|interest| interest.who == who).for_each(|interest| interest.forward = forward);
+    }
+
+    /// They go on with the rights that are left to them.
+    pub(super) fn revoke(&mut self, is_revoked: &mut dyn FnMut(&dyn Rights) -> bool) {
+        for interest in &mut self.0 {
+            interest.credentials.retain(|rights| !is_revoked(rights.as_ref()));
+        }
+    }
+
+    /// Whoever wants tracks of this namespace.
+    fn of(&self, namespace: &TrackNamespace) -> Vec<Who> {
+        let under = self.0.iter().filter(|interest| namespace.starts_with(&interest.prefix));
+        under.map(|interest| interest.who).collect()
+    }
+
+    fn find(&mut self, who: Who) -> Option<&mut Interest> {
+        self.0.iter_mut().find(|interest| interest.who == who)
+    }
+}
+
+impl Core {
+    pub(super) fn list_tracks(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        (key, request): Who,
+        (prefix, forward): (TrackNamespace, bool),
+        credentials: Credentials,
+        now: Instant,
+    ) -> Result<(), RequestErrorCode> {
+        if self.interests.overlaps(key, &prefix) {
+            return Err(RequestErrorCode::PrefixOverlap);
+        }
+        self.charge((key, request), credentials.first(), Cost::Publication { bytes: namespace_bytes(&prefix) }, now)?;
+        let flowing = |id: &u64| self.tracks.get(id).is_some_and(Track::is_live);
+        let tracks: Vec<u64> = self.tracks_under(&prefix).into_iter().filter(flowing).collect();
+        if tracks.len() > constants::LISTED {
+            self.forget(key, request);
+            return Err(RequestErrorCode::NamespaceTooLarge);
+        }
+        if let Some(session) = sessions.session(key) {
+            session.accept(request);
+        }
+        let who = (key, request);
+        self.interests.0.push(Interest { who, prefix, forward, credentials, blocked: HashSet::new() });
+        self.note(key, request, Role::Interest);
+        for id in tracks {
+            self.offer(sessions, id, who, now);
+        }
+        Ok(())
+    }
+
+    /// The track flows: everybody who asked for its namespace is to have it.
+    pub(super) fn offer_all(&mut self, sessions: &mut dyn Sessions, id: u64) {
+        let (Some(now), Some(track)) = (self.now, self.tracks.get(&id)) else { return };
+        for who in self.interests.of(&track.name.namespace) {
+            self.offer(sessions, id, who, now);
+        }
+    }
+
+    fn offer(&mut self, sessions: &mut dyn Sessions, id: u64, who: Who, now: Instant) {
+        let Some(track) = self.tracks.get(&id).filter(|track| self.is_news(track, who.0)) else { return };
+        let Some(interest) = self.interests.find(who) else { return };
+        let (name, namespace) = (&track.name, &track.name.namespace);
+        // What its holder may not hear does not exist for it.
+        let Ok(rights) = permit(&interest.credentials, now, |rights| rights.may_subscribe(namespace)) else { return };
+        let rights = rights.clone();
+        if interest.blocked.contains(&hash(name)) {
+            return;
+        }
+        let ok = track.ok();
+        let publish = Publish {
+            track: name.clone(),
+            forward: interest.forward,
+            largest: ok.largest,
+            tokens: Vec::new(),
+            properties: ok.track_properties(),
+        };
+        let cost = Cost::Offer { bytes: name_bytes(name) };
+        let Some(session) = sessions.session(who.0) else { return };
+        let Ok(token) = self.afford(who.0, Some(&rights), cost, now) else {
+            return self.block(sessions, publish.track, who);
+        };
+        let request = session.offer(publish);
+        self.grant((who.0, request), Some(&rights), token, cost);
+        self.counters.offers += 1;
+        self.note(who.0, request, Role::Offer { track: id });
+        if let Some(track) = self.tracks.get_mut(&id) {
+            track.offers.push(Offer { key: who.0, request });
+        }
+    }
+
+    /// The session does not have the track, and could: it flows, and not from this session alone.
+    fn is_news(&self, track: &Track, key: u64) -> bool {
+        let takes = self.draining.is_none() && self.peers.get(&key).is_some_and(|peer| !peer.leaving);
+        takes && track.is_live() && !track.has_source(key) && !track.has_subscriber(key)
+    }
+
+    /// PUBLISH_BLOCKED. A session that has so many of them that they can't be remembered loses its interest.
+    fn block(&mut self, sessions: &mut dyn Sessions, name: FullTrackName, (key, request): Who) {
+        let Some(interest) = self.interests.find((key, request)) else { return };
+        interest.blocked.insert(hash(&name));
+        let beyond = interest.blocked.len() > constants::BLOCKED;
+        let suffix = name.namespace.strip_prefix(&interest.prefix);
+        self.counters.offers_blocked += 1;
+        let (Some(session), Some(suffix)) = (sessions.session(key), suffix) else { return };
+        session.publish_blocked(request, PublishBlocked { suffix, name: name.name });
+        if beyond {
+            session.cancel(request);
+            self.withdraw(sessions, key, request);
+        }
+    }
+
+    /// PUBLISH_OK: from here on objects flow. `true`: it was an offer.
+    pub(super) fn handle_taken(&mut self, sessions: &mut dyn Sessions, (key, request): Who) -> bool {
+        let Some(Role::Offer { track: id }) = self.peers.get(&key).and_then(|p| p.requests.get(&request)).cloned()
+        else {
+            return false;
+        };
+        let relay = self.relay(key);
+        let (Some(track), Some(peer)) = (self.tracks.get_mut(&id), self.peers.get(&key)) else { return true };
+        track.offers.retain(|offer| (offer.key, offer.request) != (key, request));
+        let forward = sessions.session(key).is_some_and(|session| session.is_forwarding(request));
+        let largest = track.largest();
+        track.subscribers.push(Subscriber::pushed((key, request, relay), forward, largest, &peer.account.limits));
+        self.note(key, request, Role::Subscription { track: id, held: false });
+        self.steer(sessions, id);
+        true
+    }
+
+    /// The offer is over without an answer, or with a refusal. `true`: it was one.
+    pub(super) fn drop_offer(&mut self, (key, request): Who) -> bool {
+        let Some(Role::Offer { track: id }) = self.peers.get(&key).and_then(|p| p.requests.get(&request)).cloned()
+        else {
+            return false;
+        };
+        self.forget(key, request);
+        if let Some(track) = self.tracks.get_mut(&id) {
+            track.offers.retain(|offer| (offer.key, offer.request) != (key, request));
+        }
+        true
+    }
+
+    /// PUBLISH_DONE to an offer.
+    pub(super) fn end_offer(&mut self, sessions: &mut dyn Sessions, (key, request): Who, code: PublishDoneCode) {
+        if self.drop_offer((key, request))
+            && let Some(session) = sessions.session(key)
+        {
+            let reason = "the track is no longer offered".to_owned();
+            session.end_publication(request, PublishDone { code: code as u64, streams: 0, reason });
+        }
+    }
+
+    /// What does not flow any more is not offered any more.
+    pub(super) fn end_offers(&mut self, sessions: &mut dyn Sessions, id: u64) {
+        let Some(track) = self.tracks.get(&id).filter(|track| !track.is_live()) else { return };
+        for Offer { key, request } in track.offers.clone() {
+            self.end_offer(sessions, (key, request), PublishDoneCode::InternalError);
+        }
+    }
+}
+
+/// Of a track that is remembered and not kept. Whoever finds two of one hash keeps a track from being offered, no more.
+fn hash(name: &FullTrackName) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}
