@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::accounts::Cost;
 use super::history::{self, Range};
+use super::join::Join;
 use super::rights::{Credentials, permit};
 use super::{Core, Role, Sessions, name_bytes};
 use crate::moqt::fetched::Fetched;
@@ -20,7 +21,7 @@ type Who = (u64, RequestId);
 
 /// One past the last object of an answer, and what of it is asked: the words of the FETCH, made places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Asked {
+pub(super) struct Asked {
     range: Range,
     /// As FETCH_OK says it.
     end: Location,
@@ -39,7 +40,7 @@ impl Asked {
     }
 
     /// `joining`: the largest object as its subscription, or a fetch of the newest groups, finds it.
-    fn of(fetch: &Fetch, joining: Option<Location>) -> Result<Self, RequestErrorCode> {
+    pub(super) fn of(fetch: &Fetch, joining: Option<Location>) -> Result<Self, RequestErrorCode> {
         let largest = joining.ok_or(RequestErrorCode::InvalidRange)?;
         let group = match *fetch {
             Fetch::Standalone { start, end, .. } => return Self::new(start, end, joining),
@@ -68,8 +69,10 @@ impl Core {
     ) -> Result<(), RequestErrorCode> {
         let name = match &fetch {
             Fetch::Standalone { track, .. } | Fetch::Newest { track, .. } => track.clone(),
-            Fetch::RelativeJoining { .. } | Fetch::AbsoluteJoining { .. } => {
-                return Err(RequestErrorCode::NotSupported);
+            Fetch::RelativeJoining { request, .. } | Fetch::AbsoluteJoining { request, .. } => {
+                let joined = RequestId(*request);
+                let join = Join::new(who.1, fetch, order);
+                return self.join(sessions, (who.0, join, joined), credentials, now);
             }
         };
         let rights = permit(credentials, now, |rights| rights.may_subscribe(&name.namespace))?;
@@ -83,7 +86,7 @@ impl Core {
     }
 
     /// Answers a fetch that is charged; if it can't be, nothing is left of it.
-    fn serve(
+    pub(super) fn serve(
         &mut self,
         sessions: &mut dyn Sessions,
         (key, request): Who,

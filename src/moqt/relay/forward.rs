@@ -124,6 +124,9 @@ impl Core {
         let Some(subscriber) = track.subscribers.iter_mut().find(|s| (s.key, s.request) == (key, request)) else {
             return;
         };
+        if forward && !subscriber.forward {
+            subscriber.joining = largest;
+        }
         subscriber.forward = forward;
         if filter.is_some() {
             subscriber.narrow(filter, largest);

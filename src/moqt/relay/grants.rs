@@ -51,6 +51,12 @@ impl Need {
     }
 }
 
+impl Grant {
+    pub(super) fn rights(&self) -> Option<Arc<dyn Rights>> {
+        self.rights.clone()
+    }
+}
+
 impl Core {
     /// Charges a request to its session and to the token that allows it, and remembers which that was.
     pub(super) fn charge(
@@ -117,6 +123,7 @@ impl Core {
 
     /// A held subscription is answered: it no longer counts as held.
     pub(super) fn settle(&mut self, key: u64, request: RequestId) {
+        self.note_settled(key, request);
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let Some(grant) = peer.grants.get_mut(&request) else { return };
         if let Cost::Subscription { held, .. } = &mut grant.cost
@@ -200,7 +207,7 @@ impl Core {
                 Some(Need::Publish(name.namespace.clone(), Some(name.name.clone())))
             }
             Role::Announcement(namespace) => Some(Need::Publish(namespace.clone(), None)),
-            Role::Source { .. } | Role::Listing | Role::Interest => None,
+            Role::Source { .. } | Role::Listing | Role::Interest | Role::Joining { .. } => None,
         }
     }
 
@@ -260,7 +267,7 @@ impl Core {
             }
             Some(Role::Fetch { .. }) => self.reset_fetch(sessions, (key, request), ResetCode::ExpiredAuthToken),
             Some(Role::Offer { .. }) => self.end_offer(sessions, (key, request), done),
-            Some(Role::Source { .. } | Role::Listing | Role::Interest) | None => {}
+            Some(Role::Source { .. } | Role::Listing | Role::Interest | Role::Joining { .. }) | None => {}
         }
     }
 
@@ -317,6 +324,7 @@ impl Core {
                 );
             }
         }
+        self.serve_joins(sessions, now);
     }
 
     /// [`Core::revoke`] for every token of this identity.

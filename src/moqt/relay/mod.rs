@@ -38,6 +38,7 @@ mod flows;
 mod forward;
 mod grants;
 mod history;
+mod join;
 mod limits;
 mod offers;
 mod publishers;
@@ -67,6 +68,7 @@ use cache::Cache;
 use directory::Directory;
 use edge::Uplink;
 use grants::Grant;
+use join::Join;
 use offers::Interests;
 use track::Track;
 
@@ -128,6 +130,8 @@ enum Role {
     Interest,
     /// Our PUBLISH, which becomes a subscription when it is accepted.
     Offer { track: u64 },
+    /// The peer's FETCH that joins a subscription which waits for a publisher.
+    Joining { joined: RequestId },
 }
 
 /// One session, as the relay accounts for it.
@@ -163,6 +167,9 @@ pub struct Core {
     deadlines: BTreeSet<(Instant, u64, RequestId)>,
     /// When the token that allows a request is over, its grace included.
     expiries: BTreeSet<(Instant, u64, RequestId)>,
+    /// Fetches that wait for a subscription, by that; and subscriptions among them that do so no more.
+    joins: BTreeMap<(u64, RequestId), Vec<Join>>,
+    settled: Vec<(u64, RequestId)>,
     counters: Counters,
     cache: Cache,
     /// What everybody is told who asks for something from now on: this relay ends.
@@ -186,6 +193,8 @@ impl Core {
             next_track: 0,
             deadlines: BTreeSet::new(),
             expiries: BTreeSet::new(),
+            joins: BTreeMap::new(),
+            settled: Vec::new(),
             counters: Counters::default(),
             cache: Cache::new(CacheLimits::default()),
             draining: None,
@@ -221,6 +230,11 @@ impl Core {
             return;
         }
         self.now = Some(now);
+        self.take(sessions, key, event, now);
+        self.serve_joins(sessions, now);
+    }
+
+    fn take(&mut self, sessions: &mut dyn Sessions, key: u64, event: Event, now: Instant) {
         match event {
             Event::Object { request, stream, object } => {
                 self.handle_object(sessions, (key, request), stream, &object, now)
@@ -284,6 +298,9 @@ impl Core {
         self.lose_uplink(sessions, key);
         self.relays -= usize::from(self.relay(key).is_some());
         self.peers.remove(&key);
+        if let Some(now) = self.now {
+            self.serve_joins(sessions, now);
+        }
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -306,6 +323,7 @@ impl Core {
             }
         }
         self.handle_expiries(sessions, now);
+        self.serve_joins(sessions, now);
     }
 
     pub fn counters(&self) -> Counters {
@@ -358,6 +376,7 @@ impl Core {
 
     /// Ends a request's bookkeeping.
     fn forget(&mut self, key: u64, request: RequestId) {
+        self.note_settled(key, request);
         self.release(key, request);
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.requests.remove(&request);

@@ -174,6 +174,7 @@ impl Core {
                 self.interests.remove((key, request));
             }
             Some(Role::Offer { .. }) => drop(self.drop_offer((key, request))),
+            Some(Role::Joining { joined }) => self.end_join((key, request), joined),
             None => {}
         }
     }

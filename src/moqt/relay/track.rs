@@ -82,6 +82,8 @@ pub(super) struct Subscriber {
     pub(super) relay: Option<u64>,
     /// It wants objects now.
     pub(super) forward: bool,
+    /// The largest object when its objects began to flow: where a joining fetch ends (§5.1).
+    pub(super) joining: Option<Location>,
     start: Location,
     end: Location,
     /// Its open streams, by the run they carry.
@@ -114,6 +116,7 @@ impl Subscriber {
             request,
             relay,
             forward,
+            joining: largest,
             start,
             end,
             open: Vec::new(),

@@ -8,6 +8,7 @@ mod drain;
 mod edges;
 mod ends;
 mod forward;
+mod join;
 mod limits;
 mod malformed;
 mod offers;
