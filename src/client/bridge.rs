@@ -35,10 +35,12 @@ use crate::tracks::{Delivery, PublishTrack};
 pub const RING_FRAMES: usize = 10;
 /// The largest Opus packet of 60 ms stereo is far below; more is not a frame.
 const MAX_OPUS_BYTES: usize = 8 * 1024;
-/// A token this young serves the next dial; an older one is fetched afresh.
+/// A token this young, and younger than half its life, serves the next dial; an older one is fetched afresh.
 const FRESH: Duration = Duration::from_secs(5);
-/// Before its end a token is renewed for the requests of a link that stays up.
+/// This long before its end a token is renewed for the requests of a link that stays up, or at half its life if that is later; and
+/// each bridge up to so great a part of the token's life earlier, so that bridges of one moment don't renew in one moment.
 const RENEW_BEFORE: Duration = Duration::from_secs(60);
+const RENEW_SPREAD: u32 = 10;
 /// How long `stats` waits for the worker, which answers within a turn.
 const MEASURE_LIMIT: Duration = Duration::from_millis(100);
 /// How long `close` waits for the control plane to take the right to speak back.
@@ -108,7 +110,7 @@ impl Client {
         let request = self.token_request(&sid, &spec);
         let asked = request.clone();
         let answer = self.run(cancel, |inner| async move { inner.token(&asked).await })?;
-        let granted = Granted::read(&answer, self.options())?;
+        let granted = Granted::read(&answer, &request.holder, self.options())?;
         let media = self.runtime().media()?.clone();
         let (ring, receiver) = self.runtime().delivery().ring(RING_FRAMES);
         listen(receiver);
@@ -350,7 +352,7 @@ struct Granted {
 }
 
 impl Granted {
-    fn read(answer: &TokenAnswer, options: &Options) -> Result<Self> {
+    fn read(answer: &TokenAnswer, holder: &str, options: &Options) -> Result<Self> {
         let foreign = |why: String| Error::new(Kind::ApiStatus, format!("the token answer can't be used: {why}"));
         let relay = Relay::new(&answer.relay.url, &answer.relay.certificate_hashes, false).map_err(foreign)?;
         let relay = match &options.relay_host {
@@ -369,7 +371,7 @@ impl Granted {
             relay,
             route,
             token: answer.token.clone(),
-            renew_at: Some(renew_at(answer)),
+            renew_at: Some(Instant::now() + renew_after(answer.expires_in_s, holder)),
             publish: track(&answer.publish).map_err(foreign)?,
             subscribe: track(&answer.subscribe).map_err(foreign)?,
         })
@@ -394,9 +396,18 @@ impl Granted {
     }
 }
 
-fn renew_at(answer: &TokenAnswer) -> Instant {
-    let left = Duration::from_secs(answer.expires_in_s.min(86_400));
-    Instant::now() + left.saturating_sub(RENEW_BEFORE).max(left / 2)
+/// How long a token of this holder serves before it is renewed.
+fn renew_after(expires_in_s: u64, holder: &str) -> Duration {
+    let left = Duration::from_secs(expires_in_s.min(86_400));
+    let latest = left.saturating_sub(RENEW_BEFORE).max(left / 2);
+    latest - (left / RENEW_SPREAD).mul_f64(f64::from(part_of(holder)) / f64::from(u32::MAX))
+}
+
+/// A number that is the holder's own, spread evenly (FNV-1a, its halves folded).
+fn part_of(holder: &str) -> u32 {
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let hash = holder.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
+    (hash ^ (hash >> 32)) as u32
 }
 
 fn track(name: &TrackRef) -> std::result::Result<FullTrackName, String> {
@@ -424,7 +435,8 @@ impl BridgeDialer {
 impl Dialer for BridgeDialer {
     fn prepare(&self, uri: Option<String>) -> Boxed<std::result::Result<Prepared, Refused>> {
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let first = first.filter(|(_, at)| at.elapsed() < FRESH).map(|(answer, _)| answer);
+        let fresh = |answer: &TokenAnswer| FRESH.min(Duration::from_secs(answer.expires_in_s) / 2);
+        let first = first.filter(|(answer, at)| at.elapsed() < fresh(answer)).map(|(answer, _)| answer);
         let (inner, request, attempt) = (self.inner.clone(), self.request.clone(), self.attempt.clone());
         Box::pin(async move {
             let answer = match first {
@@ -433,11 +445,11 @@ impl Dialer for BridgeDialer {
             };
             let no = |reason| Refused { reason, ask: false };
             // A restarted engine may name another port or certificate than before.
-            let granted = Granted::read(&answer, &inner.options).map_err(refused)?;
+            let granted = Granted::read(&answer, &request.holder, &inner.options).map_err(refused)?;
             let tokens = vec![token(&answer.token)];
             let relay = granted.relay.clone().follow(uri.as_deref());
             let dial = relay.dial(granted.setup_tokens(), &attempt).await.map_err(no)?;
-            Ok(Prepared { dial, tokens, renew_at: Some(renew_at(&answer)) })
+            Ok(Prepared { dial, tokens, renew_at: granted.renew_at })
         })
     }
 
@@ -461,4 +473,26 @@ impl Dialer for BridgeDialer {
 fn refused(error: Error) -> Refused {
     let ask = matches!(error.kind(), Kind::NotFound | Kind::Conflict | Kind::BadRequest);
     Refused { reason: format!("no token for the relay: {error}"), ask }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thousand bridges that came at once renew over a tenth of the token's life, each at a time that is its own.
+    #[test]
+    fn bridges_of_one_moment_renew_one_after_the_other() {
+        for (life_s, latest_s) in [(3600, 3540.0), (86_400, 86_340.0), (90, 45.0), (4, 2.0)] {
+            let renewals = (0..1000).map(|_| renew_after(life_s, &random_id()).as_secs_f64());
+            let (spread_s, mut tenths) = (life_s as f64 / 10.0, [0; 10]);
+            for renewal_s in renewals {
+                assert!((latest_s - spread_s..=latest_s).contains(&renewal_s), "{renewal_s} of {life_s}");
+                tenths[((latest_s - renewal_s) / spread_s * 10.0).min(9.0) as usize] += 1;
+            }
+            assert!(tenths.iter().all(|count| (50..=150).contains(count)), "{tenths:?}");
+        }
+        assert_eq!(renew_after(3600, "a"), renew_after(3600, "a"));
+        assert_ne!(renew_after(3600, "a"), renew_after(3600, "b"));
+        assert_eq!(renew_after(0, "a"), Duration::ZERO);
+    }
 }

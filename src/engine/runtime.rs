@@ -78,7 +78,7 @@ impl Engine {
             control: None,
             relay,
         };
-        let (phone, minter) = (engine.phone.clone(), Arc::new(Minter::new(key)));
+        let (phone, minter) = (engine.phone.clone(), Arc::new(Minter::new(key, config.limits.token_ttl)));
         engine.begin(Control { config, phone, store, minter, outside, ending: told })?;
         Ok(engine)
     }
@@ -183,9 +183,9 @@ impl Control {
         let (trunk_sender, trunk_events) = mpsc::unbounded_channel();
         let (media_sender, media_events) = mpsc::unbounded_channel();
         let lines = lines(&config, &phone, &trunk_sender)?;
-        let mint: media::Mint = {
+        let mint = {
             let minter = Arc::clone(&minter);
-            Arc::new(move || minter.engine())
+            media::Mint { token: Arc::new(move || minter.engine()), life: config.limits.token_ttl }
         };
         let (supply, resolving) = outside.supply.open().await;
         let audio = Arc::new(AudioThreads::start(config.audio_threads, supply, mint, media_sender)?);

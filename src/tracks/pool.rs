@@ -150,17 +150,21 @@ impl Pool {
     }
 
     /// Fresh tokens for the requests to come. Requests that were refused for the old ones are repeated, and namespaces that stand are
-    /// announced once more: a relay lets go what only an old token allowed, and takes the new one for all that the lease has.
+    /// announced once more: a relay lets go what only an old token allowed, and takes the new one for all that the lease has. Who
+    /// announces nothing shows them by a REQUEST_UPDATE of each subscription.
     pub fn renew(&mut self, lease: LeaseId, tokens: Tokens) {
         let now = self.now;
         let Some(entry) = self.leases.get_mut(&lease) else { return };
         let fresh = entry.tokens != tokens;
         entry.tokens = tokens;
         entry.awaits_tokens = false;
-        let slot = entry.slot;
+        let (slot, shows) = (entry.slot, fresh && entry.namespaces.is_empty());
         for track in entry.tracks.clone() {
             if let Some(subscriber) = self.subscribers.get_mut(&track) {
                 subscriber.asking.renewed(now);
+                if shows && subscriber.live {
+                    subscriber.asking.again(now);
+                }
                 self.arm_track(track);
             }
         }

@@ -1,6 +1,6 @@
 //! What the engine makes up: sids, and tokens for the relay.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -9,8 +9,6 @@ use crate::token::{Claims, Lease, Pattern, SigningKey};
 use crate::tracks::Side;
 use crate::tracks::names::VOICE;
 
-/// How long a token counts.
-pub(super) const TOKEN_LIFE_S: u64 = 3600;
 const ISSUER: &str = "clutchcall-engine";
 /// Every sid's beginning; the node follows.
 const SID_PREFIX: &str = "CA";
@@ -34,17 +32,25 @@ pub(super) fn sid(node: &str, unix_ms: u64) -> String {
 }
 
 /// Signs the tokens of bridges and of the engine itself.
-pub struct Minter(SigningKey);
+pub struct Minter {
+    key: SigningKey,
+    life_s: u64,
+}
 
 impl Minter {
-    pub fn new(key: SigningKey) -> Self {
-        Self(key)
+    /// `life`: how long its tokens count, in whole seconds.
+    pub fn new(key: SigningKey, life: Duration) -> Self {
+        Self { key, life_s: life.as_secs().max(1) }
+    }
+
+    pub(super) fn life_s(&self) -> u64 {
+        self.life_s
     }
 
     /// For the engine's own sessions: every track of every call.
     pub fn engine(&self) -> String {
         let pattern = Pattern::try_from(format!("{VOICE}/*/*")).expect("three whole fields");
-        Claims { ns: vec![pattern], ..claims("engine") }.encode(&self.0)
+        Claims { ns: vec![pattern], ..self.claims("engine") }.encode(&self.key)
     }
 
     /// Exactly the two tracks of one bridge.
@@ -54,18 +60,18 @@ impl Minter {
             Some(vec![pattern])
         };
         let (publish, subscribe) = (only(&tracks.publish), only(&tracks.subscribe));
-        Claims { publish, subscribe, lease: Some(lease), ..claims(org) }.encode(&self.0)
+        Claims { publish, subscribe, lease: Some(lease), ..self.claims(org) }.encode(&self.key)
     }
-}
 
-fn claims(subject: &str) -> Claims {
-    let now = unix_ms() / 1000;
-    Claims {
-        iss: Some(ISSUER.to_owned()),
-        sub: subject.to_owned(),
-        iat: Some(now),
-        exp: now + TOKEN_LIFE_S,
-        ..Claims::default()
+    fn claims(&self, subject: &str) -> Claims {
+        let now = unix_ms() / 1000;
+        Claims {
+            iss: Some(ISSUER.to_owned()),
+            sub: subject.to_owned(),
+            iat: Some(now),
+            exp: now + self.life_s,
+            ..Claims::default()
+        }
     }
 }
 
@@ -105,7 +111,7 @@ mod tests {
     fn a_bridges_token_is_for_its_call_alone() {
         let (key, _) = SigningKey::generate(&SystemRandom::new()).unwrap();
         let keys = KeySet::from_iter([key.public()]);
-        let minter = Minter::new(key);
+        let minter = Minter::new(key, Duration::from_secs(7));
         let tracks = tracks("CA1", BridgeRole::Server, "audio");
         let lease = Lease { track: "audio".to_owned(), holder: "h".to_owned(), epoch: 1 };
         let token = minter.bridge("org_a", &tracks, lease);
@@ -113,6 +119,7 @@ mod tests {
         let claims = Claims::decode(token.as_bytes(), &keys, now, LEEWAY_S).unwrap();
         assert!(claims.may_publish(&["voice", "CA1", "downlink"]) && claims.may_subscribe(&["voice", "CA1", "uplink"]));
         assert!(!claims.may_publish(&["voice", "CA1", "uplink"]) && !claims.may_subscribe(&["voice", "CA2", "uplink"]));
+        assert_eq!(claims.exp - claims.iat.unwrap(), 7);
         assert_eq!(claims.lease.unwrap().track, "audio");
         let engine = Claims::decode(minter.engine().as_bytes(), &keys, now, LEEWAY_S).unwrap();
         assert!(engine.may_publish(&["voice", "CA9", "uplink"]) && engine.lease.is_none());

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::board::{Board, Phase, Sid, conflict, over};
 use super::lease::Taken;
-use super::mint::{TOKEN_LIFE_S, tracks};
+use super::mint::tracks;
 use super::{Attach, Refused, Why};
 use crate::audio::Params;
 use crate::call::wire::{BridgeRole, TokenAnswer};
@@ -86,7 +86,7 @@ impl Board {
         self.make_rendition(&sid, asked.params);
         let (publish, subscribe) = (tracks.publish, tracks.subscribe);
         let relay = self.relay.of(&sid);
-        Ok(TokenAnswer { relay, token, expires_in_s: TOKEN_LIFE_S, publish, subscribe })
+        Ok(TokenAnswer { relay, token, expires_in_s: self.minter.life_s(), publish, subscribe })
     }
 
     /// The call's own rendition is there from the beginning.

@@ -120,7 +120,7 @@ impl Bench {
             media: Box::new(Threads(Arc::clone(&log))),
             media_events: mpsc::unbounded_channel().1,
             store: store.clone(),
-            minter: Arc::new(Minter::new(key)),
+            minter: Arc::new(Minter::new(key, Duration::from_secs(3600))),
             relay: Relays::new(
                 RelayRef {
                     url: "moqt://127.0.0.1:1".to_owned(),

@@ -43,6 +43,7 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
     ("limits.records", Kind::Number),
     ("limits.record_days", Kind::Number),
     ("limits.store_mb", Kind::Number),
+    ("limits.token_ttl_s", Kind::Number),
 ];
 /// The SDK's own variables, which share the prefix and the first word of ours.
 const FOREIGN: [&str; 2] = ["CLUTCHCALL_API_KEY", "CLUTCHCALL_RELAY_HOST"];

@@ -200,6 +200,8 @@ pub struct Limits {
     pub records: u64,
     pub record_days: u64,
     pub store_mb: u64,
+    /// How long a token for the relay counts. Whoever has one fetches the next ahead of its end.
+    pub token_ttl: Duration,
 }
 
 impl Default for Limits {
@@ -212,6 +214,7 @@ impl Default for Limits {
             records: 100_000,
             record_days: 30,
             store_mb: 1024,
+            token_ttl: Duration::from_secs(3600),
         }
     }
 }

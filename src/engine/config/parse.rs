@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use crate::moqt::Drafts;
 const ID: &str = "letters, digits, - and _, at most 64";
 /// What one session may ask of the engine's own relay (`moqt::relay::Limits::engine`), and each audio thread has one.
 const CALLS_PER_AUDIO_THREAD: usize = 4096;
+/// A token's times are whole seconds, so a shorter one may be over before it is used; a longer one is a password.
+const TOKEN_TTL_S: RangeInclusive<u64> = 2..=86_400;
 const RELAY_SCHEMES: [&str; 4] = ["moqt", "moq", "quic", "https"];
 
 pub(super) fn config(root: toml::Table, base: &Path) -> Result<Config, String> {
@@ -208,6 +211,7 @@ fn limits(mut table: Table) -> Result<Limits, String> {
         records: table.number("records", default.records, 1..=100_000_000)?,
         record_days: table.number("record_days", default.record_days, 1..=36_500)?,
         store_mb: table.number("store_mb", default.store_mb, 1..=1_000_000)?,
+        token_ttl: Duration::from_secs(table.number("token_ttl_s", default.token_ttl.as_secs(), TOKEN_TTL_S)?),
     };
     table.finish()?;
     Ok(limits)

@@ -80,6 +80,7 @@ fn mistakes_name_their_key_and_the_remedy() {
         ("state = \"s\"\n[relay]\ntrust = \"all\"", &["relay.trust", "\"anything\""]),
         ("state = \"s\"\nnode = \"a-b\"", &["node", "letters and digits"]),
         ("state = \"s\"\n[limits]\ncalls = 5000", &["limits.calls is 5000", "audio_threads to 2"]),
+        ("state = \"s\"\n[limits]\ntoken_ttl_s = 1", &["limits.token_ttl_s is 1", "from 2 to 86400"]),
         ("state = 3", &["state is 3", "quotes"]),
         ("state = ", &["line"]),
     ];

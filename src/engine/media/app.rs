@@ -5,24 +5,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::call::{Call, FAREWELL, Floor, Place};
 use super::clock::{Tick, Wheel};
+use super::tokens::Tokens;
 use super::{Command, Event, Mint, Supply};
 use crate::engine::outside::follow;
 use crate::moqt;
 use crate::moqt::ids::IdMap;
-use crate::moqt::message::{Setup, Token};
+use crate::moqt::message::Setup;
 use crate::net::{App, Dial, LinkEvent, LinkId, Links};
 use crate::relay::shard_of;
 use crate::tracks::lag::STALL_ENDS;
 use crate::tracks::names;
 use crate::tracks::{self, DialId, LeaseId, Pool, RouteId, RouteKind, State, TrackId};
 
-/// A minted token goes with the calls of so many minutes; it lives for an hour.
-const TOKEN_AGE: Duration = Duration::from_secs(600);
 /// Calls that share one connection to a relay elsewhere: what a lost connection takes with it.
 const CALLS_PER_LINK: usize = 128;
 /// When the thread ends, last words have this long to leave.
@@ -54,7 +52,7 @@ pub(super) struct Media {
     homes: Vec<LeaseId>,
     /// Where a lease's links lead, as far as it is not the first shard.
     shard_of_lease: HashMap<LeaseId, usize>,
-    token: (Instant, Token),
+    tokens: Tokens,
     wheel: Wheel,
     calls: IdMap<u64, Call>,
     by_sid: HashMap<Arc<str>, u64>,
@@ -82,8 +80,13 @@ impl Media {
             Supply::Dial { .. } => 1,
         };
         let routes: Vec<RouteId> = (0..shards).map(|_| pool.route(RouteKind { cap })).collect();
-        let token = token(&start.mint);
-        let homes: Vec<LeaseId> = routes.iter().map(|route| pool.lease(*route, vec![token.clone()], now)).collect();
+        let mut tokens = Tokens::new(start.mint.clone(), &start.supply, now);
+        let home = |route: &RouteId| {
+            let lease = pool.lease(*route, vec![tokens.young(now)], now);
+            tokens.lent(lease, now);
+            lease
+        };
+        let homes: Vec<LeaseId> = routes.iter().map(home).collect();
         let shard_of_lease = homes.iter().enumerate().map(|(shard, lease)| (*lease, shard)).collect();
         Self {
             wheel: Wheel::new(now, start.clock_us),
@@ -92,7 +95,7 @@ impl Media {
             routes,
             homes,
             shard_of_lease,
-            token: (now, token),
+            tokens,
             calls: IdMap::default(),
             by_sid: HashMap::new(),
             tracks: IdMap::default(),
@@ -198,11 +201,9 @@ impl Media {
 
     /// A place for one call on a link to the shard in charge of it, with a token that goes with its requests.
     fn lease(&mut self, sid: &str, now: Instant) -> LeaseId {
-        if now.saturating_duration_since(self.token.0) > TOKEN_AGE {
-            self.token = (now, token(&self.start.mint));
-        }
         let shard = shard_of(&[names::VOICE, sid], self.routes.len());
-        let lease = self.pool.lease(self.routes[shard], vec![self.token.1.clone()], now);
+        let lease = self.pool.lease(self.routes[shard], vec![self.tokens.young(now)], now);
+        self.tokens.lent(lease, now);
         if shard > 0 {
             self.shard_of_lease.insert(lease, shard);
         }
@@ -225,8 +226,7 @@ impl Media {
             match event {
                 tracks::Event::WantDial { id, lease, uri } => self.supply(links, (id, lease), uri.as_deref(), now),
                 tracks::Event::WantTokens { lease } => {
-                    self.token = (now, token(&self.start.mint));
-                    self.pool.renew(lease, vec![self.token.1.clone()]);
+                    self.pool.renew(lease, vec![self.tokens.fresh(now)]);
                 }
                 tracks::Event::State { lease, state, reason } => self.note_state(lease, state, reason),
                 event => self.handle_track(links, event, now),
@@ -272,7 +272,7 @@ impl Media {
     fn supply(&mut self, links: &mut Links, (id, lease): (DialId, LeaseId), uri: Option<&str>, now: Instant) {
         let shard = self.shard_of_lease.get(&lease).copied().unwrap_or_default();
         let setup = Setup {
-            tokens: vec![token(&self.start.mint)],
+            tokens: vec![self.tokens.fresh(now)],
             implementation: Some(IMPLEMENTATION.to_owned()),
             ..Setup::default()
         };
@@ -304,10 +304,6 @@ impl Media {
         live.into_iter().for_each(|key| self.close(links, key, now));
         self.ends_at = Some(now + LAST_WORDS);
     }
-}
-
-fn token(mint: &Mint) -> Token {
-    Token { kind: 0, value: Bytes::from(mint()) }
 }
 
 /// Whether frames may have been held up on their way. All of a thread's links lead to one relay.
@@ -361,6 +357,7 @@ impl App for Media {
             self.pool.handle_timeout(links, now);
         }
         self.handle_farewells(links, now);
+        self.tokens.handle_timeout(&mut self.pool, now);
         self.handle_pool(links, now);
         if self.ends_at.is_some_and(|at| at <= now) && !self.done {
             self.pool.shutdown(links);
@@ -370,7 +367,9 @@ impl App for Media {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let farewell = self.leaving.front().map(|(at, _)| *at);
-        [self.wheel.poll_timeout(), self.pool.poll_timeout(), farewell, self.ends_at].into_iter().flatten().min()
+        let renewal = self.tokens.poll_timeout();
+        let wheel = self.wheel.poll_timeout();
+        [wheel, self.pool.poll_timeout(), farewell, renewal, self.ends_at].into_iter().flatten().min()
     }
 
     /// Frames for a leg wait for its tick in any case.

@@ -17,6 +17,7 @@
 //! | `threads` | [`AudioThreads`]: starts them, spreads calls over them |
 //! | `app` | the worker's app: commands, ticks, and what the pool says |
 //! | `clock` | when each call's next frame is due; pure |
+//! | `tokens` | whose turn it is to be given a fresh token |
 //! | `call` | one call: who speaks and who hears |
 //! | `rendition`, `mix`, `speaker` | one rendition; one frame out of several; an agent |
 
@@ -27,11 +28,13 @@ mod mix;
 mod rendition;
 mod speaker;
 mod threads;
+mod tokens;
 
 pub use threads::AudioThreads;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::leg::Leg;
 use crate::audio::Params;
@@ -41,7 +44,12 @@ use crate::relay::Ports;
 use crate::tracks::Side;
 
 /// Gives a fresh token (JWT) with every right in every call; called on the audio threads.
-pub type Mint = Arc<dyn Fn() -> String + Send + Sync>;
+#[derive(Clone)]
+pub struct Mint {
+    pub token: Arc<dyn Fn() -> String + Send + Sync>,
+    /// How long one counts.
+    pub life: Duration,
+}
 
 /// How an audio thread reaches the relay.
 #[derive(Clone)]

@@ -92,11 +92,29 @@ impl Session {
         let Some(entry) = self.requests.get_mut(&request) else { return };
         let Kind::Subscription(subscription) = &mut entry.kind else { return };
         subscription.forward = forward;
+        self.say_update(request, Parameters { forward: Some(forward), ..Parameters::default() });
+    }
+
+    /// REQUEST_UPDATE that brings fresh tokens for a subscription of ours. `false`: nothing was said, for it is not established, or as
+    /// many updates as the peer takes have no answer.
+    pub fn update_tokens(&mut self, request: RequestId, tokens: Vec<Token>) -> bool {
+        let most = self.peer_updates;
+        let entry = self.requests.get(&request).filter(|entry| entry.ours && entry.phase == Phase::Accepted);
+        let stands = |kind: &Kind| matches!(kind, Kind::Subscription(subscription) if subscription.updates < most);
+        let says = entry.is_some_and(|entry| stands(&entry.kind));
+        if says {
+            self.say_update(request, with_tokens(tokens));
+        }
+        says
+    }
+
+    fn say_update(&mut self, request: RequestId, parameters: Parameters) {
+        let Some(entry) = self.requests.get_mut(&request) else { return };
+        let Kind::Subscription(subscription) = &mut entry.kind else { return };
         subscription.updates += 1;
         let stream = entry.stream;
         let id = self.next_request;
         self.next_request += 2;
-        let parameters = Parameters { forward: Some(forward), ..Parameters::default() };
         self.send(stream, &Message::RequestUpdate { id, parameters });
     }
 

@@ -183,6 +183,19 @@ impl Pool {
         self.arm_track(track);
     }
 
+    /// The tokens of now, for a request that stands on the slot's current link. `false`: none does.
+    fn show_tokens(&mut self, links: &mut impl Wires, track: TrackId) -> bool {
+        let Some(subscriber) = self.subscribers.get(&track) else { return false };
+        let Some(lease) = self.leases.get(&subscriber.lease) else { return false };
+        let slot = self.slots.get(&lease.slot);
+        let current = slot.and_then(|slot| slot.current.as_ref()).map(|link| link.id);
+        let Some(feed) = subscriber.feeds.iter().find(|feed| Some(feed.link) == current && feed.live) else {
+            return false;
+        };
+        let session = links.session(feed.link);
+        session.is_some_and(|session| session.update_tokens(feed.request, lease.tokens.clone()))
+    }
+
     /// Another track of the same name is subscribed on the link: its request serves this one too.
     fn join(&mut self, track: TrackId, shared: Shared) {
         if let Some(Role::Subscription(tracks)) = self.roles.get_mut(&shared.feed()) {
@@ -304,7 +317,11 @@ impl Pool {
         let now = self.now;
         self.finish_feeds(track);
         match self.subscribers.get_mut(&track).and_then(|subscriber| subscriber.asking.poll(now)) {
-            Some(Due::Ask) => self.ask(links, track),
+            Some(Due::Ask) => {
+                if !self.show_tokens(links, track) {
+                    self.ask(links, track);
+                }
+            }
             Some(Due::Refused(error)) => {
                 let lease = self.subscribers.get(&track).map(|subscriber| subscriber.lease);
                 self.no_tokens_came(lease);

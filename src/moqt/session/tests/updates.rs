@@ -4,7 +4,7 @@ use super::lone::{Lone, none};
 use super::pair;
 use super::smoke::track;
 use crate::moqt::SubgroupHeader;
-use crate::moqt::message::{Message, Parameters, RequestOk, Setup, Subscribe, SubscribeOk};
+use crate::moqt::message::{Message, Parameters, RequestOk, Setup, Subscribe, SubscribeOk, Token};
 use crate::moqt::session::{Config, Event, RequestId, Role, StreamId, Transmit, priority};
 use crate::moqt::version::Draft;
 
@@ -55,5 +55,28 @@ fn forward_0_waits_for_answers_and_forward_1_for_nothing_but_the_peers_bound() {
         assert_eq!(said(&mut lone, stream), [at_once, last].concat(), "bound {bound}");
         lone.session.update_forward(request, true);
         assert_eq!(said(&mut lone, stream).last(), Some(&Some(true)), "bound {bound}");
+    }
+}
+
+#[test]
+fn fresh_tokens_of_a_subscription_are_said_once_it_stands_and_within_the_peers_bound() {
+    for (bound, taken) in [(0, 3), (2, 2)] {
+        let mut lone = Lone::early(Config { draft: Draft::D20, ..pair::config(Role::Client) });
+        lone.say(lone.control, &Message::Setup(Setup { max_request_updates: bound, ..Setup::default() }));
+        let request = lone.session.subscribe(Subscribe::new(track("audio")));
+        let token = |n: u8| vec![Token { kind: 0, value: vec![n].into() }];
+        let stream = lone.opened();
+        assert!(!lone.session.update_tokens(request, token(9)), "it is not established");
+        lone.say(stream, &Message::SubscribeOk { alias: 0, parameters: none(), properties: Default::default() });
+        let said = (0..3).filter(|n| lone.session.update_tokens(request, token(*n))).count();
+        assert_eq!(said, taken);
+        let updates = lone.said(stream).into_iter().filter_map(|message| match message {
+            Message::RequestUpdate { parameters, .. } => Some((parameters.tokens, parameters.forward)),
+            _ => None,
+        });
+        assert_eq!(updates.collect::<Vec<_>>(), (0..taken as u8).map(|n| (token(n), None)).collect::<Vec<_>>());
+        lone.say(stream, &Message::RequestOk(RequestOk::default()));
+        assert!(lone.session.update_tokens(request, token(9)), "an answer makes room");
+        assert!(!lone.session.update_tokens(RequestId(99), token(9)));
     }
 }

@@ -211,3 +211,36 @@ fn a_call_outlives_its_token_when_a_fresh_one_is_shown() {
         }
     }
 }
+
+/// Who only listens announces nothing that could show the fresh token: an update of his subscription does.
+#[test]
+fn a_listener_outlives_its_token_when_a_fresh_one_is_shown() {
+    for (cap, renews) in [(CAP, true), (1, true), (CAP, false)] {
+        let mut world = World::new(2, relay());
+        let engine = world.lease(0);
+        let route = world.route(1, cap);
+        let listening = ["CA1@30", "CA1@1000"].map(|token| {
+            let lease = world.pools[1].lease(route, tokens(token), world.now);
+            let World { pools, lines, now, .. } = &mut world;
+            (lease, pools[1].subscribe(lines, lease, name_of("CA1", "audio"), *now))
+        });
+        let up = world.publish(0, engine, publication_of(name_of("CA1", "audio")));
+        world.run_ms(300);
+        let all = 20 * 50;
+        for n in 0..all * 6 {
+            if renews && n == all {
+                world.pools[1].renew(listening[0].0, tokens("CA1@2000"));
+            }
+            world.write(0, up, n);
+            world.run_ms(20);
+        }
+        let lost = world.count(1, |e| matches!(e, Event::Lost { .. } | Event::Refused { .. }));
+        let heard = listening.map(|(_, track)| world.heard(1, track).len() as u64);
+        let counters = world.core.as_ref().unwrap().counters();
+        if renews {
+            assert_eq!((lost, heard, counters.expired), (0, [all * 6; 2], 0), "cap {cap}");
+        } else {
+            assert!(lost > 0 && counters.expired > 0, "without it the token's end is the subscription's");
+        }
+    }
+}
