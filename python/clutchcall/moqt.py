@@ -39,7 +39,7 @@ class MoqtClient(Closing):
         cls,
         url: str,
         *,
-        token: str | None = None,
+        token: str | Callable[[], str] | None = None,
         on_state: Callable[[BridgeState], object] | None = None,
         certificate_hashes: Sequence[str] = (),
         insecure: bool = False,
@@ -50,7 +50,9 @@ class MoqtClient(Closing):
         Args:
             url: `moqt://host:port` for raw QUIC (`moq://` and `quic://` mean the same), `https://host:port/path` for
                 WebTransport.
-            token: Sent in SETUP and with every request.
+            token: Sent in SETUP and with every request. A text can't be renewed: behind its end the relay ends what it
+                allowed, and the client fails. A callable is asked for the token of now, on the SDK's own thread: at
+                each dial, ahead of the end that the last one names (`exp` of a JWT), and when the relay refuses it.
             on_state: Called with each new state, on the SDK's own thread.
             certificate_hashes: SHA-256 of the certificates to accept, hexadecimal. Empty: the machine's roots decide.
             insecure: Accept any certificate.
@@ -63,7 +65,10 @@ class MoqtClient(Closing):
         """
         if on_state is not None and not callable(on_state):
             raise TypeError(f"on_state is a {type(on_state).__name__}: give a callable that takes the state")
-        return cls(_core.MoqtClient(url, token, on_state, list(certificate_hashes), insecure, list(drafts)))
+        text, ask = (token, None) if token is None or isinstance(token, str) else (None, token)
+        if ask is not None and not callable(ask):
+            raise TypeError(f"token is a {type(ask).__name__}: give a text, or a callable that returns one")
+        return cls(_core.MoqtClient(url, text, ask, on_state, list(certificate_hashes), insecure, list(drafts)))
 
     @property
     def url(self) -> str:

@@ -20,6 +20,7 @@ use super::media::{
 use super::options::Options;
 use super::relay::{Relay, token};
 use super::runtime::{Cancel, in_turn};
+use super::tokens::renew_after;
 use crate::audio::{Codec, Params};
 use crate::call::wire::{BridgeRole, TokenAnswer, TokenRequest, TrackRef};
 use crate::error::{Error, Kind, Result};
@@ -37,10 +38,6 @@ pub const RING_FRAMES: usize = 10;
 const MAX_OPUS_BYTES: usize = 8 * 1024;
 /// A token this young, and younger than half its life, serves the next dial; an older one is fetched afresh.
 const FRESH: Duration = Duration::from_secs(5);
-/// This long before its end a token is renewed for the requests of a link that stays up, or at half its life if that is later; and
-/// each bridge up to so great a part of the token's life earlier, so that bridges of one moment don't renew in one moment.
-const RENEW_BEFORE: Duration = Duration::from_secs(60);
-const RENEW_SPREAD: u32 = 10;
 /// How long `stats` waits for the worker, which answers within a turn.
 const MEASURE_LIMIT: Duration = Duration::from_millis(100);
 /// How long `close` waits for the control plane to take the right to speak back.
@@ -396,20 +393,6 @@ impl Granted {
     }
 }
 
-/// How long a token of this holder serves before it is renewed.
-fn renew_after(expires_in_s: u64, holder: &str) -> Duration {
-    let left = Duration::from_secs(expires_in_s.min(86_400));
-    let latest = left.saturating_sub(RENEW_BEFORE).max(left / 2);
-    latest - (left / RENEW_SPREAD).mul_f64(f64::from(part_of(holder)) / f64::from(u32::MAX))
-}
-
-/// A number that is the holder's own, spread evenly (FNV-1a, its halves folded).
-fn part_of(holder: &str) -> u32 {
-    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    let hash = holder.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
-    (hash ^ (hash >> 32)) as u32
-}
-
 fn track(name: &TrackRef) -> std::result::Result<FullTrackName, String> {
     let fields = name.namespace.iter().map(|field| Bytes::copy_from_slice(field.as_bytes()));
     let namespace = TrackNamespace::new(fields).map_err(|error| error.to_string())?;
@@ -473,26 +456,4 @@ impl Dialer for BridgeDialer {
 fn refused(error: Error) -> Refused {
     let ask = matches!(error.kind(), Kind::NotFound | Kind::Conflict | Kind::BadRequest);
     Refused { reason: format!("no token for the relay: {error}"), ask }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A thousand bridges that came at once renew over a tenth of the token's life, each at a time that is its own.
-    #[test]
-    fn bridges_of_one_moment_renew_one_after_the_other() {
-        for (life_s, latest_s) in [(3600, 3540.0), (86_400, 86_340.0), (90, 45.0), (4, 2.0)] {
-            let renewals = (0..1000).map(|_| renew_after(life_s, &random_id()).as_secs_f64());
-            let (spread_s, mut tenths) = (life_s as f64 / 10.0, [0; 10]);
-            for renewal_s in renewals {
-                assert!((latest_s - spread_s..=latest_s).contains(&renewal_s), "{renewal_s} of {life_s}");
-                tenths[((latest_s - renewal_s) / spread_s * 10.0).min(9.0) as usize] += 1;
-            }
-            assert!(tenths.iter().all(|count| (50..=150).contains(count)), "{tenths:?}");
-        }
-        assert_eq!(renew_after(3600, "a"), renew_after(3600, "a"));
-        assert_ne!(renew_after(3600, "a"), renew_after(3600, "b"));
-        assert_eq!(renew_after(0, "a"), Duration::ZERO);
-    }
 }

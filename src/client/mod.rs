@@ -8,6 +8,7 @@
 //! | `http`, `calls` | the procedures: one request, its retries, its errors |
 //! | `media` | the media worker's app: a [`tracks::Pool`](crate::tracks::Pool), its bridges and their playout queues |
 //! | `relay` | from a relay's URL to a dial |
+//! | `tokens` | when a token is renewed, and where that of a `MoqtClient` comes from |
 //! | `bridge` | one bridge, as its user holds it |
 //! | `moqt` | `MoqtClient`: tracks by name on a relay of the user's choice |
 //! | `interop` | the cases of the interop runner against anybody's relay |
@@ -24,12 +25,14 @@ pub mod options;
 pub mod process;
 mod relay;
 pub mod runtime;
+mod tokens;
 
 pub use bridge::{Bridge, BridgeSpec, Stats};
 pub use calls::{Client, List, Originate, Page, TERMINAL, Transfer, status};
 pub use media::{Clock, Delivered, Link};
 pub use options::{Arguments, Options};
 pub use runtime::{Cancel, Runtime};
+pub use tokens::Asked;
 
 #[cfg(test)]
 mod tests;

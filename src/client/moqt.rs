@@ -3,18 +3,19 @@
 //! [`MoqtClient::connect`] returns at once and dials in the background. The link is dialled afresh after every loss, and each
 //! publication and subscription is said again on the new one. Every client has a link of its own.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::media::{
-    Boxed, Command, Delivered, Dialer, Figures, HolderId, Link, MediaPort, Outgoing, Prepared, Publication, Refused,
-    RouteKey, Seat, Standing, Subscription, Verdict,
+    Command, Delivered, Figures, HolderId, Link, MediaPort, Outgoing, Publication, RouteKey, Seat, Standing,
+    Subscription,
 };
 use super::relay::{Relay, token};
 use super::runtime::{Runtime, in_turn};
+use super::tokens::{ClientDialer, TokenSource};
 use crate::error::{Error, Kind, Result};
 use crate::moqt::{Drafts, FullTrackName, TrackNamespace};
 use crate::ring::{HandoffSender, RingId, RingReceiver, Source};
@@ -25,6 +26,8 @@ use crate::tracks::{Delivery, PublishTrack};
 const RING_FRAMES: usize = 256;
 /// Changes of state that wait for one.
 const RING_STATES: usize = 32;
+/// Questions for a token: one at a dial, one ahead of a token's end, and what the relay's refusals ask for.
+const RING_QUESTIONS: usize = 4;
 /// Frames that wait for the worker; it takes them within its turn.
 const HANDOFF_LIMIT: Duration = Duration::from_secs(60);
 const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
@@ -33,6 +36,7 @@ const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
 #[derive(Clone, Default)]
 pub struct Connect {
     pub url: String,
+    /// For ever. `None`: none, or as [`Ask`] says.
     pub token: Option<String>,
     /// SHA-256 of the certificates to accept, hexadecimal; empty: the machine's roots decide.
     pub certificate_hashes: Vec<String>,
@@ -41,6 +45,9 @@ pub struct Connect {
     /// Numbers of the drafts to offer, the preferred first; empty: all that are spoken here.
     pub drafts: Vec<String>,
 }
+
+/// Is given the ring of the questions for a token, before anything can be in it.
+pub type Ask<'a> = Box<dyn FnOnce(RingReceiver<Delivered>) + Send + 'a>;
 
 /// A track to publish.
 #[derive(Clone, Debug)]
@@ -80,8 +87,13 @@ pub struct AudioSubscription {
 }
 
 impl MoqtClient {
-    /// Checks the arguments and starts dialling. `listen` is given the ring of the changes of state.
-    pub fn connect(connect: Connect, listen: impl FnOnce(RingReceiver<Delivered>)) -> Result<Self> {
+    /// Checks the arguments and starts dialling. `listen` is given the ring of the changes of state, `ask` that of the questions for a
+    /// token ([`Delivered::Token`]); with it there is no other token.
+    pub fn connect(
+        connect: Connect,
+        listen: impl FnOnce(RingReceiver<Delivered>),
+        ask: Option<Ask<'_>>,
+    ) -> Result<Self> {
         let relay = Relay::new(&connect.url, &connect.certificate_hashes, connect.insecure)
             .map_err(|why| Error::value(format!("url or certificate_hashes: {why}")))?;
         let drafts = Drafts::from_numbers(&connect.drafts).map_err(|why| Error::value(format!("drafts: {why}")))?;
@@ -91,14 +103,22 @@ impl MoqtClient {
         let (holder, standing) = (media.holder(), Arc::new(Standing::new()));
         let (states, receiver) = runtime.delivery().ring(RING_STATES);
         listen(receiver);
-        let tokens: Vec<_> = connect.token.iter().map(|text| token(text)).collect();
+        let tokens: Vec<_> = connect.token.iter().filter(|_| ask.is_none()).map(|text| token(text)).collect();
+        let source = match (ask, connect.token) {
+            (Some(ask), _) => {
+                let (questions, receiver) = runtime.delivery().ring(RING_QUESTIONS);
+                ask(receiver);
+                TokenSource::Asks(questions)
+            }
+            (None, Some(text)) => TokenSource::Text(text),
+            (None, None) => TokenSource::None,
+        };
         let (url, trust, anything) = (relay.url.to_string(), relay.hashes.clone(), relay.anything);
         let route = RouteKey { url, trust, anything, drafts, cap: 1 };
-        let dialer = StaticDialer { relay, tokens: tokens.clone(), attempt: Arc::default() };
         let seat = Seat {
             route,
             tokens,
-            dialer: Arc::new(dialer),
+            dialer: Arc::new(ClientDialer::new(relay, source)),
             standing: standing.clone(),
             states: Some(states),
             ends_with_track: false,
@@ -243,27 +263,4 @@ pub fn track_name(namespace: Vec<Vec<u8>>, name: &str) -> Result<FullTrackName> 
     }
     let namespace = TrackNamespace::new(namespace.into_iter().map(Bytes::from)).map_err(wrong)?;
     FullTrackName::new(namespace, name.as_bytes().to_vec()).map_err(wrong)
-}
-
-/// The same relay and token for ever.
-struct StaticDialer {
-    relay: Relay,
-    tokens: crate::tracks::Tokens,
-    attempt: Arc<AtomicUsize>,
-}
-
-impl Dialer for StaticDialer {
-    fn prepare(&self, uri: Option<String>) -> Boxed<std::result::Result<Prepared, Refused>> {
-        let (relay, tokens, attempt) =
-            (self.relay.clone().follow(uri.as_deref()), self.tokens.clone(), self.attempt.clone());
-        Box::pin(async move {
-            let dial = relay.dial(tokens.clone(), &attempt).await;
-            let dial = dial.map_err(|reason| Refused { reason, ask: false })?;
-            Ok(Prepared { dial, tokens, renew_at: None })
-        })
-    }
-
-    fn verdict(&self) -> Boxed<Verdict> {
-        Box::pin(std::future::ready(Verdict::Lives))
-    }
 }

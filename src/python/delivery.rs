@@ -254,6 +254,11 @@ impl Turn<'_> {
                     callback.call1((PyBytes::new(py, &payload), timestamp_us)).map(drop)
                 }
                 Delivered::State(link) => callback.call1((link.as_str(),)).map(drop),
+                Delivered::Token(asked) => {
+                    let told = callback.call0().and_then(|token| token.extract::<String>());
+                    asked.answer(told.as_ref().map(String::clone).map_err(|error| format!("no token: {error}")));
+                    told.map(drop)
+                }
                 Delivered::Closed => {
                     let last_word = (slot.sort == Sort::States).then(|| callback.call1((Link::Closed.as_str(),)));
                     self.delivery.forget(py, slot);

@@ -9,7 +9,7 @@ use super::client::whole;
 use super::delivery::{Delivery, Slot, Sort};
 use super::errors::raise;
 use crate::client::moqt::{
-    AudioPublication as NativePublication, AudioSubscription as NativeSubscription, Connect, MoqtClient as Native,
+    Ask, AudioPublication as NativePublication, AudioSubscription as NativeSubscription, Connect, MoqtClient as Native,
     TrackSpec, track_name,
 };
 use crate::client::{Runtime, bridge};
@@ -21,6 +21,8 @@ pub(super) struct MoqtClient {
     native: Native,
     delivery: Arc<Delivery>,
     url: String,
+    /// Whom it asks for tokens.
+    asked: Option<Arc<Slot>>,
 }
 
 /// A published track.
@@ -38,12 +40,13 @@ pub(super) struct AudioSubscription {
 #[pymethods]
 impl MoqtClient {
     #[new]
-    #[pyo3(signature = (url, token, on_state, certificate_hashes, insecure, drafts))]
+    #[pyo3(signature = (url, token, ask_token, on_state, certificate_hashes, insecure, drafts))]
     #[allow(clippy::too_many_arguments)] // One per argument of the public method.
     fn new(
         py: Python<'_>,
         url: String,
         token: Option<String>,
+        ask_token: Option<Py<PyAny>>,
         on_state: Option<Py<PyAny>>,
         certificate_hashes: Vec<String>,
         insecure: bool,
@@ -52,14 +55,20 @@ impl MoqtClient {
         let delivery = Delivery::of(py, &Runtime::shared())?;
         let connect = Connect { url: url.clone(), token, certificate_hashes, insecure, drafts };
         // Without the path, which may hold a token: labels are logged.
-        let label = format!("states of {}", url.split('/').take(3).collect::<Vec<_>>().join("/"));
+        let origin = url.split('/').take(3).collect::<Vec<_>>().join("/");
         let listen = |ring| {
             if let Some(callback) = on_state {
-                delivery.register(ring, callback, label, Sort::States);
+                delivery.register(ring, callback, format!("states of {origin}"), Sort::States);
             }
         };
-        let native = py.detach(|| Native::connect(connect, listen)).map_err(|error| raise(py, error))?;
-        Ok(Self { native, delivery, url })
+        let mut asked = None;
+        let (asks, label) = (&mut asked, format!("token for {origin}"));
+        let ask = ask_token.map(|callback| {
+            let ask = |ring| *asks = Some(delivery.register(ring, callback, label, Sort::Frames));
+            Box::new(ask) as Ask<'_>
+        });
+        let native = py.detach(|| Native::connect(connect, listen, ask)).map_err(|error| raise(py, error))?;
+        Ok(Self { native, delivery, url, asked })
     }
 
     #[getter]
@@ -123,6 +132,9 @@ impl MoqtClient {
     }
 
     fn close(&self, py: Python<'_>) {
+        if let Some(asked) = &self.asked {
+            self.delivery.forget(py, asked);
+        }
         py.detach(|| self.native.close());
     }
 }

@@ -154,3 +154,28 @@ def test_attach_caller_on_a_call_with_a_phone(voice: Voice) -> None:
     with pytest.raises(ConflictError):
         voice.audio_bridge.attach_caller(call.sid, on_downlink=print)
     call.hangup()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_token_that_nobody_gives_is_a_reason_and_no_link(engine: Engine, voice: Voice) -> None:
+    call = dial(voice, EMPTY)
+    answer = token(engine, call.sid, "server")
+    asked, gives = threading.Event(), threading.Event()
+
+    def give() -> str:
+        asked.set()
+        if not gives.is_set():
+            raise LookupError("the vault is shut")
+        text: str = answer["token"]
+        return text
+
+    hashes = answer["relay"]["certificateHashes"]
+    with MoqtClient.connect(answer["relay"]["url"], token=give, certificate_hashes=hashes) as client:
+        assert asked.wait(LIMIT_S)
+        until(lambda: "the vault is shut" in (client.reason or ""), "the reason is told")
+        assert client.state == "connecting"
+        gives.set()
+        until(lambda: client.state == "connected", "it is asked again")
+    with pytest.raises(TypeError, match="token is a int"):
+        MoqtClient.connect(answer["relay"]["url"], token=7)  # type: ignore[arg-type]
+    call.hangup()

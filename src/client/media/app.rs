@@ -12,6 +12,7 @@ use super::holders::{Chore, Holder};
 use super::publisher::Publisher;
 use super::{Clock, Command, Delivered, HolderId, Link, MediaPort, Publication, RouteKey, Subscription};
 use crate::client::runtime::TurnHook;
+use crate::moqt::RequestErrorCode;
 use crate::moqt::ids::IdMap;
 use crate::net::{App, LinkEvent, LinkId, Links};
 use crate::ring::{Neighbour, RingId};
@@ -192,7 +193,11 @@ impl Media {
         let id = published.map(|publisher| publisher.holder);
         let Some(id) = id.or_else(|| self.subscribers.get(&track).map(|subscriber| subscriber.holder)) else { return };
         if let Some(holder) = self.holders.get(&id) {
-            holder.stand(Link::Failed, Some(format!("the relay refused a track: {reason} ({code:#x})")));
+            let remedy = match code == RequestErrorCode::ExpiredAuthToken as u64 {
+                true => ": connect again with a fresh one, or give a callable that returns one",
+                false => "",
+            };
+            holder.stand(Link::Failed, Some(format!("the relay refused a track: {reason} ({code:#x}){remedy}")));
         }
         self.ask(id);
     }

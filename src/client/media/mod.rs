@@ -24,6 +24,7 @@ use bytes::Bytes;
 pub(super) use app::{Media, Parts};
 
 use crate::client::process::forks;
+use crate::client::tokens::Asked;
 use crate::moqt::{Drafts, FullTrackName};
 use crate::net::{Dial, Path, Waker};
 use crate::ring::{HandoffReceiver, HandoffSender, Inbox, RingId, RingSender};
@@ -36,13 +37,15 @@ pub(super) type HolderId = u64;
 pub(super) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What a subscription's ring carries to the delivering thread.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Delivered {
     Frame {
         timestamp_us: u64,
         payload: Bytes,
     },
     State(Link),
+    /// Somebody is to say which token counts now.
+    Token(Asked),
     /// Nothing follows.
     Closed,
 }

@@ -183,6 +183,13 @@ impl Pool {
         self.arm_track(track);
     }
 
+    /// What is due: a request, or fresh tokens for the one that stands.
+    fn ask_or_show(&mut self, links: &mut impl Wires, track: TrackId) {
+        if !self.show_tokens(links, track) {
+            self.ask(links, track);
+        }
+    }
+
     /// The tokens of now, for a request that stands on the slot's current link. `false`: none does.
     fn show_tokens(&mut self, links: &mut impl Wires, track: TrackId) -> bool {
         let Some(subscriber) = self.subscribers.get(&track) else { return false };
@@ -317,11 +324,7 @@ impl Pool {
         let now = self.now;
         self.finish_feeds(track);
         match self.subscribers.get_mut(&track).and_then(|subscriber| subscriber.asking.poll(now)) {
-            Some(Due::Ask) => {
-                if !self.show_tokens(links, track) {
-                    self.ask(links, track);
-                }
-            }
+            Some(Due::Ask) => self.ask_or_show(links, track),
             Some(Due::Refused(error)) => {
                 let lease = self.subscribers.get(&track).map(|subscriber| subscriber.lease);
                 self.no_tokens_came(lease);
