@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clutchcall::audio::{Codec, Frame, Params};
 use clutchcall::engine::agents::Agent;
 use clutchcall::engine::leg::Leg;
-use clutchcall::engine::media::{AudioThreads, Caller, Command, Event, Stats, Supply};
+use clutchcall::engine::media::{AudioThreads, Caller, Command, Event, Mint, Stats, Supply};
 use clutchcall::tracks::{self, Delivery, PublishTrack, RouteKind, Side, TrackId, Written, names};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -84,7 +84,7 @@ impl Stage {
         let (tell, events) = unbounded_channel();
         let every_call = relay.claims(&["voice/**"], &["voice/**"]);
         let key = relay.key.clone();
-        let mint = Arc::new(move || every_call.encode(&key));
+        let mint = Mint { token: Arc::new(move || every_call.encode(&key)), life: Duration::from_secs(3600) };
         let dial = relay.dial(kind, Default::default());
         let supply = match kind {
             Kind::Port => Supply::Port(relay.server.ports()),
