@@ -42,6 +42,11 @@ impl Draft {
         self.profile().one_subscription
     }
 
+    /// Whether SUBSCRIBE_NAMESPACE asks for tracks too, so that their prefixes are of one space (draft 16 §9.25).
+    pub fn lists_in_one(self) -> bool {
+        self == Self::D16
+    }
+
     pub(crate) fn profile(self) -> &'static Profile {
         match self {
             Draft::D16 => &D16,
@@ -181,32 +186,47 @@ const MESSAGES_18: [(u64, Kind); 18] = {
     kept
 };
 
+const PARAMETERS_18: [Row; 13] = [
+    row(0x02, Parameter::ObjectDeliveryTimeout, SUBSCRIBER),
+    row(0x03, Parameter::AuthorizationToken, Scopes::REQUESTS),
+    row(0x04, Parameter::RendezvousTimeout, Scopes::SUBSCRIBE),
+    row(0x06, Parameter::SubgroupDeliveryTimeout, SUBSCRIBER),
+    row(
+        0x08,
+        Parameter::Expires,
+        Scopes::SUBSCRIBE_OK.or(Scopes::PUBLISH).or(Scopes::PUBLISH_OK).or(Scopes::REQUEST_UPDATE_OK),
+    ),
+    row(
+        0x09,
+        Parameter::LargestObject,
+        Scopes::SUBSCRIBE_OK.or(Scopes::PUBLISH).or(Scopes::REQUEST_UPDATE_OK).or(Scopes::TRACK_STATUS_OK),
+    ),
+    row(0x0a, Parameter::FillTimeout, Scopes::FETCH),
+    row(0x10, Parameter::Forward, SUBSCRIBER.or(Scopes::PUBLISH).or(Scopes::SUBSCRIBE_TRACKS)),
+    row(0x20, Parameter::SubscriberPriority, SUBSCRIBER.or(Scopes::FETCH)),
+    row(0x21, Parameter::SubscriptionFilter, SUBSCRIBER),
+    row(0x22, Parameter::GroupOrder, Scopes::SUBSCRIBE.or(Scopes::PUBLISH_OK).or(Scopes::FETCH)),
+    row(0x32, Parameter::NewGroupRequest, SUBSCRIBER),
+    row(0x34, Parameter::TrackNamespacePrefix, Scopes::REQUEST_UPDATE),
+];
+
+/// SUBSCRIBE_NAMESPACE may ask for PUBLISHes too.
+const PARAMETERS_16: [Row; 13] = {
+    let mut rows = PARAMETERS_18;
+    let mut at = 0;
+    while at < rows.len() {
+        if rows[at].code == 0x10 {
+            rows[at].scopes = rows[at].scopes.or(Scopes::SUBSCRIBE_NAMESPACE);
+        }
+        at += 1;
+    }
+    rows
+};
+
 const D18: Profile = Profile {
     alpn: "moqt-18",
     messages: &MESSAGES_18,
-    parameters: &[
-        row(0x02, Parameter::ObjectDeliveryTimeout, SUBSCRIBER),
-        row(0x03, Parameter::AuthorizationToken, Scopes::REQUESTS),
-        row(0x04, Parameter::RendezvousTimeout, Scopes::SUBSCRIBE),
-        row(0x06, Parameter::SubgroupDeliveryTimeout, SUBSCRIBER),
-        row(
-            0x08,
-            Parameter::Expires,
-            Scopes::SUBSCRIBE_OK.or(Scopes::PUBLISH).or(Scopes::PUBLISH_OK).or(Scopes::REQUEST_UPDATE_OK),
-        ),
-        row(
-            0x09,
-            Parameter::LargestObject,
-            Scopes::SUBSCRIBE_OK.or(Scopes::PUBLISH).or(Scopes::REQUEST_UPDATE_OK).or(Scopes::TRACK_STATUS_OK),
-        ),
-        row(0x0a, Parameter::FillTimeout, Scopes::FETCH),
-        row(0x10, Parameter::Forward, SUBSCRIBER.or(Scopes::PUBLISH).or(Scopes::SUBSCRIBE_TRACKS)),
-        row(0x20, Parameter::SubscriberPriority, SUBSCRIBER.or(Scopes::FETCH)),
-        row(0x21, Parameter::SubscriptionFilter, SUBSCRIBER),
-        row(0x22, Parameter::GroupOrder, Scopes::SUBSCRIBE.or(Scopes::PUBLISH_OK).or(Scopes::FETCH)),
-        row(0x32, Parameter::NewGroupRequest, SUBSCRIBER),
-        row(0x34, Parameter::TrackNamespacePrefix, Scopes::REQUEST_UPDATE),
-    ],
+    parameters: &PARAMETERS_18,
     unknown_stream_count: (1 << 62) - 1,
     filter: FilterForm::Typed,
     fetch_by_filter: false,
@@ -218,7 +238,7 @@ const D18: Profile = Profile {
     has_range_filters: false,
 };
 
-const D16: Profile = Profile { alpn: "moqt-16", goaway_has_request: false, ..D18 };
+const D16: Profile = Profile { alpn: "moqt-16", parameters: &PARAMETERS_16, goaway_has_request: false, ..D18 };
 
 /// What makes a subscription or changes it. SUBSCRIBE_TRACKS speaks for those to come.
 const WISHES: Scopes = Scopes::SUBSCRIBE.or(Scopes::REQUEST_UPDATE).or(Scopes::SUBSCRIBE_TRACKS);

@@ -95,7 +95,6 @@ _MOQ_DEV = {
 
 # What our own relay may still refuse: gaps of ours, not of a peer.
 _OURS = {
-    "namespace-discovery": "answers SUBSCRIBE_TRACKS with NOT_SUPPORTED",
     "fetch": "answers FETCH with NOT_SUPPORTED",
     "join": "answers FETCH with NOT_SUPPORTED",
 }

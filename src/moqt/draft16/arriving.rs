@@ -73,12 +73,18 @@ impl Topology {
                 }
                 self.read_control(fin, ids);
             }
-            Ok(Some((Control::Request(Message::SubscribeNamespace { id, .. }), _))) => {
+            Ok(Some((
+                Control::Request(
+                    ref asked @ (Message::SubscribeNamespace { id, .. } | Message::SubscribeTracks { id, .. }),
+                ),
+                _,
+            ))) => {
+                let kind = asked.kind();
                 if !self.may_use(id) {
                     return;
                 }
                 let input = self.undecided.remove(&stream).unwrap_or_default();
-                self.add(stream, id, false, Kind::SubscribeNamespace, true);
+                self.add(stream, id, false, kind, true);
                 self.deliveries.push_back(Delivery::Accept(stream, Dir::Bi));
                 if let Some(request) = self.requests.get_mut(&stream) {
                     request.input = input;
@@ -106,13 +112,12 @@ impl Topology {
             request.input.drop_front(taken);
             let (ours, id) = (request.ours, request.id);
             match control {
-                Control::Request(Message::SubscribeNamespace { id: said, prefix, parameters })
-                    if !ours && said == id =>
-                {
-                    // What else it may carry is about PUBLISHes that do not come.
-                    let Parameters { tokens, token_aliases, .. } = parameters;
-                    let parameters = Parameters { tokens, token_aliases, ..Parameters::default() };
-                    self.tell(stream, &Message::SubscribeNamespace { id, prefix, parameters }, false);
+                Control::Request(mut asked) if !ours && asked.asks() == Some(id) => {
+                    if let Some(parameters) = asked.asking_parameters() {
+                        let Parameters { tokens, token_aliases, forward, .. } = std::mem::take(parameters);
+                        *parameters = Parameters { tokens, token_aliases, forward, ..Parameters::default() };
+                    }
+                    self.tell(stream, &asked, false);
                 }
                 Control::Answer { to, answer } if ours && to == id => self.tell(stream, &answer, false),
                 Control::Namespace(suffix) if ours => self.tell(stream, &Message::Namespace(suffix), false),

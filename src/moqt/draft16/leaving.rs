@@ -76,11 +76,11 @@ impl Topology {
         let kind = message.kind();
         let control = Control::Request(message);
         let mut data = BytesMut::new();
-        if matches!(kind, Kind::Fetch | Kind::SubscribeTracks) || control.encode(&mut data).is_err() {
+        if kind == Kind::Fetch || control.encode(&mut data).is_err() {
             let error = RequestError::new(RequestErrorCode::NotSupported, "draft 16 can't say this request");
             return self.tell(stream, &Message::RequestError(error), true);
         }
-        let real = kind == Kind::SubscribeNamespace;
+        let real = matches!(kind, Kind::SubscribeNamespace | Kind::SubscribeTracks);
         self.add(stream, id, true, kind, real);
         if real {
             self.transmits.push_back(Transmit::Open { stream, dir: Dir::Bi, priority });
@@ -122,8 +122,10 @@ impl Topology {
             }
             Message::Namespace(suffix) => Control::Namespace(suffix),
             Message::NamespaceDone(suffix) => Control::NamespaceDone(suffix),
-            // Later drafts move single requests.
-            Message::GoAway { .. } => return self.deliveries.push_back(Delivery::Written(stream, bytes)),
+            // Later drafts move single requests, and say which tracks they don't offer.
+            Message::GoAway { .. } | Message::PublishBlocked(_) => {
+                return self.deliveries.push_back(Delivery::Written(stream, bytes));
+            }
             Message::PublishDone(_) => Control::Answer { to: id, answer: message },
             answer => {
                 let first = !request.ours && !std::mem::replace(&mut request.answered, true);

@@ -26,7 +26,7 @@ pub enum Control {
     GoAway(String),
     MaxRequestId(u64),
     RequestsBlocked(u64),
-    /// SUBSCRIBE, PUBLISH, PUBLISH_NAMESPACE, SUBSCRIBE_NAMESPACE, FETCH or TRACK_STATUS; the id stands inside.
+    /// SUBSCRIBE, PUBLISH, PUBLISH_NAMESPACE, SUBSCRIBE_NAMESPACE (or what it asks for), FETCH or TRACK_STATUS; the id stands inside.
     Request(Message),
     /// REQUEST_UPDATE of the request `of`.
     Update {
@@ -98,9 +98,11 @@ mod option {
     pub(super) const MOQT_IMPLEMENTATION: u64 = 0x07;
 }
 
-/// Subscribe Options of SUBSCRIBE_NAMESPACE: we want NAMESPACE and no PUBLISH.
-const NAMESPACES_ONLY: u64 = 1;
-const MAX_OPTIONS: u64 = 2;
+/// Subscribe Options of SUBSCRIBE_NAMESPACE (§9.25): PUBLISH, which is SUBSCRIBE_TRACKS in our form; NAMESPACE; or both, when it
+/// says FORWARD in our form.
+const TRACKS: u64 = 0;
+const NAMESPACES: u64 = 1;
+const BOTH: u64 = 2;
 
 impl Control {
     /// The message at the start of `bytes` and the bytes it took. `None`: the rest has not arrived.
@@ -192,7 +194,7 @@ impl Control {
                 Message::Subscribe { .. } => code::SUBSCRIBE,
                 Message::Publish { .. } => code::PUBLISH,
                 Message::PublishNamespace { .. } => code::PUBLISH_NAMESPACE,
-                Message::SubscribeNamespace { .. } => code::SUBSCRIBE_NAMESPACE,
+                Message::SubscribeNamespace { .. } | Message::SubscribeTracks { .. } => code::SUBSCRIBE_NAMESPACE,
                 Message::TrackStatus { .. } => code::TRACK_STATUS,
                 Message::Fetch { fetch: Fetch::Newest { .. }, .. } => return None,
                 Message::Fetch { .. } => code::FETCH,
@@ -252,10 +254,14 @@ fn request(code: u64, reader: &mut Reader<'_>) -> Read<Message> {
         }
         code::SUBSCRIBE_NAMESPACE => {
             let prefix = wire::namespace(reader)?;
-            if wire::read(reader)? > MAX_OPTIONS {
-                return Err(Violation::protocol("unknown Subscribe Options").into());
-            }
-            Message::SubscribeNamespace { id, prefix, parameters: parameters::decode(reader)? }
+            let (options, mut parameters) = (wire::read(reader)?, parameters::decode(reader)?);
+            parameters.forward = match options {
+                TRACKS => return Ok(Message::SubscribeTracks { id, prefix, parameters }),
+                NAMESPACES => None,
+                BOTH => Some(parameters.forward.unwrap_or(true)),
+                _ => return Err(Violation::protocol("unknown Subscribe Options").into()),
+            };
+            Message::SubscribeNamespace { id, prefix, parameters }
         }
         code::FETCH => Message::Fetch { id, fetch: fetch(reader)?, parameters: parameters::decode(reader)? },
         code::PUBLISH => Message::Publish {
@@ -294,10 +300,16 @@ fn put_request(out: &mut BytesMut, message: &Message) {
             wire::put_namespace(out, namespace);
             parameters::encode(parameters, out);
         }
-        Message::SubscribeNamespace { id, prefix, parameters } => {
+        Message::SubscribeNamespace { id, prefix, parameters }
+        | Message::SubscribeTracks { id, prefix, parameters } => {
+            let options = match (message, parameters.forward) {
+                (Message::SubscribeTracks { .. }, _) => TRACKS,
+                (_, None) => NAMESPACES,
+                (_, Some(_)) => BOTH,
+            };
             wire::put(out, *id);
             wire::put_namespace(out, prefix);
-            wire::put(out, NAMESPACES_ONLY);
+            wire::put(out, options);
             parameters::encode(parameters, out);
         }
         Message::Fetch { id, fetch, parameters } => {

@@ -7,8 +7,9 @@
 //! datagrams keep their names and change their integers.
 //!
 //! It belongs to its session, holds what is not whole (one message; of data at most [`UNFINISHED_BYTES`]) and what waits for
-//! credit, and judges only what the session can't see: ids, credit, and who opens the control stream. What draft 16 lacks
-//! (SUBSCRIBE_TRACKS) is refused here with NOT_SUPPORTED, and so is FETCH, whose objects travel in another form.
+//! credit, and judges only what the session can't see: ids, credit, and who opens the control stream. What draft 16 says
+//! in one message and we in two (SUBSCRIBE_NAMESPACE for tracks) has its own form here; FETCH, whose objects travel in another form, is
+//! refused with NOT_SUPPORTED.
 //!
 //! Section numbers here are those of draft-ietf-moq-transport-16.
 
@@ -61,7 +62,7 @@ struct Request {
     id: u64,
     ours: bool,
     kind: Kind,
-    /// The stream is there on the wire too: SUBSCRIBE_NAMESPACE.
+    /// The stream is there on the wire too: SUBSCRIBE_NAMESPACE, whatever it asks for.
     real: bool,
     answered: bool,
     /// REQUEST_UPDATEs of the peer without an answer, in order.

@@ -22,7 +22,7 @@ use crate::moqt::{FullTrackName, PublishDoneCode, RequestErrorCode, TrackNamespa
 /// A request, by session.
 type Who = (u64, RequestId);
 
-/// One accepted SUBSCRIBE_TRACKS.
+/// One accepted SUBSCRIBE_TRACKS, or draft 16's SUBSCRIBE_NAMESPACE that asks for tracks.
 struct Interest {
     who: Who,
     prefix: TrackNamespace,
@@ -45,7 +45,7 @@ pub(super) struct Interests(Vec<Interest>);
 
 impl Interests {
     /// §10.19: prefixes of one session must not overlap; those of SUBSCRIBE_NAMESPACE are another matter.
-    fn overlaps(&self, key: u64, prefix: &TrackNamespace) -> bool {
+    pub(super) fn overlaps(&self, key: u64, prefix: &TrackNamespace) -> bool {
         let overlap = |other: &TrackNamespace| other.starts_with(prefix) || prefix.starts_with(other);
         self.0.iter().any(|interest| interest.who.0 == key && overlap(&interest.prefix))
     }
@@ -85,26 +85,42 @@ impl Core {
         credentials: Credentials,
         now: Instant,
     ) -> Result<(), RequestErrorCode> {
-        if self.interests.overlaps(key, &prefix) {
+        let in_one = sessions.session(key).is_some_and(|session| session.draft().lists_in_one());
+        if self.interests.overlaps(key, &prefix) || in_one && self.directory.overlaps(key, &prefix) {
             return Err(RequestErrorCode::PrefixOverlap);
         }
         self.charge((key, request), credentials.first(), Cost::Publication { bytes: namespace_bytes(&prefix) }, now)?;
-        let flowing = |id: &u64| self.tracks.get(id).is_some_and(Track::is_live);
-        let tracks: Vec<u64> = self.tracks_under(&prefix).into_iter().filter(flowing).collect();
-        if tracks.len() > constants::LISTED {
+        if self.flowing_under(&prefix).len() > constants::LISTED {
             self.forget(key, request);
             return Err(RequestErrorCode::NamespaceTooLarge);
         }
         if let Some(session) = sessions.session(key) {
             session.accept(request);
         }
-        let who = (key, request);
-        self.interests.0.push(Interest { who, prefix, forward, credentials, blocked: HashSet::new() });
         self.note(key, request, Role::Interest);
+        self.begin_interest(sessions, (key, request), (prefix, forward), credentials, now);
+        Ok(())
+    }
+
+    fn flowing_under(&self, prefix: &TrackNamespace) -> Vec<u64> {
+        let flowing = |id: &u64| self.tracks.get(id).is_some_and(Track::is_live);
+        self.tracks_under(prefix).into_iter().filter(flowing).collect()
+    }
+
+    /// Of an accepted SUBSCRIBE_TRACKS, or of draft 16's SUBSCRIBE_NAMESPACE that asks for both.
+    pub(super) fn begin_interest(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        who: Who,
+        (prefix, forward): (TrackNamespace, bool),
+        credentials: Credentials,
+        now: Instant,
+    ) {
+        let tracks = self.flowing_under(&prefix);
+        self.interests.0.push(Interest { who, prefix, forward, credentials, blocked: HashSet::new() });
         for id in tracks {
             self.offer(sessions, id, who, now);
         }
-        Ok(())
     }
 
     /// The track flows: everybody who asked for its namespace is to have it.

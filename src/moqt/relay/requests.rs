@@ -50,9 +50,10 @@ impl Core {
                 });
                 (request, result)
             }
-            Event::SubscribeNamespace { request, prefix, tokens } => {
+            Event::SubscribeNamespace { request, prefix, tracks, tokens } => {
                 let credentials = gate(self, &tokens);
-                (request, credentials.and_then(|c| self.list(sessions, (key, request), prefix, c, now)))
+                let wish = (prefix, tracks);
+                (request, credentials.and_then(|c| self.list(sessions, (key, request), wish, c, now)))
             }
             Event::TrackStatus { request, subscribe } => {
                 let credentials = gate(self, &subscribe.tokens);
@@ -91,11 +92,12 @@ impl Core {
         &mut self,
         sessions: &mut dyn Sessions,
         (key, request): (u64, RequestId),
-        prefix: TrackNamespace,
+        (prefix, tracks): (TrackNamespace, Option<bool>),
         credentials: Credentials,
         now: Instant,
     ) -> Result<(), RequestErrorCode> {
-        if self.directory.overlaps(key, &prefix) {
+        let in_one = sessions.session(key).is_some_and(|session| session.draft().lists_in_one());
+        if self.directory.overlaps(key, &prefix) || in_one && self.interests.overlaps(key, &prefix) {
             return Err(RequestErrorCode::PrefixOverlap);
         }
         self.charge((key, request), credentials.first(), Cost::Publication { bytes: namespace_bytes(&prefix) }, now)?;
@@ -114,8 +116,11 @@ impl Core {
                 session.namespace(request, &suffix);
             }
         }
-        self.directory.list((key, request), relay, prefix, credentials);
+        self.directory.list((key, request), relay, prefix.clone(), credentials.clone());
         self.note(key, request, Role::Listing);
+        if let Some(forward) = tracks {
+            self.begin_interest(sessions, (key, request), (prefix, forward), credentials, now);
+        }
         Ok(())
     }
 
@@ -167,6 +172,7 @@ impl Core {
             Some(Role::Listing) => {
                 self.forget(key, request);
                 self.directory.unlist(key, request);
+                self.interests.remove((key, request));
             }
             Some(Role::Fetch { track, bytes }) => self.end_fetch((key, request), track, bytes),
             Some(Role::Interest) => {

@@ -87,7 +87,8 @@ impl Session {
                 self.peer_asks(stream, id, Kind::Announcement, event);
             }
             Message::SubscribeNamespace { prefix, parameters, .. } => {
-                let event = Event::SubscribeNamespace { request: id, prefix, tokens: parameters.tokens };
+                let (tokens, tracks) = (parameters.tokens, parameters.forward);
+                let event = Event::SubscribeNamespace { request: id, prefix, tracks, tokens };
                 self.peer_asks(stream, id, Kind::Listing(Default::default()), event);
             }
             Message::Fetch { fetch, parameters, .. } => self.peer_fetches(stream, id, fetch, parameters),

@@ -177,6 +177,14 @@ impl Session {
         self.request(kind, |id| Message::SubscribeNamespace { id, prefix, parameters })
     }
 
+    /// Draft 16's SUBSCRIBE_NAMESPACE for both, which nobody here needs.
+    #[cfg(test)]
+    pub(crate) fn subscribe_both(&mut self, prefix: TrackNamespace, forward: bool) -> RequestId {
+        let parameters = Parameters { forward: Some(forward), ..Parameters::default() };
+        let kind = Kind::Listing(HashSet::new());
+        self.request(kind, |id| Message::SubscribeNamespace { id, prefix, parameters })
+    }
+
     /// A message that can't be said is refused at once by [`Event::RequestError`], under an id that never travels.
     pub(super) fn request(&mut self, kind: Kind, message: impl FnOnce(u64) -> Message) -> RequestId {
         let message = message(self.next_request);

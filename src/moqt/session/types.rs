@@ -132,6 +132,8 @@ pub enum Event {
     SubscribeNamespace {
         request: RequestId,
         prefix: TrackNamespace,
+        /// Draft 16: it is a SUBSCRIBE_TRACKS too, with this FORWARD.
+        tracks: Option<bool>,
         tokens: Vec<Token>,
     },
     /// Joining fetches name a request of the peer, by its id.

@@ -11,8 +11,8 @@ use crate::moqt::session::RequestId;
 use crate::moqt::version::Draft;
 use crate::moqt::{Event, FullTrackName, PublishDoneCode, RequestErrorCode, TrackNamespace};
 
-/// Those that have SUBSCRIBE_TRACKS.
-const DRAFTS: [Draft; 3] = [Draft::D18, Draft::D20, Draft::D22];
+/// In draft 16 it is a SUBSCRIBE_NAMESPACE that asks for PUBLISH.
+const DRAFTS: [Draft; 4] = [Draft::D16, Draft::D18, Draft::D20, Draft::D22];
 const OK: PublishOk = PublishOk { forward: true, priority: 128, filter: None };
 
 fn call() -> TrackNamespace {
@@ -142,9 +142,10 @@ fn prefixes_of_one_session_overlap_those_of_tracks_only() {
     assert!(world.is_answered(client, again));
 }
 
+/// Draft 16 holds no SUBSCRIBE.
 #[test]
 fn nobody_is_offered_what_it_publishes_has_or_waits_for() {
-    for draft in DRAFTS {
+    for draft in DRAFTS.into_iter().skip(1) {
         let mut world = World::of(draft);
         let publisher = world.client();
         world.interest(publisher, call(), true);
@@ -164,7 +165,7 @@ fn nobody_is_offered_what_it_publishes_has_or_waits_for() {
         world.interest(hasty, call(), true);
         assert_eq!(world.offered(hasty), [audio()], "{draft:?}");
         let request = world.subscribe(hasty, None);
-        let twice = code(RequestErrorCode::DuplicateSubscription).filter(|_| draft == Draft::D18);
+        let twice = code(RequestErrorCode::DuplicateSubscription).filter(|_| draft.subscribes_once());
         assert_eq!(world.refused(hasty, request), twice, "{draft:?}");
     }
 }
@@ -391,4 +392,40 @@ fn a_lease_that_goes_to_another_ends_no_subscription() {
         assert_eq!((world.objects(key), world.done(key)), (vec![(1, 0)], None));
     }
     assert_eq!(world.offered(recorder).len(), 1);
+}
+
+#[test]
+fn draft_16_asks_for_namespaces_tracks_or_both_in_one_space() {
+    let mut world = World::of(Draft::D16);
+    let publisher = world.publisher();
+    world.push(publisher, audio());
+    let (tracks, both) = (world.client(), world.client());
+    let interest = world.interest(tracks, call(), true);
+    world.clients[both].takes = true;
+    let request = world.session(both).subscribe_both(call(), true);
+    world.settle();
+    assert!(world.is_answered(tracks, interest) && world.is_answered(both, request));
+    let told = |world: &World, key: usize| {
+        world.clients[key].heard.iter().filter(|event| matches!(event, Event::Namespace { .. })).count()
+    };
+    assert_eq!((told(&world, tracks), told(&world, both)), (0, 1));
+    assert_eq!((world.offered(tracks), world.offered(both)), (vec![audio()], vec![audio()]));
+    for key in [tracks, both] {
+        let again = world.interest(key, namespace(&["voice"]), true);
+        let listing = world.session(key).subscribe_namespace(uplink(), Vec::new());
+        world.settle();
+        assert_eq!(world.refused(key, again), code(RequestErrorCode::PrefixOverlap));
+        assert_eq!(world.refused(key, listing), code(RequestErrorCode::PrefixOverlap));
+    }
+    // Both end together.
+    world.session(both).cancel(request);
+    world.settle();
+    world.push(publisher, named(call(), "later"));
+    world.announce(publisher, namespace(&["voice", "CA1", "downlink"]));
+    assert_eq!((told(&world, both), world.offered(both).len(), world.offered(tracks).len()), (1, 1, 2));
+    // A limit blocks without a word: this draft has none for it.
+    let small = world.client_that(May::everything(), Limits { subscriptions: 1, ..Limits::default() });
+    world.interest(small, call(), true);
+    assert_eq!((world.offered(small).len(), world.core.counters().offers_blocked), (1, 1));
+    assert!(world.blocked(small).is_empty());
 }
