@@ -10,10 +10,10 @@ use super::accounts::Cost;
 use super::history::{self, Range};
 use super::join::Join;
 use super::rights::{Credentials, permit};
-use super::{Core, Role, Sessions, name_bytes};
+use super::{Core, Role, Sessions, constants, name_bytes};
 use crate::moqt::fetched::Fetched;
 use crate::moqt::message::{Fetch, FetchOk, GroupOrder, Location, Parameters};
-use crate::moqt::session::RequestId;
+use crate::moqt::session::{Fill, RequestId};
 use crate::moqt::{RequestErrorCode, ResetCode};
 
 /// A request of a peer.
@@ -105,9 +105,8 @@ impl Core {
             self.forget(key, request);
             return Err(RequestErrorCode::ExcessiveLoad);
         }
-        let objects = told.iter().filter(|told| matches!(told, Fetched::Object { .. })).count();
         self.counters.fetches += 1;
-        self.counters.objects_fetched += objects as u64;
+        self.counters.objects_fetched += objects(&told);
         peer.fetching += bytes;
         peer.requests.insert(request, Role::Fetch { track: id, bytes });
         if let Some(track) = self.tracks.get_mut(&id) {
@@ -115,6 +114,30 @@ impl Core {
         }
         session.answer_fetch(request, ok, told);
         Ok(())
+    }
+
+    /// FILL_PARAMETERS of a subscription (since draft 20): the same answer on a stream of the subscription. What its session has not
+    /// taken may be in the way; then the fill fails, and the subscription goes on.
+    pub(super) fn fill(&mut self, sessions: &mut dyn Sessions, key: u64, fill: Fill, now: Instant) {
+        let (Some(peer), Some(session)) = (self.peers.get(&key), sessions.session(key)) else { return };
+        let asked = Asked { range: fill.range, end: past(fill.range.1) };
+        let told = match peer.requests.get(&fill.request) {
+            Some(Role::Subscription { track, held: false }) => self.history(*track, asked, fill.order, now).ok(),
+            _ => None,
+        };
+        let room = peer.account.limits.session_backlog_bytes / constants::FILL_SHARE;
+        let fits = |told: &Vec<Fetched>| session.unwritten() + told.iter().map(told_bytes).sum::<usize>() <= room;
+        match told.map(|(_, told)| told).filter(fits) {
+            Some(told) => {
+                self.counters.fetches += 1;
+                self.counters.objects_fetched += objects(&told);
+                session.fill(fill, told);
+            }
+            None => {
+                self.counters.over_fetching += 1;
+                session.fail_fill(fill);
+            }
+        }
     }
 
     /// What is kept of the range, in words.
@@ -160,6 +183,10 @@ impl Core {
         }
         self.withdraw(sessions, key, request);
     }
+}
+
+fn objects(told: &[Fetched]) -> u64 {
+    told.iter().filter(|told| matches!(told, Fetched::Object { .. })).count() as u64
 }
 
 /// What it costs on the stream, about.

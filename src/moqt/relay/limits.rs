@@ -155,7 +155,7 @@ pub struct Counters {
     /// FETCHes answered, and the objects handed to them.
     pub fetches: u64,
     pub objects_fetched: u64,
-    /// FETCHes refused for what the session has not taken of others.
+    /// FETCHes refused, and fills failed, for what the session has not taken of others.
     pub over_fetching: u64,
     /// Parts of a track's history that made room for its own next objects though they were young, and for those of any track.
     pub cache_track_full: u64,

@@ -100,6 +100,8 @@ pub mod constants {
     pub const CACHE_AGE: Duration = Duration::from_secs(10);
     pub const CACHE_TRACK_BYTES: usize = 64 * 1024;
     pub const CACHE_BYTES: usize = 16 * 1024 * 1024;
+    /// A fill, which nobody cancels, leaves this many times its room for everything else of its session.
+    pub const FILL_SHARE: usize = 4;
     /// Namespaces told at once to one SUBSCRIBE_NAMESPACE, and tracks that may flow under the prefix of a new SUBSCRIBE_TRACKS.
     pub const LISTED: usize = 4096;
     /// Tracks that one SUBSCRIBE_TRACKS may have been told PUBLISH_BLOCKED of.
@@ -269,6 +271,7 @@ impl Core {
             | Event::SubscribeTracks { .. }
             | Event::Fetch { .. }
             | Event::TrackStatus { .. } => self.handle_request(sessions, key, event, now),
+            Event::Fill(fill) => self.fill(sessions, key, fill, now),
             Event::GoAway(_) => self.handle_goaway(key),
             Event::RequestOk { request } => {
                 if !self.handle_taken(sessions, (key, request)) {

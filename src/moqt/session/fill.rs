@@ -1,40 +1,102 @@
 //! Fill fetch streams (since draft 20): FILL_PARAMETERS on a subscription ask for what was published before it.
 //!
-//! A session keeps no objects, so every fill fails, in the way that the drafts give: its stream is opened and reset behind the
-//! FETCH_HEADER, and the subscription goes on. A fill whose range is empty has no stream.
+//! A session keeps no objects: the application is told of a fill when its subscription is answered ([`Event::Fill`]), and says what there
+//! is, or that it fails, in the way that the drafts give: the stream is opened and reset behind its FETCH_HEADER, and the subscription
+//! goes on. A fill whose range is empty has no stream, and nobody hears of it.
 
 use bytes::BytesMut;
 
 use super::requests::Kind;
-use super::{Dir, RequestId, Session, Transmit, priority};
+use super::{Dir, Event, RequestId, Session, Transmit, priority};
 use crate::moqt::error::ResetCode;
-use crate::moqt::message::{Filter, Location, Parameters};
+use crate::moqt::fetched::{Fetched, FetchedObjects};
+use crate::moqt::message::{DEFAULT_PRIORITY, Filter, GroupOrder, Location, Parameters};
 use crate::moqt::stream::FETCH_HEADER;
 use crate::moqt::varint;
 
+/// What a fill fetch stream is to bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// The subscription.
+    pub request: RequestId,
+    /// First and last place, both included: no further than where the subscription begins.
+    pub range: (Location, Location),
+    pub order: GroupOrder,
+    priority: u8,
+    /// The request that asked for it: the subscription, or an update of it.
+    asked_by: u64,
+}
+
+/// A fill as it is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    filter: Filter,
+    order: GroupOrder,
+    priority: u8,
+}
+
 /// From where on a subscription that begins is to be filled.
-pub(super) fn wanted(parameters: &Parameters) -> Option<Filter> {
+pub(super) fn wanted(parameters: &Parameters) -> Option<Wanted> {
     let fill = parameters.fill.as_ref()?;
     // Without a filter of its own it has the subscription's.
-    Some(fill.filter.or(parameters.filter).unwrap_or(Filter::AbsoluteStart(Location::default())))
+    let filter = fill.filter.or(parameters.filter).unwrap_or(Filter::AbsoluteStart(Location::default()));
+    let order = fill.group_order.unwrap_or(GroupOrder::Ascending);
+    let priority = fill.priority.or(parameters.priority).unwrap_or(DEFAULT_PRIORITY);
+    Some(Wanted { filter, order, priority })
 }
 
 impl Session {
     /// The publication's objects begin behind `largest`; a fill was asked for by `request` itself or by an update of it.
-    pub(super) fn fail_fill(&mut self, request: RequestId, asked_by: u64, filter: Filter, largest: Location) {
-        let Some(Kind::Publication(publication)) = self.requests.get_mut(&request).map(|entry| &mut entry.kind) else {
-            return;
-        };
+    pub(super) fn ask_fill(&mut self, request: RequestId, asked_by: u64, wanted: Wanted, largest: Location) {
+        let Wanted { filter, order, priority } = wanted;
         let (start, end) = filter.range(Some(largest));
-        if !publication.forward || start > largest.min(end) {
+        let range = (start, largest.min(end));
+        let forwards = self.requests.get(&request).and_then(|entry| entry.publication()).is_some_and(|p| p.forward);
+        if forwards && range.0 <= range.1 {
+            self.events.push_back(Event::Fill(Fill { request, range, order, priority, asked_by }));
+        }
+    }
+
+    /// Everything that there is of the range. A subscription that is over is not filled.
+    pub fn fill(&mut self, fill: Fill, items: impl IntoIterator<Item = Fetched>) {
+        if !self.count_fill(fill) {
             return;
         }
-        publication.streams += 1;
-        let stream = self.open(Dir::Uni, priority::REQUEST);
-        let mut header = BytesMut::new();
-        varint::put(&mut header, FETCH_HEADER);
-        varint::put(&mut header, asked_by);
-        self.queue(Transmit::Data { stream, data: header.freeze() });
-        self.queue(Transmit::Reset { stream, code: ResetCode::InternalError as u64 });
+        let mut data = header(fill);
+        let mut writer = FetchedObjects::new(fill.order);
+        for item in items {
+            writer.encode(&item, &mut data);
+        }
+        let stream = self.send_whole(fill.request, priority::data(fill.priority, DEFAULT_PRIORITY), data.freeze());
+        if let Some(Kind::Publication(publication)) = self.requests.get_mut(&fill.request).map(|entry| &mut entry.kind)
+        {
+            publication.fills.push(stream);
+        }
     }
+
+    pub fn fail_fill(&mut self, fill: Fill) {
+        if self.count_fill(fill) {
+            let stream = self.open(Dir::Uni, priority::REQUEST);
+            self.queue(Transmit::Data { stream, data: header(fill).freeze() });
+            self.queue(Transmit::Reset { stream, code: ResetCode::InternalError as u64 });
+        }
+    }
+
+    /// PUBLISH_DONE counts its stream. `false`: there is no subscription to fill.
+    fn count_fill(&mut self, fill: Fill) -> bool {
+        match self.requests.get_mut(&fill.request).map(|entry| &mut entry.kind) {
+            Some(Kind::Publication(publication)) => {
+                publication.streams += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+fn header(fill: Fill) -> BytesMut {
+    let mut header = BytesMut::new();
+    varint::put(&mut header, FETCH_HEADER);
+    varint::put(&mut header, fill.asked_by);
+    header
 }

@@ -30,6 +30,7 @@ mod topology;
 mod types;
 mod updates;
 
+pub use fill::Fill;
 pub use types::{
     Config, Counters, Dir, Event, Limits, RequestId, Role, StreamId, SubgroupId, TooLarge, Transmit, priority,
 };

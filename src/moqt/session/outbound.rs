@@ -29,6 +29,8 @@ pub(super) struct Outbound {
     /// Bytes that the link has not reported as written, the buffer's included.
     unwritten: usize,
     finished: bool,
+    /// It was written at once: of a FETCH or a fill, and no part of a publication's backlog.
+    whole: bool,
     pub(super) ages: Option<Box<Ages>>,
 }
 
@@ -51,7 +53,8 @@ impl Session {
         let objects = Objects::new(*header);
         let ages = Ages::new(publication.timeouts, unwritten);
         let timed = usize::from(ages.is_some());
-        let outbound = Outbound { request, objects, buffer, queued: true, unwritten, finished: false, ages };
+        let (queued, finished, whole) = (true, false, false);
+        let outbound = Outbound { request, objects, buffer, queued, unwritten, finished, whole, ages };
         self.timed += timed;
         self.outbound.insert(stream, outbound);
         self.unwritten += unwritten;
@@ -123,7 +126,7 @@ impl Session {
     pub(super) fn drop_outbound(&mut self, stream: StreamId, code: u64) {
         let Some(gone) = self.take_outbound(stream) else { return };
         self.unwritten -= gone.unwritten;
-        if let Some(publication) = self.publication(gone.request) {
+        if let Some(publication) = self.publication(gone.request).filter(|_| !gone.whole) {
             publication.backlog -= gone.unwritten;
         }
         self.close_stream(gone.request, stream);
@@ -134,7 +137,8 @@ impl Session {
     pub(super) fn send_whole(&mut self, request: RequestId, priority: i32, data: Bytes) -> StreamId {
         let stream = self.open(Dir::Uni, priority);
         let (objects, buffer, unwritten) = (Objects::new(SubgroupHeader::default()), BytesMut::new(), data.len());
-        let outbound = Outbound { request, objects, buffer, queued: false, unwritten, finished: true, ages: None };
+        let (queued, finished, whole, ages) = (false, true, true, None);
+        let outbound = Outbound { request, objects, buffer, queued, unwritten, finished, whole, ages };
         self.outbound.insert(stream, outbound);
         self.unwritten += unwritten;
         self.queue(Transmit::Data { stream, data });
@@ -151,6 +155,7 @@ impl Session {
     fn close_stream(&mut self, request: RequestId, stream: StreamId) {
         if let Some(publication) = self.publication(request) {
             publication.open.retain(|open| *open != stream);
+            publication.fills.retain(|open| *open != stream);
         }
     }
 
@@ -233,14 +238,16 @@ impl Session {
         if let Some(ages) = &mut outbound.ages {
             ages.taken(bytes);
         }
-        let (request, done) = (outbound.request, outbound.finished && outbound.unwritten == 0);
+        let (request, whole) = (outbound.request, outbound.whole);
+        let done = outbound.finished && outbound.unwritten == 0;
         if done {
             self.take_outbound(stream);
         }
         match self.publication(request) {
-            Some(publication) => publication.backlog -= bytes,
+            Some(publication) if !whole => publication.backlog -= bytes,
+            Some(_) if done => self.close_stream(request, stream),
             None if done => self.fetch_written(request),
-            None => {}
+            _ => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use super::fill::Wanted;
 use super::lateness::Timeouts;
 use super::past::Fetching;
 use super::streams::Stream;
@@ -70,7 +71,9 @@ pub(super) struct Publication {
     /// From a REQUEST_UPDATE that came before our answer.
     pub(super) filter: Option<Filter>,
     /// What is to be filled when we answer.
-    pub(super) fill: Option<Filter>,
+    pub(super) fill: Option<Wanted>,
+    /// Fill fetch streams that the link has not taken whole.
+    pub(super) fills: Vec<StreamId>,
     /// Streams opened ever: PUBLISH_DONE says it.
     pub(super) streams: u64,
     pub(super) open: Vec<StreamId>,
@@ -96,6 +99,7 @@ impl Publication {
             publisher_priority: DEFAULT_PRIORITY,
             filter: None,
             fill: None,
+            fills: Vec::new(),
             streams: 0,
             open: Vec::new(),
             backlog: 0,
@@ -241,8 +245,8 @@ impl Session {
         }
         self.next_alias += 1;
         self.accepted(request);
-        if let Some((filter, largest)) = fill {
-            self.fail_fill(request, request.0, filter, largest);
+        if let Some((wanted, largest)) = fill {
+            self.ask_fill(request, request.0, wanted, largest);
         }
     }
 
@@ -332,7 +336,11 @@ impl Session {
         if self.asked(request).is_some() {
             return self.reject(request, error(RequestErrorCode::InternalError, &done.reason));
         }
-        let Some(Kind::Publication(publication)) = self.requests.get(&request).map(|entry| &entry.kind) else { return };
+        let Some(Kind::Publication(publication)) = self.requests.get_mut(&request).map(|entry| &mut entry.kind) else {
+            return;
+        };
+        // They are finished.
+        publication.fills.clear();
         let streams = publication.streams;
         for stream in publication.open.clone() {
             self.finish(stream);
@@ -379,7 +387,7 @@ impl Session {
                 }
             }
             Kind::Publication(publication) => {
-                for stream in &publication.open {
+                for stream in publication.open.iter().chain(&publication.fills) {
                     self.drop_outbound(*stream, ResetCode::Cancelled as u64);
                 }
             }

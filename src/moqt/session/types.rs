@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::Fill;
 use crate::moqt::fetched::Fetched;
 use crate::moqt::message::{
     Fetch, FetchOk, Filter, GoAway, GroupOrder, Publish, PublishBlocked, PublishDone, RequestError, Setup, Subscribe,
@@ -167,6 +168,9 @@ pub enum Event {
         request: RequestId,
     },
 
+    /// A subscription that we accepted is to be filled: [`Session::fill`](super::Session::fill) or
+    /// [`Session::fail_fill`](super::Session::fail_fill) answers.
+    Fill(Fill),
     /// The link took all of what answers the peer's FETCH: the request is over.
     Fulfilled {
         request: RequestId,

@@ -41,6 +41,12 @@ impl Pool {
             }
             Moqt::RequestError { request, error } => self.refused(id, (link, request), &error),
             Moqt::PublishDone { request, done } => self.publish_done((link, request), &done),
+            // What was is gone: a track of ours is live.
+            Moqt::Fill(fill) => {
+                if let Some(session) = links.session(link) {
+                    session.fail_fill(fill);
+                }
+            }
             Moqt::GoAway(goaway) => self.link_goes_away(id, link, &goaway),
             // We list nothing; and a session that is over ends its link, whose end is told next.
             // Objects came another way. A client's session refuses by itself what nobody serves here, and we ask for none of it.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::lone::{Lone, bytes_in};
 use super::pair::{Conditions, Pair};
 use super::smoke::{object, subscribe, subscribed, track};
+use crate::moqt::fetched::Fetched;
 use crate::moqt::message::{
     Filter, GoAway, Location, Message, Parameters, PublishDone, PublishOk, RangeFilter, RequestOk, SubscribeOk,
     TrackProperties,
@@ -109,6 +110,12 @@ fn a_fill_fails_on_its_own_stream_and_the_subscription_goes_on() {
             let stream = lone.request(&asks(Parameters { fill: fill(), ..Parameters::default() }));
             lone.session.accept_subscribe(RequestId(0), SubscribeOk { largest, ..SubscribeOk::default() });
             lone.drain();
+            let asked =
+                lone.events.iter().find_map(|event| if let Event::Fill(fill) = event { Some(*fill) } else { None });
+            let whole = largest.map(|largest| (Location { group: 4, object: 0 }, largest));
+            assert_eq!(asked.map(|fill| fill.range), whole);
+            asked.into_iter().for_each(|fill| lone.session.fail_fill(fill));
+            lone.drain();
             let header = |sent: &Transmit| matches!(sent, Transmit::Data { data, .. } if data[..] == [0x05, 0x00]);
             let reset = |sent: &Transmit| matches!(sent, Transmit::Reset { code: 0, .. });
             assert_eq!((lone.sent.iter().any(header), lone.sent.iter().any(reset)), (filled, filled), "{draft:?}");
@@ -116,6 +123,73 @@ fn a_fill_fails_on_its_own_stream_and_the_subscription_goes_on() {
             let Some(Message::PublishDone(done)) = lone.said(stream).pop() else { panic!("no PUBLISH_DONE") };
             assert_eq!(done.streams, u64::from(filled));
         }
+    }
+}
+
+#[test]
+fn a_fill_is_one_whole_stream_that_the_subscription_names_and_counts() {
+    for draft in NEWER {
+        let mut lone = Lone::of(draft, Role::Server);
+        let stream = lone.request(&asks(Parameters { fill: fill(), ..Parameters::default() }));
+        let largest = Some(Location { group: 4, object: 0 });
+        lone.session.accept_subscribe(RequestId(0), SubscribeOk { largest, ..SubscribeOk::default() });
+        lone.drain();
+        let asked = lone.events.iter().find_map(|event| if let Event::Fill(fill) = event { Some(*fill) } else { None });
+        let item = Fetched::Object { object: object(4, 0, "frame"), datagram: false };
+        lone.session.fill(asked.unwrap(), [item]);
+        let unwritten = lone.session.unwritten();
+        assert_eq!((lone.session.backlog(RequestId(0)), unwritten > 0), (0, true));
+        lone.sent.clear();
+        lone.drain();
+        let (stream_of_fill, data) = lone
+            .sent
+            .iter()
+            .find_map(|sent| match sent {
+                Transmit::Data { stream, data } => Some((*stream, data.clone())),
+                _ => None,
+            })
+            .unwrap();
+        assert_eq!(data[..], [&[0x05, 0x00, 0x1c, 4, 0, 128, 5][..], b"frame"].concat(), "{draft:?}");
+        assert!(lone.sent.contains(&Transmit::Finish { stream: stream_of_fill }));
+        // A live object beside it is counted by itself.
+        let subgroup = lone.session.open_subgroup(RequestId(0), &SubgroupHeader::default()).unwrap();
+        lone.session.send_object(subgroup, &object(5, 0, "live"));
+        let live = lone.session.backlog(RequestId(0));
+        lone.session.handle_written(stream_of_fill, unwritten);
+        assert_eq!((lone.session.backlog(RequestId(0)), lone.session.unwritten()), (live, live));
+        lone.session.end_publication(RequestId(0), PublishDone { code: 2, streams: 0, reason: String::new() });
+        lone.drain();
+        let Some(Message::PublishDone(done)) = lone.said(stream).pop() else { panic!("no PUBLISH_DONE") };
+        assert_eq!(done.streams, 2);
+    }
+}
+
+#[test]
+fn a_fill_ends_with_its_subscription() {
+    for withdrawn in [true, false] {
+        let mut lone = Lone::of(Draft::D22, Role::Server);
+        let stream = lone.request(&asks(Parameters { fill: fill(), ..Parameters::default() }));
+        let largest = Some(Location { group: 4, object: 0 });
+        lone.session.accept_subscribe(RequestId(0), SubscribeOk { largest, ..SubscribeOk::default() });
+        lone.drain();
+        let asked = lone.events.iter().find_map(|event| if let Event::Fill(fill) = event { Some(*fill) } else { None });
+        let item = Fetched::Object { object: object(4, 0, "frame"), datagram: false };
+        lone.session.fill(asked.unwrap(), [item.clone()]);
+        match withdrawn {
+            true => lone.session.handle_reset(stream, 0, lone.now),
+            false => {
+                lone.session.end_publication(RequestId(0), PublishDone { code: 2, streams: 0, reason: String::new() });
+            }
+        }
+        lone.sent.clear();
+        lone.drain();
+        // What PUBLISH_DONE counted still goes out.
+        assert_eq!(lone.session.unwritten() == 0, withdrawn);
+        // And what is over is not filled again.
+        let before = lone.session.unwritten();
+        lone.session.fill(asked.unwrap(), [item]);
+        lone.session.fail_fill(asked.unwrap());
+        assert_eq!((lone.session.unwritten(), lone.session.poll_transmit()), (before, None));
     }
 }
 
