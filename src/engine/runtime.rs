@@ -4,13 +4,14 @@
 //! relay and audio threads start in their own rooms; the engine owns them all, and none outlives it.
 //!
 //! At the end calls get `server_shutdown`, both tracks END_OF_TRACK, the store its last records; then the audio threads go,
-//! then the relay, so that the last words still pass through it.
+//! then the relay, so that the last words still pass through it; whoever is still there is sent away by GOAWAY first.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc as blocking};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -31,6 +32,8 @@ use crate::token::PublicKey;
 
 /// The record store's file in the state folder.
 const STORE_FILE: &str = "calls.db";
+/// Sessions of the engine's own relay have this long to go, once its calls have ended.
+const DISMISS_WITHIN: Duration = Duration::from_secs(1);
 
 /// A running engine. Dropping it is [`Engine::shutdown`].
 pub struct Engine {
@@ -152,7 +155,9 @@ impl Drop for Engine {
         {
             tracing::error!("the engine's control thread panicked");
         }
-        drop(self.relay.take());
+        if let Some(relay) = self.relay.take() {
+            relay.dismiss(DISMISS_WITHIN);
+        }
     }
 }
 

@@ -39,7 +39,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
@@ -138,6 +138,8 @@ impl Gauges {
 
 /// Shards that one relay may have.
 pub const MOST_SHARDS: usize = 64;
+/// Whoever waits for sessions to go looks this often.
+const LOOK_STEP: Duration = Duration::from_millis(10);
 /// The ways between the shards stand within this time, or the machine is in no state to serve.
 const MESH_LIMIT: Duration = Duration::from_secs(10);
 
@@ -222,6 +224,21 @@ impl Server {
             shard.shared.drain_ms.store(timeout_ms, Ordering::Release);
             shard.door.waker.wake();
         }
+    }
+
+    /// [`Server::drain`], and waits until the last session has gone, at most for this long. `false`: some have not.
+    pub fn dismiss(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        if self.counters().sessions > 0 {
+            self.drain(limit);
+        }
+        while self.counters().sessions > 0 {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(LOOK_STEP);
+        }
+        true
     }
 
     /// Closes every session and joins the threads.

@@ -332,6 +332,13 @@ impl Shard {
         }
     }
 
+    /// The last word to whoever is still there.
+    fn say_the_end(&self, links: &mut Links) {
+        for link in self.visitors.keys() {
+            links.close(*link, CloseCode::NoError as u64, "this relay ends");
+        }
+    }
+
     /// Gives up links that have not spoken since they were noted.
     fn look_at_quiet(&mut self, links: &mut Links, now: Instant) {
         while let Some((_, link)) = self.quiet.pop_front_if(|(at, _)| *at <= now) {
@@ -372,6 +379,9 @@ impl App for Shard {
     }
 
     fn handle_wake(&mut self, links: &mut Links, now: Instant) {
+        if self.shared.is_ending() {
+            return self.say_the_end(links);
+        }
         self.take_ways(links, now);
         self.begin_drain(links);
         self.take_ring(links, now);

@@ -12,6 +12,7 @@
 //! | `floods` | too much of what is allowed |
 //! | `keys` | keys rolled over and tokens revoked under live sessions |
 //! | `upstream` | our relay as an edge of another |
+//! | `ending` | the relay inside an engine that ends |
 //! | `peers` | aiomoqt and moq-rs against our relay, where their interpreter is there |
 //! | `media` | the engine's audio threads between scripted legs and real bridges' tracks |
 //!
@@ -20,6 +21,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod call;
+mod ending;
 mod floods;
 mod hostile;
 mod isolation;
