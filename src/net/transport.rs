@@ -42,6 +42,9 @@ pub(super) const BIDI_STREAMS_MIN: u32 = 64;
 pub(super) const BIDI_STREAMS_MAX: u64 = 1_024;
 /// Both ways carry audio, so acknowledgements ride along; only every tenth packet needs one of its own.
 const ACK_EVERY: u32 = 10;
+/// The next frame of the other way takes it along. A hole is told of at once, as RFC 9000 §13.2.1 has it: with the extension's usual tolerance
+/// for reordering the loss of a frame would be known one frame later.
+const ACK_WITHIN: Duration = Duration::from_millis(21);
 
 pub(super) fn endpoint(keys: &QuicKeys, server: Option<ServerConfig>, may_fragment: bool) -> Endpoint {
     let mut config = EndpointConfig::new(Arc::new(keys.reset_key()));
@@ -81,6 +84,8 @@ pub(super) fn client(crypto: Arc<QuicClientConfig>, demand: &Demand) -> ClientCo
 fn transport(keep_alive: Duration, demand: &Demand) -> TransportConfig {
     let mut ack_frequency = AckFrequencyConfig::default();
     ack_frequency.ack_eliciting_threshold(VarInt::from_u32(ACK_EVERY));
+    ack_frequency.max_ack_delay(Some(ACK_WITHIN));
+    ack_frequency.reordering_threshold(VarInt::from_u32(1));
     let mut config = TransportConfig::default();
     config
         .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())

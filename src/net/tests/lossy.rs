@@ -370,6 +370,16 @@ fn streams_of_a_pooled_link_bring_everything() {
     }
 }
 
+/// One call on a link of its own, heard only: goal R2 at 5 % and 40 ms is 98 % within 120 ms.
+#[test]
+fn a_stream_alone_on_its_link_learns_of_a_loss_with_the_next_frame() {
+    for (loss, in_time) in [(20, 99.5), (50, 99.0), (300, 62.0)] {
+        let one_way = Duration::from_millis(20);
+        let heard = run(Load { tracks: 1, loss, one_way, streams: true, seconds: 100, ..POOLED });
+        assert!(heard.heard == 100.0 && heard.in_time >= in_time, "{loss}: {heard:?}");
+    }
+}
+
 /// More is said than the path carries: its queue is not filled by the floor, and what waits here is fresh.
 #[test]
 fn a_narrow_path_is_not_flooded_and_nothing_old_goes_into_it() {
