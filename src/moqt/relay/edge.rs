@@ -10,6 +10,8 @@
 //! SUBSCRIBE, nor an object. A source that only its own relay wants is no source; a subscriber that only its own relay
 //! feeds is ended.
 //!
+//! Tracks are offered across relays as [`abroad`](super::abroad) says.
+//!
 //! Relays of one process (*sisters*) hand each request's token on, so that leases replace each other over all of them. Another's
 //! relay is asked with the rights of our own session, once per namespace, and not told of again what we told it.
 
@@ -17,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::abroad::Abroad;
 use super::directory::Announcement;
 use super::rights::Everything;
 use super::track::Track;
@@ -48,6 +51,8 @@ pub(super) struct Uplink {
     /// What it told, in its scope.
     told: BTreeSet<TrackNamespace>,
     announced: BTreeMap<Place, Up>,
+    /// What it is to offer us.
+    pub(super) tracks: Vec<Abroad>,
 }
 
 /// A namespace, and for a sister whose it is: it hears of each publisher by itself.
@@ -80,7 +85,8 @@ impl Core {
         let everything = TrackNamespace::new(Vec::<bytes::Bytes>::new()).expect("no field is no wrong field");
         let listing = session.subscribe_namespace(everything, Vec::new());
         let (told, announced) = (BTreeSet::new(), BTreeMap::new());
-        self.uplinks.push(Uplink { key, upstream, listing, told, announced });
+        self.uplinks.push(Uplink { key, upstream, listing, told, announced, tracks: Vec::new() });
+        self.ask_all_abroad(sessions, key);
         for (namespace, who) in self.published_here() {
             self.announce_up(sessions, &namespace, who, &[]);
         }

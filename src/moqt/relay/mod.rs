@@ -26,6 +26,7 @@
 //!   INTERNAL_ERROR. END_OF_TRACK is an object like others and is forwarded.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod abroad;
 mod accounts;
 mod backlog;
 mod blocks;
@@ -247,7 +248,10 @@ impl Core {
             }
             Event::SubscribeOk { request, ok } => self.handle_subscribe_ok(sessions, key, request, ok),
             Event::RequestError { request, error } => {
-                if !self.drop_offer((key, request)) && !self.handle_up_refused(sessions, (key, request), error.code) {
+                if !self.drop_offer((key, request))
+                    && !self.handle_abroad_refused(sessions, (key, request), error.code)
+                    && !self.handle_up_refused(sessions, (key, request), error.code)
+                {
                     self.handle_refused(sessions, key, request, &error);
                 }
             }

@@ -25,6 +25,8 @@ type Who = (u64, RequestId);
 /// One accepted SUBSCRIBE_TRACKS, or draft 16's SUBSCRIBE_NAMESPACE that asks for tracks.
 struct Interest {
     who: Who,
+    /// Of another shard, for its users.
+    relay: bool,
     prefix: TrackNamespace,
     /// As it is offered.
     forward: bool,
@@ -50,8 +52,18 @@ impl Interests {
         self.0.iter().any(|interest| interest.who.0 == key && overlap(&interest.prefix))
     }
 
-    pub(super) fn remove(&mut self, who: Who) {
-        self.0.retain(|interest| interest.who != who);
+    fn remove(&mut self, who: Who) -> Option<Interest> {
+        let at = self.0.iter().position(|interest| interest.who == who)?;
+        Some(self.0.remove(at))
+    }
+
+    /// The prefixes that users of this relay asked for.
+    pub(super) fn of_users(&self) -> impl Iterator<Item = &TrackNamespace> {
+        self.0.iter().filter(|interest| !interest.relay).map(|interest| &interest.prefix)
+    }
+
+    pub(super) fn has_user(&self, namespace: &TrackNamespace) -> bool {
+        self.of_users().any(|prefix| namespace.starts_with(prefix))
     }
 
     pub(super) fn set_forward(&mut self, who: Who, forward: bool) {
@@ -116,10 +128,21 @@ impl Core {
         credentials: Credentials,
         now: Instant,
     ) {
-        let tracks = self.flowing_under(&prefix);
-        self.interests.0.push(Interest { who, prefix, forward, credentials, blocked: HashSet::new() });
+        let (tracks, relay) = (self.flowing_under(&prefix), self.relay(who.0).is_some());
+        let interest = Interest { who, relay, prefix: prefix.clone(), forward, credentials, blocked: HashSet::new() };
+        self.interests.0.push(interest);
         for id in tracks {
             self.offer(sessions, id, who, now);
+        }
+        if !relay {
+            self.ask_abroad(sessions, &prefix);
+        }
+    }
+
+    /// Nothing more is offered; what was is another matter.
+    pub(super) fn end_interest(&mut self, sessions: &mut dyn Sessions, who: Who) {
+        if let Some(interest) = self.interests.remove(who).filter(|interest| !interest.relay) {
+            self.unask_abroad(sessions, &interest.prefix);
         }
     }
 
@@ -163,10 +186,13 @@ impl Core {
         }
     }
 
-    /// The session does not have the track, and could: it flows, and not from this session alone.
+    /// The session does not have the track, and could. Another shard is offered what users publish here.
     fn is_news(&self, track: &Track, key: u64) -> bool {
         let takes = self.draining.is_none() && self.peers.get(&key).is_some_and(|peer| !peer.leaving);
-        takes && track.is_live() && !track.has_source(key) && !track.has_subscriber(key)
+        let relay = self.relay(key).is_some();
+        let mut live = track.sources.iter().filter(|source| !source.is_asked());
+        let flows = live.any(|source| !relay || self.relay(source.key).is_none());
+        takes && flows && !track.has_source(key) && !track.has_subscriber(key)
     }
 
     /// PUBLISH_BLOCKED. A session that has so many of them that they can't be remembered loses its interest.

@@ -172,12 +172,12 @@ impl Core {
             Some(Role::Listing) => {
                 self.forget(key, request);
                 self.directory.unlist(key, request);
-                self.interests.remove((key, request));
+                self.end_interest(sessions, (key, request));
             }
             Some(Role::Fetch { track, bytes }) => self.end_fetch((key, request), track, bytes),
             Some(Role::Interest) => {
                 self.forget(key, request);
-                self.interests.remove((key, request));
+                self.end_interest(sessions, (key, request));
             }
             Some(Role::Offer { .. }) => drop(self.drop_offer((key, request))),
             Some(Role::Joining { joined }) => self.end_join((key, request), joined),

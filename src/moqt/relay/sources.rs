@@ -314,8 +314,12 @@ impl Core {
     /// FORWARD 0 when nobody wants objects.
     pub(super) fn rest(&mut self, sessions: &mut dyn Sessions, id: u64) {
         let Some(track) = self.tracks.get(&id) else { return };
-        let ours = |source: &&Source| !source.pushed && !track.is_wanted_from(source.key);
-        let asked: Vec<_> = track.sources.iter().filter(ours).map(|source| (source.key, source.request)).collect();
+        // A user's PUBLISH stays; another relay's is there for those who want tracks of the namespace.
+        let stays = |source: &Source| {
+            source.pushed && (self.relay(source.key).is_none() || self.interests.has_user(&track.name.namespace))
+        };
+        let over = |source: &&Source| !stays(source) && !track.is_wanted_from(source.key);
+        let asked: Vec<_> = track.sources.iter().filter(over).map(|source| (source.key, source.request)).collect();
         for (key, request) in asked {
             if let Some(session) = sessions.session(key) {
                 session.cancel(request);

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::world::{May, audio, header, namespace, object, subscribe, token, uplink};
-use crate::moqt::message::{SubscribeOk, Token};
+use crate::moqt::message::{PublishOk, SubscribeOk, Token};
 use crate::moqt::relay::{Core, Gate, Limits, Rights, Sessions, Upstream};
 use crate::moqt::session::tests::pair::{Conditions, Pair, config};
 use crate::moqt::session::{RequestId, Role};
-use crate::moqt::{Event, PublishDoneCode, RequestErrorCode, Session, TrackNamespace};
+use crate::moqt::{Event, FullTrackName, PublishDoneCode, RequestErrorCode, Session, TrackNamespace};
 
 /// Longer than the relays' own timers for what is asked and never answered.
 const HELD: Duration = Duration::from_secs(20);
@@ -27,14 +27,16 @@ impl Gate for Tokens {
 }
 
 /// One session; its key is twice its place, and one more at its client's core.
-struct Link {
-    pair: Pair,
+pub(super) struct Link {
+    pub(super) pair: Pair,
     server: usize,
     /// `None`: a user's.
     client: Option<usize>,
     alive: bool,
     asked: Vec<RequestId>,
-    heard: Vec<Event>,
+    pub(super) heard: Vec<Event>,
+    /// Offered by PUBLISH, and taken.
+    pub(super) taken: Vec<(RequestId, FullTrackName)>,
 }
 
 struct Lent<'a>(&'a mut [Link]);
@@ -46,9 +48,9 @@ impl Sessions for Lent<'_> {
     }
 }
 
-struct Net {
-    cores: Vec<Core>,
-    links: Vec<Link>,
+pub(super) struct Net {
+    pub(super) cores: Vec<Core>,
+    pub(super) links: Vec<Link>,
     now: Instant,
     seed: u64,
 }
@@ -65,10 +67,22 @@ impl Net {
     }
 
     /// Core 0 is in charge of everything; the others are its edges.
-    fn star(cores: usize, sister: bool) -> Self {
+    pub(super) fn star(cores: usize, sister: bool) -> Self {
         let mut net = Self::new(cores);
         for edge in 1..cores {
             net.edge(edge, 0, sister);
+        }
+        net
+    }
+
+    /// Shards: each is everybody's edge, and core n in charge of call n.
+    pub(super) fn mesh(cores: usize) -> Self {
+        let mut net = Self::new(cores);
+        for (from, to) in (0..cores).flat_map(|from| (0..cores).map(move |to| (from, to))).filter(|(a, b)| a != b) {
+            let own = format!("CA{to}");
+            let scope =
+                move |namespace: &TrackNamespace| namespace.fields().get(1).is_none_or(|call| call == own.as_bytes());
+            net.way(from, to, Upstream { scope: Arc::new(scope), sister: true });
         }
         net
     }
@@ -77,24 +91,35 @@ impl Net {
         self.seed += 1;
         let conditions = Conditions { seed: self.seed, ..Conditions::default() };
         let pair = Pair::with(conditions, config(Role::Client), config(Role::Server), self.now);
-        self.links.push(Link { pair, server, client, alive: true, asked: Vec::new(), heard: Vec::new() });
+        self.links.push(Link {
+            pair,
+            server,
+            client,
+            alive: true,
+            asked: Vec::new(),
+            heard: Vec::new(),
+            taken: Vec::new(),
+        });
         self.links.len() - 1
     }
 
-    fn edge(&mut self, edge: usize, origin: usize, sister: bool) -> usize {
+    pub(super) fn edge(&mut self, edge: usize, origin: usize, sister: bool) -> usize {
+        self.way(edge, origin, Upstream { scope: Arc::new(|_: &TrackNamespace| true), sister })
+    }
+
+    fn way(&mut self, edge: usize, origin: usize, upstream: Upstream) -> usize {
         let link = self.link(origin, Some(edge));
         let (down, up) = (2 * link as u64, 2 * link as u64 + 1);
-        match sister {
+        match upstream.sister {
             true => self.cores[origin].insert_edge(down, self.now),
             false => self.cores[origin].insert(down, vec![Arc::new(May::everything())], Limits::default(), self.now),
         }
-        let upstream = Upstream { scope: Arc::new(|_: &TrackNamespace| true), sister };
         self.cores[edge].insert_uplink(&mut Lent(&mut self.links), up, upstream, self.now);
         self.settle();
         link
     }
 
-    fn user(&mut self, core: usize) -> usize {
+    pub(super) fn user(&mut self, core: usize) -> usize {
         let link = self.link(core, None);
         self.cores[core].insert(2 * link as u64, vec![Arc::new(May::everything())], Limits::default(), self.now);
         self.settle();
@@ -109,26 +134,26 @@ impl Net {
         link
     }
 
-    fn publisher(&mut self, core: usize) -> usize {
+    pub(super) fn publisher(&mut self, core: usize) -> usize {
         let user = self.user(core);
         self.announce(user, vec![]);
         user
     }
 
-    fn announce(&mut self, user: usize, tokens: Vec<Token>) -> RequestId {
+    pub(super) fn announce(&mut self, user: usize, tokens: Vec<Token>) -> RequestId {
         let request = self.links[user].pair.client.publish_namespace(uplink(), tokens);
         self.settle();
         request
     }
 
-    fn subscribe(&mut self, user: usize, hold: Option<Duration>) -> RequestId {
+    pub(super) fn subscribe(&mut self, user: usize, hold: Option<Duration>) -> RequestId {
         let request = self.links[user].pair.client.subscribe(subscribe(audio(), hold));
         self.settle();
         request
     }
 
     /// A group of one object, on each subscription that was asked for.
-    fn say(&mut self, user: usize, group: u64) {
+    pub(super) fn say(&mut self, user: usize, group: u64) {
         for request in self.links[user].asked.clone() {
             let session = &mut self.links[user].pair.client;
             if let Some(subgroup) = session.open_subgroup(request, &header(group)) {
@@ -191,11 +216,11 @@ impl Net {
         self.turn();
     }
 
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.run_for(Duration::from_millis(600));
     }
 
-    fn kill(&mut self, link: usize) {
+    pub(super) fn kill(&mut self, link: usize) {
         self.links[link].alive = false;
         let (server, client) = (self.links[link].server, self.links[link].client);
         self.cores[server].handle_down(&mut Lent(&mut self.links), 2 * link as u64);
@@ -206,7 +231,7 @@ impl Net {
     }
 
     /// Groups heard, in order.
-    fn groups(&self, user: usize) -> Vec<u64> {
+    pub(super) fn groups(&self, user: usize) -> Vec<u64> {
         let heard = self.links[user].heard.iter().filter_map(|event| match event {
             Event::Object { object, .. } => Some(object.group),
             _ => None,
@@ -222,7 +247,7 @@ impl Net {
         })
     }
 
-    fn done(&self, user: usize) -> Option<u64> {
+    pub(super) fn done(&self, user: usize) -> Option<u64> {
         self.links[user].heard.iter().find_map(|event| match event {
             Event::PublishDone { done, .. } => Some(done.code),
             _ => None,
@@ -230,7 +255,7 @@ impl Net {
     }
 
     /// Nothing is left of any track anywhere.
-    fn assert_clean(&self) {
+    pub(super) fn assert_clean(&self) {
         for (at, core) in self.cores.iter().enumerate() {
             let counters = core.counters();
             let left = (counters.tracks, counters.subscriptions, counters.held, counters.namespaces);
@@ -249,6 +274,10 @@ impl Link {
             Event::Cancelled { request } => {
                 self.asked.retain(|asked| *asked != request);
                 self.heard.push(Event::Cancelled { request });
+            }
+            Event::Publish { request, publish } => {
+                self.taken.push((request, publish.track));
+                self.pair.client.accept_publish(request, PublishOk { forward: true, priority: 128, filter: None });
             }
             event => self.heard.push(event),
         }

@@ -3,6 +3,7 @@
 
 mod world;
 
+mod abroad;
 mod cache;
 mod drain;
 mod edges;
