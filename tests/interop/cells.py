@@ -93,13 +93,15 @@ _MOQ_DEV = {
 }
 
 
-# What our own relay may still refuse: gaps of ours, not of a peer.
+# What our own relay still refuses, and in which draft: gaps of ours, not of a peer.
 _OURS = {
-    "fetch": "answers FETCH with NOT_SUPPORTED",
-    "join": "answers FETCH with NOT_SUPPORTED",
+    (16, "fetch"): "answers FETCH with NOT_SUPPORTED in draft 16",
+    (16, "join"): "answers FETCH with NOT_SUPPORTED in draft 16",
 }
 
 
-def known_case(relay: str, case: str) -> str | None:
+def known_case(relay: str, draft: int, case: str) -> str | None:
     """Why this relay fails this case, whoever plays it."""
-    return {"moq-rs": _MOQ_DEV, "moq-relay": _MOQ_DEV, OURS: _OURS}.get(relay, {}).get(case)
+    if relay == OURS:
+        return _OURS.get((draft, case))
+    return {"moq-rs": _MOQ_DEV, "moq-relay": _MOQ_DEV}.get(relay, {}).get(case)
