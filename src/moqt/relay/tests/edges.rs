@@ -192,7 +192,7 @@ impl Net {
         }
     }
 
-    fn run_for(&mut self, time: Duration) {
+    pub(super) fn run_for(&mut self, time: Duration) {
         let until = self.now + time;
         self.turn();
         loop {

@@ -14,6 +14,7 @@ mod limits;
 mod malformed;
 mod offers;
 mod publishers;
+mod returns;
 mod rights;
 mod slow;
 mod steer;
