@@ -64,6 +64,9 @@ pub struct Admission {
     pub sessions: usize,
     /// Of one IPv4 address or one IPv6 /64.
     pub sessions_per_address: usize,
+    /// Whose SETUP brought a token of one identity ([`Rights::identity`](crate::moqt::relay::Rights::identity)); an engine's are not
+    /// counted, and who shows tokens with requests only is counted by those.
+    pub sessions_per_token: usize,
     /// A peer whose transport is up must say its SETUP within this time.
     pub setup_timeout: Duration,
     /// Connections of one shard in their handshake from which on newcomers must first prove their address (Retry, RFC 9000
@@ -76,6 +79,13 @@ impl Default for Admission {
     fn default() -> Self {
         let Handshakes { retry_from, refuse_from } = Handshakes::default();
         let setup_timeout = Duration::from_secs(5);
-        Self { sessions: 16 * 1024, sessions_per_address: 4096, setup_timeout, retry_from, refuse_from }
+        Self {
+            sessions: 16 * 1024,
+            sessions_per_address: 4096,
+            sessions_per_token: 1024,
+            setup_timeout,
+            retry_from,
+            refuse_from,
+        }
     }
 }

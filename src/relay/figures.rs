@@ -29,6 +29,8 @@ pub struct Entrance {
     /// Sessions closed because all places, or those of their address, were taken.
     pub beyond_total: u64,
     pub beyond_address: u64,
+    /// Sessions closed at SETUP because their token has as many as it may.
+    pub beyond_token: u64,
     /// Sessions ended because their token was revoked, or its key withdrawn.
     pub withdrawn: u64,
     /// Whether the session to the upstream relay stands, and how often one was lost.
@@ -115,6 +117,7 @@ table! { entrance_rows, entrance_plus, Entrance:
     Counter "sessions_unauthorized" unauthorized "Sessions closed at SETUP over their tokens.";
     Counter "sessions_beyond_total" beyond_total "Sessions closed because all places were taken.";
     Counter "sessions_beyond_address" beyond_address "Sessions closed beyond the places of an address.";
+    Counter "sessions_beyond_token" beyond_token "Sessions closed at SETUP beyond the places of their token.";
     Counter "sessions_withdrawn" withdrawn "Sessions ended because their token was revoked or its key withdrawn.";
     Gauge "upstream_up" upstream_up "Sessions to the upstream relay that stand now.";
     Counter "upstream_lost" upstream_lost "Sessions to the upstream relay that were lost.";

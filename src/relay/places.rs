@@ -1,6 +1,6 @@
 //! Who is there, and from where: the places of a relay, over all its shards.
 //!
-//! A lock is taken when a session of a wire comes and when it goes, never in between.
+//! A lock is taken when a session of a wire comes, when its tokens are known and when it goes, never in between.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Admission;
 
-/// Sessions on wires, all and by address.
+/// Sessions on wires: all, by address, and by whose tokens they came with.
 #[derive(Default)]
 pub(super) struct Places(Mutex<Taken>);
 
@@ -16,6 +16,7 @@ pub(super) struct Places(Mutex<Taken>);
 struct Taken {
     all: usize,
     by_address: HashMap<IpAddr, usize>,
+    by_identity: HashMap<Box<str>, usize>,
 }
 
 /// Why somebody can't stay.
@@ -51,6 +52,36 @@ impl Places {
     }
 }
 
+impl Places {
+    /// Takes a place for each of these token identities, or none: `false`, one has `most` already. [`Places::leave_as`] gives them back.
+    pub(super) fn enter_as(&self, identities: &[&str], most: usize) -> bool {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |identity: &&str| taken.by_identity.get(*identity).is_some_and(|there| *there >= most);
+        if identities.iter().any(full) {
+            return false;
+        }
+        for identity in identities {
+            match taken.by_identity.get_mut(*identity) {
+                Some(there) => *there += 1,
+                None => drop(taken.by_identity.insert(Box::from(*identity), 1)),
+            }
+        }
+        true
+    }
+
+    pub(super) fn leave_as(&self, identities: &[&str]) {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for identity in identities {
+            if let Some(there) = taken.by_identity.get_mut(*identity) {
+                *there -= 1;
+                if *there == 0 {
+                    taken.by_identity.remove(*identity);
+                }
+            }
+        }
+    }
+}
+
 /// One household is one /64.
 fn counted(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -80,5 +111,21 @@ mod tests {
         }
         let taken = places.0.lock().unwrap();
         assert!(taken.all == 0 && taken.by_address.is_empty());
+    }
+
+    #[test]
+    fn a_token_has_its_places_and_one_beyond_them_takes_none_of_another() {
+        let places = Places::default();
+        assert!(places.enter_as(&["a", "b"], 2) && places.enter_as(&["a"], 2));
+        assert!(!places.enter_as(&["b", "a"], 2) && !places.enter_as(&["a"], 2));
+        assert!(places.enter_as(&["b"], 2), "the refused one took nothing of b's");
+        assert!(!places.enter_as(&["b"], 2) && places.enter_as(&["b"], 3), "who may more is judged by his own bound");
+        assert!(places.enter_as(&[], 0));
+        places.leave_as(&["a", "b"]);
+        assert!(places.enter_as(&["a"], 2));
+        for gone in [&["a"][..], &["a"], &["b", "b"]] {
+            places.leave_as(gone);
+        }
+        assert!(places.0.lock().unwrap().by_identity.is_empty());
     }
 }

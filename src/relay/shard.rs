@@ -23,7 +23,7 @@ use super::spread::{Ways, scope};
 use super::upstream::Dialler;
 use super::{Admission, Config, Door, PORTS_WAITING, Running, Shared};
 use crate::moqt::message::Setup;
-use crate::moqt::relay::{Core, Limits, Sessions, Upstream};
+use crate::moqt::relay::{Core, Limits, Rights as _, Sessions, Upstream};
 use crate::moqt::session::Role;
 use crate::moqt::{self, CloseCode, Event, Session};
 use crate::net::{
@@ -129,10 +129,20 @@ enum Kind {
 struct Visitor {
     peer: Peer,
     kind: Kind,
-    /// The tokens of its SETUP.
+    /// The tokens of its SETUP, and whether it has a place for each of their identities.
     tokens: Vec<Arc<Verified>>,
+    counted: bool,
     /// It is being closed: nothing that it says counts any more.
     refused: bool,
+}
+
+impl Visitor {
+    fn identities(&self) -> Vec<&str> {
+        let mut identities: Vec<&str> = self.tokens.iter().filter_map(|token| token.identity()).collect();
+        identities.sort_unstable();
+        identities.dedup();
+        identities
+    }
 }
 
 /// Lends the worker's sessions to the core.
@@ -251,7 +261,7 @@ impl Shard {
             Some((dialler, upstream)) if dialler.owns(link) => Kind::Uplink(upstream.clone()),
             _ => self.kinds.remove(&link).unwrap_or(Kind::Guest),
         };
-        self.visitors.insert(link, Visitor { peer, kind, tokens: Vec::new(), refused });
+        self.visitors.insert(link, Visitor { peer, kind, tokens: Vec::new(), counted: false, refused });
     }
 
     fn handle_setup(&mut self, links: &mut Links, link: LinkId, setup: &Setup, now: Instant) {
@@ -269,6 +279,13 @@ impl Shard {
                 let roomy = visitor.peer.wire == Wire::Port || admitted.every_call;
                 let limits = if roomy { Limits::engine() } else { self.limits };
                 visitor.tokens = admitted.tokens;
+                visitor.counted = !roomy;
+                if !roomy && !self.places.enter_as(&visitor.identities(), self.admission.sessions_per_token) {
+                    (visitor.counted, visitor.refused) = (false, true);
+                    self.entrance.beyond_token += 1;
+                    let reason = "this token has too many sessions: close some, or ask for a token of your own";
+                    return links.close(link, CloseCode::InternalError as u64, reason);
+                }
                 self.core.insert(link.0, admitted.rights, limits, now);
                 self.entrance.admitted += 1;
             }
@@ -301,6 +318,9 @@ impl Shard {
         tracing::debug!(peer = ?visitor.peer.address, wire = ?visitor.peer.wire, ?down, "session ended");
         if let Some(address) = visitor.peer.address.filter(|_| visitor.peer.accepted) {
             self.places.leave(address.ip());
+        }
+        if visitor.counted {
+            self.places.leave_as(&visitor.identities());
         }
         self.core.handle_down(&mut Lent(links), link.0);
     }
@@ -356,7 +376,7 @@ impl Shard {
     fn publish(&mut self, links: &Links) {
         let (mut core, entrance) = (self.core.counters(), self.entrance);
         core.unauthorized += entrance.unauthorized;
-        core.excessive += entrance.beyond_total + entrance.beyond_address;
+        core.excessive += entrance.beyond_total + entrance.beyond_address + entrance.beyond_token;
         let up = self.upstream.as_ref().is_some_and(|(dialler, _)| dialler.is_up());
         let entrance = Entrance { upstream_up: u64::from(up), ..entrance };
         self.shared.publish(Figures { core, net: links.counters(), entrance });

@@ -6,9 +6,10 @@ use clutchcall::moqt::message::{Setup, Token};
 use clutchcall::moqt::{CloseCode, Event, PublishDoneCode, RequestErrorCode, Status};
 use clutchcall::net::Down;
 use clutchcall::relay::Admission;
+use clutchcall::token::Claims;
 
 use super::raw::Raw;
-use super::rig::{Answer, Client, KINDS, Kind, LIMIT, Relay, kinds, object, sharded};
+use super::rig::{Answer, Client, KINDS, Kind, LIMIT, Relay, kinds, object, sharded, unix};
 
 const UPLINK: &str = "voice/CA1/uplink";
 
@@ -265,6 +266,47 @@ fn too_many_sessions_of_one_address_are_closed_with_a_reason_and_ports_are_not_c
     first.down();
     relay.wait("one left", |counters| counters.sessions == 2);
     client.connect(&relay, Kind::RawQuic, vec![]);
+}
+
+/// Counted over all shards, exactly.
+#[test]
+fn a_token_has_so_many_sessions_wherever_they_come_in() {
+    for shards in [1, 2] {
+        sharded(shards);
+        let admission = Admission { sessions_per_token: 2, ..Admission::default() };
+        let (relay, client) = (Relay::with(|config| config.admission = admission), Client::start());
+        let claims = relay.claims(&[], &[UPLINK]);
+        // Two tokens of one subject are one, and one of another is not counted with them.
+        let [one, same, other] = [("acme", 60), ("acme", 61), ("other", 60)].map(|(sub, life_s)| {
+            relay.sign(&Claims { sub: sub.into(), exp: unix().as_secs() + life_s, ..claims.clone() })
+        });
+        let first = client.connect(&relay, Kind::RawQuic, vec![one.clone()]);
+        client.connect(&relay, Kind::WebTransport, vec![same.clone(), one.clone()]);
+        for kind in [Kind::RawQuic, Kind::WebTransport] {
+            let setup = Setup { tokens: vec![same.clone(), other.clone()], ..Setup::default() };
+            match client.dial(&relay, kind, setup).down() {
+                Down::Peer { code, reason } => {
+                    assert_eq!(code, CloseCode::InternalError as u64);
+                    assert!(reason.contains("this token has too many sessions"), "{reason}");
+                }
+                down => panic!("{down:?}"),
+            }
+        }
+        client.connect(&relay, Kind::RawQuic, vec![other.clone()]);
+        client.connect(&relay, Kind::RawQuic, vec![other]);
+        client.connect(&relay, Kind::RawQuic, vec![]);
+        // An engine's token, and a port's session, are as many as they are.
+        let engine = relay.token(&["voice/**"], &["voice/**"]);
+        for _ in 0..4 {
+            client.connect(&relay, Kind::RawQuic, vec![engine.clone()]);
+        }
+        relay.wait("those beyond are counted", |counters| counters.excessive == 2);
+        assert_eq!(relay.server.figures().entrance.beyond_token, 2);
+        first.close();
+        first.down();
+        relay.wait("its place is free", |counters| counters.sessions == 8);
+        client.connect(&relay, Kind::RawQuic, vec![one]);
+    }
 }
 
 #[test]

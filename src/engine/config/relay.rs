@@ -82,6 +82,7 @@ fn bounds(mut table: Table) -> Result<(Limits, Admission), String> {
     let admission = Admission {
         sessions: count("sessions", admission.sessions, 1 << 20)?,
         sessions_per_address: count("sessions_per_address", admission.sessions_per_address, 1 << 20)?,
+        sessions_per_token: count("sessions_per_token", admission.sessions_per_token, 1 << 20)?,
         retry_from: count("handshakes_retry", admission.retry_from, 1 << 20)?,
         refuse_from: count("handshakes_refuse", admission.refuse_from, 1 << 20)?,
         ..admission
