@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::Choices;
-use crate::moqt::message::{PublishOk, RequestError, Setup, SubscribeOk};
+use crate::moqt::message::{PublishOk, RequestError, Setup, SubscribeOk, Update, UpdateOk};
 use crate::moqt::session::{Config, Limits, RequestId, Role, StreamId};
 use crate::moqt::{Dir, Draft, Event, Object, RequestErrorCode, Session, SubgroupHeader, Transmit};
 
@@ -91,6 +91,11 @@ fn drain(session: &mut Session, ours: RequestId) {
             Event::Subscribe { request, .. } | Event::Publish { request, .. } => {
                 session.reject(request, RequestError::new(RequestErrorCode::Uninterested, ""));
             }
+            Event::Update { request, .. } if request.0 & 4 == 0 => session.accept_update(request, UpdateOk::default()),
+            Event::Update { request, .. } => {
+                session.reject_update(request, RequestError::new(RequestErrorCode::Unauthorized, ""));
+            }
+            Event::SubscribeOk { request, .. } => _ = session.update(request, Update::default()),
             Event::Object { request, .. } if request == ours => session.cancel(ours),
             _ => {}
         }

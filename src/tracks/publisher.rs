@@ -104,7 +104,7 @@ impl Publisher {
         self.served.iter().any(|served| served.link == link)
     }
 
-    fn largest(&self) -> Option<Location> {
+    pub(super) fn largest(&self) -> Option<Location> {
         self.ended.map_or(self.numbering.largest(), |(_, largest)| largest)
     }
 

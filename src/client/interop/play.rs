@@ -9,7 +9,9 @@ use std::time::Instant;
 use super::cases::{Answer, Ask, Case, Heard, Place, Step, Who};
 use super::hearing::{Hearing, Judgement};
 use super::speech::{DESCRIPTION, Speaker, Speech};
-use crate::moqt::message::{PublishDone, PublishOk, RequestError, Subscribe, SubscribeOk, Token, TrackProperties};
+use crate::moqt::message::{
+    PublishDone, PublishOk, RequestError, Subscribe, SubscribeOk, Token, TrackProperties, UpdateOk,
+};
 use crate::moqt::name::NameError;
 use crate::moqt::session::RequestId;
 use crate::moqt::{Draft, Event, FullTrackName, PublishDoneCode, RequestErrorCode, Session, TrackNamespace};
@@ -218,6 +220,7 @@ impl Play {
             Event::Publish { request, .. } => {
                 session.accept_publish(request, PublishOk { forward: true, priority: 128, filter: None });
             }
+            Event::Update { request, .. } => session.accept_update(request, UpdateOk::default()),
             Event::PublishNamespace { request, .. } => session.accept(request),
             Event::SubscribeNamespace { request, prefix, .. } => {
                 session.accept(request);

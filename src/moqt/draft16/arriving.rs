@@ -239,6 +239,10 @@ impl Topology {
         }
         let stream = self.by_id.get(&of).copied();
         match stream.and_then(|stream| Some((stream, self.requests.get_mut(&stream)?))) {
+            // Later drafts have no such update, and there is nothing in it that could be changed.
+            Some((_, request)) if request.kind == Kind::TrackStatus => {
+                self.refuse(id, RequestErrorCode::NotSupported, "a status can't be changed");
+            }
             Some((stream, request)) => {
                 request.updates.push_back(id);
                 self.tell(stream, &update, false);

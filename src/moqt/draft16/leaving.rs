@@ -147,7 +147,9 @@ impl Topology {
         };
         let mut data = BytesMut::new();
         if control.encode(&mut data).is_ok() {
-            let on = if real { Some(stream) } else { self.control };
+            // An update stands on the control stream, and so does its answer.
+            let of_update = matches!(&control, Control::Answer { to, .. } if *to != id);
+            let on = if real && !of_update { Some(stream) } else { self.control };
             match on {
                 Some(on) => self.write_on(on, data.freeze(), for_bytes),
                 None => self.write(data.freeze(), for_bytes),
@@ -168,7 +170,8 @@ impl Topology {
             }
             self.finished.push_back(stream);
         } else if !real {
-            return;
+            // With an answer it is over already: this one ends for an update that was refused.
+            return self.withdrawn(stream);
         }
         self.transmits.push_back(Transmit::Finish { stream });
     }

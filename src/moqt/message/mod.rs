@@ -12,6 +12,7 @@ mod publish;
 mod reply;
 mod setup;
 mod subscribe;
+mod update;
 
 use bytes::{Bytes, BytesMut};
 
@@ -25,6 +26,7 @@ pub use publish::{Publish, PublishDone, PublishOk};
 pub use reply::{GoAway, MAX_REASON, MAX_URI, Redirect, RequestError, RequestOk};
 pub use setup::Setup;
 pub use subscribe::{GroupOrder, Location, Subscribe, SubscribeOk, TrackProperties};
+pub use update::{Update, UpdateOk};
 
 use super::codec::{Read, Reader, whole};
 use super::error::Violation;

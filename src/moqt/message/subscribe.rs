@@ -96,6 +96,11 @@ impl TrackProperties {
         Ok(Self(bytes))
     }
 
+    /// The publisher begins a new group when it is asked to (§12.6).
+    pub fn has_dynamic_groups(&self) -> bool {
+        properties::number(&self.0, properties::kind::DYNAMIC_GROUPS) == Some(1)
+    }
+
     /// A property that must be understood (§2.5.1), and we understand none of that range.
     pub fn has_mandatory(&self) -> bool {
         properties::pairs(&self.0).map_while(Result::ok).any(|(key, _)| properties::kind::MANDATORY.contains(&key))

@@ -104,10 +104,11 @@ impl Directory {
         self.announced.len()
     }
 
-    /// §"SUBSCRIBE_NAMESPACE": prefixes of one session must not overlap.
-    pub(super) fn overlaps(&self, key: u64, prefix: &TrackNamespace) -> bool {
+    /// §"SUBSCRIBE_NAMESPACE": prefixes of one session must not overlap. `moved` is the listing that gets this one.
+    pub(super) fn overlaps(&self, key: u64, prefix: &TrackNamespace, moved: Option<RequestId>) -> bool {
         let overlap = |other: &TrackNamespace| other.starts_with(prefix) || prefix.starts_with(other);
-        self.listings.iter().any(|listing| listing.key == key && overlap(&listing.prefix))
+        let others = self.listings.iter().filter(|listing| listing.key == key && Some(listing.request) != moved);
+        others.into_iter().any(|listing| overlap(&listing.prefix))
     }
 
     pub(super) fn list(
@@ -118,6 +119,37 @@ impl Directory {
         credentials: Credentials,
     ) {
         self.listings.push(Listing { key, relay, request, prefix, credentials });
+    }
+
+    /// Another prefix, or other rights.
+    pub(super) fn relist(
+        &mut self,
+        (key, request): (u64, RequestId),
+        prefix: Option<&TrackNamespace>,
+        credentials: Option<Credentials>,
+    ) {
+        let listing = self.listings.iter_mut().find(|listing| (listing.key, listing.request) == (key, request));
+        let Some(listing) = listing else { return };
+        if let Some(prefix) = prefix {
+            listing.prefix = prefix.clone();
+        }
+        if let Some(credentials) = credentials {
+            listing.credentials = credentials;
+        }
+    }
+
+    /// What a listing may hear of now, by suffix: at most `most` of it.
+    pub(super) fn visible(
+        &self,
+        (key, request): (u64, RequestId),
+        now: Option<Instant>,
+        most: usize,
+    ) -> Vec<TrackNamespace> {
+        let listing = self.listings.iter().find(|listing| (listing.key, listing.request) == (key, request));
+        let Some(listing) = listing else { return Vec::new() };
+        let told = |namespace: &&TrackNamespace| !listing.relay || self.is_announced_beside(namespace, key);
+        let shown = self.under(&listing.prefix).filter(|namespace| listing.shows(namespace, now)).filter(told);
+        shown.filter_map(|namespace| namespace.strip_prefix(&listing.prefix)).take(most).collect()
     }
 
     pub(super) fn unlist(&mut self, key: u64, request: RequestId) {
@@ -145,7 +177,9 @@ impl Directory {
             let count = entries.iter().filter(others).count();
             (!listing.relay || actor != listing.key) && count == usize::from(announced)
         };
-        let shown = self.listings.iter().filter(news).filter(|listing| listing.shows(namespace, now));
+        // Whoever was not told of its beginning is told of no end by its session.
+        let shows = |listing: &&Listing| listing.shows(namespace, now.filter(|_| announced)) || !announced;
+        let shown = self.listings.iter().filter(news).filter(shows);
         shown.filter_map(|l| Some((l.key, l.request, namespace.strip_prefix(&l.prefix)?))).collect()
     }
 
@@ -157,6 +191,12 @@ impl Directory {
     /// Somebody other than this session announces the namespace.
     pub(super) fn is_announced_beside(&self, namespace: &TrackNamespace, key: u64) -> bool {
         self.announced.get(namespace).is_some_and(|entries| entries.iter().any(|entry| entry.key != key))
+    }
+
+    /// The one track that an announcement may be asked for.
+    pub(super) fn lease(&self, namespace: &TrackNamespace, key: u64, request: RequestId) -> Option<&Lease> {
+        let mut entries = self.announced.get(namespace)?.iter();
+        entries.find(|entry| (entry.key, entry.request) == (key, request))?.lease.as_ref()
     }
 
     /// This one is asked for nothing more; its lease, if it had one and was not retired before.

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::accounts::{Account, Bill, Cost};
-use super::rights::{Rights, permit};
+use super::rights::Rights;
 use super::{Core, Role, Sessions};
-use crate::moqt::message::Token;
 use crate::moqt::session::RequestId;
 use crate::moqt::{CloseCode, PublishDoneCode, RequestErrorCode, ResetCode};
 
@@ -19,7 +18,7 @@ pub(super) struct Grant {
     /// `None`: nothing had to be allowed.
     rights: Option<Arc<dyn Rights>>,
     /// The account of its token.
-    token: Option<u64>,
+    pub(super) token: Option<u64>,
     cost: Cost,
     /// When it has to be looked at again.
     until: Option<Instant>,
@@ -33,14 +32,14 @@ enum Ended {
 }
 
 /// What a request needs to be allowed.
-enum Need {
+pub(super) enum Need {
     Subscribe(crate::moqt::TrackNamespace),
     /// A whole namespace (`None`), or one track of it.
     Publish(crate::moqt::TrackNamespace, Option<bytes::Bytes>),
 }
 
 impl Need {
-    fn met_by(&self, rights: &dyn Rights) -> bool {
+    pub(super) fn met_by(&self, rights: &dyn Rights) -> bool {
         match self {
             Self::Subscribe(namespace) => rights.may_subscribe(namespace),
             Self::Publish(namespace, track) => {
@@ -134,54 +133,7 @@ impl Core {
         }
     }
 
-    /// A REQUEST_UPDATE counts as a request of its session and of its token. `false`: one too many, which ends the
-    /// subscription that it was about.
-    pub(super) fn update_in_time(
-        &mut self,
-        sessions: &mut dyn Sessions,
-        (key, request): (u64, RequestId),
-        now: Instant,
-    ) -> bool {
-        let Some(peer) = self.peers.get_mut(&key) else { return false };
-        let token = peer.grants.get(&request).and_then(|grant| grant.token);
-        let of_session = peer.account.take(now).map_err(|beyond| (beyond, false));
-        let of_token = |account: &mut Account| account.take(now).map_err(|beyond| (beyond, true));
-        let token = token.and_then(|token| self.tokens.account(token));
-        let Err((beyond, of_token)) = of_session.and_then(|()| token.map_or(Ok(()), of_token)) else { return true };
-        beyond.count(&mut self.counters);
-        self.counters.over_token += u64::from(of_token);
-        self.counters.excessive += 1;
-        if let Some(Role::Subscription { track, held: false }) = peer.requests.get(&request).cloned() {
-            self.end_subscription(sessions, track, (key, request), PublishDoneCode::ExcessiveLoad);
-            self.rest(sessions, track);
-        }
-        false
-    }
-
-    /// A REQUEST_UPDATE brought tokens: the first that allows the request carries it on. One that can't be read, or
-    /// allows something else, fails the update and with it the subscription (§10.9.1).
-    pub(super) fn handle_tokens(
-        &mut self,
-        sessions: &mut dyn Sessions,
-        (key, request): (u64, RequestId),
-        tokens: &[Token],
-        now: Instant,
-    ) {
-        let Some(need) = self.need(key, request) else { return };
-        let brought: Result<Vec<_>, _> = tokens.iter().map(|token| self.gate.rights(token, now)).collect();
-        match brought.and_then(|brought| permit(&brought, now, |rights| need.met_by(rights)).cloned()) {
-            Ok(rights) => self.carry_on(key, request, rights),
-            Err(_) => {
-                let role = self.peers.get(&key).and_then(|peer| peer.requests.get(&request)).cloned();
-                if let Some(Role::Subscription { track, held: false }) = role {
-                    self.end_subscription(sessions, track, (key, request), PublishDoneCode::UpdateFailed);
-                    self.rest(sessions, track);
-                }
-            }
-        }
-    }
-
-    fn carry_on(&mut self, key: u64, request: RequestId, rights: Arc<dyn Rights>) {
+    pub(super) fn carry_on(&mut self, key: u64, request: RequestId, rights: Arc<dyn Rights>) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
         let grace = peer.account.limits.expiry_grace;
         let Some(grant) = peer.grants.get_mut(&request) else { return };
@@ -196,7 +148,7 @@ impl Core {
     }
 
     /// What the request needs; `None`: nothing that a token gives.
-    fn need(&self, key: u64, request: RequestId) -> Option<Need> {
+    pub(super) fn need(&self, key: u64, request: RequestId) -> Option<Need> {
         let name = |track: &u64| self.tracks.get(track).map(|track| &track.name);
         match self.peers.get(&key)?.requests.get(&request)? {
             Role::Subscription { track, .. } | Role::Fetch { track, .. } | Role::Offer { track } => {
@@ -206,7 +158,10 @@ impl Core {
                 let name = name(track)?;
                 Some(Need::Publish(name.namespace.clone(), Some(name.name.clone())))
             }
-            Role::Announcement(namespace) => Some(Need::Publish(namespace.clone(), None)),
+            Role::Announcement(namespace) => {
+                let lease = self.directory.lease(namespace, key, request);
+                Some(Need::Publish(namespace.clone(), lease.map(|lease| lease.track.clone())))
+            }
             Role::Source { .. } | Role::Listing | Role::Interest | Role::Joining { .. } => None,
         }
     }

@@ -50,6 +50,7 @@ mod subscribers;
 #[cfg(test)]
 mod tests;
 mod track;
+mod updates;
 
 pub use edge::{Scope, Upstream};
 pub use limits::{CacheLimits, Counters, Limits};
@@ -256,14 +257,9 @@ impl Core {
                 }
             }
             Event::PublishDone { request, done } => self.handle_publish_done(sessions, key, request, done, now),
-            Event::Updated { request, forward, filter, tokens } => {
-                if !self.update_in_time(sessions, (key, request), now) {
-                    return;
-                }
-                self.handle_updated(sessions, (key, request), forward, filter);
-                if !tokens.is_empty() {
-                    self.handle_tokens(sessions, (key, request), &tokens, now);
-                }
+            Event::Update { request, update } => self.handle_update(sessions, (key, request), &update, now),
+            Event::Updated { request, forward, filter } => {
+                self.handle_updated(sessions, (key, request), forward, filter)
             }
             Event::Cancelled { request } | Event::Fulfilled { request } => {
                 self.handle_cancelled(sessions, key, request);
@@ -284,13 +280,16 @@ impl Core {
             }
             Event::Namespace { request, suffix } => self.handle_told(sessions, (key, request), suffix, now),
             Event::NamespaceDone { request, suffix } => self.handle_untold(sessions, (key, request), &suffix),
-            // A relay listens where it is asked to publish, and lists nothing of others.
+            // A relay listens where it is asked to publish, and lists nothing of others. A refused update of ours ends its
+            // subscription, which is told next.
             Event::Setup(_)
             | Event::FetchOk { .. }
             | Event::Fetched { .. }
             | Event::FetchEnd { .. }
             | Event::TrackStatusOk { .. }
             | Event::PublishBlocked { .. }
+            | Event::UpdateOk { .. }
+            | Event::UpdateError { .. }
             | Event::Closed { .. } => {}
         }
     }

@@ -47,9 +47,11 @@ pub(super) struct Interests(Vec<Interest>);
 
 impl Interests {
     /// §10.19: prefixes of one session must not overlap; those of SUBSCRIBE_NAMESPACE are another matter.
-    pub(super) fn overlaps(&self, key: u64, prefix: &TrackNamespace) -> bool {
+    /// `moved` is the one that gets this prefix.
+    pub(super) fn overlaps(&self, key: u64, prefix: &TrackNamespace, moved: Option<RequestId>) -> bool {
         let overlap = |other: &TrackNamespace| other.starts_with(prefix) || prefix.starts_with(other);
-        self.0.iter().any(|interest| interest.who.0 == key && overlap(&interest.prefix))
+        let others = self.0.iter().filter(|interest| interest.who.0 == key && Some(interest.who.1) != moved);
+        others.into_iter().any(|interest| overlap(&interest.prefix))
     }
 
     fn remove(&mut self, who: Who) -> Option<Interest> {
@@ -68,6 +70,19 @@ impl Interests {
 
     pub(super) fn set_forward(&mut self, who: Who, forward: bool) {
         self.0.iter_mut().filter(|interest| interest.who == who).for_each(|interest| interest.forward = forward);
+    }
+
+    /// Another prefix, or other rights. The prefix that a user had before.
+    pub(super) fn relist(
+        &mut self,
+        who: Who,
+        prefix: Option<&TrackNamespace>,
+        credentials: Option<Credentials>,
+    ) -> Option<TrackNamespace> {
+        let interest = self.find(who)?;
+        interest.credentials = credentials.unwrap_or(std::mem::take(&mut interest.credentials));
+        let before = std::mem::replace(&mut interest.prefix, prefix?.clone());
+        Some(before).filter(|_| !interest.relay)
     }
 
     /// They go on with the rights that are left to them.
@@ -98,7 +113,7 @@ impl Core {
         now: Instant,
     ) -> Result<(), RequestErrorCode> {
         let in_one = sessions.session(key).is_some_and(|session| session.draft().lists_in_one());
-        if self.interests.overlaps(key, &prefix) || in_one && self.directory.overlaps(key, &prefix) {
+        if self.interests.overlaps(key, &prefix, None) || in_one && self.directory.overlaps(key, &prefix, None) {
             return Err(RequestErrorCode::PrefixOverlap);
         }
         self.charge((key, request), credentials.first(), Cost::Publication { bytes: namespace_bytes(&prefix) }, now)?;
@@ -146,6 +161,13 @@ impl Core {
         }
     }
 
+    /// What an interest may have now.
+    pub(super) fn wanted_by(&mut self, who: Who) -> Result<Vec<u64>, RequestErrorCode> {
+        let prefix = self.interests.find(who).map(|interest| interest.prefix.clone());
+        let tracks = prefix.map_or_else(Vec::new, |prefix| self.flowing_under(&prefix));
+        if tracks.len() > constants::LISTED { Err(RequestErrorCode::NamespaceTooLarge) } else { Ok(tracks) }
+    }
+
     /// The track flows: everybody who asked for its namespace is to have it.
     pub(super) fn offer_all(&mut self, sessions: &mut dyn Sessions, id: u64) {
         let (Some(now), Some(track)) = (self.now, self.tracks.get(&id)) else { return };
@@ -154,7 +176,7 @@ impl Core {
         }
     }
 
-    fn offer(&mut self, sessions: &mut dyn Sessions, id: u64, who: Who, now: Instant) {
+    pub(super) fn offer(&mut self, sessions: &mut dyn Sessions, id: u64, who: Who, now: Instant) {
         let Some(track) = self.tracks.get(&id).filter(|track| self.is_news(track, who.0)) else { return };
         let Some(interest) = self.interests.find(who) else { return };
         let (name, namespace) = (&track.name, &track.name.namespace);

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::accounts::Cost;
-use super::rights::{Credentials, shows};
+use super::rights::Credentials;
 use super::{Core, Role, Sessions, constants, namespace_bytes, refusal};
 use crate::moqt::message::Token;
 use crate::moqt::session::RequestId;
@@ -76,15 +76,19 @@ impl Core {
     }
 
     pub(super) fn refuse(&mut self, sessions: &mut dyn Sessions, key: u64, request: RequestId, code: RequestErrorCode) {
+        self.count_refusal(code);
+        if let Some(session) = sessions.session(key) {
+            session.reject(request, refusal(code));
+        }
+    }
+
+    pub(super) fn count_refusal(&mut self, code: RequestErrorCode) {
         match code {
             RequestErrorCode::Unauthorized
             | RequestErrorCode::ExpiredAuthToken
             | RequestErrorCode::MalformedAuthToken => self.counters.unauthorized += 1,
             RequestErrorCode::ExcessiveLoad => self.counters.excessive += 1,
             _ => {}
-        }
-        if let Some(session) = sessions.session(key) {
-            session.reject(request, refusal(code));
         }
     }
 
@@ -97,31 +101,31 @@ impl Core {
         now: Instant,
     ) -> Result<(), RequestErrorCode> {
         let in_one = sessions.session(key).is_some_and(|session| session.draft().lists_in_one());
-        if self.directory.overlaps(key, &prefix) || in_one && self.interests.overlaps(key, &prefix) {
+        if self.directory.overlaps(key, &prefix, None) || in_one && self.interests.overlaps(key, &prefix, None) {
             return Err(RequestErrorCode::PrefixOverlap);
         }
         self.charge((key, request), credentials.first(), Cost::Publication { bytes: namespace_bytes(&prefix) }, now)?;
         let relay = self.relay(key).is_some();
-        let may_see = |namespace: &&TrackNamespace| {
-            shows(&credentials, namespace, Some(now)) && (!relay || self.directory.is_announced_beside(namespace, key))
-        };
-        let shown: Vec<_> = self.directory.under(&prefix).filter(may_see).take(constants::LISTED + 1).collect();
-        if shown.len() > constants::LISTED {
+        self.directory.list((key, request), relay, prefix.clone(), credentials.clone());
+        let shown = self.visible(key, request).inspect_err(|_| {
+            self.directory.unlist(key, request);
             self.forget(key, request);
-            return Err(RequestErrorCode::NamespaceTooLarge);
-        }
+        })?;
+        self.note(key, request, Role::Listing);
         if let Some(session) = sessions.session(key) {
             session.accept(request);
-            for suffix in shown.iter().filter_map(|namespace| namespace.strip_prefix(&prefix)) {
-                session.namespace(request, &suffix);
-            }
+            shown.iter().for_each(|suffix| session.namespace(request, suffix));
         }
-        self.directory.list((key, request), relay, prefix.clone(), credentials.clone());
-        self.note(key, request, Role::Listing);
         if let Some(forward) = tracks {
             self.begin_interest(sessions, (key, request), (prefix, forward), credentials, now);
         }
         Ok(())
+    }
+
+    /// The namespaces that a listing may hear of now, by suffix.
+    pub(super) fn visible(&self, key: u64, request: RequestId) -> Result<Vec<TrackNamespace>, RequestErrorCode> {
+        let visible = self.directory.visible((key, request), self.now, constants::LISTED + 1);
+        if visible.len() > constants::LISTED { Err(RequestErrorCode::NamespaceTooLarge) } else { Ok(visible) }
     }
 
     /// NAMESPACE or NAMESPACE_DONE to everybody who listens, may know and did not before: `actor` began to announce it, or ceased to.

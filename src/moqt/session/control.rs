@@ -43,7 +43,7 @@ impl Session {
     }
 
     pub(super) fn send_setup(&mut self, mut setup: Setup) {
-        setup.max_request_updates = constants::EARLY_UPDATES.into();
+        setup.max_request_updates = constants::EARLY_UPDATES as u64;
         self.control = self.open(Dir::Uni, priority::CONTROL);
         if !self.send(self.control, &Message::Setup(setup)) {
             self.close(CloseCode::InternalError as u64, "our own SETUP is longer than 65535 bytes");
@@ -82,7 +82,9 @@ impl Session {
         }
         self.is_set_up = true;
         // 0, or nothing said, is no bound (draft 20 §"MAX_REQUEST_UPDATES").
-        self.peer_updates = if setup.max_request_updates == 0 { u64::MAX } else { setup.max_request_updates };
+        if setup.max_request_updates != 0 {
+            self.peer_updates = self.peer_updates.min(setup.max_request_updates);
+        }
         self.events.push_back(Event::Setup(setup));
         self.aliases.restart(self.now);
         self.early_bytes = 0;

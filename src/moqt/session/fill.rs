@@ -1,16 +1,16 @@
-//! Fill fetch streams (since draft 20): FILL_PARAMETERS on a subscription ask for what was published before it.
+//! What drafts 20 and later can ask for beside live objects: fill fetch streams, and filters by range, which are refused.
 //!
-//! A session keeps no objects: the application is told of a fill when its subscription is answered ([`Event::Fill`]), and says what there
+//! FILL_PARAMETERS on a subscription, or on an update of it, ask for what was published before. A session keeps no objects: the application is told of a fill when its subscription is answered ([`Event::Fill`]), and says what there
 //! is, or that it fails, in the way that the drafts give: the stream is opened and reset behind its FETCH_HEADER, and the subscription
 //! goes on. A fill whose range is empty has no stream, and nobody hears of it.
 
 use bytes::BytesMut;
 
-use super::requests::Kind;
+use super::requests::{Kind, error};
 use super::{Dir, Event, RequestId, Session, Transmit, priority};
-use crate::moqt::error::ResetCode;
+use crate::moqt::error::{RequestErrorCode, ResetCode};
 use crate::moqt::fetched::{Fetched, FetchedObjects};
-use crate::moqt::message::{DEFAULT_PRIORITY, Filter, GroupOrder, Location, Parameters};
+use crate::moqt::message::{DEFAULT_PRIORITY, Filter, GroupOrder, Location, Message, Parameters, RequestError};
 use crate::moqt::stream::FETCH_HEADER;
 use crate::moqt::varint;
 
@@ -43,6 +43,29 @@ pub(super) fn wanted(parameters: &Parameters) -> Option<Wanted> {
     let order = fill.group_order.unwrap_or(GroupOrder::Ascending);
     let priority = fill.priority.or(parameters.priority).unwrap_or(DEFAULT_PRIORITY);
     Some(Wanted { filter, order, priority })
+}
+
+/// Why a request that begins so is refused.
+pub(super) fn unserved_of(message: &Message) -> Option<RequestError> {
+    match message {
+        Message::Subscribe { parameters, .. } | Message::Fetch { parameters, .. } => unserved(parameters, true),
+        Message::SubscribeTracks { parameters, .. } => unserved(parameters, false),
+        _ => None,
+    }
+}
+
+/// The same of an update.
+pub(super) fn unserved_by(kind: &Kind, parameters: &Parameters) -> Option<RequestError> {
+    unserved(parameters, !matches!(kind, Kind::Tracks))
+}
+
+/// We announce no MAX_FILTER_RANGES.
+fn unserved(parameters: &Parameters, may_fill: bool) -> Option<RequestError> {
+    if !parameters.range_filters.is_empty() {
+        return Some(error(RequestErrorCode::InvalidFilter, "this endpoint takes no filters by range"));
+    }
+    let fills = parameters.fill.is_some() && !may_fill;
+    fills.then(|| error(RequestErrorCode::NotSupported, "this endpoint fills no subscriptions"))
 }
 
 impl Session {

@@ -23,15 +23,13 @@ pub(super) struct Timeouts {
 impl Timeouts {
     pub(super) fn asked(parameters: &Parameters) -> Self {
         let mut timeouts = Self::default();
-        timeouts.ask(parameters);
+        timeouts.ask(parameters.object_delivery_timeout, parameters.subgroup_delivery_timeout);
         timeouts
     }
 
     /// What an update leaves out stays.
-    pub(super) fn ask(&mut self, parameters: &Parameters) {
-        let (object, subgroup) = self.subscriber;
-        self.subscriber =
-            (parameters.object_delivery_timeout.or(object), parameters.subgroup_delivery_timeout.or(subgroup));
+    pub(super) fn ask(&mut self, object: Option<Duration>, subgroup: Option<Duration>) {
+        self.subscriber = (object.or(self.subscriber.0), subgroup.or(self.subscriber.1));
     }
 
     pub(super) fn describe(&mut self, track: &TrackProperties) {

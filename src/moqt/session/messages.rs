@@ -116,7 +116,7 @@ impl Session {
             let refusal = error(RequestErrorCode::ExcessiveLoad, "more open requests than this session may have");
             return Some(RequestError { retry_after, ..refusal });
         }
-        if let Some(refusal) = unserved_filter(message) {
+        if let Some(refusal) = fill::unserved_of(message) {
             return Some(refusal);
         }
         match message {
@@ -149,7 +149,8 @@ impl Session {
     fn peer_publishes(&mut self, stream: StreamId, request: RequestId, alias: u64, publish: Publish) {
         if self.name_alias(alias, request, &publish.track) {
             let subscription = Subscription::new(publish.track.clone(), Some(alias));
-            let kind = Kind::Subscription(Subscription { forward: publish.forward, ..subscription });
+            let dynamic_groups = publish.properties.has_dynamic_groups();
+            let kind = Kind::Subscription(Subscription { forward: publish.forward, dynamic_groups, ..subscription });
             self.peer_asks(stream, request, kind, Event::Publish { request, publish });
         }
     }
@@ -183,14 +184,9 @@ impl Session {
             (Message::RequestOk(ok), Kind::Status) if ours && asked => self.handle_status(id, ok),
             (Message::RequestOk(ok), _) if ours && asked => self.handle_request_ok(id, &ok),
             (Message::FetchOk(ok), Kind::Fetch(_)) if ours && asked => self.handle_fetch_ok(id, ok),
-            (Message::RequestOk(_) | Message::RequestError(_), Kind::Subscription(subscription))
-                if subscription.updates > 0 =>
-            {
-                // A publisher that refuses an update ends the subscription with PUBLISH_DONE behind it (§10.9.1).
-                subscription.updates -= 1;
-                if let Some(forward) = subscription.next_forward.take() {
-                    self.update_forward(id, forward);
-                }
+            (Message::RequestOk(ok), _) if !asked && !entry.sent_updates.is_empty() => self.handle_update_ok(id, &ok),
+            (Message::RequestError(error), _) if !asked && !entry.sent_updates.is_empty() => {
+                self.handle_update_error(id, error)
             }
             (Message::PublishBlocked(blocked), Kind::Tracks) if ours && !asked => {
                 self.events.push_back(Event::PublishBlocked { request: id, blocked });
@@ -245,7 +241,7 @@ impl Session {
         let track = subscription.track.clone();
         subscription.alias = Some(alias);
         subscription.delivers = true;
-        entry.phase = Phase::Accepted;
+        subscription.dynamic_groups = properties.has_dynamic_groups();
         if !self.name_alias(alias, request, &track) {
             return;
         }
@@ -256,6 +252,7 @@ impl Session {
         }
         let ok = SubscribeOk::from_parameters(parameters, properties);
         self.events.push_back(Event::SubscribeOk { request, ok });
+        self.accepted(request, None);
         self.release(alias, request);
     }
 
@@ -269,7 +266,6 @@ impl Session {
         if let Err(violation) = ok.fit(self.draft, scopes) {
             return self.fail(violation);
         }
-        entry.phase = Phase::Accepted;
         self.events.push_back(Event::RequestOk { request });
         if let Kind::Publication(publication) = &mut entry.kind {
             let said = PublishOk::from_parameters(&ok.parameters);
@@ -279,12 +275,13 @@ impl Session {
             publication.forward = forward;
             publication.subscriber_priority = priority;
             if !forward || filter.is_some() {
-                self.events.push_back(Event::Updated { request, forward, filter, tokens: Vec::new() });
+                self.events.push_back(Event::Updated { request, forward, filter });
             }
         }
+        self.accepted(request, None);
     }
 
-    fn handle_request_error(&mut self, request: RequestId, error: RequestError) {
+    pub(super) fn handle_request_error(&mut self, request: RequestId, error: RequestError) {
         let Some(gone) = self.remove_request(request) else { return };
         self.events.push_back(Event::RequestError { request, error });
         self.end_our_half(gone.stream);
@@ -403,22 +400,6 @@ impl Session {
             self.let_go(stream);
         }
     }
-}
-
-/// Filters that drafts 20 and later can ask for and nobody serves here: we announce no MAX_FILTER_RANGES.
-fn unserved_filter(message: &Message) -> Option<RequestError> {
-    let (Message::Subscribe { parameters, .. }
-    | Message::SubscribeTracks { parameters, .. }
-    | Message::Fetch { parameters, .. }) = message
-    else {
-        return None;
-    };
-    if !parameters.range_filters.is_empty() {
-        return Some(error(RequestErrorCode::InvalidFilter, "this endpoint takes no filters by range"));
-    }
-    // A SUBSCRIBE is served without its fill, see `fill`.
-    let tracks = matches!(message, Message::SubscribeTracks { .. }) && parameters.fill.is_some();
-    tracks.then(|| error(RequestErrorCode::NotSupported, "this endpoint fills no subscriptions"))
 }
 
 fn unsupported_extension() -> RequestError {

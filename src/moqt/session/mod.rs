@@ -7,6 +7,7 @@
 //! * Data whose track alias is not known yet is held within [`Limits::pending_bytes`] and [`Limits::pending_time`], then dropped.
 //! * A violation of the draft closes the session: one [`Transmit::Close`], one [`Event::Closed`], and nothing after them.
 //! * FETCH, TRACK_STATUS and SUBSCRIBE_TRACKS are asked of servers; a client refuses them with NOT_SUPPORTED by itself.
+//! * Every [`Event::Update`] is answered with `accept_update` or `reject_update`, as every request is.
 //! * A subscription ends for the application with one of [`Event::RequestError`], [`Event::PublishDone`], [`Event::Cancelled`].
 //!   Streams that PUBLISH_DONE overtook are still delivered for [`constants::LATE_STREAMS`].
 //!
@@ -22,6 +23,7 @@ mod lateness;
 mod messages;
 mod outbound;
 mod past;
+mod renewals;
 mod requests;
 mod streams;
 #[cfg(test)]
@@ -71,8 +73,10 @@ pub mod constants {
     pub const RETRY_AFTER: Duration = Duration::from_secs(1);
     /// Answers and namespaces on one request stream that its link has not written.
     pub const REQUEST_BACKLOG: usize = 1024 * 1024;
-    /// REQUEST_UPDATEs that may wait for the answer to their request.
-    pub const EARLY_UPDATES: u32 = 16;
+    /// REQUEST_UPDATEs of the peer that one request may have without an answer.
+    pub const EARLY_UPDATES: usize = 16;
+    /// Ours that one request has without an answer, if the peer allows no fewer.
+    pub const SENT_UPDATES: u64 = 16;
     /// First buffer of a subgroup stream: some audio objects.
     pub const SUBGROUP_BUFFER: usize = 1024;
     /// A datagram's integers, of which each may take three bytes more in draft 16.
@@ -118,7 +122,7 @@ pub struct Session {
     /// Requests that could not be said; their ids count down from the top.
     unsent_requests: u64,
     peer_ids: PeerIds,
-    /// REQUEST_UPDATEs of ours that one request may have unanswered at the peer (MAX_REQUEST_UPDATES).
+    /// REQUEST_UPDATEs of ours that one request may have unanswered at the peer: its MAX_REQUEST_UPDATES, or fewer.
     peer_updates: u64,
     /// What the peer has registered, within the size that our SETUP told.
     token_cache: TokenCache,
@@ -169,7 +173,7 @@ impl Session {
             next_request: u64::from(role == Role::Server),
             unsent_requests: 0,
             peer_ids: PeerIds::new(role),
-            peer_updates: u64::MAX,
+            peer_updates: constants::SENT_UPDATES,
             token_cache: TokenCache::new(setup.max_token_cache),
             peer_requests: 0,
             ending: VecDeque::new(),

@@ -1,5 +1,4 @@
-//! What is asked of tracks beside a subscription: FETCH (§10.12), TRACK_STATUS (§10.14), SUBSCRIBE_TRACKS (§10.19), and the updates of
-//! our own subscriptions (§10.9).
+//! What is asked of tracks beside a subscription: FETCH (§10.12), TRACK_STATUS (§10.14), SUBSCRIBE_TRACKS (§10.19).
 //!
 //! A FETCH is answered with everything at once: FETCH_OK, and one stream that is written whole. What the link has not taken of
 //! it counts in [`Session::unwritten`]; a cancelled request resets it.
@@ -67,57 +66,6 @@ impl Session {
         self.request(Kind::Tracks, |id| Message::SubscribeTracks { id, prefix, parameters })
     }
 
-    /// REQUEST_UPDATE on a subscription of ours, or on an accepted PUBLISH of the peer. A subscription that is not established
-    /// does nothing. The last word counts: while an update is unanswered FORWARD 0 waits, and what it meant is forgotten when FORWARD 1
-    /// follows. That waits for nothing but the peer's MAX_REQUEST_UPDATES: who answers no update is paused once, and never for good.
-    pub fn update_forward(&mut self, request: RequestId, forward: bool) {
-        let most = if forward { self.peer_updates } else { 1 };
-        let Some(entry) = self.requests.get_mut(&request).filter(|entry| entry.phase == Phase::Accepted) else {
-            return;
-        };
-        let Kind::Subscription(subscription) = &mut entry.kind else { return };
-        subscription.next_forward = None;
-        if subscription.forward == forward {
-            return;
-        }
-        if subscription.updates >= most {
-            subscription.next_forward = Some(forward);
-            return;
-        }
-        self.say_forward(request, forward);
-    }
-
-    /// REQUEST_UPDATE, whatever came before.
-    pub(crate) fn say_forward(&mut self, request: RequestId, forward: bool) {
-        let Some(entry) = self.requests.get_mut(&request) else { return };
-        let Kind::Subscription(subscription) = &mut entry.kind else { return };
-        subscription.forward = forward;
-        self.say_update(request, Parameters { forward: Some(forward), ..Parameters::default() });
-    }
-
-    /// REQUEST_UPDATE that brings fresh tokens for a subscription of ours. `false`: nothing was said, for it is not established, or as
-    /// many updates as the peer takes have no answer.
-    pub fn update_tokens(&mut self, request: RequestId, tokens: Vec<Token>) -> bool {
-        let most = self.peer_updates;
-        let entry = self.requests.get(&request).filter(|entry| entry.ours && entry.phase == Phase::Accepted);
-        let stands = |kind: &Kind| matches!(kind, Kind::Subscription(subscription) if subscription.updates < most);
-        let says = entry.is_some_and(|entry| stands(&entry.kind));
-        if says {
-            self.say_update(request, with_tokens(tokens));
-        }
-        says
-    }
-
-    fn say_update(&mut self, request: RequestId, parameters: Parameters) {
-        let Some(entry) = self.requests.get_mut(&request) else { return };
-        let Kind::Subscription(subscription) = &mut entry.kind else { return };
-        subscription.updates += 1;
-        let stream = entry.stream;
-        let id = self.next_request;
-        self.next_request += 2;
-        self.send(stream, &Message::RequestUpdate { id, parameters });
-    }
-
     pub(super) fn handle_status(&mut self, request: RequestId, ok: RequestOk) {
         if let Err(violation) = ok.fit(self.draft, Scopes::TRACK_STATUS_OK) {
             return self.fail(violation);
@@ -130,10 +78,8 @@ impl Session {
     }
 
     pub(super) fn handle_fetch_ok(&mut self, request: RequestId, ok: FetchOk) {
-        if let Some(entry) = self.requests.get_mut(&request) {
-            entry.phase = Phase::Accepted;
-        }
         self.events.push_back(Event::FetchOk { request, ok: Box::new(ok) });
+        self.accepted(request, None);
         self.end_fetch(request);
     }
 
@@ -246,8 +192,7 @@ impl Session {
             self.reject(request, error(RequestErrorCode::InternalError, reason));
             return self.events.push_back(Event::Fulfilled { request });
         }
-        self.queue(Transmit::Finish { stream: bidi });
-        self.accepted(request);
+        self.accepted(request, None);
         let stream = self.send_whole(request, priority::data(urgency, DEFAULT_PRIORITY), data.freeze());
         if let Some(Kind::Fetch(fetching)) = self.requests.get_mut(&request).map(|entry| &mut entry.kind) {
             fetching.stream = Some(stream);
@@ -260,6 +205,7 @@ impl Session {
         let Some(Kind::Fetch(fetching)) = entry.map(|entry| &mut entry.kind) else { return };
         fetching.stream = None;
         if let Some(gone) = self.remove_request(request) {
+            self.queue(Transmit::Finish { stream: gone.stream });
             self.let_go(gone.stream);
             self.events.push_back(Event::Fulfilled { request });
         }
@@ -289,6 +235,7 @@ impl Session {
         };
         let asked = entry.stream;
         self.withdrawn(request);
+        self.queue(Transmit::Finish { stream: asked });
         self.let_go(asked);
     }
 

@@ -1,16 +1,18 @@
 //! Requests: what each of them is, the ones we make, and our answers to the peer's.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use super::fill::Wanted;
 use super::lateness::Timeouts;
 use super::past::Fetching;
+use super::renewals::Sent;
 use super::streams::Stream;
+use super::updates::PeerUpdate;
 use super::{Dir, Event, RequestId, Session, StreamId, Transmit, constants, priority};
 use crate::moqt::error::{RequestErrorCode, ResetCode};
 use crate::moqt::message::{
-    DEFAULT_PRIORITY, Filter, Message, Parameters, Publish, PublishDone, PublishOk, RequestError, RequestOk, Subscribe,
-    SubscribeOk, Token, TrackProperties,
+    DEFAULT_PRIORITY, Filter, Location, Message, Parameters, Publish, PublishDone, PublishOk, RequestError, RequestOk,
+    Subscribe, SubscribeOk, Token, TrackProperties, Update,
 };
 use crate::moqt::name::{FullTrackName, TrackNamespace};
 use crate::moqt::properties;
@@ -20,8 +22,10 @@ pub(super) struct Request {
     pub(super) ours: bool,
     pub(super) phase: Phase,
     pub(super) kind: Kind,
-    /// REQUEST_UPDATEs of the peer that are answered behind the answer to its request.
-    pub(super) updates: u32,
+    /// REQUEST_UPDATEs of the peer without an answer, and ours; what waits to be sent as one.
+    pub(super) updates: VecDeque<PeerUpdate>,
+    pub(super) sent_updates: VecDeque<Sent>,
+    pub(super) next_update: Option<Box<Update>>,
     /// A GOAWAY came on its stream: there is only one (§10.4).
     pub(super) goaway: bool,
 }
@@ -40,7 +44,7 @@ pub(super) enum Kind {
     /// Objects go: the peer's SUBSCRIBE or our PUBLISH.
     Publication(Publication),
     Announcement,
-    /// SUBSCRIBE_NAMESPACE; ours remembers the suffixes that are announced now.
+    /// SUBSCRIBE_NAMESPACE with the suffixes that are announced now: those that we heard of, or told.
     Listing(HashSet<TrackNamespace>),
     Fetch(Fetching),
     /// TRACK_STATUS.
@@ -55,12 +59,12 @@ pub(super) struct Subscription {
     /// Objects become events; before, they are held.
     pub(super) delivers: bool,
     pub(super) open: Vec<StreamId>,
-    /// REQUEST_UPDATEs of ours without an answer.
-    pub(super) updates: u64,
     /// As the publisher was told last, or as its PUBLISH began.
     pub(super) forward: bool,
     /// The FORWARD that waits until an update may be sent.
     pub(super) next_forward: Option<bool>,
+    /// The track said so: it can be asked for a new group.
+    pub(super) dynamic_groups: bool,
 }
 
 pub(super) struct Publication {
@@ -86,7 +90,8 @@ pub(super) struct Publication {
 
 impl Subscription {
     pub(super) fn new(track: FullTrackName, alias: Option<u64>) -> Self {
-        Self { track, alias, delivers: false, open: Vec::new(), updates: 0, forward: true, next_forward: None }
+        let (delivers, open, dynamic_groups) = (false, Vec::new(), false);
+        Self { track, alias, delivers, open, forward: true, next_forward: None, dynamic_groups }
     }
 }
 
@@ -118,7 +123,8 @@ impl Publication {
 
 impl Request {
     pub(super) fn new(stream: StreamId, ours: bool, kind: Kind) -> Self {
-        Self { stream, ours, phase: Phase::Asked, kind, updates: 0, goaway: false }
+        let (updates, sent_updates) = (VecDeque::new(), VecDeque::new());
+        Self { stream, ours, phase: Phase::Asked, kind, updates, sent_updates, next_update: None, goaway: false }
     }
 
     pub(super) fn publication(&self) -> Option<&Publication> {
@@ -132,6 +138,11 @@ impl Request {
 /// A refusal in our words.
 pub(super) fn error(code: RequestErrorCode, reason: &str) -> RequestError {
     RequestError::new(code, reason)
+}
+
+/// What we can't say.
+pub(super) fn too_long() -> RequestError {
+    error(RequestErrorCode::InternalError, "the request is longer than 65535 bytes")
 }
 
 /// The peer said nothing.
@@ -197,8 +208,7 @@ impl Session {
             self.unsent_requests += 1;
             let request = RequestId(u64::MAX - self.unsent_requests);
             if !self.closed {
-                let error = error(RequestErrorCode::InternalError, "the request is longer than 65535 bytes");
-                self.events.push_back(Event::RequestError { request, error });
+                self.events.push_back(Event::RequestError { request, error: too_long() });
             }
             return request;
         }
@@ -244,7 +254,7 @@ impl Session {
             return self.reject(request, error(RequestErrorCode::InternalError, reason));
         }
         self.next_alias += 1;
-        self.accepted(request);
+        self.accepted(request, ok.largest);
         if let Some((wanted, largest)) = fill {
             self.ask_fill(request, request.0, wanted, largest);
         }
@@ -265,7 +275,7 @@ impl Session {
             }
             let parameters = if says_all { ok.parameters() } else { Parameters::default() };
             self.send(stream, &Message::RequestOk(RequestOk { parameters, ..RequestOk::default() }));
-            self.accepted(request);
+            self.accepted(request, None);
             self.update_forward(request, ok.forward);
         }
         if let Some(alias) = alias {
@@ -279,7 +289,7 @@ impl Session {
         if matches!(asked.kind, Kind::Announcement | Kind::Listing(_) | Kind::Tracks) {
             let stream = asked.stream;
             self.send(stream, &Message::RequestOk(RequestOk::default()));
-            self.accepted(request);
+            self.accepted(request, None);
         }
     }
 
@@ -298,20 +308,25 @@ impl Session {
         self.let_go(stream);
     }
 
-    /// NAMESPACE / NAMESPACE_DONE on an accepted SUBSCRIBE_NAMESPACE.
+    /// NAMESPACE on an accepted SUBSCRIBE_NAMESPACE; what is announced there already is not said again.
     pub fn namespace(&mut self, request: RequestId, suffix: &TrackNamespace) {
-        self.tell(request, Message::Namespace(suffix.clone()));
+        let fits = |told: &HashSet<_>| told.len() < constants::NAMESPACES_PER_LISTING;
+        if self.told(request).is_some_and(|told| fits(told) && told.insert(suffix.clone())) {
+            self.say(request, &Message::Namespace(suffix.clone()));
+        }
     }
 
+    /// NAMESPACE_DONE of what is announced there: never before its NAMESPACE (§10.18).
     pub fn namespace_done(&mut self, request: RequestId, suffix: &TrackNamespace) {
-        self.tell(request, Message::NamespaceDone(suffix.clone()));
+        if self.told(request).is_some_and(|told| told.remove(suffix)) {
+            self.say(request, &Message::NamespaceDone(suffix.clone()));
+        }
     }
 
-    fn tell(&mut self, request: RequestId, message: Message) {
-        let listing =
-            |entry: &&Request| !entry.ours && entry.phase == Phase::Accepted && matches!(entry.kind, Kind::Listing(_));
-        if self.requests.get(&request).is_some_and(|entry| listing(&entry)) {
-            self.say(request, &message);
+    fn told(&mut self, request: RequestId) -> Option<&mut HashSet<TrackNamespace>> {
+        match self.requests.get_mut(&request)? {
+            Request { ours: false, phase: Phase::Accepted, kind: Kind::Listing(told), .. } => Some(told),
+            _ => None,
         }
     }
 
@@ -358,17 +373,13 @@ impl Session {
         self.requests.get_mut(&request).filter(|entry| !entry.ours && entry.phase == Phase::Asked)
     }
 
-    /// Answers the updates that came before the answer.
-    pub(super) fn accepted(&mut self, request: RequestId) {
+    /// The answer to a request, ours or the peer's, was good; `largest` is what it said of the track.
+    pub(super) fn accepted(&mut self, request: RequestId, largest: Option<Location>) {
         let Some(entry) = self.requests.get_mut(&request) else { return };
         entry.phase = Phase::Accepted;
-        let updates = std::mem::take(&mut entry.updates);
-        if let (Kind::Publication(publication), true) = (&mut entry.kind, updates > 0) {
-            let (forward, filter) = (publication.forward, publication.filter.take());
-            self.events.push_back(Event::Updated { request, forward, filter, tokens: Vec::new() });
-        }
-        for _ in 0..updates {
-            self.say(request, &Message::RequestOk(RequestOk::default()));
+        match entry.ours {
+            true => self.send_waiting(request),
+            false => self.tell_early_updates(request, largest),
         }
     }
 

@@ -8,7 +8,7 @@ use super::Fill;
 use crate::moqt::fetched::Fetched;
 use crate::moqt::message::{
     Fetch, FetchOk, Filter, GoAway, GroupOrder, Publish, PublishBlocked, PublishDone, RequestError, Setup, Subscribe,
-    SubscribeOk, Token,
+    SubscribeOk, Token, Update, UpdateOk,
 };
 use crate::moqt::name::TrackNamespace;
 use crate::moqt::object::{Object, SubgroupHeader};
@@ -154,13 +154,18 @@ pub enum Event {
         forward: bool,
         tokens: Vec<Token>,
     },
-    /// REQUEST_UPDATE on a publication of ours (already answered OK), or its PUBLISH_OK with forward state 0. When `forward` went
-    /// to 0 its open subgroups are reset. `filter` is a new one, if the peer sent one, and `tokens` are what it brought along.
+    /// The peer wants to change a request that it made, or its subscription to what we said PUBLISH of: judge its tokens and answer
+    /// with accept_update/reject_update, each in its turn.
+    Update {
+        request: RequestId,
+        update: Box<Update>,
+    },
+    /// What a publication of ours is now, by an update that was accepted, or by a PUBLISH_OK that asks for less than all. When
+    /// `forward` went to 0 its open subgroups are reset. `filter` is a new one, if the peer sent one.
     Updated {
         request: RequestId,
         forward: bool,
         filter: Option<Filter>,
-        tokens: Vec<Token>,
     },
     /// The peer withdrew its own request (reset, stopped, or finished the request stream), or its subscription to what we said
     /// PUBLISH of. Open subgroups are reset already.
@@ -188,6 +193,16 @@ pub enum Event {
     /// A refusal; or the peer ended the request's stream without a word, also long after it accepted it (`error` is then
     /// INTERNAL_ERROR with an empty reason). The request is over.
     RequestError {
+        request: RequestId,
+        error: RequestError,
+    },
+    /// An update of ours is in force.
+    UpdateOk {
+        request: RequestId,
+        ok: UpdateOk,
+    },
+    /// The publisher refused one: it ends the subscription behind it. Or we can't say it, and nothing changes.
+    UpdateError {
         request: RequestId,
         error: RequestError,
     },

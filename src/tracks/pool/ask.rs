@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::slot::SlotId;
 use super::{Pool, Role, Timer};
-use crate::moqt::message::{RequestError, Subscribe, SubscribeOk};
+use crate::moqt::message::{RequestError, Subscribe, SubscribeOk, Update};
 use crate::moqt::session::RequestId;
 use crate::moqt::{Draft, FullTrackName, RequestErrorCode, TrackNamespace};
 use crate::net::LinkId;
@@ -200,7 +200,7 @@ impl Pool {
             return false;
         };
         let session = links.session(feed.link);
-        session.is_some_and(|session| session.update_tokens(feed.request, lease.tokens.clone()))
+        session.is_some_and(|session| session.update(feed.request, Update::renewal(lease.tokens.clone())))
     }
 
     /// Another track of the same name is subscribed on the link: its request serves this one too.

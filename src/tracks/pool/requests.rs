@@ -5,7 +5,7 @@
 
 use super::slot::SlotId;
 use super::{Pool, Role};
-use crate::moqt::message::{Filter, Publish, PublishDone, PublishOk, RequestError, Subscribe, SubscribeOk};
+use crate::moqt::message::{Filter, Publish, PublishDone, PublishOk, RequestError, Subscribe, SubscribeOk, UpdateOk};
 use crate::moqt::session::RequestId;
 use crate::moqt::{Event as Moqt, Object, RequestErrorCode, StreamId, SubgroupHeader, TrackNamespace};
 use crate::net::LinkId;
@@ -31,7 +31,8 @@ impl Pool {
                 }
             }
             Moqt::SubscribeNamespace { request, prefix, .. } => self.list(links, id, (link, request), prefix),
-            Moqt::Updated { request, forward, filter, .. } => self.updated(links, (link, request), forward, filter),
+            Moqt::Update { request, .. } => self.update(links, (link, request)),
+            Moqt::Updated { request, forward, filter } => self.updated(links, (link, request), forward, filter),
             Moqt::Cancelled { request } => self.cancelled(id, link, request),
             Moqt::SubscribeOk { request, ok } => self.subscribe_ok(links, id, (link, request), &ok),
             Moqt::RequestOk { request } => {
@@ -58,6 +59,8 @@ impl Pool {
             | Moqt::FetchEnd { .. }
             | Moqt::TrackStatusOk { .. }
             | Moqt::PublishBlocked { .. }
+            | Moqt::UpdateOk { .. }
+            | Moqt::UpdateError { .. }
             | Moqt::Object { .. }
             | Moqt::Namespace { .. }
             | Moqt::NamespaceDone { .. }
@@ -256,6 +259,17 @@ impl Pool {
         }
         standing.listings.push((request, prefix));
         self.roles.insert((link, request), Role::Listing);
+    }
+
+    /// Who may ask for a track may change what it asks; what else a peer may change means nothing here.
+    fn update(&mut self, links: &mut impl Wires, (link, request): (LinkId, RequestId)) {
+        let largest = match self.roles.get(&(link, request)) {
+            Some(Role::Served(track)) => self.publishers.get(track).and_then(|publisher| publisher.largest()),
+            _ => None,
+        };
+        if let Some(session) = links.session(link) {
+            session.accept_update(request, UpdateOk { largest, expires: None });
+        }
     }
 
     fn updated(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::world::{May, audio, header, namespace, object, subscribe, token, uplink};
-use crate::moqt::message::{PublishOk, SubscribeOk, Token};
+use crate::moqt::message::{PublishOk, SubscribeOk, Token, UpdateOk};
 use crate::moqt::relay::{Core, Gate, Limits, Rights, Sessions, Upstream};
 use crate::moqt::session::tests::pair::{Conditions, Pair, config};
 use crate::moqt::session::{RequestId, Role};
@@ -271,6 +271,7 @@ impl Link {
                 self.asked.push(request);
                 self.pair.client.accept_subscribe(request, SubscribeOk::default());
             }
+            Event::Update { request, .. } => self.pair.client.accept_update(request, UpdateOk::default()),
             Event::Cancelled { request } => {
                 self.asked.retain(|asked| *asked != request);
                 self.heard.push(Event::Cancelled { request });

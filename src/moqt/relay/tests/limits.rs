@@ -6,7 +6,7 @@ use super::world::{May, World, code, done, named, namespace, subscribe, uplink};
 use crate::moqt::message::{Subscribe, TrackProperties};
 use crate::moqt::relay::{Limits, constants};
 use crate::moqt::session::RequestId;
-use crate::moqt::{PublishDoneCode, RequestErrorCode, TrackNamespace};
+use crate::moqt::{Event, PublishDoneCode, RequestErrorCode, TrackNamespace};
 
 const LOAD: RequestErrorCode = RequestErrorCode::ExcessiveLoad;
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -288,7 +288,12 @@ fn an_update_is_a_request_too_and_one_too_many_ends_its_subscription() {
     // The subscription took one of four, and the time since brings less than one: the next update is too many at once.
     update(&mut world, true);
     update(&mut world, false);
-    assert_eq!(world.done(client), done(PublishDoneCode::ExcessiveLoad));
+    assert_eq!(world.done(client), done(PublishDoneCode::UpdateFailed));
+    let why = world.clients[client].heard.iter().find_map(|event| match event {
+        Event::UpdateError { error, .. } => Some((error.code, error.retry_after.is_some())),
+        _ => None,
+    });
+    assert_eq!(why, Some((RequestErrorCode::ExcessiveLoad as u64, true)));
     let counters = world.core.counters();
     assert_eq!((counters.over_requests, counters.excessive, counters.subscriptions), (1, 1, 1));
     world.whole(0, 1);

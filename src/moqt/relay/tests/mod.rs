@@ -21,3 +21,4 @@ mod steer;
 mod subscribers;
 mod takeover;
 mod tokens;
+mod updates;

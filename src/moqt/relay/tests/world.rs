@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::moqt::message::{Publish, PublishOk, RequestError, Subscribe, SubscribeOk, Token};
+use crate::moqt::message::{Publish, PublishOk, RequestError, Subscribe, SubscribeOk, Token, UpdateOk};
 use crate::moqt::relay::{Core, Gate, Lease, Limits, Rights, Sessions};
 use crate::moqt::session::tests::pair::{Conditions, Pair, config};
 use crate::moqt::session::{Config, RequestId, Role, SubgroupId};
@@ -356,6 +356,7 @@ impl Client {
                             .accept_publish(request, PublishOk { forward: true, priority: 128, filter: None });
                     }
                 }
+                Event::Update { request, .. } => self.pair.client.accept_update(request, UpdateOk::default()),
                 event => self.heard.push(event),
             }
         }

@@ -1,7 +1,5 @@
 //! What one draft does otherwise than another.
 
-use std::time::Duration;
-
 use super::lone::{Lone, bytes_in};
 use super::pair::{Conditions, Pair};
 use super::smoke::{object, subscribe, subscribed, track};
@@ -11,7 +9,7 @@ use crate::moqt::message::{
     TrackProperties,
 };
 use crate::moqt::session::{Dir, Event, RequestId, Role, Transmit, constants};
-use crate::moqt::{CloseCode, Draft, RequestErrorCode, ResetCode, SubgroupHeader};
+use crate::moqt::{CloseCode, Draft, PublishDoneCode, RequestErrorCode, ResetCode, SubgroupHeader};
 
 const NEWER: [Draft; 2] = [Draft::D20, Draft::D22];
 /// With a stream for each request.
@@ -223,17 +221,28 @@ fn a_state_notify_informs_about_a_subscription_and_nothing_else() {
 }
 
 #[test]
-fn updates_before_the_answer_are_bounded_as_announced() {
-    for draft in STREAMED {
+fn updates_without_an_answer_are_bounded_as_announced() {
+    for (draft, accepted) in STREAMED.into_iter().flat_map(|draft| [(draft, false), (draft, true)]) {
         let mut lone = Lone::of(draft, Role::Server);
         let stream = lone.request(&asks(Parameters::default()));
-        for i in 0..=u64::from(constants::EARLY_UPDATES) {
-            assert_eq!(lone.closed(), None);
+        if accepted {
+            lone.session.accept_subscribe(RequestId(0), SubscribeOk::default());
+        }
+        for i in 0..=constants::EARLY_UPDATES as u64 {
+            assert_eq!((lone.closed(), lone.refusal(stream)), (None, None));
             lone.say(stream, &Message::RequestUpdate { id: 2 * i + 2, parameters: Parameters::default() });
         }
-        let code = if draft == Draft::D18 { CloseCode::ProtocolViolation } else { CloseCode::TooManyRequestUpdates };
-        assert_eq!(lone.closed(), Some(code as u64), "{draft:?}");
-        lone.pass(Duration::from_secs(9));
+        if draft != Draft::D18 {
+            assert_eq!(lone.closed(), Some(CloseCode::TooManyRequestUpdates as u64), "{draft:?}");
+            continue;
+        }
+        // No bound was announced: the request is refused, or ends.
+        assert_eq!((lone.closed(), lone.events.last()), (None, Some(&Event::Cancelled { request: RequestId(0) })));
+        let said = lone.said(stream);
+        let refused = |said: &Message| matches!(said, Message::RequestError(e) if e.code == RequestErrorCode::ExcessiveLoad as u64);
+        let done =
+            |said: &Message| matches!(said, Message::PublishDone(d) if d.code == PublishDoneCode::UpdateFailed as u64);
+        assert_eq!((said.iter().any(refused), said.iter().any(done)), (true, accepted), "{said:?}");
     }
 }
 

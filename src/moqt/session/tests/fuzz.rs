@@ -8,7 +8,9 @@ use super::lone::{Lone, bytes, none, subgroup};
 use super::pair::Rng;
 use super::requests::{subscribe_message, subscribe_ok};
 use super::smoke::{object, subscribe, track};
-use crate::moqt::message::{Message, PublishDone, PublishOk, RequestError, SubscribeOk, TrackProperties};
+use crate::moqt::message::{
+    Message, PublishDone, PublishOk, RequestError, SubscribeOk, TrackProperties, Update, UpdateOk,
+};
 use crate::moqt::session::{Dir, Event, Role, StreamId};
 use crate::moqt::{RequestErrorCode, SubgroupHeader, TrackNamespace};
 
@@ -79,6 +81,12 @@ fn answer(lone: &mut Lone, rng: &mut Rng) {
                 lone.session.reject(request, RequestError::new(RequestErrorCode::Uninterested, ""));
             }
             Event::SubscribeOk { request, .. } if rng.below(3) == 0 => lone.session.cancel(request),
+            Event::SubscribeOk { request, .. } => _ = lone.session.update(request, Update::default()),
+            Event::Update { request, .. } => match rng.below(4) {
+                0 => {}
+                1 => lone.session.reject_update(request, RequestError::new(RequestErrorCode::Unauthorized, "")),
+                _ => lone.session.accept_update(request, UpdateOk::default()),
+            },
             Event::Closed { .. } => lone.events.push(event),
             _ => {}
         }

@@ -6,7 +6,7 @@ use super::data::HEADER;
 use super::lone::Lone;
 use super::smoke::{object, track};
 use crate::moqt::ResetCode;
-use crate::moqt::message::{Message, Parameters, SubscribeOk, TrackProperties};
+use crate::moqt::message::{Message, Parameters, SubscribeOk, TrackProperties, UpdateOk};
 use crate::moqt::properties::Writer;
 use crate::moqt::session::{RequestId, Role, StreamId, SubgroupId, Transmit};
 
@@ -123,6 +123,7 @@ fn an_update_changes_what_begins_after_it() {
     let request_stream = StreamId(3);
     let parameters = Parameters { object_delivery_timeout: Some(ms(50)), ..Parameters::default() };
     lone.say(request_stream, &Message::RequestUpdate { id: 2, parameters });
+    lone.session.accept_update(REQUEST, UpdateOk::default());
     let second = lone.session.open_subgroup(REQUEST, &HEADER).unwrap();
     for subgroup in [first, second] {
         lone.session.send_object(subgroup, &object(1, 0, "x"));

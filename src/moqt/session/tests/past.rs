@@ -7,7 +7,7 @@ use super::pair::{Conditions, Pair};
 use crate::moqt::fetched::Fetched;
 use crate::moqt::message::{
     Fetch, FetchOk, GroupOrder, Location, Message, Parameters, Publish, PublishBlocked, RequestError, Subscribe,
-    SubscribeOk, TrackProperties,
+    SubscribeOk, TrackProperties, Update, UpdateOk,
 };
 use crate::moqt::session::{RequestId, Role};
 use crate::moqt::stream::FETCH_HEADER;
@@ -219,8 +219,13 @@ fn an_update_of_ours_is_answered_without_a_word_to_the_application() {
     for forward in [false, true] {
         pair.client.update_forward(request, forward);
         pair.settle();
-        let expected = Event::Updated { request, forward, filter: None, tokens: Vec::new() };
-        assert_eq!(pair.server_events.back(), Some(&expected));
+        let asked = Update { forward: Some(forward), ..Update::default() };
+        assert_eq!(pair.server_events.back(), Some(&Event::Update { request, update: Box::new(asked) }));
+        let ok = UpdateOk { largest: Some(at(3, 1)), expires: None };
+        pair.server.accept_update(request, ok);
+        pair.settle();
+        assert_eq!(pair.server_events.back(), Some(&Event::Updated { request, forward, filter: None }));
+        assert_eq!(pair.client_events.pop_front(), Some(Event::UpdateOk { request, ok }));
     }
     assert!(pair.client_events.is_empty() && pair.closed.is_none());
 }

@@ -11,7 +11,7 @@ use super::smoke::{subscribe, subscribed, track};
 use crate::moqt::error::{CloseCode, ResetCode};
 use crate::moqt::message::{
     Fetch, Filter, GoAway, Location, Message, Parameters, PublishDone, PublishOk, Redirect, RequestError, RequestOk,
-    SubscribeOk, Token, TrackProperties,
+    SubscribeOk, Token, TrackProperties, Update, UpdateOk,
 };
 use crate::moqt::properties::Writer;
 use crate::moqt::session::{Dir, Event, RequestId, Role, StreamId, Transmit, constants};
@@ -211,14 +211,23 @@ fn an_update_is_answered_and_told() {
     lone.sent.clear();
     let parameters = Parameters { forward: Some(false), filter: Some(Filter::LargestObject), ..none() };
     lone.say(stream, &Message::RequestUpdate { id: 2, parameters });
-    assert_eq!(lone.said(stream), [Message::RequestOk(RequestOk::default())]);
     let filter = Some(Filter::LargestObject);
-    assert_eq!(lone.events.last(), Some(&Event::Updated { request, forward: false, filter, tokens: vec![] }));
+    let update = Update { forward: Some(false), filter, ..Update::default() };
+    assert_eq!(lone.events.last(), Some(&Event::Update { request, update: Box::new(update) }));
+    // Nothing changes before it is accepted.
+    assert!(lone.said(stream).is_empty() && lone.sent.is_empty());
+    let (largest, expires) = (Some(Location { group: 4, object: 1 }), Some(Duration::from_secs(60)));
+    lone.session.accept_update(request, UpdateOk { largest, expires });
+    let parameters = Parameters { largest, expires, ..none() };
+    assert_eq!(lone.said(stream), [Message::RequestOk(RequestOk { parameters, ..RequestOk::default() })]);
+    assert_eq!(lone.events.last(), Some(&Event::Updated { request, forward: false, filter }));
     // Objects are left out from here on: the stream can't end by FIN.
     assert!(lone.was_sent(&Transmit::Reset { stream: StreamId(subgroup.0), code: ResetCode::Cancelled as u64 }));
     assert_eq!(lone.session.open_subgroup(request, &SubgroupHeader::default()), None);
     lone.say(stream, &Message::RequestUpdate { id: 4, parameters: Parameters { forward: Some(true), ..none() } });
-    assert_eq!(lone.events.last(), Some(&Event::Updated { request, forward: true, filter: None, tokens: vec![] }));
+    lone.session.accept_update(request, UpdateOk::default());
+    lone.drain();
+    assert_eq!(lone.events.last(), Some(&Event::Updated { request, forward: true, filter: None }));
     assert!(lone.session.open_subgroup(request, &SubgroupHeader::default()).is_some());
     lone.say(stream, &Message::RequestUpdate { id: 4, parameters: none() });
     assert_eq!(lone.closed(), code(CloseCode::InvalidRequestId));
@@ -229,26 +238,45 @@ fn an_update_before_the_answer_is_answered_behind_it() {
     let mut lone = Lone::new(Role::Server);
     let stream = lone.request(&subscribe_message(0));
     let request = RequestId(0);
-    lone.say(stream, &Message::RequestUpdate { id: 2, parameters: Parameters { forward: Some(false), ..none() } });
+    let tokens = vec![Token { kind: 0, value: "fresh".into() }];
+    let parameters = Parameters { forward: Some(false), tokens: tokens.clone(), ..none() };
+    lone.say(stream, &Message::RequestUpdate { id: 2, parameters });
+    let told = matches!(lone.events.last(), Some(Event::Update { update, .. }) if update.tokens == tokens);
+    assert!(told, "{:?}", lone.events);
+    lone.session.accept_update(request, UpdateOk::default());
     assert!(lone.said(stream).is_empty());
-    lone.session.accept_subscribe(request, SubscribeOk::default());
-    assert!(matches!(lone.said(stream)[..], [Message::SubscribeOk { .. }, Message::RequestOk(_)]));
-    assert_eq!(lone.events.last(), Some(&Event::Updated { request, forward: false, filter: None, tokens: vec![] }));
+    let largest = Some(Location { group: 7, object: 0 });
+    lone.session.accept_subscribe(request, SubscribeOk { largest, ..SubscribeOk::default() });
+    let said = lone.said(stream);
+    let [Message::SubscribeOk { .. }, Message::RequestOk(ok)] = &said[..] else { panic!("{said:?}") };
+    assert_eq!(ok.parameters.largest, largest);
+    assert_eq!(lone.events.last(), Some(&Event::Updated { request, forward: false, filter: None }));
 }
 
 #[test]
-fn a_prefix_can_not_be_changed() {
+fn a_new_prefix_is_judged_and_what_is_told_behind_it_is_told_anew() {
     let mut lone = Lone::new(Role::Server);
     let prefix = namespace(&["voice"]);
     let stream = lone.request(&Message::SubscribeNamespace { id: 0, prefix: prefix.clone(), parameters: none() });
     lone.session.accept(RequestId(0));
-    let parameters = Parameters { namespace_prefix: Some(prefix), ..none() };
-    lone.say(stream, &Message::RequestUpdate { id: 2, parameters });
-    let code = RequestErrorCode::NotSupported as u64;
-    let said = lone.said(stream);
-    assert!(matches!(&said[..], [Message::RequestOk(_), Message::RequestError(error)] if error.code == code));
-    assert_eq!(lone.events.last(), Some(&Event::Cancelled { request: RequestId(0) }));
+    let request = RequestId(0);
+    let suffix = namespace(&["a"]);
+    lone.session.namespace(request, &suffix);
+    lone.session.namespace(request, &suffix);
+    lone.session.namespace_done(request, &namespace(&["b"]));
+    let parameters = Parameters { namespace_prefix: Some(namespace(&["other"])), ..none() };
+    lone.say(stream, &Message::RequestUpdate { id: 2, parameters: parameters.clone() });
+    lone.session.accept_update(request, UpdateOk::default());
+    lone.session.namespace_done(request, &suffix);
+    lone.session.namespace(request, &suffix);
+    let (ok, told) = (Message::RequestOk(RequestOk::default()), Message::Namespace(suffix));
+    assert_eq!(lone.said(stream), [ok.clone(), told.clone(), ok, told]);
+    lone.say(stream, &Message::RequestUpdate { id: 4, parameters });
+    lone.session.reject_update(request, refused());
+    assert_eq!(lone.said(stream).last(), Some(&Message::RequestError(refused())));
     assert!(lone.was_sent(&Transmit::Finish { stream }));
+    lone.data(stream, Bytes::new(), true);
+    assert!(lone.session.is_idle());
 }
 
 #[test]
@@ -365,8 +393,7 @@ fn publish_is_answered_updated_and_unsubscribed() {
     pair.settle();
     pair.server.accept_publish(request, PublishOk { forward: false, priority: 3, filter: None });
     pair.settle();
-    let expected =
-        [Event::RequestOk { request }, Event::Updated { request, forward: false, filter: None, tokens: vec![] }];
+    let expected = [Event::RequestOk { request }, Event::Updated { request, forward: false, filter: None }];
     assert_eq!(pair.client_events.make_contiguous()[1..], expected);
     // The subscriber of a PUBLISH leaves by cancelling it.
     pair.server.cancel(request);
@@ -429,6 +456,7 @@ fn a_peer_that_takes_no_answers_is_dropped() {
             updates += 1;
             let update = Message::RequestUpdate { id: 2 * updates, parameters: none() };
             lone.session.handle_data(stream, super::lone::bytes(&update), false, lone.now);
+            lone.session.accept_update(RequestId(0), UpdateOk::default());
             while let Some(transmit) = lone.session.poll_transmit() {
                 if let Transmit::Data { stream, data } = transmit
                     && written
