@@ -22,7 +22,7 @@ pub use fetch::{Fetch, FetchOk};
 pub use filter::Filter;
 pub(crate) use filter::Form as FilterForm;
 pub use namespace::PublishBlocked;
-pub use publish::{Publish, PublishDone, PublishOk};
+pub use publish::{Publish, PublishDone, PublishOk, Wishes};
 pub use reply::{GoAway, MAX_REASON, MAX_URI, Redirect, RequestError, RequestOk};
 pub use setup::Setup;
 pub use subscribe::{GroupOrder, Location, Subscribe, SubscribeOk, TrackProperties};

@@ -1,9 +1,11 @@
 //! PUBLISH (§10.10), its good answer, and PUBLISH_DONE (§10.11).
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 
 use super::reply::{put_reason, reason};
-use super::{Filter, Location, Message, Parameters, Scopes, Token, TrackProperties};
+use super::{Filter, GroupOrder, Location, Message, Parameters, Scopes, Token, TrackProperties};
 use crate::moqt::codec::{Read, Reader};
 use crate::moqt::name::FullTrackName;
 use crate::moqt::parameters::DEFAULT_PRIORITY;
@@ -17,6 +19,18 @@ pub struct Publish {
     pub largest: Option<Location>,
     pub tokens: Vec<Token>,
     pub properties: TrackProperties,
+}
+
+/// How a subscription is to begin that a SUBSCRIBE_TRACKS brings about: the PUBLISH says so too (draft 20 §"Parameters on
+/// SUBSCRIBE_TRACKS"). Before draft 20 only FORWARD.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wishes {
+    pub forward: bool,
+    pub filter: Option<Filter>,
+    pub priority: Option<u8>,
+    pub group_order: Option<GroupOrder>,
+    pub object_delivery_timeout: Option<Duration>,
+    pub subgroup_delivery_timeout: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +47,38 @@ pub struct PublishDone {
     /// Filled in by the session when sending.
     pub streams: u64,
     pub reason: String,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self::from_parameters(&Parameters::default())
+    }
+}
+
+impl Wishes {
+    pub fn from_parameters(parameters: &Parameters) -> Self {
+        Self {
+            forward: parameters.forward.unwrap_or(true),
+            filter: parameters.filter,
+            priority: parameters.priority,
+            group_order: parameters.group_order,
+            object_delivery_timeout: parameters.object_delivery_timeout,
+            subgroup_delivery_timeout: parameters.subgroup_delivery_timeout,
+        }
+    }
+
+    /// FORWARD 1 is left unsaid.
+    pub fn parameters(&self) -> Parameters {
+        Parameters {
+            forward: Some(false).filter(|_| !self.forward),
+            filter: self.filter,
+            priority: self.priority,
+            group_order: self.group_order,
+            object_delivery_timeout: self.object_delivery_timeout,
+            subgroup_delivery_timeout: self.subgroup_delivery_timeout,
+            ..Parameters::default()
+        }
+    }
 }
 
 impl Publish {

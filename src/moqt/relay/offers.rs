@@ -15,7 +15,7 @@ use super::accounts::Cost;
 use super::rights::{Credentials, Rights, permit};
 use super::track::{Subscriber, Track};
 use super::{Core, Role, Sessions, constants, name_bytes, namespace_bytes};
-use crate::moqt::message::{Publish, PublishBlocked, PublishDone};
+use crate::moqt::message::{Filter, Publish, PublishBlocked, PublishDone, Wishes};
 use crate::moqt::session::RequestId;
 use crate::moqt::{FullTrackName, PublishDoneCode, RequestErrorCode, TrackNamespace};
 
@@ -28,8 +28,8 @@ struct Interest {
     /// Of another shard, for its users.
     relay: bool,
     prefix: TrackNamespace,
-    /// As it is offered.
-    forward: bool,
+    /// How its subscriptions begin.
+    wishes: Wishes,
     credentials: Credentials,
     /// Tracks that were said to be blocked, by hash.
     blocked: HashSet<u64>,
@@ -40,6 +40,7 @@ struct Interest {
 pub(super) struct Offer {
     pub(super) key: u64,
     pub(super) request: RequestId,
+    filter: Option<Filter>,
 }
 
 #[derive(Default)]
@@ -69,7 +70,7 @@ impl Interests {
     }
 
     pub(super) fn set_forward(&mut self, who: Who, forward: bool) {
-        self.0.iter_mut().filter(|interest| interest.who == who).for_each(|interest| interest.forward = forward);
+        self.0.iter_mut().filter(|interest| interest.who == who).for_each(|interest| interest.wishes.forward = forward);
     }
 
     /// Another prefix, or other rights. The prefix that a user had before.
@@ -108,7 +109,7 @@ impl Core {
         &mut self,
         sessions: &mut dyn Sessions,
         (key, request): Who,
-        (prefix, forward): (TrackNamespace, bool),
+        (prefix, wishes): (TrackNamespace, Wishes),
         credentials: Credentials,
         now: Instant,
     ) -> Result<(), RequestErrorCode> {
@@ -125,7 +126,7 @@ impl Core {
             session.accept(request);
         }
         self.note(key, request, Role::Interest);
-        self.begin_interest(sessions, (key, request), (prefix, forward), credentials, now);
+        self.begin_interest(sessions, (key, request), (prefix, wishes), credentials, now);
         Ok(())
     }
 
@@ -139,12 +140,12 @@ impl Core {
         &mut self,
         sessions: &mut dyn Sessions,
         who: Who,
-        (prefix, forward): (TrackNamespace, bool),
+        (prefix, wishes): (TrackNamespace, Wishes),
         credentials: Credentials,
         now: Instant,
     ) {
         let (tracks, relay) = (self.flowing_under(&prefix), self.relay(who.0).is_some());
-        let interest = Interest { who, relay, prefix: prefix.clone(), forward, credentials, blocked: HashSet::new() };
+        let interest = Interest { who, relay, prefix: prefix.clone(), wishes, credentials, blocked: HashSet::new() };
         self.interests.0.push(interest);
         for id in tracks {
             self.offer(sessions, id, who, now);
@@ -189,22 +190,23 @@ impl Core {
         let ok = track.ok();
         let publish = Publish {
             track: name.clone(),
-            forward: interest.forward,
+            forward: interest.wishes.forward,
             largest: ok.largest,
             tokens: Vec::new(),
             properties: ok.track_properties(),
         };
+        let wishes = interest.wishes;
         let cost = Cost::Offer { bytes: name_bytes(name) };
         let Some(session) = sessions.session(who.0) else { return };
         let Ok(token) = self.afford(who.0, Some(&rights), cost, now) else {
             return self.block(sessions, publish.track, who);
         };
-        let request = session.offer(publish);
+        let request = session.offer_with(publish, &wishes);
         self.grant((who.0, request), Some(&rights), token, cost);
         self.counters.offers += 1;
         self.note(who.0, request, Role::Offer { track: id });
         if let Some(track) = self.tracks.get_mut(&id) {
-            track.offers.push(Offer { key: who.0, request });
+            track.offers.push(Offer { key: who.0, request, filter: wishes.filter });
         }
     }
 
@@ -240,10 +242,13 @@ impl Core {
         };
         let relay = self.relay(key);
         let (Some(track), Some(peer)) = (self.tracks.get_mut(&id), self.peers.get(&key)) else { return true };
-        track.offers.retain(|offer| (offer.key, offer.request) != (key, request));
+        let at = track.offers.iter().position(|offer| (offer.key, offer.request) == (key, request));
+        let filter = at.and_then(|at| track.offers.swap_remove(at).filter);
         let forward = sessions.session(key).is_some_and(|session| session.is_forwarding(request));
         let largest = track.largest();
-        track.subscribers.push(Subscriber::pushed((key, request, relay), forward, largest, &peer.account.limits));
+        let mut subscriber = Subscriber::pushed((key, request, relay), forward, largest, &peer.account.limits);
+        subscriber.narrow(filter, largest);
+        track.subscribers.push(subscriber);
         self.note(key, request, Role::Subscription { track: id, held: false });
         self.steer(sessions, id);
         true
@@ -275,7 +280,7 @@ impl Core {
     /// What does not flow any more is not offered any more.
     pub(super) fn end_offers(&mut self, sessions: &mut dyn Sessions, id: u64) {
         let Some(track) = self.tracks.get(&id).filter(|track| !track.is_live()) else { return };
-        for Offer { key, request } in track.offers.clone() {
+        for Offer { key, request, .. } in track.offers.clone() {
             self.end_offer(sessions, (key, request), PublishDoneCode::InternalError);
         }
     }

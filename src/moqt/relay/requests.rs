@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::accounts::Cost;
 use super::rights::Credentials;
 use super::{Core, Role, Sessions, constants, namespace_bytes, refusal};
-use crate::moqt::message::Token;
+use crate::moqt::message::{Token, Wishes};
 use crate::moqt::session::RequestId;
 use crate::moqt::{Event, RequestErrorCode, TrackNamespace};
 
@@ -63,9 +63,9 @@ impl Core {
                 let credentials = gate(self, &tokens);
                 (request, credentials.and_then(|c| self.fetch(sessions, (key, request), (fetch, order), &c, now)))
             }
-            Event::SubscribeTracks { request, prefix, forward, tokens } => {
+            Event::SubscribeTracks { request, prefix, wishes, tokens } => {
                 let credentials = gate(self, &tokens);
-                let wish = (prefix, forward);
+                let wish = (prefix, wishes);
                 (request, credentials.and_then(|c| self.list_tracks(sessions, (key, request), wish, c, now)))
             }
             _ => return,
@@ -117,7 +117,8 @@ impl Core {
             shown.iter().for_each(|suffix| session.namespace(request, suffix));
         }
         if let Some(forward) = tracks {
-            self.begin_interest(sessions, (key, request), (prefix, forward), credentials, now);
+            let wishes = Wishes { forward, ..Wishes::default() };
+            self.begin_interest(sessions, (key, request), (prefix, wishes), credentials, now);
         }
         Ok(())
     }

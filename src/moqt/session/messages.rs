@@ -8,7 +8,7 @@ use super::{Event, RequestId, Role, Session, StreamId, Transmit, constants};
 use crate::moqt::error::{CloseCode, PublishDoneCode, RequestErrorCode, ResetCode, Violation};
 use crate::moqt::message::{
     Message, Parameters, Publish, PublishDone, PublishOk, RequestError, RequestOk, Scopes, Subscribe, SubscribeOk,
-    TrackProperties,
+    TrackProperties, Wishes,
 };
 use crate::moqt::name::{FullTrackName, TrackNamespace};
 
@@ -97,8 +97,8 @@ impl Session {
                 self.peer_asks(stream, id, Kind::Status, Event::TrackStatus { request: id, subscribe });
             }
             Message::SubscribeTracks { prefix, parameters, .. } => {
-                let (forward, tokens) = (parameters.forward.unwrap_or(true), parameters.tokens);
-                let event = Event::SubscribeTracks { request: id, prefix, forward, tokens };
+                let (wishes, tokens) = (Wishes::from_parameters(&parameters), parameters.tokens);
+                let event = Event::SubscribeTracks { request: id, prefix, wishes, tokens };
                 self.peer_asks(stream, id, Kind::Tracks, event);
             }
             _ => {}
@@ -270,8 +270,12 @@ impl Session {
         if let Kind::Publication(publication) = &mut entry.kind {
             let said = PublishOk::from_parameters(&ok.parameters);
             // Since draft 20 the answer says nothing of it: what the PUBLISH said goes on.
-            let forward = if self.draft.profile().publish_ok_subscribes { said.forward } else { publication.forward };
-            let PublishOk { priority, filter, .. } = said;
+            let PublishOk { forward, priority, filter } = match self.draft.profile().publish_ok_subscribes {
+                true => said,
+                false => {
+                    PublishOk { forward: publication.forward, priority: publication.subscriber_priority, filter: None }
+                }
+            };
             publication.forward = forward;
             publication.subscriber_priority = priority;
             if !forward || filter.is_some() {

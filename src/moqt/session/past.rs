@@ -12,7 +12,7 @@ use crate::moqt::error::{RequestErrorCode, ResetCode, Violation};
 use crate::moqt::fetched::{Fetched, FetchedObjects};
 use crate::moqt::message::{
     DEFAULT_PRIORITY, Fetch, FetchOk, GroupOrder, Message, Parameters, PublishBlocked, RequestError, RequestOk, Scopes,
-    Subscribe, SubscribeOk, Token,
+    Subscribe, SubscribeOk, Token, Wishes,
 };
 use crate::moqt::name::TrackNamespace;
 use crate::moqt::stream::{FETCH_HEADER, FetchReader};
@@ -62,7 +62,12 @@ impl Session {
 
     /// The peer is to PUBLISH what it has under the prefix, now and later.
     pub fn subscribe_tracks(&mut self, prefix: TrackNamespace, forward: bool, tokens: Vec<Token>) -> RequestId {
-        let parameters = Parameters { forward: Some(false).filter(|_| !forward), ..with_tokens(tokens) };
+        self.subscribe_tracks_with(prefix, &Wishes { forward, ..Wishes::default() }, tokens)
+    }
+
+    /// The same with all that drafts since 20 can say of the subscriptions to come; others can't send it.
+    pub fn subscribe_tracks_with(&mut self, prefix: TrackNamespace, wishes: &Wishes, tokens: Vec<Token>) -> RequestId {
+        let parameters = Parameters { tokens, ..wishes.parameters() };
         self.request(Kind::Tracks, |id| Message::SubscribeTracks { id, prefix, parameters })
     }
 

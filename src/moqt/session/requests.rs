@@ -12,7 +12,7 @@ use super::{Dir, Event, RequestId, Session, StreamId, Transmit, constants, prior
 use crate::moqt::error::{RequestErrorCode, ResetCode};
 use crate::moqt::message::{
     DEFAULT_PRIORITY, Filter, Location, Message, Parameters, Publish, PublishDone, PublishOk, RequestError, RequestOk,
-    Subscribe, SubscribeOk, Token, TrackProperties, Update,
+    Subscribe, SubscribeOk, Token, TrackProperties, Update, Wishes,
 };
 use crate::moqt::name::{FullTrackName, TrackNamespace};
 use crate::moqt::properties;
@@ -171,11 +171,20 @@ impl Session {
 
     /// [`Session::publish`] of a track that has begun, or that is not to be sent yet.
     pub fn offer(&mut self, publish: Publish) -> RequestId {
+        self.offer_with(publish, &Wishes::default())
+    }
+
+    /// [`Session::offer`] because of the peer's SUBSCRIBE_TRACKS: the subscription begins as that wants it, with the PUBLISH's FORWARD.
+    pub fn offer_with(&mut self, publish: Publish, wishes: &Wishes) -> RequestId {
         let alias = self.next_alias;
         self.next_alias += 1;
-        let parameters = publish.parameters();
+        let begins = wishes.parameters();
+        let timeouts = Timeouts::asked(&begins);
+        let said = publish.parameters();
+        let parameters = Parameters { forward: said.forward, largest: said.largest, tokens: said.tokens, ..begins };
         let Publish { track, forward, properties, .. } = publish;
-        let mut publication = Publication::new(forward, DEFAULT_PRIORITY);
+        let publication = Publication::new(forward, wishes.priority.unwrap_or(DEFAULT_PRIORITY));
+        let mut publication = Publication { timeouts, ..publication };
         publication.describe(alias, &properties);
         let kind = Kind::Publication(publication);
         self.request(kind, |id| Message::Publish { id, track, alias, parameters, properties })
@@ -190,6 +199,13 @@ impl Session {
         let parameters = with_tokens(tokens);
         let kind = Kind::Listing(HashSet::new());
         self.request(kind, |id| Message::SubscribeNamespace { id, prefix, parameters })
+    }
+
+    /// The subscriber's priority and object delivery timeout of a publication.
+    #[cfg(test)]
+    pub(crate) fn begins_with(&self, request: RequestId) -> Option<(u8, Option<std::time::Duration>)> {
+        let publication = self.requests.get(&request)?.publication()?;
+        Some((publication.subscriber_priority, publication.timeouts.object()))
     }
 
     /// Draft 16's SUBSCRIBE_NAMESPACE for both, which nobody here needs.

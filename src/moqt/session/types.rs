@@ -8,7 +8,7 @@ use super::Fill;
 use crate::moqt::fetched::Fetched;
 use crate::moqt::message::{
     Fetch, FetchOk, Filter, GoAway, GroupOrder, Publish, PublishBlocked, PublishDone, RequestError, Setup, Subscribe,
-    SubscribeOk, Token, Update, UpdateOk,
+    SubscribeOk, Token, Update, UpdateOk, Wishes,
 };
 use crate::moqt::name::TrackNamespace;
 use crate::moqt::object::{Object, SubgroupHeader};
@@ -148,10 +148,11 @@ pub enum Event {
         request: RequestId,
         subscribe: Subscribe,
     },
+    /// [`Session::offer_with`](super::Session::offer_with) is told the wishes.
     SubscribeTracks {
         request: RequestId,
         prefix: TrackNamespace,
-        forward: bool,
+        wishes: Wishes,
         tokens: Vec<Token>,
     },
     /// The peer wants to change a request that it made, or its subscription to what we said PUBLISH of: judge its tokens and answer

@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::world::{May, World, audio, code, done, header, named, namespace, object, subscribe, token, uplink};
-use crate::moqt::message::{GoAway, Location, Publish, PublishBlocked, PublishOk, RequestError, TrackProperties};
+use crate::moqt::message::{
+    Filter, GoAway, Location, Publish, PublishBlocked, PublishOk, RequestError, TrackProperties, Wishes,
+};
 use crate::moqt::relay::{Limits, constants};
 use crate::moqt::session::RequestId;
 use crate::moqt::version::Draft;
@@ -211,6 +213,37 @@ fn an_offer_forwards_as_the_interest_says_and_its_taker_wants() {
         world.interest(eager, call(), false);
         world.utter(publisher, publication, 3);
         assert_eq!((world.objects(client).len(), world.objects(eager)), (2, vec![(3, 0)]), "{draft:?}");
+    }
+}
+
+/// Draft 20 §"Parameters on SUBSCRIBE_TRACKS".
+#[test]
+fn an_offer_begins_as_the_interest_wants_it() {
+    for draft in [Draft::D20, Draft::D22] {
+        let mut world = World::of(draft);
+        let publisher = world.client();
+        let publication = world.push(publisher, audio());
+        let listener = world.client();
+        world.subscribe(listener, None);
+        world.utter(publisher, publication, 4);
+        let client = world.client();
+        let wishes = Wishes {
+            filter: Some(Filter::AbsoluteStart(Location { group: 6, object: 0 })),
+            priority: Some(3),
+            object_delivery_timeout: Some(Duration::from_millis(300)),
+            ..Wishes::default()
+        };
+        world.clients[client].takes = true;
+        world.session(client).subscribe_tracks_with(call(), &wishes, Vec::new());
+        world.settle();
+        assert_eq!(world.offered(client), [audio()], "{draft:?}");
+        (5..8).for_each(|group| world.utter(publisher, publication, group));
+        assert_eq!(world.objects(client), [(6, 0), (7, 0)], "{draft:?}: what it filters");
+        assert_eq!(world.objects(listener).len(), 4, "{draft:?}");
+        // The other parameters are its session's.
+        let request = world.clients[client].offered[0].0;
+        let session = &world.clients[client].pair.server;
+        assert_eq!(session.begins_with(request), Some((3, Some(Duration::from_millis(300)))), "{draft:?}");
     }
 }
 

@@ -7,7 +7,7 @@ use super::pair::{Conditions, Pair};
 use crate::moqt::fetched::Fetched;
 use crate::moqt::message::{
     Fetch, FetchOk, GroupOrder, Location, Message, Parameters, Publish, PublishBlocked, RequestError, Subscribe,
-    SubscribeOk, TrackProperties, Update, UpdateOk,
+    SubscribeOk, TrackProperties, Update, UpdateOk, Wishes,
 };
 use crate::moqt::session::{RequestId, Role};
 use crate::moqt::stream::FETCH_HEADER;
@@ -187,7 +187,8 @@ fn tracks_are_offered_under_a_prefix_or_said_to_be_blocked() {
     let prefix = TrackNamespace::new(["voice"]).unwrap();
     let request = pair.client.subscribe_tracks(prefix.clone(), false, Vec::new());
     pair.settle();
-    let expected = Event::SubscribeTracks { request, prefix, forward: false, tokens: Vec::new() };
+    let wishes = Wishes { forward: false, ..Wishes::default() };
+    let expected = Event::SubscribeTracks { request, prefix, wishes, tokens: Vec::new() };
     assert_eq!(pair.server_events.back(), Some(&expected));
     pair.server.accept(request);
     let blocked = PublishBlocked { suffix: TrackNamespace::new(["CA2"]).unwrap(), name: Bytes::from_static(b"x") };
