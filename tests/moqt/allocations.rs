@@ -230,20 +230,17 @@ fn relay(subscribers: u64, now: Instant) -> (relay::Core, Peers) {
     (core, peers)
 }
 
-#[test]
-fn a_forwarded_object_allocates_a_fraction_per_subscriber() {
-    const SUBSCRIBERS: u64 = 10;
-    let now = Instant::now();
-    let (mut core, mut peers) = relay(SUBSCRIBERS, now);
+/// Allocations of forwarding the objects from `warm` on.
+fn forwarded(core: &mut relay::Core, peers: &mut Peers, count: u64, warm: usize, now: Instant) -> u64 {
     let stream = peers.0[0].accept_stream(Dir::Uni);
     let mut before = 0;
-    for (at, chunk) in chunks(1000).into_iter().enumerate() {
-        if at == 100 {
+    for (at, chunk) in chunks(count).into_iter().enumerate() {
+        if at == warm {
             before = COUNT.get();
         }
         peers.0[0].handle_data(stream, chunk, false, now);
         while let Some(event) = peers.0[0].poll_event() {
-            core.handle_event(&mut peers, 0, event, now);
+            core.handle_event(peers, 0, event, now);
         }
         for session in &mut peers.0 {
             while let Some(transmit) = session.poll_transmit() {
@@ -253,7 +250,29 @@ fn a_forwarded_object_allocates_a_fraction_per_subscriber() {
             }
         }
     }
-    let per_object = (COUNT.get() - before) as f64 / 900.0;
+    COUNT.get() - before
+}
+
+#[test]
+fn a_forwarded_object_allocates_a_fraction_per_subscriber() {
+    const SUBSCRIBERS: u64 = 10;
+    let now = Instant::now();
+    let (mut core, mut peers) = relay(SUBSCRIBERS, now);
+    let per_object = forwarded(&mut core, &mut peers, 1000, 100, now) as f64 / 900.0;
     assert_eq!(core.counters().objects_out, 1000 * SUBSCRIBERS);
     assert!(per_object <= 0.25 * SUBSCRIBERS as f64, "{per_object} allocations per object");
+}
+
+#[test]
+fn an_object_that_is_kept_allocates_nothing_more() {
+    let now = Instant::now();
+    let counts = [0, relay::CacheLimits::default().bytes].map(|bytes| {
+        let (mut core, mut peers) = relay(1, now);
+        core.set_cache(relay::CacheLimits { bytes, ..relay::CacheLimits::default() });
+        // Until the track has all that it may have.
+        let count = forwarded(&mut core, &mut peers, 3000, 1000, now);
+        assert_eq!(core.counters().cache_bytes > 0, bytes > 0);
+        count
+    });
+    assert_eq!(counts[0], counts[1]);
 }

@@ -242,7 +242,8 @@ fn a_refusal_takes_as_long_whether_the_call_exists_or_not() {
     let mut call = Call::begin(&relay, &client);
     let mut stranger = Stranger::new(&relay);
     let names = [LIVE, NOWHERE].map(namespace);
-    for (what, request) in [("SUBSCRIBE", BY_NAME[0]), ("PUBLISH_NAMESPACE", BY_NAME[3])] {
+    let requests = [("SUBSCRIBE", BY_NAME[0]), ("PUBLISH_NAMESPACE", BY_NAME[3]), ("FETCH", BY_NAME[4])];
+    for (what, request) in requests {
         let mut times = [Vec::new(), Vec::new()];
         for n in 0..2 * ANSWERS {
             let bytes = request(stranger.id(), &names[n % 2]);

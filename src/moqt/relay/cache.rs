@@ -14,10 +14,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::blocks::{BLOCK, Blocks, Owned};
 use super::limits::{CacheLimits, Counters};
+use super::record::Head;
 use crate::moqt::message::Location;
 use crate::moqt::{Object, Status};
 
@@ -55,73 +56,6 @@ pub(super) struct Past {
     pub(super) object: Object,
     pub(super) datagram: bool,
     pub(super) at: Instant,
-}
-
-/// The fields of an object as they are kept, before its properties and payload.
-struct Head([u8; Head::LEN]);
-
-mod flag {
-    pub(super) const PRIORITY: u8 = 1;
-    pub(super) const DATAGRAM: u8 = 1 << 1;
-    pub(super) const END_OF_GROUP: u8 = 1 << 2;
-    pub(super) const STATUS: u8 = 3;
-}
-
-impl Head {
-    /// Bytes of properties and payload, flags, priority, and four numbers.
-    const LEN: usize = 4 + 4 + 2 + 4 * 8;
-
-    fn of(object: &Object, datagram: bool, at_us: u64) -> Self {
-        let status = match object.status {
-            Status::Normal => 0,
-            Status::EndOfGroup => 1,
-            Status::EndOfTrack => 2,
-        };
-        let bits = [
-            (flag::PRIORITY, object.priority.is_some()),
-            (flag::DATAGRAM, datagram),
-            (flag::END_OF_GROUP, object.end_of_group),
-        ];
-        let flags = bits.iter().filter(|(_, set)| *set).map(|(bit, _)| bit).sum::<u8>() | status << flag::STATUS;
-        let mut head = [0; Self::LEN];
-        // Lengths are within `CacheLimits::MOST_TRACK_BYTES`.
-        head[..4].copy_from_slice(&(object.properties.len() as u32).to_le_bytes());
-        head[4..8].copy_from_slice(&(object.payload.len() as u32).to_le_bytes());
-        head[8..10].copy_from_slice(&[flags, object.priority.unwrap_or(0)]);
-        for (at, number) in [object.group, object.subgroup, object.id, at_us].into_iter().enumerate() {
-            head[10 + 8 * at..18 + 8 * at].copy_from_slice(&number.to_le_bytes());
-        }
-        Self(head)
-    }
-
-    fn length(&self, at: usize) -> usize {
-        let bytes = [self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]];
-        u32::from_le_bytes(bytes) as usize
-    }
-
-    fn number(&self, which: usize) -> u64 {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&self.0[10 + 8 * which..18 + 8 * which]);
-        u64::from_le_bytes(bytes)
-    }
-
-    fn object(&self, properties: Bytes, payload: Bytes) -> Object {
-        let (flags, priority) = (self.0[8], self.0[9]);
-        Object {
-            group: self.number(0),
-            subgroup: self.number(1),
-            id: self.number(2),
-            priority: (flags & flag::PRIORITY != 0).then_some(priority),
-            status: match flags >> flag::STATUS {
-                0 => Status::Normal,
-                1 => Status::EndOfGroup,
-                _ => Status::EndOfTrack,
-            },
-            properties,
-            payload,
-            end_of_group: flags & flag::END_OF_GROUP != 0,
-        }
-    }
 }
 
 impl Cache {
@@ -166,7 +100,8 @@ impl Cache {
         if let Some(hold) = kept.holds.back_mut() {
             hold.first = hold.first.min(kept.filled);
         }
-        for part in [&Head::of(object, datagram, at_us).0[..], &object.properties, &object.payload] {
+        let head = Head::of(object, datagram, at_us);
+        for part in [head.bytes(), &object.properties, &object.payload] {
             self.write(kept, part, counters, now);
         }
     }
@@ -237,13 +172,13 @@ impl Cache {
         }
         let mut bytes = bytes.freeze();
         let mut all = Vec::new();
-        while let Some(head) = bytes.first_chunk().copied().map(Head) {
+        while let Some(head) = Head::read(&bytes) {
             let mut content = bytes.split_off(Head::LEN);
             let mut take = |len: usize| content.split_to(len.min(content.len()));
-            let (properties, payload) = (take(head.length(0)), take(head.length(4)));
-            let at = epoch + Duration::from_micros(head.number(3));
+            let (properties, payload) = (take(head.properties()), take(head.payload()));
+            let at = epoch + Duration::from_micros(head.at_us());
             let object = head.object(properties, payload);
-            all.push(Past { object, datagram: head.0[8] & flag::DATAGRAM != 0, at });
+            all.push(Past { object, datagram: head.is_datagram(), at });
             bytes = content;
         }
         all
@@ -253,6 +188,8 @@ impl Cache {
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     const AGE: Duration = Duration::from_secs(10);

@@ -43,6 +43,7 @@ mod join;
 mod limits;
 mod offers;
 mod publishers;
+mod record;
 mod requests;
 mod rights;
 mod sources;
@@ -62,9 +63,9 @@ use std::time::Instant;
 
 use crate::moqt::few::FewMap;
 use crate::moqt::ids::IdMap;
-use crate::moqt::message::{GoAway, RequestError};
+use crate::moqt::message::GoAway;
 use crate::moqt::session::RequestId;
-use crate::moqt::{Event, FullTrackName, RequestErrorCode, Session, TrackNamespace};
+use crate::moqt::{Event, FullTrackName, Session, TrackNamespace};
 use accounts::{Account, Tokens};
 use cache::Cache;
 use directory::Directory;
@@ -72,6 +73,7 @@ use edge::Uplink;
 use grants::Grant;
 use join::Join;
 use offers::Interests;
+use requests::refusal;
 use track::Track;
 
 /// Timers and bounds that are the same for every session; the rest is in [`Limits`].
@@ -402,25 +404,4 @@ fn namespace_bytes(namespace: &TrackNamespace) -> usize {
 
 fn name_bytes(name: &FullTrackName) -> usize {
     namespace_bytes(&name.namespace) + name.name.len()
-}
-
-/// A refusal. Its bytes depend on the code alone, so they tell nothing about what exists.
-fn refusal(code: RequestErrorCode) -> RequestError {
-    let reason = match code {
-        RequestErrorCode::Unauthorized => "no token of this request or session allows it",
-        RequestErrorCode::ExpiredAuthToken => "the token that would allow it has expired",
-        RequestErrorCode::MalformedAuthToken => "a token can't be read",
-        RequestErrorCode::ExcessiveLoad => "more than this session may ask for now",
-        RequestErrorCode::DoesNotExist => "nobody publishes this track",
-        RequestErrorCode::Timeout => "nobody published this track in time",
-        RequestErrorCode::DuplicateSubscription => "this session has this track already",
-        RequestErrorCode::PrefixOverlap => "this session lists an overlapping prefix",
-        RequestErrorCode::NamespaceTooLarge => "more namespaces than can be listed",
-        RequestErrorCode::GoingAway => "this relay takes no new requests",
-        RequestErrorCode::InvalidRange => "nothing that was published, or will be, lies in that range",
-        RequestErrorCode::InvalidJoiningRequestId => "no subscription of this session has that Request ID",
-        _ => "the publisher refused",
-    };
-    let retry_after = (code == RequestErrorCode::ExcessiveLoad).then_some(constants::RETRY_AFTER);
-    RequestError { code: code as u64, retry_after, reason: reason.to_owned() }
 }

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::accounts::Cost;
 use super::rights::Credentials;
-use super::{Core, Role, Sessions, constants, namespace_bytes, refusal};
-use crate::moqt::message::{Token, Wishes};
+use super::{Core, Role, Sessions, constants, namespace_bytes};
+use crate::moqt::message::{RequestError, Token, Wishes};
 use crate::moqt::session::RequestId;
 use crate::moqt::{Event, RequestErrorCode, TrackNamespace};
 
@@ -197,4 +197,25 @@ fn handed_on(tokens: &[Token], credentials: &Credentials) -> Vec<Token> {
         false => tokens.to_vec(),
         true => credentials.iter().filter_map(|rights| rights.token()).take(constants::TOKENS_PER_REQUEST).collect(),
     }
+}
+
+/// A refusal. Its bytes depend on the code alone, so they tell nothing about what exists.
+pub(super) fn refusal(code: RequestErrorCode) -> RequestError {
+    let reason = match code {
+        RequestErrorCode::Unauthorized => "no token of this request or session allows it",
+        RequestErrorCode::ExpiredAuthToken => "the token that would allow it has expired",
+        RequestErrorCode::MalformedAuthToken => "a token can't be read",
+        RequestErrorCode::ExcessiveLoad => "more than this session may ask for now",
+        RequestErrorCode::DoesNotExist => "nobody publishes this track",
+        RequestErrorCode::Timeout => "nobody published this track in time",
+        RequestErrorCode::DuplicateSubscription => "this session has this track already",
+        RequestErrorCode::PrefixOverlap => "this session lists an overlapping prefix",
+        RequestErrorCode::NamespaceTooLarge => "more namespaces than can be listed",
+        RequestErrorCode::GoingAway => "this relay takes no new requests",
+        RequestErrorCode::InvalidRange => "nothing that was published, or will be, lies in that range",
+        RequestErrorCode::InvalidJoiningRequestId => "no subscription of this session has that Request ID",
+        _ => "the publisher refused",
+    };
+    let retry_after = (code == RequestErrorCode::ExcessiveLoad).then_some(constants::RETRY_AFTER);
+    RequestError { code: code as u64, retry_after, reason: reason.to_owned() }
 }

@@ -9,6 +9,7 @@ mod drain;
 mod edges;
 mod ends;
 mod forward;
+mod history;
 mod join;
 mod limits;
 mod malformed;

@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use super::world::{May, World, audio, code, named, namespace, subscribe, token, uplink};
-use crate::moqt::RequestErrorCode;
-use crate::moqt::message::{RequestError, SubscribeOk, TrackProperties};
+use crate::moqt::message::{Fetch, Location, RequestError, SubscribeOk, TrackProperties};
 use crate::moqt::relay::Limits;
+use crate::moqt::{FullTrackName, RequestErrorCode};
+
+fn fetch(track: FullTrackName) -> Fetch {
+    Fetch::Standalone { track, start: Location::default(), end: Fetch::TO_LARGEST }
+}
 
 fn nobody() -> May {
     May { subscribe: vec![namespace(&["other"])], publish: vec![namespace(&["other"])], ..May::default() }
@@ -109,6 +113,7 @@ fn every_kind_of_request_is_refused_in_the_same_words_wherever_it_points() {
         let session = world.session(stranger);
         let requests = [
             session.track_status(subscribe(named(place.clone(), "audio"), None)),
+            session.fetch(fetch(named(place.clone(), "audio")), None, Vec::new()),
             session.publish_namespace(place.clone(), Vec::new()),
             session.publish(named(place.clone(), "audio"), TrackProperties::default(), Vec::new()),
         ];
