@@ -386,7 +386,7 @@ class Relay:
         """
         Name and value of every counter.
         """
-    def drain(self, /, seconds: SupportsFloat | SupportsIndex) -> None:
+    def drain(self, /, seconds: SupportsFloat | SupportsIndex, to: str) -> None:
         """
         Sends every session away; it has so many seconds to go. Returns at once.
         """

@@ -116,11 +116,16 @@ class Relay(Closing):
         """Reads the files of keys and revoked tokens again; they are read by themselves soon after they change."""
         self._core.reload()
 
-    def drain(self, seconds: float) -> bool:
-        """Sends every session away by GOAWAY and waits until all have gone; `False`: some had not in time."""
+    def drain(self, seconds: float, to: str = "") -> bool:
+        """Sends every session away by GOAWAY and waits until all have gone; `False`: some had not in time.
+
+        Args:
+            seconds: How long they have; then they are closed.
+            to: URL of the relay that they are to go to. Empty: to this address again.
+        """
         import time
 
-        self._core.drain(seconds)
+        self._core.drain(seconds, to)
         deadline = time.monotonic() + seconds
         while self.counters().get("sessions"):
             if time.monotonic() >= deadline:

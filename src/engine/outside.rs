@@ -275,19 +275,7 @@ pub(super) fn follow(url: &Url, trust: &Trust, uri: Option<&str>, address: Socke
         (url.clone(), address)
     };
     let Some(uri) = uri else { return (url.clone(), address) };
-    let moved = match migration::follow(url, trust, uri) {
-        Ok(moved) => moved,
-        Err(reason) => return stay(reason),
-    };
-    let port = port(&moved);
-    let host = moved.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    match host.parse() {
-        Ok(ip) => (moved, SocketAddr::new(ip, port)),
-        Err(_) if url.host_str().is_some_and(|before| before.eq_ignore_ascii_case(host)) => {
-            (moved, SocketAddr::new(address.ip(), port))
-        }
-        Err(_) => stay(format!("{host} is another name, and an engine follows addresses only")),
-    }
+    migration::follow_to((url, address), trust, uri, RELAY_PORT).unwrap_or_else(stay)
 }
 
 /// Never ends; without a name to resolve it only waits.

@@ -81,11 +81,11 @@ impl Relay {
     }
 
     /// Sends every session away; it has so many seconds to go. Returns at once.
-    fn drain(&self, py: Python<'_>, seconds: f64) {
+    fn drain(&self, py: Python<'_>, seconds: f64, to: &str) {
         let timeout = Duration::try_from_secs_f64(seconds).unwrap_or_default();
         py.detach(|| {
             if let Some(server) = self.server.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
-                server.drain(timeout);
+                server.drain_to(to, timeout);
             }
         });
     }

@@ -47,7 +47,7 @@ const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 const RESOLVE_AGAIN: Duration = Duration::from_secs(1);
 const RESOLVE_LIMIT: Duration = Duration::from_secs(3);
 /// A relay's port where its URL names none.
-const RELAY_PORT: u16 = 4433;
+pub(super) const RELAY_PORT: u16 = 4433;
 
 /// The running thread.
 pub(super) struct Control {

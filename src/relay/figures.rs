@@ -36,6 +36,8 @@ pub struct Entrance {
     /// Whether the session to the upstream relay stands, and how often one was lost.
     pub upstream_up: u64,
     pub upstream_lost: u64,
+    /// Sessions to it that another took the place of, at its GOAWAY.
+    pub upstream_moved: u64,
     /// Peers given up because they acknowledged nothing.
     pub silent: u64,
 }
@@ -121,6 +123,7 @@ table! { entrance_rows, entrance_plus, Entrance:
     Counter "sessions_withdrawn" withdrawn "Sessions ended because their token was revoked or its key withdrawn.";
     Gauge "upstream_up" upstream_up "Sessions to the upstream relay that stand now.";
     Counter "upstream_lost" upstream_lost "Sessions to the upstream relay that were lost.";
+    Counter "upstream_moved" upstream_moved "Sessions to the upstream relay replaced at its GOAWAY.";
     Counter "sessions_silent" silent "Sessions given up because they acknowledged nothing.";
 }
 

@@ -36,13 +36,14 @@ pub use spread::shard_of;
 pub use upstream::{UpstreamConfig, UpstreamToken};
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use crate::moqt::message::GoAway;
 use crate::moqt::relay::Counters;
 use crate::net::{self, PortEnd, Waker};
 use control::{Control, Duties};
@@ -54,8 +55,8 @@ use upstream::{Dialler, Towards};
 #[derive(Default)]
 struct Shared {
     ending: AtomicBool,
-    /// Sessions are sent away, with so much time to go; 0: they are not.
-    drain_ms: AtomicU64,
+    /// Sessions are sent away with these words.
+    drain: ArcSwapOption<GoAway>,
     /// The thread has left its loop.
     gone: AtomicBool,
     figures: Mutex<Figures>,
@@ -74,7 +75,7 @@ impl Shared {
         self.ending.load(Ordering::Acquire)
     }
     fn is_draining(&self) -> bool {
-        self.drain_ms.load(Ordering::Acquire) > 0
+        self.drain.load().is_some()
     }
     fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
@@ -219,9 +220,14 @@ impl Server {
     /// Sends every session away (GOAWAY, §10.4): it has this long to move, then it is closed. New requests are refused. Returns
     /// at once; [`Server::counters`] tells how many are left.
     pub fn drain(&self, timeout: Duration) {
-        let timeout_ms = (timeout.as_millis() as u64).max(1);
+        self.drain_to("", timeout);
+    }
+
+    /// The same, to another relay; an empty `uri`: to where they came from.
+    pub fn drain_to(&self, uri: &str, timeout: Duration) {
+        let goaway = Arc::new(GoAway { uri: uri.to_owned(), timeout: Some(timeout.max(Duration::from_millis(1))) });
         for shard in &self.shards {
-            shard.shared.drain_ms.store(timeout_ms, Ordering::Release);
+            shard.shared.drain.store(Some(goaway.clone()));
             shard.door.waker.wake();
         }
     }

@@ -241,8 +241,19 @@ impl Shard {
 
     fn dial_upstream(&mut self, links: &mut Links, now: Instant) {
         if let Some((dialler, _)) = &mut self.upstream {
+            dialler.handle_timeout(links, now);
             dialler.dial(links, IMPLEMENTATION, now);
         }
+    }
+
+    /// The upstream relay sends us away, or the session that is to take over from the one before is of use.
+    fn note_upstream(&mut self, links: &mut Links, link: LinkId, event: &Event, now: Instant) {
+        let Some((dialler, _)) = self.upstream.as_mut().filter(|(dialler, _)| dialler.owns(link)) else { return };
+        match event {
+            Event::GoAway(goaway) => dialler.handle_goaway(links, link, goaway, now),
+            _ => self.entrance.upstream_moved += u64::from(dialler.takes_over(links, link, now)),
+        }
+        self.dial_upstream(links, now);
     }
 
     fn handle_up(&mut self, links: &mut Links, link: LinkId, peer: Peer) {
@@ -302,7 +313,7 @@ impl Shard {
         if upstream.sister {
             self.missing = self.missing.saturating_sub(1);
         } else if let Some((dialler, _)) = &mut self.upstream {
-            dialler.stands(now);
+            dialler.stands(link, now);
         }
         self.core.insert_uplink(&mut Lent(links), link.0, upstream, now);
         self.tell_ready();
@@ -310,9 +321,9 @@ impl Shard {
 
     fn handle_down(&mut self, links: &mut Links, link: LinkId, down: &Down, now: Instant) {
         if let Some((dialler, _)) = self.upstream.as_mut().filter(|(dialler, _)| dialler.owns(link)) {
-            tracing::warn!(?down, "the session to the upstream relay ended; it is dialled again");
-            self.entrance.upstream_lost += u64::from(dialler.is_up());
-            dialler.lost(now);
+            let lost = dialler.lost(link, now);
+            tracing::warn!(?down, lost, "a session to the upstream relay ended");
+            self.entrance.upstream_lost += u64::from(lost);
         }
         let Some(visitor) = self.visitors.remove(&link) else { return };
         tracing::debug!(peer = ?visitor.peer.address, wire = ?visitor.peer.wire, ?down, "session ended");
@@ -346,10 +357,8 @@ impl Shard {
 
     /// Everybody is sent away, once.
     fn begin_drain(&mut self, links: &mut Links) {
-        let timeout_ms = self.shared.drain_ms.load(Ordering::Acquire);
-        if timeout_ms > 0 && !self.core.is_draining() {
-            self.core.drain(&mut Lent(links), "", Duration::from_millis(timeout_ms));
-        }
+        let Some(goaway) = self.shared.drain.load_full().filter(|_| !self.core.is_draining()) else { return };
+        self.core.drain(&mut Lent(links), &goaway.uri, goaway.timeout.unwrap_or_default());
     }
 
     /// The last word to whoever is still there.
@@ -390,6 +399,10 @@ impl App for Shard {
         match event {
             LinkEvent::Up(peer) => self.handle_up(links, link, peer),
             LinkEvent::Moqt(Event::Setup(setup)) => self.handle_setup(links, link, &setup, now),
+            LinkEvent::Moqt(event @ (Event::GoAway(_) | Event::RequestOk { .. })) => {
+                self.note_upstream(links, link, &event, now);
+                self.core.handle_event(&mut Lent(links), link.0, event, now);
+            }
             LinkEvent::Moqt(event) => self.core.handle_event(&mut Lent(links), link.0, event, now),
             LinkEvent::Quiet => self.quiet.push_back((now + DEAD_AFTER.saturating_sub(QUIET_AFTER), link)),
             // Found out when its time comes.

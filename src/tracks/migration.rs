@@ -3,6 +3,8 @@
 //! The new session shows the same tokens as the old one. They go to nobody whom the user has not named: to the same host, whatever
 //! its port and path, or to whoever shows the certificate that the user pinned (decision 0048).
 
+use std::net::SocketAddr;
+
 use url::Url;
 
 use crate::net::Trust;
@@ -26,6 +28,26 @@ pub fn follow(current: &Url, trust: &Trust, uri: &str) -> Result<Url, String> {
         return Err(format!("the relay sends us to {host}, which may not see our tokens: no certificate is pinned"));
     }
     Ok(url)
+}
+
+/// The same for whoever asks no name server: another port or path of the same host, whose `address` is known, or an address.
+/// `default_port`: of a URL that names none.
+pub fn follow_to(
+    (current, address): (&Url, SocketAddr),
+    trust: &Trust,
+    uri: &str,
+    default_port: u16,
+) -> Result<(Url, SocketAddr), String> {
+    let moved = follow(current, trust, uri)?;
+    let port = moved.port_or_known_default().unwrap_or(default_port);
+    let host = moved.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    match host.parse() {
+        Ok(ip) => Ok((moved, SocketAddr::new(ip, port))),
+        Err(_) if current.host_str().is_some_and(|before| before.eq_ignore_ascii_case(host)) => {
+            Ok((moved, SocketAddr::new(address.ip(), port)))
+        }
+        Err(_) => Err(format!("the relay sends us to {host}, another name, and only addresses are followed here")),
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from clutchcall.moqt import MoqtClient
+from clutchcall.moqt import AudioPublication, MoqtClient
 
 LIMIT_S = 60
 
@@ -300,3 +300,45 @@ def test_sigterm_sends_sessions_away_before_the_end(state: Path) -> None:
                 pass
         finally:
             client.close()
+
+
+def test_an_edge_hears_its_upstream_relay_again_after_it_was_told_to_end(state: Path, tmp_path: Path) -> None:
+    """SIGTERM and a start again: who listens at the edge stays there, and hears on."""
+    public = ("--public-key", state / "token.pub")
+    token = done("tokens", "mint", "--ns", "voice/**", "--state", state)
+    heard: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def origin(listen: str) -> contextlib.AbstractContextManager[dict[str, Any]]:
+        return relay("--listen", listen, "--state", tmp_path / "origin", *public, "--drain", "0.5")
+
+    def listen_for(track: AudioPublication, ours: bytes) -> None:
+        """Says it until it is heard."""
+        deadline = time.monotonic() + LIMIT_S
+        while time.monotonic() < deadline:
+            track.write(time.monotonic_ns() // 1000, ours)
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    if heard.get(timeout=0.02) == ours:
+                        return
+        pytest.fail(f"{ours!r} was not heard")
+
+    with contextlib.ExitStack() as stack:
+        first = origin("127.0.0.1:0")
+        told = first.__enter__()
+        up = ("--upstream", told["url"], "--upstream-hash", told["certificate_hash"], "--upstream-token", token)
+        at = stack.enter_context(relay("--listen", "127.0.0.1:0", "--state", tmp_path / "edge", *public, *up))
+        speaker, listener = (
+            stack.enter_context(
+                MoqtClient.connect(where["url"], token=token, certificate_hashes=[where["certificate_hash"]])
+            )
+            for where in (told, at)
+        )
+        listener.subscribe_audio("voice/CA1/uplink", "audio", lambda frame, _: heard.put(frame))
+        track = speaker.publish_audio("voice/CA1/uplink", "audio")
+        listen_for(track, b"before")
+        told["process"].send_signal(signal.SIGTERM)
+        assert told["process"].wait(LIMIT_S) == 0
+        first.__exit__(None, None, None)
+        stack.enter_context(origin(told["address"]))
+        listen_for(track, b"after")
+        assert (listener.state, listener.reconnects) == ("connected", 0)

@@ -93,6 +93,16 @@ impl Relay {
         }
     }
 
+    /// Another relay with the same keys and certificate.
+    pub fn twin(&self) -> Self {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut config = Config::new(listen, self.identity.clone(), [self.key.public()].into_iter().collect());
+        config.shards = SHARDS.get();
+        let server = Server::start(config).expect("the relay starts");
+        let (key, identity, drafts) = (self.key.clone(), self.identity.clone(), self.drafts.clone());
+        Self { server, key, hash: self.hash, drafts, identity, links: AtomicU64::new(0) }
+    }
+
     /// Ends the relay and starts it again at its address.
     pub fn restart(&mut self) {
         let address = self.server.address();

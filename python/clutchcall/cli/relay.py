@@ -34,6 +34,9 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
         help="at SIGTERM, how long sessions have to move elsewhere (GOAWAY) before the end (default: %(default)s)",
     )
     parser.add_argument(
+        "--drain-to", default="", metavar="URL", help="the relay that they are told to go to (default: here again)"
+    )
+    parser.add_argument(
         "--public-key",
         action="append",
         default=[],
@@ -128,7 +131,7 @@ def run(arguments: argparse.Namespace) -> int:
             say("Ctrl-C ends it")
         while not stop.wait(3600.0):
             pass
-        relay.drain(arguments.drain)
+        relay.drain(arguments.drain, arguments.drain_to)
         if contained:
             _log(relay.counters())
     return 0
