@@ -116,7 +116,6 @@ impl Core {
     ) {
         let id = match self.peers.get(&key).and_then(|p| p.requests.get(&request)) {
             Some(Role::Subscription { track, .. }) => *track,
-            Some(Role::Interest) => return self.interests.set_forward((key, request), forward),
             _ => return,
         };
         let Some(track) = self.tracks.get_mut(&id) else { return };

@@ -15,7 +15,7 @@ use super::accounts::Cost;
 use super::rights::{Credentials, Rights, permit};
 use super::track::{Subscriber, Track};
 use super::{Core, Role, Sessions, constants, name_bytes, namespace_bytes};
-use crate::moqt::message::{Filter, Publish, PublishBlocked, PublishDone, Wishes};
+use crate::moqt::message::{Filter, Publish, PublishBlocked, PublishDone, Update, Wishes};
 use crate::moqt::session::RequestId;
 use crate::moqt::{FullTrackName, PublishDoneCode, RequestErrorCode, TrackNamespace};
 
@@ -69,8 +69,18 @@ impl Interests {
         self.of_users().any(|prefix| namespace.starts_with(prefix))
     }
 
-    pub(super) fn set_forward(&mut self, who: Who, forward: bool) {
-        self.0.iter_mut().filter(|interest| interest.who == who).for_each(|interest| interest.wishes.forward = forward);
+    /// What is offered from here on begins otherwise (draft 20 §"FORWARD Parameter").
+    pub(super) fn wish(&mut self, who: Who, update: &Update) {
+        let Some(interest) = self.find(who) else { return };
+        let wishes = interest.wishes;
+        interest.wishes = Wishes {
+            forward: update.forward.unwrap_or(wishes.forward),
+            filter: update.filter.or(wishes.filter),
+            priority: update.priority.or(wishes.priority),
+            object_delivery_timeout: update.object_delivery_timeout.or(wishes.object_delivery_timeout),
+            subgroup_delivery_timeout: update.subgroup_delivery_timeout.or(wishes.subgroup_delivery_timeout),
+            ..wishes
+        };
     }
 
     /// Another prefix, or other rights. The prefix that a user had before.

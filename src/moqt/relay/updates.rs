@@ -29,6 +29,7 @@ impl Core {
         if let Some(session) = sessions.session(who.0) {
             session.accept_update(who.1, ok);
         }
+        self.interests.wish(who, update);
         if !update.tokens.is_empty() || update.prefix.is_some() {
             self.show(sessions, who, now);
         }

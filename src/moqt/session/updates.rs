@@ -103,11 +103,6 @@ impl Session {
                     self.queue(Transmit::Priority { stream, priority: priority::data(urgency, DEFAULT_PRIORITY) });
                 }
             }
-            Kind::Tracks => {
-                // Since draft 20 it is for what is offered later; before, it has no place here.
-                let forward = update.forward.map(|forward| Event::Updated { request, forward, filter: None });
-                self.events.extend(forward);
-            }
             // What is told from here on stands under the new prefix (§10.9.2).
             Kind::Listing(told) if update.prefix.is_some() => told.clear(),
             _ => {}

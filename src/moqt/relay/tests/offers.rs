@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::world::{May, World, audio, code, done, header, named, namespace, object, subscribe, token, uplink};
 use crate::moqt::message::{
-    Filter, GoAway, Location, Publish, PublishBlocked, PublishOk, RequestError, TrackProperties, Wishes,
+    Filter, GoAway, Location, Publish, PublishBlocked, PublishOk, RequestError, TrackProperties, Update, Wishes,
 };
 use crate::moqt::relay::{Limits, constants};
 use crate::moqt::session::RequestId;
@@ -244,6 +244,29 @@ fn an_offer_begins_as_the_interest_wants_it() {
         let request = world.clients[client].offered[0].0;
         let session = &world.clients[client].pair.server;
         assert_eq!(session.begins_with(request), Some((3, Some(Duration::from_millis(300)))), "{draft:?}");
+    }
+}
+
+/// An update is for what is offered later.
+#[test]
+fn an_interest_may_change_how_later_offers_begin() {
+    for draft in [Draft::D20, Draft::D22] {
+        let mut world = World::of(draft);
+        let publisher = world.client();
+        let first = world.push(publisher, audio());
+        let client = world.client();
+        world.clients[client].takes = true;
+        let interest = world.interest(client, call(), true);
+        world.session(client).update(interest, Update { forward: Some(false), ..Update::default() });
+        world.settle();
+        let second = world.push(publisher, named(call(), "later"));
+        let forwards: Vec<_> = world.clients[client].offered.iter().map(|(_, publish)| publish.forward).collect();
+        assert_eq!(forwards, [true, false], "{draft:?}");
+        world.utter(publisher, first, 1);
+        assert_eq!(world.objects(client), [(1, 0)], "{draft:?}: what was taken goes on");
+        // Its answer asked for the second one all the same.
+        world.utter(publisher, second, 2);
+        assert_eq!(world.objects(client), [(1, 0), (2, 0)], "{draft:?}");
     }
 }
 
