@@ -116,8 +116,9 @@ impl Verifier {
         any
     }
 
-    /// The rights of everything that a SETUP, or the path it came by, brings along.
+    /// The rights of everything that a SETUP, or the `path` of the CONNECT it came by, brings along.
     pub(super) fn admit(&mut self, setup: &Setup, path: Option<&str>, now: Instant) -> Result<Admitted, Refused> {
+        said_once(setup, path)?;
         if self.open {
             return Ok(Admitted { rights: vec![Arc::new(Everything)], ..Admitted::default() });
         }
@@ -245,6 +246,18 @@ impl Rights for Verified {
     }
 }
 
+/// PATH and AUTHORITY are raw QUIC's: a WebTransport session has them from its CONNECT (§10.3.1).
+fn said_once(setup: &Setup, connect: Option<&str>) -> Result<(), Refused> {
+    let code = match connect {
+        Some(_) if setup.path.is_some() => CloseCode::InvalidPath,
+        Some(_) if setup.authority.is_some() => CloseCode::InvalidAuthority,
+        _ => return Ok(()),
+    };
+    let reason =
+        "a WebTransport session says its path and authority in CONNECT alone: leave them out of SETUP".to_owned();
+    Err(Refused { code, reason })
+}
+
 fn refused(error: &TokenError) -> Refused {
     let code = match error {
         TokenError::Malformed(_) | TokenError::Algorithm => CloseCode::MalformedAuthToken,
@@ -327,6 +340,21 @@ mod tests {
             assert!(verifier.admit(&with_path(path.into()), None, now).unwrap().rights.is_empty(), "{path}");
         }
         assert_eq!(verifier.verified.len(), 1, "the same token is verified once");
+    }
+
+    #[test]
+    fn what_the_connect_says_the_setup_does_not_say_again() {
+        let (key, now) = (key(), Instant::now());
+        let path = Setup { path: Some("/x".into()), ..Setup::default() };
+        let authority = Setup { authority: Some("relay:443".into()), ..Setup::default() };
+        for (setup, code) in [(path, CloseCode::InvalidPath), (authority, CloseCode::InvalidAuthority)] {
+            for open in [false, true] {
+                let mut verifier = Verifier { open, ..verifier(&key, 1000) };
+                let refused = verifier.admit(&setup, Some("/x"), now).map(|_| ()).unwrap_err();
+                assert_eq!(refused.code, code);
+                assert!(verifier.admit(&setup, None, now).is_ok(), "raw QUIC has no other place for it");
+            }
+        }
     }
 
     #[test]
