@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::moqt::draft16::{Control, Withdrawal};
-use crate::moqt::message::{Filter, Message, Parameters, RequestError, Setup, SubscribeOk, Token};
+use crate::moqt::message::{Fetch, Filter, Message, Parameters, RequestError, Setup, SubscribeOk, Token};
 use crate::moqt::{FullTrackName, RequestErrorCode, TrackNamespace, properties};
 
 /// What was read is written and read as the same.
@@ -55,6 +55,12 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         },
         Control::Answer { to: 0, answer: Message::RequestError(RequestError::new(RequestErrorCode::Timeout, "late")) },
         Control::Withdraw { request: 0, kind: Withdrawal::PublishNamespaceCancel(1) },
+        Control::Withdraw { request: 0, kind: Withdrawal::FetchCancel },
+        Control::Request(Message::Fetch {
+            id: 8,
+            fetch: Fetch::RelativeJoining { request: 0, groups: 1 },
+            parameters: Parameters::default(),
+        }),
         Control::Namespace(namespace),
         Control::MaxRequestId(300),
     ];

@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::Choices;
-use crate::moqt::message::{PublishOk, RequestError, Setup, SubscribeOk, Update, UpdateOk};
+use crate::moqt::fetched::Fetched;
+use crate::moqt::message::{
+    Fetch, FetchOk, Location, Parameters, PublishOk, RequestError, Setup, SubscribeOk, TrackProperties, Update,
+    UpdateOk,
+};
 use crate::moqt::session::{Config, Limits, RequestId, Role, StreamId};
 use crate::moqt::{Dir, Draft, Event, Object, RequestErrorCode, Session, SubgroupHeader, Transmit};
 
@@ -30,6 +34,8 @@ pub(super) fn session(data: &[u8]) {
     let mut session = Session::new(Config { role, draft, setup: Setup::default(), limits: LIMITS }, now);
     session.set_max_datagram(Some(1200));
     let ours = session.subscribe(crate::moqt::message::Subscribe::live(super::moqt::track()));
+    let (start, end) = (Location::default(), Fetch::TO_LARGEST);
+    session.fetch(Fetch::Standalone { track: super::moqt::track(), start, end }, None, Vec::new());
     let mut streams = Vec::new();
     while !choices.0.is_empty() {
         let (what, on, len) = (choices.byte(), choices.byte(), usize::from(choices.byte()));
@@ -90,6 +96,15 @@ fn drain(session: &mut Session, ours: RequestId) {
             }
             Event::Subscribe { request, .. } | Event::Publish { request, .. } => {
                 session.reject(request, RequestError::new(RequestErrorCode::Uninterested, ""));
+            }
+            Event::Fetch { request, .. } if request.0 & 2 == 0 => {
+                let (end, parameters) = (Location { group: 1, object: 0 }, Parameters::default());
+                let properties = TrackProperties::default();
+                let items = [Fetched::Unknown(Location::default())];
+                session.answer_fetch(request, FetchOk { end_of_track: false, end, parameters, properties }, items);
+            }
+            Event::Fetch { request, .. } => {
+                session.reject(request, RequestError::new(RequestErrorCode::InvalidRange, ""));
             }
             Event::Update { request, .. } if request.0 & 4 == 0 => session.accept_update(request, UpdateOk::default()),
             Event::Update { request, .. } => {

@@ -23,20 +23,20 @@ pub enum Fetched {
     Unknown(Location),
 }
 
-/// Serialization Flags.
-mod flag {
-    pub(super) const SUBGROUP: u64 = 0x03;
-    pub(super) const SUBGROUP_ZERO: u64 = 0x00;
-    pub(super) const SUBGROUP_PRIOR: u64 = 0x01;
-    pub(super) const SUBGROUP_NEXT: u64 = 0x02;
-    pub(super) const OBJECT: u64 = 0x04;
-    pub(super) const GROUP: u64 = 0x08;
-    pub(super) const PRIORITY: u64 = 0x10;
-    pub(super) const PROPERTIES: u64 = 0x20;
-    pub(super) const DATAGRAM: u64 = 0x40;
-    pub(super) const ALL: u64 = 0x7f;
-    pub(super) const ABSENT: u64 = 0x8c;
-    pub(super) const UNKNOWN: u64 = 0x10c;
+/// Serialization Flags, the same in all drafts.
+pub(crate) mod flag {
+    pub(crate) const SUBGROUP: u64 = 0x03;
+    pub(crate) const SUBGROUP_ZERO: u64 = 0x00;
+    pub(crate) const SUBGROUP_PRIOR: u64 = 0x01;
+    pub(crate) const SUBGROUP_NEXT: u64 = 0x02;
+    pub(crate) const OBJECT: u64 = 0x04;
+    pub(crate) const GROUP: u64 = 0x08;
+    pub(crate) const PRIORITY: u64 = 0x10;
+    pub(crate) const PROPERTIES: u64 = 0x20;
+    pub(crate) const DATAGRAM: u64 = 0x40;
+    pub(crate) const ALL: u64 = 0x7f;
+    pub(crate) const ABSENT: u64 = 0x8c;
+    pub(crate) const UNKNOWN: u64 = 0x10c;
 }
 
 /// The part of reading and writing that remembers: the object before.

@@ -1,4 +1,4 @@
-//! The MoQT codec against foreign bytes ([`vectors`], [`vectors_of_drafts`]), a foreign codec ([`differential`], and [`older`] for draft 16) and no sense at all ([`garbage`]), and
+//! The MoQT codec against foreign bytes ([`vectors`], [`vectors_of_drafts`]), a foreign codec ([`differential`], and [`older`] and [`older_fetch`] for draft 16) and no sense at all ([`garbage`]), and
 //! what forwarding an object costs ([`allocations`]).
 
 mod allocations;
@@ -6,5 +6,6 @@ mod differential;
 mod garbage;
 mod generate;
 mod older;
+mod older_fetch;
 mod vectors;
 mod vectors_of_drafts;

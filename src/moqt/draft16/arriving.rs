@@ -37,7 +37,9 @@ impl Topology {
     fn data_stream(&mut self, stream: StreamId, chunk: Bytes, fin: bool) {
         let Some(reader) = self.inbound.get_mut(&stream) else { return };
         let before = reader.held();
-        let read = reader.push(chunk, self.max_object);
+        let (by_id, requests) = (&self.by_id, &self.requests);
+        let order = |id: u64| by_id.get(&id).and_then(|of| Some(requests.get(of)?.order));
+        let read = reader.push(chunk, self.max_object, order);
         let held = reader.held();
         let finished = if fin { reader.finish() } else { Ok(()) };
         self.unfinished = (self.unfinished + held).saturating_sub(before);
@@ -219,11 +221,9 @@ impl Topology {
         if !self.may_use(id) {
             return;
         }
-        if kind == Kind::Fetch {
-            return self.refuse(id, RequestErrorCode::NotSupported, "no FETCH in this draft");
-        }
         let stream = self.fresh(Dir::Bi, ids);
         self.add(stream, id, false, kind, false);
+        self.set_order(stream, request.asking_parameters().and_then(|parameters| parameters.group_order));
         self.tell(stream, &request, false);
     }
 

@@ -1,11 +1,14 @@
 //! Data of draft 16 (§10): the same fields as later ones have, with other integers. What it says goes into our form and back
-//! object by object; nothing is remembered but what is not whole.
+//! object by object; nothing is remembered but what is not whole, and of a fetch stream the object before.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::fetched::{self, Prior};
 use super::wire;
 use crate::moqt::codec::{Read, Reader, whole};
 use crate::moqt::error::Violation;
+use crate::moqt::fetched::FetchedObjects;
+use crate::moqt::message::GroupOrder;
 use crate::moqt::stream::{FETCH_HEADER, Input};
 use crate::moqt::varint;
 
@@ -16,16 +19,30 @@ pub(super) struct Way {
     properties: fn(&Bytes) -> Result<Bytes, Violation>,
     /// Bits that a subgroup's type may have before, and has behind.
     subgroup_bits: (u64, u64),
+    /// One thing of a fetch stream.
+    fetched: fn(&mut Reader<'_>, (&mut Prior, &mut FetchedObjects), usize, &mut BytesMut) -> Read<()>,
 }
 
-pub(super) const IN: Way =
-    Way { read: wire::read, put: varint::put, properties: wire::properties_in, subgroup_bits: (0x3f, 0x3f) };
+pub(super) const IN: Way = Way {
+    read: wire::read,
+    put: varint::put,
+    properties: wire::properties_in,
+    subgroup_bits: (0x3f, 0x3f),
+    fetched: |reader, (theirs, ours), max, out| match ours.encode(&theirs.read(reader, max)?, out) {
+        true => Ok(()),
+        false => Err(Violation::protocol("a fetched object that is not behind the one before").into()),
+    },
+};
 /// FIRST_OBJECT can't be said.
 pub(super) const OUT: Way = Way {
     read: |reader| reader.varint(),
     put: wire::put,
     properties: |ours| Ok(wire::properties_out(ours)),
     subgroup_bits: (0x7f, 0x3f),
+    fetched: |reader, (_, ours), max, out| {
+        fetched::put(&ours.decode(reader, max)?, out);
+        Ok(())
+    },
 };
 
 mod bit {
@@ -55,8 +72,19 @@ enum Part {
     Objects {
         properties: bool,
     },
+    /// Of a FETCH: what its objects refer to, there and here.
+    Fetched(Prior, FetchedObjects),
     /// Whatever comes is nobody's.
     Rest,
+}
+
+/// What becomes of a stream behind its header.
+enum Kind {
+    Subgroup {
+        properties: bool,
+    },
+    /// Of the request with this id.
+    Fetch(u64),
 }
 
 impl Stream {
@@ -64,21 +92,44 @@ impl Stream {
         Self { way, input: Input::default(), part: Part::Header }
     }
 
-    /// What is whole of `chunk` and of what was held, in the other form.
-    pub(super) fn push(&mut self, chunk: Bytes, max_object: usize) -> Result<Bytes, Violation> {
+    /// What is whole of `chunk` and of what was held, in the other form. `order` is that of a FETCH, by its id, while it lives.
+    pub(super) fn push(
+        &mut self,
+        chunk: Bytes,
+        max_object: usize,
+        order: impl FnOnce(u64) -> Option<GroupOrder>,
+    ) -> Result<Bytes, Violation> {
         self.input.push(chunk);
         let (way, mut out) = (self.way, BytesMut::new());
         if let Part::Header = self.part {
-            let Some(part) = self.input.take(|reader| way.header(reader, &mut out))? else { return Ok(Bytes::new()) };
-            self.part = part;
+            let Some(kind) = self.input.take(|reader| way.header(reader, &mut out))? else { return Ok(Bytes::new()) };
+            self.part = match kind {
+                Kind::Subgroup { properties } => Part::Objects { properties },
+                Kind::Fetch(id) => match order(id) {
+                    Some(order) => Part::Fetched(Prior::default(), FetchedObjects::new(order)),
+                    None => Part::Rest,
+                },
+            };
         }
         while self.input.held() > 0 {
             let start = out.len();
-            let taken = match self.part {
+            let taken = match &mut self.part {
                 Part::Objects { properties } => {
+                    let properties = *properties;
                     self.input.take(|reader| way.object(reader, properties, max_object, &mut out))?
                 }
-                _ => {
+                Part::Fetched(theirs, ours) => {
+                    let (mut next_theirs, mut next_ours) = (theirs.clone(), ours.clone());
+                    let taken = self.input.take(|reader| {
+                        (way.fetched)(reader, (&mut next_theirs, &mut next_ours), max_object, &mut out)
+                    })?;
+                    // What an unfinished object changed must not count twice.
+                    if taken.is_some() {
+                        (*theirs, *ours) = (next_theirs, next_ours);
+                    }
+                    taken
+                }
+                Part::Header | Part::Rest => {
                     self.input = Input::default();
                     break;
                 }
@@ -107,14 +158,14 @@ impl Way {
         Ok(value)
     }
 
-    fn header(&self, reader: &mut Reader<'_>, out: &mut BytesMut) -> Read<Part> {
+    fn header(&self, reader: &mut Reader<'_>, out: &mut BytesMut) -> Read<Kind> {
         let mut header = BytesMut::new();
         let kind = (self.read)(reader)?;
         if kind == FETCH_HEADER {
             (self.put)(&mut header, kind);
-            self.copy(reader, &mut header)?;
+            let request = self.copy(reader, &mut header)?;
             out.extend_from_slice(&header);
-            return Ok(Part::Rest);
+            return Ok(Kind::Fetch(request));
         }
         let (allowed, kept) = self.subgroup_bits;
         if kind & !allowed != 0 || kind & bit::SUBGROUP == 0 || kind & bit::ID_MODE == bit::ID_MODE {
@@ -130,7 +181,7 @@ impl Way {
             header.put_u8(reader.u8()?);
         }
         out.extend_from_slice(&header);
-        Ok(Part::Objects { properties: kind & bit::PROPERTIES != 0 })
+        Ok(Kind::Subgroup { properties: kind & bit::PROPERTIES != 0 })
     }
 
     fn prefixed(&self, reader: &mut Reader<'_>, max: usize) -> Read<Bytes> {
@@ -228,15 +279,15 @@ mod tests {
             let (mut out, mut back) = (Stream::new(&OUT), Stream::new(&IN));
             let mut again = BytesMut::new();
             for chunk in ours.chunks(size) {
-                let wire = out.push(Bytes::copy_from_slice(chunk), 1000).unwrap();
+                let wire = out.push(Bytes::copy_from_slice(chunk), 1000, |_| None).unwrap();
                 for piece in wire.chunks(3) {
-                    again.extend_from_slice(&back.push(Bytes::copy_from_slice(piece), 1000).unwrap());
+                    again.extend_from_slice(&back.push(Bytes::copy_from_slice(piece), 1000, |_| None).unwrap());
                 }
             }
             assert_eq!((again, out.held(), back.held()), (BytesMut::from(&ours[..]), 0, 0));
         }
         let mut small = Stream::new(&OUT);
-        assert!(small.push(ours, 200).is_err());
+        assert!(small.push(ours, 200, |_| None).is_err());
     }
 
     #[test]

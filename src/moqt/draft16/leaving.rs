@@ -45,8 +45,10 @@ impl Topology {
     fn leave(&mut self, stream: StreamId, mut data: Bytes) {
         if let Some(writer) = self.outbound.get_mut(&stream) {
             let bytes = data.len();
+            let (by_id, requests) = (&self.by_id, &self.requests);
+            let order = |id: u64| by_id.get(&id).and_then(|of| Some(requests.get(of)?.order));
             // Ours are sound, and as large as they may be.
-            let data = writer.push(data, usize::MAX).unwrap_or_default();
+            let data = writer.push(data, usize::MAX, order).unwrap_or_default();
             return self.write_on(stream, data, Some((stream, bytes)));
         }
         while let Ok(Some((message, taken))) = Message::decode(Draft::D16, &data) {
@@ -71,17 +73,19 @@ impl Topology {
     }
 
     /// The first message of a stream of ours.
-    fn ask(&mut self, stream: StreamId, priority: i32, message: Message) {
+    fn ask(&mut self, stream: StreamId, priority: i32, mut message: Message) {
         let Some(id) = message.asks() else { return };
         let kind = message.kind();
+        let order = message.asking_parameters().and_then(|parameters| parameters.group_order);
         let control = Control::Request(message);
         let mut data = BytesMut::new();
-        if kind == Kind::Fetch || control.encode(&mut data).is_err() {
+        if control.encode(&mut data).is_err() {
             let error = RequestError::new(RequestErrorCode::NotSupported, "draft 16 can't say this request");
             return self.tell(stream, &Message::RequestError(error), true);
         }
         let real = matches!(kind, Kind::SubscribeNamespace | Kind::SubscribeTracks);
         self.add(stream, id, true, kind, real);
+        self.set_order(stream, order);
         if real {
             self.transmits.push_back(Transmit::Open { stream, dir: Dir::Bi, priority });
             return self.write_on(stream, data.freeze(), None);
@@ -170,8 +174,15 @@ impl Topology {
             }
             self.finished.push_back(stream);
         } else if !real {
-            // With an answer it is over already: this one ends for an update that was refused.
-            return self.withdrawn(stream);
+            match self.requests.get(&stream).map(|request| request.kind) {
+                None => return,
+                // Everything was said on its data stream.
+                Some(Kind::Fetch) => self.close(stream),
+                // With an answer it is over already: this one ends for an update that was refused.
+                Some(_) => self.withdrawn(stream),
+            }
+            // Nothing more comes on a stream that is not there.
+            return self.deliveries.push_back(Delivery::Data(stream, Bytes::new(), true));
         }
         self.transmits.push_back(Transmit::Finish { stream });
     }
@@ -205,7 +216,7 @@ impl Topology {
     /// The session gave up a request that is a stream only there.
     fn withdrawn(&mut self, stream: StreamId) {
         let Some(request) = self.requests.get(&stream) else { return };
-        let (id, ours, kind) = (request.id, request.ours, request.kind);
+        let (id, ours, kind, request_answered) = (request.id, request.ours, request.kind, request.answered);
         self.close(stream);
         // Its number is used up all the same: the peer counts them.
         let is_blocked = self.blocked.iter().any(|(blocked, _)| *blocked == id);
@@ -218,6 +229,12 @@ impl Topology {
         let control = match (kind, ours) {
             (Kind::Subscribe, true) | (Kind::Publish, false) => withdraw(Withdrawal::Unsubscribe),
             (Kind::Publish, true) | (Kind::Subscribe, false) => Control::Answer { to: id, answer: done() },
+            (Kind::Fetch, true) => withdraw(Withdrawal::FetchCancel),
+            // Its data is taken back with its stream; without an answer that is one.
+            (Kind::Fetch, false) if !request_answered => {
+                let error = RequestError::new(RequestErrorCode::InternalError, "the publisher gave up");
+                Control::Answer { to: id, answer: Message::RequestError(error) }
+            }
             (Kind::PublishNamespace, true) => withdraw(Withdrawal::PublishNamespaceDone),
             (Kind::PublishNamespace, false) => {
                 withdraw(Withdrawal::PublishNamespaceCancel(RequestErrorCode::InternalError as u64))

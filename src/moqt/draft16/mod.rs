@@ -8,13 +8,13 @@
 //!
 //! It belongs to its session, holds what is not whole (one message; of data at most [`UNFINISHED_BYTES`]) and what waits for
 //! credit, and judges only what the session can't see: ids, credit, and who opens the control stream. What draft 16 says
-//! in one message and we in two (SUBSCRIBE_NAMESPACE for tracks) has its own form here; FETCH, whose objects travel in another form, is
-//! refused with NOT_SUPPORTED.
+//! in one message and we in two (SUBSCRIBE_NAMESPACE for tracks) has its own form here, and so have the objects of a FETCH.
 //!
 //! Section numbers here are those of draft-ietf-moq-transport-16.
 
 mod arriving;
 mod data;
+mod fetched;
 mod leaving;
 mod message;
 mod parameters;
@@ -27,7 +27,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::{Bytes, BytesMut};
 
 use super::error::{CloseCode, ResetCode, Violation};
-use super::message::{Kind, Message};
+use super::message::{GroupOrder, Kind, Message};
 use super::session::{Dir, StreamId, Transmit};
 use super::stream::Input;
 use super::version::Draft;
@@ -65,6 +65,8 @@ struct Request {
     /// The stream is there on the wire too: SUBSCRIBE_NAMESPACE, whatever it asks for.
     real: bool,
     answered: bool,
+    /// Of a FETCH.
+    order: GroupOrder,
     /// REQUEST_UPDATEs of the peer without an answer, in order.
     updates: VecDeque<u64>,
     input: Input,
@@ -178,10 +180,17 @@ impl Topology {
     }
 
     fn add(&mut self, stream: StreamId, id: u64, ours: bool, kind: Kind, real: bool) {
-        let request =
-            Request { id, ours, kind, real, answered: false, updates: VecDeque::new(), input: Input::default() };
+        let (order, updates) = (GroupOrder::Ascending, VecDeque::new());
+        let request = Request { id, ours, kind, real, answered: false, order, updates, input: Input::default() };
         self.requests.insert(stream, request);
         self.by_id.insert(id, stream);
+    }
+
+    /// The order of a FETCH's groups, without which its stream can't be told in another form.
+    fn set_order(&mut self, stream: StreamId, order: Option<GroupOrder>) {
+        if let (Some(request), Some(order)) = (self.requests.get_mut(&stream), order) {
+            request.order = order;
+        }
     }
 
     /// The request is over on the wire.

@@ -61,7 +61,9 @@ fn joined_in_the_middle(seed: u64, publisher: Conditions) -> (u64, Vec<Told>, Ve
     let mut world = World::new();
     world.conditions = publisher;
     let publisher = world.publisher();
-    world.conditions = Conditions { draft: Draft::D18, ..Conditions::rough(seed) };
+    // Those that have it.
+    let draft = [Draft::D18, Draft::D16][seed as usize % 2];
+    world.conditions = Conditions { draft, ..Conditions::rough(seed) };
     let (listener, joiner) = (world.client(), world.client());
     world.subscribe(listener, None);
     world.run_for(Duration::from_secs(2));

@@ -7,7 +7,8 @@ use bytes::BytesMut;
 use super::pair::{self, Conditions, Pair, Rng};
 use super::smoke::{object, subscribe, subscribed, track};
 use crate::moqt::draft16::{Control, Withdrawal};
-use crate::moqt::message::{Fetch, Location, Message, Parameters, Setup};
+use crate::moqt::fetched::Fetched;
+use crate::moqt::message::{Fetch, FetchOk, Location, Message, Parameters, RequestError, Setup, TrackProperties};
 use crate::moqt::session::{Config, Dir, Event, RequestId, Role, Session, StreamId, Transmit};
 use crate::moqt::{CloseCode, Draft, RequestErrorCode, SubgroupHeader};
 
@@ -123,15 +124,56 @@ fn what_is_withdrawn_is_called_by_its_name() {
     assert_eq!((lone.closed(), lone.session.is_idle()), (None, true));
 }
 
-#[test]
-fn a_fetch_is_refused() {
-    let mut lone = Lone::new(Role::Server, 100);
+fn range() -> Fetch {
     let (start, end) = (Location::default(), Location { group: 9, object: 0 });
-    let fetch = Fetch::Standalone { track: track("audio"), start, end };
-    lone.hear(&Control::Request(Message::Fetch { id: 0, fetch, parameters: Parameters::default() }));
-    let said = lone.said();
-    let [Control::Answer { to: 0, answer: Message::RequestError(error) }] = &said[..] else { panic!("{said:?}") };
-    assert_eq!(error.code, RequestErrorCode::NotSupported as u64);
+    Fetch::Standalone { track: track("audio"), start, end }
+}
+
+fn fetch(id: u64) -> Control {
+    Control::Request(Message::Fetch { id, fetch: range(), parameters: Parameters::default() })
+}
+
+/// By a client, which serves none; and by a server whose application says no.
+#[test]
+fn a_fetch_is_refused_in_one_answer() {
+    for (role, id) in [(Role::Client, 1), (Role::Server, 0)] {
+        let mut lone = Lone::new(role, 100);
+        lone.hear(&fetch(id));
+        if role == Role::Server {
+            let asked = std::iter::from_fn(|| lone.session.poll_event()).last();
+            assert!(matches!(asked, Some(Event::Fetch { .. })), "{asked:?}");
+            lone.session.reject(RequestId(0), RequestError::new(RequestErrorCode::NotSupported, "no"));
+        }
+        let said = lone.said();
+        let [Control::Answer { to, answer: Message::RequestError(error) }] = &said[..] else { panic!("{said:?}") };
+        assert_eq!((*to, error.code), (id, RequestErrorCode::NotSupported as u64));
+        assert!(lone.session.is_idle());
+    }
+}
+
+#[test]
+fn a_fetch_is_cancelled_by_its_own_word_both_ways() {
+    let mut lone = Lone::new(Role::Client, 100);
+    let request = lone.session.fetch(range(), None, Vec::new());
+    assert_eq!(lone.said(), [fetch(request.0)]);
+    lone.session.cancel(request);
+    assert_eq!(lone.said(), [Control::Withdraw { request: request.0, kind: Withdrawal::FetchCancel }]);
+    let mut lone = Lone::new(Role::Server, 100);
+    lone.hear(&fetch(0));
+    let ok = FetchOk {
+        end_of_track: false,
+        end: Location::default(),
+        parameters: Parameters::default(),
+        properties: TrackProperties::default(),
+    };
+    let item = Fetched::Object { object: object(0, 0, "x"), datagram: false };
+    lone.session.answer_fetch(RequestId(0), ok.clone(), [item]);
+    assert_eq!(lone.said(), [Control::Answer { to: 0, answer: Message::FetchOk(ok) }]);
+    assert!(lone.session.unwritten() > 0);
+    lone.hear(&Control::Withdraw { request: 0, kind: Withdrawal::FetchCancel });
+    let last = std::iter::from_fn(|| lone.session.poll_event()).last();
+    assert_eq!((last, lone.session.unwritten()), (Some(Event::Cancelled { request: RequestId(0) }), 0));
+    assert_eq!((lone.said(), lone.closed(), lone.session.is_idle()), (vec![], None, true));
 }
 
 #[test]

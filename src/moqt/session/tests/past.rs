@@ -57,7 +57,7 @@ fn drop_setup(pair: &Pair) -> Vec<Event> {
 
 #[test]
 fn a_fetched_range_arrives_whole_on_rough_links() {
-    for seed in 0..15 {
+    for seed in 0..20 {
         let order = [None, Some(GroupOrder::Descending)][seed as usize % 2];
         let (mut pair, request) = asked(Conditions::rough(seed), order);
         let mut items = vec![item(1, 0), item(1, 1), Fetched::Unknown(at(1, 4)), item(1, 5), item(2, 0)];
