@@ -11,6 +11,7 @@
 //! | `hostile` | bytes that no peer of good will sends, on every kind of stream |
 //! | `floods` | too much of what is allowed |
 //! | `keys` | keys rolled over and tokens revoked under live sessions |
+//! | `tracks` | SUBSCRIBE_TRACKS and FORWARD, over shards |
 //! | `upstream` | our relay as an edge of another |
 //! | `ending` | the relay inside an engine that ends |
 //! | `peers` | aiomoqt and moq-rs against our relay, where their interpreter is there |
@@ -31,5 +32,6 @@ mod peers;
 mod raw;
 mod rig;
 mod rules;
+mod tracks;
 mod upstream;
 mod words;

@@ -14,7 +14,7 @@ use super::rig::{Answer, Client, KINDS, Kind, LIMIT, Relay, kinds, object, shard
 const UPLINK: &str = "voice/CA1/uplink";
 
 /// Runs on each kind of link, publisher and subscriber alike, and on one of each.
-fn over_all(test: impl Fn(Kind, Kind)) {
+pub fn over_all(test: impl Fn(Kind, Kind)) {
     for shards in [1, 2] {
         sharded(shards);
         KINDS.into_iter().for_each(|kind| test(kind, kind));

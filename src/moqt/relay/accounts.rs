@@ -83,7 +83,13 @@ impl Account {
 
     /// One more request now?
     pub(super) fn take(&mut self, now: Instant) -> Result<(), Beyond> {
-        self.bucket.take(&self.limits, now).then_some(()).ok_or(Beyond::Requests)
+        self.bucket.take(&self.limits, 1, now).then_some(()).ok_or(Beyond::Requests)
+    }
+
+    /// So many more requests than the one that was taken; no more than a whole burst allows.
+    pub(super) fn take_more(&mut self, requests: u32, now: Instant) -> Result<(), Beyond> {
+        let most = self.limits.requests_burst.saturating_sub(1);
+        self.bucket.take(&self.limits, requests.min(most), now).then_some(()).ok_or(Beyond::Requests)
     }
 
     pub(super) fn fits(&self, cost: Cost) -> Result<(), Beyond> {
@@ -229,11 +235,12 @@ impl Bucket {
         }
     }
 
-    fn take(&mut self, limits: &Limits, now: Instant) -> bool {
+    fn take(&mut self, limits: &Limits, requests: u32, now: Instant) -> bool {
         self.fill(limits, now);
-        let enough = self.level >= 1000;
+        let wanted = u64::from(requests) * 1000;
+        let enough = self.level >= wanted;
         if enough {
-            self.level -= 1000;
+            self.level -= wanted;
         }
         enough
     }

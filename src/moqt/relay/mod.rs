@@ -108,6 +108,8 @@ pub mod constants {
     pub const FILL_SHARE: usize = 4;
     /// Namespaces told at once to one SUBSCRIBE_NAMESPACE, and tracks that may flow under the prefix of a new SUBSCRIBE_TRACKS.
     pub const LISTED: usize = 4096;
+    /// So many of those tracks cost as much as a request.
+    pub const OFFERS_PER_REQUEST: usize = 16;
     /// Tracks that one SUBSCRIBE_TRACKS may have been told PUBLISH_BLOCKED of.
     pub const BLOCKED: usize = 1024;
 }

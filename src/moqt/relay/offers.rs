@@ -128,16 +128,27 @@ impl Core {
             return Err(RequestErrorCode::PrefixOverlap);
         }
         self.charge((key, request), credentials.first(), Cost::Publication { bytes: namespace_bytes(&prefix) }, now)?;
-        if self.flowing_under(&prefix).len() > constants::LISTED {
-            self.forget(key, request);
-            return Err(RequestErrorCode::NamespaceTooLarge);
-        }
+        self.may_begin(key, &prefix, now).inspect_err(|_| self.forget(key, request))?;
         if let Some(session) = sessions.session(key) {
             session.accept(request);
         }
         self.note(key, request, Role::Interest);
         self.begin_interest(sessions, (key, request), (prefix, wishes), credentials, now);
         Ok(())
+    }
+
+    /// What flows under the prefix is not too much, and paid for.
+    pub(super) fn may_begin(
+        &mut self,
+        key: u64,
+        prefix: &TrackNamespace,
+        now: Instant,
+    ) -> Result<(), RequestErrorCode> {
+        let tracks = self.flowing_under(prefix).len();
+        if tracks > constants::LISTED {
+            return Err(RequestErrorCode::NamespaceTooLarge);
+        }
+        self.pay_for_offers(key, tracks, now)
     }
 
     fn flowing_under(&self, prefix: &TrackNamespace) -> Vec<u64> {
@@ -170,6 +181,17 @@ impl Core {
         if let Some(interest) = self.interests.remove(who).filter(|interest| !interest.relay) {
             self.unask_abroad(sessions, &interest.prefix);
         }
+    }
+
+    /// What flows under a prefix is offered all at once to who asks anew, as often as it asks: that counts as requests too, one for each
+    /// [`constants::OFFERS_PER_REQUEST`] tracks, as far as a burst goes.
+    pub(super) fn pay_for_offers(&mut self, key: u64, tracks: usize, now: Instant) -> Result<(), RequestErrorCode> {
+        let requests = (tracks / constants::OFFERS_PER_REQUEST) as u32;
+        let paid = self.account(key).map_or(Ok(()), |account| account.take_more(requests, now));
+        paid.map_err(|beyond| {
+            beyond.count(&mut self.counters);
+            RequestErrorCode::ExcessiveLoad
+        })
     }
 
     /// What an interest may have now.

@@ -107,7 +107,11 @@ impl Core {
         self.charge((key, request), credentials.first(), Cost::Publication { bytes: namespace_bytes(&prefix) }, now)?;
         let relay = self.relay(key).is_some();
         self.directory.list((key, request), relay, prefix.clone(), credentials.clone());
-        let shown = self.visible(key, request).inspect_err(|_| {
+        let may_begin = |core: &mut Self| match tracks {
+            Some(_) => core.may_begin(key, &prefix, now),
+            None => Ok(()),
+        };
+        let shown = may_begin(self).and_then(|()| self.visible(key, request)).inspect_err(|_| {
             self.directory.unlist(key, request);
             self.forget(key, request);
         })?;

@@ -116,7 +116,8 @@ impl Core {
         }
         self.directory.relist((key, request), prefix, credentials);
         self.visible(key, request)?;
-        self.wanted_by((key, request)).map(drop)
+        let tracks = self.wanted_by((key, request))?.len();
+        self.pay_for_offers(key, tracks, now)
     }
 
     /// What it may hear of now: its session leaves out namespaces that it has told, and nobody is offered what it has.

@@ -354,6 +354,44 @@ fn interests_are_publications_to_the_limits() {
     assert_eq!(world.core.counters().over_publications, 1);
 }
 
+/// Asking anew for what is offered all at once is bounded by what it makes the relay say.
+#[test]
+fn asking_again_and_again_for_many_tracks_meets_the_rate_of_requests() {
+    for draft in DRAFTS {
+        let mut world = World::of(draft);
+        let publisher = world.client();
+        for i in 0..constants::OFFERS_PER_REQUEST * 4 {
+            world.session(publisher).publish(
+                FullTrackName::new(uplink(), i.to_string()).unwrap(),
+                TrackProperties::default(),
+                Vec::new(),
+            );
+        }
+        world.settle();
+        let limits = Limits { requests_per_s: 1, requests_burst: 12, ..Limits::default() };
+        let client = world.client_that(May::everything(), limits);
+        let mut refused = 0;
+        for _ in 0..10 {
+            let request = world.session(client).subscribe_tracks(call(), true, Vec::new());
+            world.run_for(Duration::from_millis(30));
+            refused += usize::from(world.refused(client, request) == code(RequestErrorCode::ExcessiveLoad));
+            for (offer, _) in std::mem::take(&mut world.clients[client].offered) {
+                let uninterested = RequestError::new(RequestErrorCode::Uninterested, "");
+                world.session(client).reject(offer, uninterested);
+            }
+            world.session(client).cancel(request);
+            world.run_for(Duration::from_millis(30));
+        }
+        // Each costs five of twelve.
+        assert_eq!((refused, world.core.counters().offers), (8, 128), "{draft:?}");
+        assert!(world.core.counters().over_requests > 0, "{draft:?}");
+        // With time it may again.
+        world.run_for(Duration::from_secs(12));
+        let request = world.interest(client, call(), true);
+        assert!(world.is_answered(client, request), "{draft:?}");
+    }
+}
+
 /// A flood of published tracks costs whoever asked for all of them a bounded memory of those it does not get, then its interest.
 #[test]
 fn a_flood_of_tracks_ends_the_interest_and_nothing_else() {
