@@ -106,6 +106,8 @@ table! { core_rows, core_plus, Counters:
     Gauge "fetching_bytes" fetching "Bytes of answers to FETCH that are on their way now.";
     Counter "fetches" fetches "FETCHes answered.";
     Counter "objects_fetched" objects_fetched "Objects handed to FETCHes.";
+    Counter "fetches_upstream" errands "FETCHes sent to relays in charge.";
+    Counter "fetches_upstream_failed" errands_in_vain "FETCHes sent to relays in charge that brought nothing.";
     Counter "over_fetching" over_fetching "FETCHes refused, and fills failed, for what their session had not taken of others.";
     Gauge "cache_bytes" cache_bytes "Bytes of the memory in which objects are kept for FETCH now.";
     Counter "cache_track_full" cache_track_full "Parts of a track's history dropped while young, for the bytes of the track.";

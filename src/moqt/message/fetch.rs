@@ -143,6 +143,11 @@ impl Fetch {
 }
 
 impl FetchOk {
+    /// The last place of the range.
+    pub fn last(&self) -> Location {
+        last(self.end)
+    }
+
     pub(super) fn decode(reader: &mut Reader<'_>, profile: &Profile) -> Read<Self> {
         let end_of_track = match reader.u8()? {
             0 => false,

@@ -122,6 +122,12 @@ impl Core {
         self.peers.get(&key).filter(|peer| peer.relay).map(|_| key)
     }
 
+    /// Who is in charge of a namespace; not whom it is for.
+    pub(super) fn uplink_of(&self, namespace: &TrackNamespace, who: u64) -> Option<u64> {
+        let in_charge = |uplink: &&Uplink| uplink.key != who && (uplink.upstream.scope)(namespace);
+        self.uplinks.iter().find(in_charge).map(|uplink| uplink.key)
+    }
+
     fn is_uplink(&self, key: u64) -> bool {
         self.uplinks.iter().any(|uplink| uplink.key == key)
     }

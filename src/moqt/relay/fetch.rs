@@ -1,12 +1,13 @@
-//! FETCH (§10.12): what a track was, answered from the [`Cache`](super::cache) alone.
+//! FETCH (§10.12): what a track was, answered from the [`Cache`](super::cache).
 //!
-//! No publisher is asked on its behalf, as if FILL_TIMEOUT were 0: what is not kept is told as unknown (decision 0101). The answer is
-//! whole at once, so a fetch that runs is bytes that its link has not taken: they are counted over all fetches of a session
+//! No publisher is asked on its behalf, as if FILL_TIMEOUT were 0, but a relay that is in charge of the track is
+//! ([`errands`](super::errands)); what is not known then is told as unknown (decision 0101). The answer is whole at once, so a fetch that runs is bytes that its link has not taken: they are counted over all fetches of a session
 //! ([`Limits::backlog_bytes`](super::Limits)), and the fetch as a subscription until the last of them left.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::accounts::Cost;
+use super::errands::For;
 use super::history::{self, Range};
 use super::join::Join;
 use super::rights::{Credentials, permit};
@@ -25,6 +26,13 @@ pub(super) struct Asked {
     range: Range,
     /// As FETCH_OK says it.
     end: Location,
+}
+
+/// In which order, and how long others may be asked for what is not known here (FILL_TIMEOUT).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    pub(super) order: GroupOrder,
+    pub(super) wait: Option<Duration>,
 }
 
 impl Asked {
@@ -63,7 +71,7 @@ impl Core {
         &mut self,
         sessions: &mut dyn Sessions,
         who: Who,
-        (fetch, order): (Fetch, GroupOrder),
+        (fetch, how): (Fetch, How),
         credentials: &Credentials,
         now: Instant,
     ) -> Result<(), RequestErrorCode> {
@@ -71,29 +79,74 @@ impl Core {
             Fetch::Standalone { track, .. } | Fetch::Newest { track, .. } => track.clone(),
             Fetch::RelativeJoining { request, .. } | Fetch::AbsoluteJoining { request, .. } => {
                 let joined = RequestId(*request);
-                let join = Join::new(who.1, fetch, order);
+                let join = Join::new(who.1, fetch, how);
                 return self.join(sessions, (who.0, join, joined), credentials, now);
             }
         };
         let rights = permit(credentials, now, |rights| rights.may_subscribe(&name.namespace))?;
+        let cost = Cost::Subscription { held: false, bytes: name_bytes(&name) };
+        let id = self.names.get(&name).copied();
         let relay = self.relay(who.0);
-        let id = self.names.get(&name).copied().ok_or(RequestErrorCode::DoesNotExist)?;
-        let track = self.tracks.get(&id).filter(|track| track.is_live_for(relay));
-        let largest = track.ok_or(RequestErrorCode::DoesNotExist)?.largest();
-        let asked = Asked::of(&fetch, largest)?;
-        self.charge(who, Some(rights), Cost::Subscription { held: false, bytes: name_bytes(&name) }, now)?;
-        self.serve(sessions, who, (id, asked, order), now)
+        let track = id.and_then(|id| self.tracks.get(&id)).filter(|track| track.is_live_for(relay));
+        let (Some(id), Some(track)) = (id, track) else {
+            // It may flow at the relay in charge.
+            let uplink = self.relay_in_charge(&name.namespace, id, who.0).ok_or(RequestErrorCode::DoesNotExist)?;
+            self.charge(who, Some(rights), cost, now)?;
+            let sent = self.send_errand(sessions, uplink, (who.0, For::Fetch(who.1)), (fetch, how, None), now);
+            return if sent { Ok(()) } else { self.undo(who, RequestErrorCode::DoesNotExist) };
+        };
+        let asked = Asked::of(&fetch, track.largest())?;
+        self.charge(who, Some(rights), cost, now)?;
+        self.serve(sessions, who, (id, asked, how), now)
+    }
+
+    /// Nothing is left of a fetch that is charged.
+    fn undo(&mut self, (key, request): Who, code: RequestErrorCode) -> Result<(), RequestErrorCode> {
+        self.forget(key, request);
+        Err(code)
     }
 
     /// Answers a fetch that is charged; if it can't be, nothing is left of it.
     pub(super) fn serve(
         &mut self,
         sessions: &mut dyn Sessions,
-        (key, request): Who,
-        (id, asked, order): (u64, Asked, GroupOrder),
+        who: Who,
+        (id, asked, how): (u64, Asked, How),
         now: Instant,
     ) -> Result<(), RequestErrorCode> {
-        let (ok, told) = self.history(id, asked, order, now)?;
+        let (ok, told) = self.history(id, asked, how.order, now)?;
+        if self.ask_beyond(sessions, (who.0, For::Fetch(who.1)), (id, asked, how), &told, now) {
+            return Ok(());
+        }
+        self.deliver(sessions, who, Some(id), (ok, told))
+    }
+
+    /// What is not known here may be known at the relay in charge. `true`: that is asked.
+    fn ask_beyond(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        waits: (u64, For),
+        (id, asked, how): (u64, Asked, How),
+        told: &[Fetched],
+        now: Instant,
+    ) -> bool {
+        let Some(track) = self.tracks.get(&id) else { return false };
+        let gaps = told.iter().any(|told| matches!(told, Fetched::Unknown(_)));
+        let uplink = gaps.then(|| self.relay_in_charge(&track.name.namespace, Some(id), waits.0)).flatten();
+        let fetch = Fetch::Standalone { track: track.name.clone(), start: asked.range.0, end: asked.end };
+        uplink.is_some_and(|uplink| {
+            self.send_errand(sessions, uplink, waits, (fetch, how, Some((id, asked, how.order))), now)
+        })
+    }
+
+    /// FETCH_OK and all that there is; if that can't be, nothing is left of the fetch.
+    pub(super) fn deliver(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        (key, request): Who,
+        id: Option<u64>,
+        (ok, told): (FetchOk, Vec<Fetched>),
+    ) -> Result<(), RequestErrorCode> {
         let bytes: usize = told.iter().map(told_bytes).sum();
         let Some(peer) = self.peers.get_mut(&key) else { return Ok(()) };
         let limits = peer.account.limits;
@@ -109,7 +162,7 @@ impl Core {
         self.counters.objects_fetched += objects(&told);
         peer.fetching += bytes;
         peer.requests.insert(request, Role::Fetch { track: id, bytes });
-        if let Some(track) = self.tracks.get_mut(&id) {
+        if let Some(track) = id.and_then(|id| self.tracks.get_mut(&id)) {
             track.fetches.push((key, request));
         }
         session.answer_fetch(request, ok, told);
@@ -119,15 +172,34 @@ impl Core {
     /// FILL_PARAMETERS of a subscription (since draft 20): the same answer on a stream of the subscription. What its session has not
     /// taken may be in the way; then the fill fails, and the subscription goes on.
     pub(super) fn fill(&mut self, sessions: &mut dyn Sessions, key: u64, fill: Fill, now: Instant) {
-        let (Some(peer), Some(session)) = (self.peers.get(&key), sessions.session(key)) else { return };
+        let Some(peer) = self.peers.get(&key) else { return };
         let asked = Asked { range: fill.range, end: past(fill.range.1) };
         let told = match peer.requests.get(&fill.request) {
-            Some(Role::Subscription { track, held: false }) => self.history(*track, asked, fill.order, now).ok(),
+            Some(&Role::Subscription { track, held: false }) => {
+                self.history(track, asked, fill.order, now).ok().map(|(_, told)| (track, told))
+            }
             _ => None,
         };
+        let how = How { order: fill.order, wait: fill.timeout };
+        if let Some((id, told)) = &told
+            && self.ask_beyond(sessions, (key, For::Fill(fill)), (*id, asked, how), told, now)
+        {
+            return;
+        }
+        self.deliver_fill(sessions, key, fill, told.map(|(_, told)| told));
+    }
+
+    pub(super) fn deliver_fill(
+        &mut self,
+        sessions: &mut dyn Sessions,
+        key: u64,
+        fill: Fill,
+        told: Option<Vec<Fetched>>,
+    ) {
+        let (Some(peer), Some(session)) = (self.peers.get(&key), sessions.session(key)) else { return };
         let room = peer.account.limits.session_backlog_bytes / constants::FILL_SHARE;
         let fits = |told: &Vec<Fetched>| session.unwritten() + told.iter().map(told_bytes).sum::<usize>() <= room;
-        match told.map(|(_, told)| told).filter(fits) {
+        match told.filter(fits) {
             Some(told) => {
                 self.counters.fetches += 1;
                 self.counters.objects_fetched += objects(&told);
@@ -141,7 +213,7 @@ impl Core {
     }
 
     /// What is kept of the range, in words.
-    fn history(
+    pub(super) fn history(
         &self,
         id: u64,
         Asked { range, end }: Asked,
@@ -159,12 +231,12 @@ impl Core {
     }
 
     /// A fetch is over: its link took all of it, or its peer wants it no more.
-    pub(super) fn end_fetch(&mut self, (key, request): Who, id: u64, bytes: usize) {
+    pub(super) fn end_fetch(&mut self, (key, request): Who, id: Option<u64>, bytes: usize) {
         self.forget(key, request);
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.fetching -= bytes;
         }
-        if let Some(track) = self.tracks.get_mut(&id) {
+        if let Some(track) = id.and_then(|id| self.tracks.get_mut(&id)) {
             track.fetches.retain(|who| *who != (key, request));
         }
     }
@@ -190,7 +262,7 @@ fn objects(told: &[Fetched]) -> u64 {
 }
 
 /// What it costs on the stream, about.
-fn told_bytes(told: &Fetched) -> usize {
+pub(super) fn told_bytes(told: &Fetched) -> usize {
     const FIELDS: usize = 16;
     match told {
         Fetched::Object { object, .. } => FIELDS + object.properties.len() + object.payload.len(),

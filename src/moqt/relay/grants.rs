@@ -151,7 +151,7 @@ impl Core {
     pub(super) fn need(&self, key: u64, request: RequestId) -> Option<Need> {
         let name = |track: &u64| self.tracks.get(track).map(|track| &track.name);
         match self.peers.get(&key)?.requests.get(&request)? {
-            Role::Subscription { track, .. } | Role::Fetch { track, .. } | Role::Offer { track } => {
+            Role::Subscription { track, .. } | Role::Fetch { track: Some(track), .. } | Role::Offer { track } => {
                 Some(Need::Subscribe(name(track)?.namespace.clone()))
             }
             Role::Publication { track } => {
@@ -162,7 +162,13 @@ impl Core {
                 let lease = self.directory.lease(namespace, key, request);
                 Some(Need::Publish(namespace.clone(), lease.map(|lease| lease.track.clone())))
             }
-            Role::Source { .. } | Role::Listing | Role::Interest | Role::Joining { .. } => None,
+            Role::Source { .. }
+            | Role::Listing
+            | Role::Interest
+            | Role::Joining { .. }
+            | Role::Sent { .. }
+            | Role::Errand
+            | Role::Fetch { track: None, .. } => None,
         }
     }
 
@@ -222,7 +228,15 @@ impl Core {
             }
             Some(Role::Fetch { .. }) => self.reset_fetch(sessions, (key, request), ResetCode::ExpiredAuthToken),
             Some(Role::Offer { .. }) => self.end_offer(sessions, (key, request), done),
-            Some(Role::Source { .. } | Role::Listing | Role::Interest | Role::Joining { .. }) | None => {}
+            Some(
+                Role::Source { .. }
+                | Role::Listing
+                | Role::Interest
+                | Role::Joining { .. }
+                | Role::Sent { .. }
+                | Role::Errand,
+            )
+            | None => {}
         }
     }
 

@@ -7,12 +7,12 @@
 use std::time::Instant;
 
 use super::accounts::Cost;
-use super::fetch::Asked;
+use super::fetch::{Asked, How};
 use super::rights::{Credentials, permit};
 use super::track::Track;
 use super::{Core, Role, Sessions, name_bytes};
 use crate::moqt::RequestErrorCode;
-use crate::moqt::message::{Fetch, GroupOrder, Location};
+use crate::moqt::message::{Fetch, Location};
 use crate::moqt::session::RequestId;
 
 /// A request of a peer.
@@ -23,7 +23,7 @@ type Who = (u64, RequestId);
 pub(super) struct Join {
     request: RequestId,
     fetch: Fetch,
-    order: GroupOrder,
+    how: How,
 }
 
 impl Core {
@@ -51,7 +51,7 @@ impl Core {
         }
         let asked = self.joined((key, joined), &join.fetch)?;
         self.charge((key, request), Some(rights), cost, now)?;
-        self.serve(sessions, (key, request), (id, asked, join.order), now)
+        self.serve(sessions, (key, request), (id, asked, join.how), now)
     }
 
     /// What a fetch that joins this subscription asks for.
@@ -72,14 +72,14 @@ impl Core {
 
     pub(super) fn serve_joins(&mut self, sessions: &mut dyn Sessions, now: Instant) {
         while let Some((key, joined)) = self.settled.pop() {
-            for Join { request, fetch, order } in self.joins.remove(&(key, joined)).unwrap_or_default() {
+            for Join { request, fetch, how } in self.joins.remove(&(key, joined)).unwrap_or_default() {
                 self.settle(key, request);
                 let role = self.peers.get(&key).and_then(|peer| peer.requests.get(&joined));
                 let id =
                     role.and_then(|role| if let Role::Subscription { track, .. } = role { Some(*track) } else { None });
                 let served = self.joined((key, joined), &fetch).and_then(|asked| {
                     let id = id.ok_or(RequestErrorCode::InvalidJoiningRequestId)?;
-                    self.serve(sessions, (key, request), (id, asked, order), now)
+                    self.serve(sessions, (key, request), (id, asked, how), now)
                 });
                 if let Err(code) = served {
                     self.forget(key, request);
@@ -102,8 +102,8 @@ impl Core {
 }
 
 impl Join {
-    pub(super) fn new(request: RequestId, fetch: Fetch, order: GroupOrder) -> Self {
-        Self { request, fetch, order }
+    pub(super) fn new(request: RequestId, fetch: Fetch, how: How) -> Self {
+        Self { request, fetch, how }
     }
 }
 

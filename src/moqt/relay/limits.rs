@@ -155,6 +155,9 @@ pub struct Counters {
     /// FETCHes answered, and the objects handed to them.
     pub fetches: u64,
     pub objects_fetched: u64,
+    /// FETCHes of ours to relays in charge, and those that brought nothing.
+    pub errands: u64,
+    pub errands_in_vain: u64,
     /// FETCHes refused, and fills failed, for what the session has not taken of others.
     pub over_fetching: u64,
     /// Parts of a track's history that made room for its own next objects though they were young, and for those of any track.

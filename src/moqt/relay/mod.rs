@@ -34,6 +34,7 @@ mod cache;
 mod directory;
 mod drain;
 mod edge;
+mod errands;
 mod fetch;
 mod flows;
 mod forward;
@@ -65,15 +66,17 @@ use crate::moqt::few::FewMap;
 use crate::moqt::ids::IdMap;
 use crate::moqt::message::GoAway;
 use crate::moqt::session::RequestId;
-use crate::moqt::{Event, FullTrackName, Session, TrackNamespace};
+use crate::moqt::{Event, FullTrackName, RequestErrorCode, Session, TrackNamespace};
 use accounts::{Account, Tokens};
 use cache::Cache;
 use directory::Directory;
 use edge::Uplink;
+use errands::Errand;
 use grants::Grant;
 use join::Join;
 use offers::Interests;
 use requests::refusal;
+use sources::passed_on;
 use track::Track;
 
 /// Timers and bounds that are the same for every session; the rest is in [`Limits`].
@@ -104,6 +107,9 @@ pub mod constants {
     pub const CACHE_AGE: Duration = Duration::from_secs(10);
     pub const CACHE_TRACK_BYTES: usize = 64 * 1024;
     pub const CACHE_BYTES: usize = 16 * 1024 * 1024;
+    /// How long another relay is asked for what is not known here, and what it may bring.
+    pub const ERRAND: Duration = Duration::from_secs(3);
+    pub const ERRAND_BYTES: usize = 256 * 1024;
     /// A fill, which nobody cancels, leaves this many times its room for everything else of its session.
     pub const FILL_SHARE: usize = 4;
     /// Namespaces told at once to one SUBSCRIBE_NAMESPACE, and tracks that may flow under the prefix of a new SUBSCRIBE_TRACKS.
@@ -123,23 +129,43 @@ pub trait Sessions {
 #[derive(Clone, Debug)]
 enum Role {
     /// The peer's SUBSCRIBE.
-    Subscription { track: u64, held: bool },
+    Subscription {
+        track: u64,
+        held: bool,
+    },
     /// Our SUBSCRIBE to the peer.
-    Source { track: u64 },
+    Source {
+        track: u64,
+    },
     /// The peer's PUBLISH.
-    Publication { track: u64 },
+    Publication {
+        track: u64,
+    },
     /// The peer's PUBLISH_NAMESPACE.
     Announcement(TrackNamespace),
     /// The peer's SUBSCRIBE_NAMESPACE.
     Listing,
     /// The peer's FETCH, of which its link has not taken all.
-    Fetch { track: u64, bytes: usize },
+    Fetch {
+        track: Option<u64>,
+        bytes: usize,
+    },
     /// The peer's SUBSCRIBE_TRACKS.
     Interest,
     /// Our PUBLISH, which becomes a subscription when it is accepted.
-    Offer { track: u64 },
+    Offer {
+        track: u64,
+    },
     /// The peer's FETCH that joins a subscription which waits for a publisher.
-    Joining { joined: RequestId },
+    Joining {
+        joined: RequestId,
+    },
+    /// The peer's FETCH that another relay is asked for, and our FETCH to it.
+    Sent {
+        uplink: u64,
+        request: RequestId,
+    },
+    Errand,
 }
 
 /// One session, as the relay accounts for it.
@@ -178,6 +204,8 @@ pub struct Core {
     /// Fetches that wait for a subscription, by that; and subscriptions among them that do so no more.
     joins: BTreeMap<(u64, RequestId), Vec<Join>>,
     settled: Vec<(u64, RequestId)>,
+    /// Our FETCHes to other relays.
+    errands: BTreeMap<(u64, RequestId), Errand>,
     counters: Counters,
     cache: Cache,
     /// What everybody is told who asks for something from now on: this relay ends.
@@ -203,6 +231,7 @@ impl Core {
             expiries: BTreeSet::new(),
             joins: BTreeMap::new(),
             settled: Vec::new(),
+            errands: BTreeMap::new(),
             counters: Counters::default(),
             cache: Cache::new(CacheLimits::default()),
             draining: None,
@@ -252,6 +281,9 @@ impl Core {
                 self.handle_subgroup_end(sessions, (key, request), stream, reset, now);
             }
             Event::SubscribeOk { request, ok } => self.handle_subscribe_ok(sessions, key, request, ok),
+            Event::RequestError { request, error } if self.errands.contains_key(&(key, request)) => {
+                self.end_errand(sessions, (key, request), passed_on(error.code), now);
+            }
             Event::RequestError { request, error } => {
                 if !self.drop_offer((key, request))
                     && !self.handle_abroad_refused(sessions, (key, request), error.code)
@@ -276,6 +308,11 @@ impl Core {
             | Event::Fetch { .. }
             | Event::TrackStatus { .. } => self.handle_request(sessions, key, event, now),
             Event::Fill(fill) => self.fill(sessions, key, fill, now),
+            Event::FetchOk { request, ok } => self.errand_ok(sessions, (key, request), *ok, now),
+            Event::Fetched { request, fetched } => self.errand_brings(sessions, (key, request), fetched, now),
+            Event::FetchEnd { request, reset } => {
+                self.errand_ends(sessions, (key, request), reset.is_some(), now);
+            }
             Event::GoAway(_) => self.handle_goaway(key),
             Event::RequestOk { request } => {
                 if !self.handle_taken(sessions, (key, request)) {
@@ -287,9 +324,6 @@ impl Core {
             // A relay listens where it is asked to publish, and lists nothing of others. A refused update of ours ends its
             // subscription, which is told next.
             Event::Setup(_)
-            | Event::FetchOk { .. }
-            | Event::Fetched { .. }
-            | Event::FetchEnd { .. }
             | Event::TrackStatusOk { .. }
             | Event::PublishBlocked { .. }
             | Event::UpdateOk { .. }
@@ -329,6 +363,7 @@ impl Core {
                 Some(Role::Source { track } | Role::Publication { track }) => {
                     self.source_is_late(sessions, *track, (key, request), at);
                 }
+                Some(Role::Errand) => self.end_errand(sessions, (key, request), RequestErrorCode::Timeout, now),
                 _ => {}
             }
         }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::accounts::Cost;
+use super::fetch::How;
 use super::rights::Credentials;
 use super::{Core, Role, Sessions, constants, namespace_bytes};
 use crate::moqt::message::{RequestError, Token, Wishes};
@@ -59,9 +60,9 @@ impl Core {
                 let credentials = gate(self, &subscribe.tokens);
                 (request, credentials.and_then(|c| self.status(sessions, (key, request), &subscribe, &c, now)))
             }
-            Event::Fetch { request, fetch, order, tokens } => {
-                let credentials = gate(self, &tokens);
-                (request, credentials.and_then(|c| self.fetch(sessions, (key, request), (fetch, order), &c, now)))
+            Event::Fetch { request, fetch, order, fill_timeout, tokens } => {
+                let (credentials, how) = (gate(self, &tokens), How { order, wait: fill_timeout });
+                (request, credentials.and_then(|c| self.fetch(sessions, (key, request), (fetch, how), &c, now)))
             }
             Event::SubscribeTracks { request, prefix, wishes, tokens } => {
                 let credentials = gate(self, &tokens);
@@ -190,6 +191,15 @@ impl Core {
             }
             Some(Role::Offer { .. }) => drop(self.drop_offer((key, request))),
             Some(Role::Joining { joined }) => self.end_join((key, request), joined),
+            Some(Role::Sent { uplink, request: sent }) => {
+                self.forget(key, request);
+                self.recall_errand(sessions, (uplink, sent));
+            }
+            Some(Role::Errand) => {
+                if let Some(now) = self.now {
+                    self.end_errand(sessions, (key, request), RequestErrorCode::DoesNotExist, now);
+                }
+            }
             None => {}
         }
     }

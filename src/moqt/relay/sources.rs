@@ -339,7 +339,7 @@ fn upstream_subscribe(track: &FullTrackName) -> Subscribe {
 }
 
 /// A publisher's refusal, as far as it concerns the subscriber too.
-fn passed_on(code: u64) -> RequestErrorCode {
+pub(super) fn passed_on(code: u64) -> RequestErrorCode {
     let known = [
         RequestErrorCode::Timeout,
         RequestErrorCode::NotSupported,

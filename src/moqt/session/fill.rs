@@ -4,6 +4,8 @@
 //! is, or that it fails, in the way that the drafts give: the stream is opened and reset behind its FETCH_HEADER, and the subscription
 //! goes on. A fill whose range is empty has no stream, and nobody hears of it.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 
 use super::requests::{Kind, error};
@@ -22,6 +24,8 @@ pub struct Fill {
     /// First and last place, both included: no further than where the subscription begins.
     pub range: (Location, Location),
     pub order: GroupOrder,
+    /// How long the answer may wait for others.
+    pub timeout: Option<Duration>,
     priority: u8,
     /// The request that asked for it: the subscription, or an update of it.
     asked_by: u64,
@@ -32,6 +36,7 @@ pub struct Fill {
 pub(super) struct Wanted {
     filter: Filter,
     order: GroupOrder,
+    timeout: Option<Duration>,
     priority: u8,
 }
 
@@ -42,7 +47,7 @@ pub(super) fn wanted(parameters: &Parameters) -> Option<Wanted> {
     let filter = fill.filter.or(parameters.filter).unwrap_or(Filter::AbsoluteStart(Location::default()));
     let order = fill.group_order.unwrap_or(GroupOrder::Ascending);
     let priority = fill.priority.or(parameters.priority).unwrap_or(DEFAULT_PRIORITY);
-    Some(Wanted { filter, order, priority })
+    Some(Wanted { filter, order, timeout: fill.fill_timeout, priority })
 }
 
 /// Why a request that begins so is refused.
@@ -71,12 +76,12 @@ fn unserved(parameters: &Parameters, may_fill: bool) -> Option<RequestError> {
 impl Session {
     /// The publication's objects begin behind `largest`; a fill was asked for by `request` itself or by an update of it.
     pub(super) fn ask_fill(&mut self, request: RequestId, asked_by: u64, wanted: Wanted, largest: Location) {
-        let Wanted { filter, order, priority } = wanted;
+        let Wanted { filter, order, timeout, priority } = wanted;
         let (start, end) = filter.range(Some(largest));
         let range = (start, largest.min(end));
         let forwards = self.requests.get(&request).and_then(|entry| entry.publication()).is_some_and(|p| p.forward);
         if forwards && range.0 <= range.1 {
-            self.events.push_back(Event::Fill(Fill { request, range, order, priority, asked_by }));
+            self.events.push_back(Event::Fill(Fill { request, range, order, timeout, priority, asked_by }));
         }
     }
 

@@ -159,8 +159,13 @@ impl Session {
             return self.refuse(stream, refusal);
         }
         let fetching = Fetching::new(parameters.group_order, parameters.priority);
-        let (order, tokens) = (fetching.order, parameters.tokens);
-        self.peer_asks(stream, request, Kind::Fetch(fetching), Event::Fetch { request, fetch, order, tokens });
+        let (order, tokens, fill_timeout) = (fetching.order, parameters.tokens, parameters.fill_timeout);
+        self.peer_asks(
+            stream,
+            request,
+            Kind::Fetch(fetching),
+            Event::Fetch { request, fetch, order, fill_timeout, tokens },
+        );
     }
 
     /// A joining fetch belongs to a subscription of the peer, or to an accepted PUBLISH of ours, that forwards (§10.12.2).

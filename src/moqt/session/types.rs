@@ -142,6 +142,8 @@ pub enum Event {
         request: RequestId,
         fetch: Fetch,
         order: GroupOrder,
+        /// How long the answer may wait for others (§10.2.5).
+        fill_timeout: Option<Duration>,
         tokens: Vec<Token>,
     },
     TrackStatus {

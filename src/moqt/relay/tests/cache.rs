@@ -33,6 +33,14 @@ pub(super) enum Told {
     Unknown(u64, u64),
 }
 
+pub(super) fn short(fetched: &Fetched) -> Told {
+    match fetched {
+        Fetched::Object { object, .. } => Told::Object(object.group, object.id),
+        Fetched::Absent(end) => Told::Absent(end.group, end.object),
+        Fetched::Unknown(end) => Told::Unknown(end.group, end.object),
+    }
+}
+
 use Told::{Object as Here, Unknown};
 
 impl World {
@@ -61,12 +69,7 @@ impl World {
     }
 
     pub(super) fn told(&self, key: usize, request: RequestId) -> Vec<Told> {
-        let told = self.fetched(key, request).into_iter().map(|fetched| match fetched {
-            Fetched::Object { object, .. } => Told::Object(object.group, object.id),
-            Fetched::Absent(end) => Told::Absent(end.group, end.object),
-            Fetched::Unknown(end) => Told::Unknown(end.group, end.object),
-        });
-        told.collect()
+        self.fetched(key, request).iter().map(short).collect()
     }
 
     pub(super) fn fetch_ok(&self, key: usize, request: RequestId) -> Option<FetchOk> {

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::world::{May, audio, header, namespace, object, subscribe, token, uplink};
-use crate::moqt::fetched::Fetched;
-use crate::moqt::message::{Fetch, Location, PublishOk, SubscribeOk, Token, UpdateOk};
+use crate::moqt::message::{PublishOk, SubscribeOk, Token, UpdateOk};
 use crate::moqt::relay::{Core, Gate, Limits, Rights, Sessions, Upstream};
 use crate::moqt::session::tests::pair::{Conditions, Pair, config};
 use crate::moqt::session::{RequestId, Role};
-use crate::moqt::{Event, FullTrackName, Object, PublishDoneCode, RequestErrorCode, Session, TrackNamespace};
+use crate::moqt::{Event, FullTrackName, PublishDoneCode, RequestErrorCode, Session, TrackNamespace};
 
 /// Longer than the relays' own timers for what is asked and never answered.
 const HELD: Duration = Duration::from_secs(20);
@@ -128,7 +127,7 @@ impl Net {
     }
 
     /// A user without rights of its own.
-    fn nobody(&mut self, core: usize) -> usize {
+    pub(super) fn nobody(&mut self, core: usize) -> usize {
         let link = self.link(core, None);
         self.cores[core].insert(2 * link as u64, vec![], Limits::default(), self.now);
         self.settle();
@@ -246,6 +245,10 @@ impl Net {
             Event::RequestError { request: of, error } if *of == request => Some(Err(error.code)),
             _ => None,
         })
+    }
+
+    pub(super) fn asked(&self, user: usize) -> &[RequestId] {
+        &self.links[user].asked
     }
 
     pub(super) fn done(&self, user: usize) -> Option<u64> {
@@ -540,36 +543,6 @@ fn forward_follows_the_subscribers_of_all_relays() {
             net.say(publisher, 2);
             assert_eq!(steered(&net), [false, true], "{speaks} to {hears}, sister {sister}");
             assert_eq!((net.groups(users[0]), net.groups(users[1])), (vec![2], vec![]));
-        }
-    }
-}
-
-/// Each relay keeps what passed it: an edge answers from its own subscription on, and what was before is unknown there.
-#[test]
-fn a_fetch_is_answered_by_the_relay_that_it_comes_to() {
-    let passed =
-        |group| Fetched::Object { object: Object { priority: Some(128), ..object(group, 0) }, datagram: false };
-    let unknown = || Fetched::Unknown(Location { group: 1, object: u64::MAX });
-    for sister in [true, false] {
-        let mut net = Net::star(2, sister);
-        let publisher = net.publisher(0);
-        let (listener, behind) = (net.user(0), net.user(1));
-        net.subscribe(listener, None);
-        net.say(publisher, 1);
-        net.subscribe(behind, None);
-        net.say(publisher, 2);
-        for (user, expected) in
-            [(listener, vec![passed(1), unknown(), passed(2)]), (behind, vec![unknown(), passed(2)])]
-        {
-            let start = Location { group: 1, object: 0 };
-            let fetch = Fetch::Standalone { track: audio(), start, end: Fetch::TO_LARGEST };
-            let request = net.links[user].pair.client.fetch(fetch, None, Vec::new());
-            net.settle();
-            let told = net.links[user].heard.iter().filter_map(|event| match event {
-                Event::Fetched { request: of, fetched } if *of == request => Some(fetched.clone()),
-                _ => None,
-            });
-            assert_eq!(told.collect::<Vec<_>>(), expected, "sister {sister}");
         }
     }
 }

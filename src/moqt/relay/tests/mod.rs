@@ -8,6 +8,7 @@ mod cache;
 mod drain;
 mod edges;
 mod ends;
+mod errands;
 mod forward;
 mod history;
 mod join;

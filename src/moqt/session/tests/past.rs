@@ -46,7 +46,7 @@ fn asked(conditions: Conditions, order: Option<GroupOrder>) -> (Pair, RequestId)
     let request = pair.client.fetch(standalone(), order, Vec::new());
     pair.settle();
     let order = order.unwrap_or(GroupOrder::Ascending);
-    let expected = Event::Fetch { request, fetch: standalone(), order, tokens: Vec::new() };
+    let expected = Event::Fetch { request, fetch: standalone(), order, fill_timeout: None, tokens: Vec::new() };
     assert_eq!(pair.server_events.back(), Some(&expected));
     (pair, request)
 }
