@@ -302,9 +302,9 @@ class InteropReport:
     @property
     def received(self, /) -> str | None: ...
     @property
-    def sessions(self, /) -> list[tuple[str, str, str]]:
+    def sessions(self, /) -> list[tuple[str, str, str, str]]:
         """
-        Role, transport and version of each session.
+        Role, transport, version and connection ID of each session.
         """
     @property
     def verdict(self, /) -> str:

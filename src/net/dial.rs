@@ -1,13 +1,18 @@
 //! A [`Dial`] made ready: its wire, server name, TLS and SETUP.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use quinn_proto::{ConnectionId, ConnectionIdGenerator as _, RandomConnectionIdGenerator};
 use url::{Host, Url};
 
 use super::congestion::Demand;
 use super::{Dial, transport, verify};
 use crate::moqt::message::Setup;
 use crate::moqt::{Draft, Drafts};
+
+/// The longest that version 1 has.
+const FIRST_ID_BYTES: usize = 20;
 
 pub(super) struct Ready {
     pub(super) url: Url,
@@ -18,6 +23,8 @@ pub(super) struct Ready {
     pub(super) drafts: Drafts,
     pub(super) setup: Setup,
     pub(super) demand: Demand,
+    /// What the first packets of the connection are addressed to, until the server has chosen (RFC 9000 §7.2).
+    pub(super) first_id: ConnectionId,
 }
 
 pub(super) fn prepare(dial: Dial) -> Result<Ready, String> {
@@ -45,8 +52,10 @@ pub(super) fn prepare(dial: Dial) -> Result<Ready, String> {
         other => return Err(format!("{other}:// is not a MoQT address: write moqt:// or https://")),
     };
     let demand = Demand::default();
-    let config = transport::client(verify::client(&trust, &alpn)?, &demand);
-    Ok(Ready { url, address, name, config, drafts, setup, demand })
+    let mut config = transport::client(verify::client(&trust, &alpn)?, &demand);
+    let first_id = RandomConnectionIdGenerator::new(FIRST_ID_BYTES).generate_cid();
+    config.initial_dst_cid_provider(Arc::new(move || first_id));
+    Ok(Ready { url, address, name, config, drafts, setup, demand, first_id })
 }
 
 fn authority(url: &Url, name: &str) -> String {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn_proto::crypto::rustls::HandshakeData;
-use quinn_proto::{Connection, ConnectionHandle, Event, ReadError, StreamEvent, VarInt};
+use quinn_proto::{Connection, ConnectionHandle, ConnectionId, Event, ReadError, StreamEvent, VarInt};
 
 use super::congestion::{Demand, Meter};
 use super::datagrams::{Datagrams, Told};
@@ -35,6 +35,8 @@ pub(super) struct Birth {
     pub(super) url: Option<url::Url>,
     /// What the connection's controller is told.
     pub(super) demand: Demand,
+    /// Of a dial: see [`dial`](super::dial).
+    pub(super) first_id: Option<ConnectionId>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -260,6 +262,10 @@ impl Quic {
         let path = self.connection.stats().path;
         let (packets_out, packets_lost) = (path.sent_packets, path.lost_packets);
         Path { rtt: path.rtt, packets_out, packets_lost, window_bytes: path.cwnd }
+    }
+
+    pub(super) fn first_id(&self) -> Option<&[u8]> {
+        self.birth.first_id.as_deref()
     }
 
     fn is_dial(&self) -> bool {

@@ -16,8 +16,8 @@ pub(super) struct InteropReport {
     expected: Option<String>,
     received: Option<String>,
     duration_ms: u64,
-    /// Role, transport and version of each session.
-    sessions: Vec<(&'static str, &'static str, &'static str)>,
+    /// Role, transport, version and connection ID of each session.
+    sessions: Vec<(&'static str, &'static str, &'static str, String)>,
 }
 
 /// The names of the cases, in the order in which they are run.
@@ -53,7 +53,8 @@ pub(super) fn interop(
             ("failed", format!("expected {expected}; received {received}"), Some(expected), Some(received))
         }
     };
-    let sessions = report.met.iter().map(|met| (met.role, met.transport, met.version)).collect();
+    let sessions =
+        report.met.into_iter().map(|met| (met.role, met.transport, met.version, met.connection_id)).collect();
     let duration_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
     Ok(InteropReport { verdict, message, expected, received, duration_ms, sessions })
 }

@@ -6,10 +6,12 @@ import contextlib
 import json
 import os
 import queue
+import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -342,3 +344,56 @@ def test_an_edge_hears_its_upstream_relay_again_after_it_was_told_to_end(state: 
         stack.enter_context(origin(told["address"]))
         listen_for(track, b"after")
         assert (listener.state, listener.reconnects) == ("connected", 0)
+
+
+class Wiretap:
+    """Hands packets on to a relay, and writes down what the first of each connection is addressed to (RFC 9000 §17.2):
+    20 bytes of the client's choice, and of the server's ever after."""
+
+    def __init__(self, port: int) -> None:
+        self.seen: list[str] = []
+        self._front = socket.socket(type=socket.SOCK_DGRAM)
+        self._front.bind(("127.0.0.1", 0))
+        self.port: int = self._front.getsockname()[1]
+        self._relay = ("127.0.0.1", port)
+        self._backs: dict[Any, socket.socket] = {}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            ready, _, _ = select.select([self._front, *self._backs.values()], [], [], 0.05)
+            for end in ready:
+                packet, sender = end.recvfrom(65_536)
+                if end is not self._front:
+                    client = next(client for client, back in self._backs.items() if back is end)
+                    self._front.sendto(packet, client)
+                    continue
+                if sender not in self._backs:
+                    self._backs[sender] = socket.socket(type=socket.SOCK_DGRAM)
+                is_long, addressed = packet[0] & 0x80, packet[6:26].hex()
+                if is_long and packet[5] == 20 and addressed not in self.seen:
+                    self.seen.append(addressed)
+                self._backs[sender].sendto(packet, self._relay)
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join(LIMIT_S)
+        for end in (self._front, *self._backs.values()):
+            end.close()
+
+
+@pytest.mark.parametrize("scheme", ["moqt", "https"])
+def test_a_case_tells_by_which_connection_id_a_relay_has_it_in_its_log(tmp_path: Path, scheme: str) -> None:
+    with relay("--listen", "127.0.0.1:0", "--state", tmp_path / "relay", "--open") as told:
+        tap = Wiretap(int(told["address"].rpartition(":")[2]))
+        try:
+            for case, parts in [("setup-only", [""]), ("fetch", ["publisher_", "subscriber_", "fetcher_"])]:
+                tap.seen.clear()
+                played = done("interop", "-r", f"{scheme}://127.0.0.1:{tap.port}", "--tls-disable-verify", "-t", case)
+                assert f"ok 1 - {case}\n" in played
+                lines = [line.strip() for line in played.splitlines() if "connection_id: " in line]
+                assert lines == [f"{part}connection_id: {seen}" for part, seen in zip(parts, tap.seen, strict=True)]
+        finally:
+            tap.close()

@@ -96,9 +96,13 @@ def _diagnosis(report: InteropReport, *, verbose: bool) -> Iterator[str]:
         yield f"  expected: {json.dumps(report.expected)}"
     if report.received is not None:
         yield f"  received: {json.dumps(report.received)}"
+    # By the first Destination Connection ID (RFC 9000 §7.2) a relay's log is found.
+    for role, _, _, connection_id in report.sessions:
+        part = "" if len(report.sessions) == 1 else f"{role}_"
+        yield f"  {part}connection_id: {connection_id}"
     if report.sessions:
         yield "  sessions:"
-    for role, transport, version in report.sessions:
+    for role, transport, version, _ in report.sessions:
         yield f"    {role}:"
         yield f"      transport: {transport}"
         yield f"      moqt_version: {version}"

@@ -71,8 +71,14 @@ impl App for Show<'_> {
             LinkEvent::Up(peer) => {
                 let transport = if peer.wire == Wire::WebTransport { "webtransport-h3" } else { "quic" };
                 let draft = links.session(link).map(|session| session.draft());
-                self.met[who as usize] =
-                    draft.map(|draft| Met { role: who.label(), transport, version: super::version(draft) });
+                let first_id = links.first_id(link).unwrap_or_default();
+                let connection_id: String = first_id.iter().map(|byte| format!("{byte:02x}")).collect();
+                self.met[who as usize] = draft.map(|draft| Met {
+                    role: who.label(),
+                    transport,
+                    version: super::version(draft),
+                    connection_id,
+                });
             }
             LinkEvent::Moqt(event) => self.step(links, now, |play, hands| play.handle_event(hands, who, event, now)),
             LinkEvent::Down(down) => {

@@ -15,16 +15,20 @@ pub(super) enum Who {
     Client,
     Publisher,
     Subscriber,
+    Fetcher,
+    Joiner,
 }
 
 impl Who {
-    pub(super) const ALL: [Who; 3] = [Who::Client, Who::Publisher, Who::Subscriber];
+    pub(super) const ALL: [Who; 5] = [Who::Client, Who::Publisher, Who::Subscriber, Who::Fetcher, Who::Joiner];
 
     pub(super) fn label(self) -> &'static str {
         match self {
             Who::Client => "client",
             Who::Publisher => "publisher",
             Who::Subscriber => "subscriber",
+            Who::Fetcher => "fetcher",
+            Who::Joiner => "joiner",
         }
     }
 }
@@ -50,6 +54,11 @@ pub(super) enum Ask {
     /// With RENDEZVOUS_TIMEOUT, where there is one.
     Subscribe(Place, Option<Duration>),
     SubscribeNamespace(Place),
+    SubscribeTracks(Place),
+    /// The first group that the subscriber is sure to have heard whole.
+    Fetch(Place),
+    /// What was published before the subscription that was asked for last, from the group before its own on.
+    Join,
 }
 
 /// How a request must be answered.
@@ -73,6 +82,14 @@ pub(super) enum Heard {
     Groups,
     /// Objects of [`Speech::Datagrams`], each as a datagram.
     Datagrams,
+    /// Objects of [`Speech::Live`] in so many groups that one between the first and the last was whole.
+    History,
+    /// The group of [`Ask::Fetch`], whole.
+    Fetched,
+    /// The group before the live edge, and what follows it up to the newest without a hole: fetched and live.
+    Joined,
+    /// PUBLISH of the track under the prefix.
+    Offered,
     /// NAMESPACE, or NAMESPACE_DONE, of the very namespace that was asked for.
     Namespace { done: bool },
 }
@@ -113,7 +130,7 @@ const SHORT: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(15);
 
 use Step::{Answered, Ask as Asks, Cancel, Connect, EndTrack, Hear, Serve, Stay};
-use Who::{Client, Publisher, Subscriber};
+use Who::{Client, Fetcher, Joiner, Publisher, Subscriber};
 
 const fn case(name: &'static str, limit: Duration, steps: &'static [Step]) -> Case {
     Case { name, limit, not_in: &[], steps }
@@ -212,6 +229,64 @@ pub(super) const ALL: &[Case] = &[
         ],
     ),
     case(
+        "namespace-discovery",
+        LONG,
+        &[
+            Connect(Publisher),
+            Serve(Publisher, Speech::Live),
+            Asks(Publisher, Ask::PublishNamespace(Place::Own)),
+            Answered(Publisher, Answer::Ok),
+            Asks(Publisher, Ask::Publish(Place::Own)),
+            Answered(Publisher, Answer::Ok),
+            Connect(Subscriber),
+            Asks(Subscriber, Ask::SubscribeTracks(Place::Own)),
+            Answered(Subscriber, Answer::Ok),
+            Hear(Subscriber, Heard::Offered),
+        ],
+    ),
+    Case {
+        name: "fetch",
+        limit: LONG,
+        not_in: &[Draft::D16],
+        steps: &[
+            Connect(Publisher),
+            Serve(Publisher, Speech::Live),
+            Asks(Publisher, Ask::PublishNamespace(Place::Own)),
+            Answered(Publisher, Answer::Ok),
+            Connect(Subscriber),
+            Asks(Subscriber, Ask::Subscribe(Place::Own, None)),
+            Answered(Subscriber, Answer::Ok),
+            Hear(Subscriber, Heard::History),
+            Connect(Fetcher),
+            Asks(Fetcher, Ask::Fetch(Place::Own)),
+            Answered(Fetcher, Answer::Ok),
+            Hear(Fetcher, Heard::Fetched),
+        ],
+    },
+    Case {
+        name: "join",
+        limit: LONG,
+        // Since draft 20 a subscription brings what was before it by FILL_PARAMETERS, which our sessions don't ask for.
+        not_in: &[Draft::D16, Draft::D20, Draft::D22],
+        steps: &[
+            Connect(Publisher),
+            Serve(Publisher, Speech::Live),
+            Asks(Publisher, Ask::PublishNamespace(Place::Own)),
+            Answered(Publisher, Answer::Ok),
+            Connect(Subscriber),
+            Asks(Subscriber, Ask::Subscribe(Place::Own, None)),
+            Answered(Subscriber, Answer::Ok),
+            Hear(Subscriber, Heard::History),
+            Connect(Joiner),
+            Asks(Joiner, Ask::Subscribe(Place::Own, None)),
+            // A FETCH that overtakes it finds nothing to join.
+            Answered(Joiner, Answer::Ok),
+            Asks(Joiner, Ask::Join),
+            Answered(Joiner, Answer::Ok),
+            Hear(Joiner, Heard::Joined),
+        ],
+    },
+    case(
         "subscribe-namespace-lifecycle",
         LONG,
         &[
@@ -252,3 +327,44 @@ pub(super) const ALL: &[Case] = &[
         ],
     ),
 ];
+
+impl Ask {
+    pub(super) fn message(self) -> &'static str {
+        match self {
+            Ask::PublishNamespace(_) => "PUBLISH_NAMESPACE",
+            Ask::Publish(_) => "PUBLISH",
+            Ask::Subscribe(..) => "SUBSCRIBE",
+            Ask::SubscribeNamespace(_) => "SUBSCRIBE_NAMESPACE",
+            Ask::SubscribeTracks(_) => "SUBSCRIBE_TRACKS",
+            Ask::Fetch(_) => "FETCH",
+            Ask::Join => "joining FETCH",
+        }
+    }
+}
+
+impl Answer {
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Answer::Ok => "OK",
+            Answer::Refusal => "REQUEST_ERROR, not INTERNAL_ERROR,",
+            Answer::Either => "OK or REQUEST_ERROR, not INTERNAL_ERROR,",
+            Answer::Timeout => "REQUEST_ERROR TIMEOUT",
+        }
+    }
+}
+
+impl Heard {
+    pub(super) fn words(self) -> String {
+        match self {
+            Heard::Live(least) => format!("{least} objects as they were sent"),
+            Heard::Groups => "three groups of five objects as they were sent, PUBLISH_DONE TRACK_ENDED".to_owned(),
+            Heard::Datagrams => "fifteen datagrams as they were sent, most of them".to_owned(),
+            Heard::History => "objects of three groups as they were sent".to_owned(),
+            Heard::Fetched => "every object of the group once, in its order".to_owned(),
+            Heard::Joined => "the group before, and from it on every object once".to_owned(),
+            Heard::Offered => "PUBLISH of the track that was published".to_owned(),
+            Heard::Namespace { done: false } => "NAMESPACE of the namespace itself".to_owned(),
+            Heard::Namespace { done: true } => "NAMESPACE_DONE of the namespace itself".to_owned(),
+        }
+    }
+}

@@ -46,12 +46,14 @@ pub struct Connect {
 }
 
 /// One session of a case, as its peer made it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Met {
     /// Its part: `publisher`, `subscriber`, ….
     pub role: &'static str,
     pub transport: &'static str,
     pub version: &'static str,
+    /// The Destination Connection ID of its first packet, hexadecimal: by that a log of the relay is found.
+    pub connection_id: String,
 }
 
 /// How a case went.

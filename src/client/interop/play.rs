@@ -10,7 +10,7 @@ use super::cases::{Answer, Ask, Case, Heard, Place, Step, Who};
 use super::hearing::{Hearing, Judgement};
 use super::speech::{DESCRIPTION, Speaker, Speech};
 use crate::moqt::message::{
-    PublishDone, PublishOk, RequestError, Subscribe, SubscribeOk, Token, TrackProperties, UpdateOk,
+    Fetch, Location, PublishDone, PublishOk, RequestError, Subscribe, SubscribeOk, Token, TrackProperties, UpdateOk,
 };
 use crate::moqt::name::NameError;
 use crate::moqt::session::RequestId;
@@ -144,7 +144,7 @@ impl Play {
         }
         while self.end.is_none() {
             let Some(step) = self.steps.get(self.at).copied() else {
-                self.end = Some(End::Passed(self.parts[Who::Subscriber as usize].hearing.describe()));
+                self.end = Some(End::Passed(self.parts[self.last_heard() as usize].hearing.describe()));
                 return;
             };
             if self.begun.is_none() {
@@ -190,6 +190,9 @@ impl Play {
             Event::Object { stream, object, .. } => part.hearing.object(stream.is_none(), object),
             Event::SubgroupEnd { reset, .. } => part.hearing.stream_ended(reset.is_some()),
             Event::PublishDone { done, .. } => part.hearing.done(done),
+            Event::FetchOk { request, .. } => part.answered(request, Ok(())),
+            Event::Fetched { fetched, .. } => part.hearing.fetched(fetched),
+            Event::FetchEnd { reset, .. } => part.hearing.fetch_ended(reset.is_some()),
             Event::Namespace { suffix, .. } => part.hearing.namespace(false, suffix),
             Event::NamespaceDone { suffix, .. } => part.hearing.namespace(true, suffix),
             Event::Cancelled { request } => part.speakers.retain(|speaker| speaker.request != request),
@@ -217,7 +220,8 @@ impl Play {
                 session.accept_subscribe(request, SubscribeOk::default());
                 part.speakers.push(Speaker::new(request, speech, now));
             }
-            Event::Publish { request, .. } => {
+            Event::Publish { request, publish } => {
+                part.hearing.offered(publish.track);
                 session.accept_publish(request, PublishOk { forward: true, priority: 128, filter: None });
             }
             Event::Update { request, .. } => session.accept_update(request, UpdateOk::default()),
@@ -239,7 +243,7 @@ impl Play {
             Step::Serve(who, speech) => self.parts[who as usize].serves = Some(speech),
             Step::Ask(who, ask) => {
                 let Some(session) = stage.session(who) else { return };
-                let request = self.ask(session, ask);
+                let request = self.ask(session, who, ask);
                 let part = &mut self.parts[who as usize];
                 (part.asked, part.answer) = (Some((request, ask)), None);
                 if let Ask::PublishNamespace(place) = ask {
@@ -264,14 +268,28 @@ impl Play {
         }
     }
 
-    fn ask(&self, session: &mut Session, ask: Ask) -> RequestId {
+    fn ask(&self, session: &mut Session, who: Who, ask: Ask) -> RequestId {
         let tokens = self.tokens.clone();
         match ask {
+            Ask::Fetch(place) => {
+                let (group, track) = (self.history(), self.names.at(place).clone());
+                let whole = Location { group, object: 0 };
+                session.fetch(Fetch::Standalone { track, start: whole, end: whole }, None, tokens)
+            }
+            Ask::Join => {
+                let request = self.parts[who as usize].asked.map_or(u64::MAX, |(request, _)| request.0);
+                session.fetch(Fetch::RelativeJoining { request, groups: 1 }, None, tokens)
+            }
+            Ask::SubscribeTracks(place) => {
+                session.subscribe_tracks(self.names.at(place).namespace.clone(), true, tokens)
+            }
             Ask::PublishNamespace(place) => session.publish_namespace(self.names.at(place).namespace.clone(), tokens),
             Ask::Publish(place) => session.publish(self.names.at(place).clone(), TrackProperties::default(), tokens),
             Ask::Subscribe(place, rendezvous_timeout) => {
                 let track = self.names.at(place).clone();
-                session.subscribe(Subscribe { rendezvous_timeout, tokens, ..Subscribe::new(track) })
+                // A FETCH can join a subscription from the largest object on (§10.12.2).
+                let plain = if who == Who::Joiner { Subscribe::live(track) } else { Subscribe::new(track) };
+                session.subscribe(Subscribe { rendezvous_timeout, tokens, ..plain })
             }
             Ask::SubscribeNamespace(place) => {
                 session.subscribe_namespace(self.names.at(place).namespace.clone(), tokens)
@@ -279,11 +297,24 @@ impl Play {
         }
     }
 
+    /// Whose hearing is the case's.
+    fn last_heard(&self) -> Who {
+        let heard = |step: &Step| if let Step::Hear(who, _) = step { Some(*who) } else { None };
+        self.steps.iter().rev().find_map(heard).unwrap_or(Who::Subscriber)
+    }
+
+    /// The group that is fetched: the relay has handed it on, whole.
+    fn history(&self) -> u64 {
+        self.parts[Who::Subscriber as usize].hearing.whole_group()
+    }
+
     fn judge(&self, step: Step, now: Instant) -> Judgement {
         let done = |done: bool| if done { Judgement::Right } else { Judgement::Incomplete };
         match step {
             Step::Connect(who) => done(self.parts[who as usize].is_set_up),
             Step::Answered(who, wanted) => self.parts[who as usize].judge_answer(wanted),
+            Step::Hear(who, Heard::Offered) => done(self.parts[who as usize].hearing.is_offered(&self.names.own)),
+            Step::Hear(who, Heard::Fetched) => self.parts[who as usize].hearing.judge_fetched(self.history()),
             Step::Hear(who, heard) => self.parts[who as usize].hearing.judge(heard, LOST_COUNT),
             Step::Stay(time) => done(self.begun.is_some_and(|begun| now >= begun + time)),
             Step::Serve(..) | Step::Ask(..) | Step::Cancel(_) | Step::EndTrack(_) => Judgement::Right,
@@ -354,40 +385,6 @@ impl Part {
             (true, _) => Judgement::Right,
             (false, Ok(())) => Judgement::Wrong("OK".to_owned()),
             (false, Err(error)) => Judgement::Wrong(format!("REQUEST_ERROR {:#x} {:?}", error.code, error.reason)),
-        }
-    }
-}
-
-impl Ask {
-    fn message(self) -> &'static str {
-        match self {
-            Ask::PublishNamespace(_) => "PUBLISH_NAMESPACE",
-            Ask::Publish(_) => "PUBLISH",
-            Ask::Subscribe(..) => "SUBSCRIBE",
-            Ask::SubscribeNamespace(_) => "SUBSCRIBE_NAMESPACE",
-        }
-    }
-}
-
-impl Answer {
-    fn words(self) -> &'static str {
-        match self {
-            Answer::Ok => "OK",
-            Answer::Refusal => "REQUEST_ERROR, not INTERNAL_ERROR,",
-            Answer::Either => "OK or REQUEST_ERROR, not INTERNAL_ERROR,",
-            Answer::Timeout => "REQUEST_ERROR TIMEOUT",
-        }
-    }
-}
-
-impl Heard {
-    fn words(self) -> String {
-        match self {
-            Heard::Live(least) => format!("{least} objects as they were sent"),
-            Heard::Groups => "three groups of five objects as they were sent, PUBLISH_DONE TRACK_ENDED".to_owned(),
-            Heard::Datagrams => "fifteen datagrams as they were sent, most of them".to_owned(),
-            Heard::Namespace { done: false } => "NAMESPACE of the namespace itself".to_owned(),
-            Heard::Namespace { done: true } => "NAMESPACE_DONE of the namespace itself".to_owned(),
         }
     }
 }

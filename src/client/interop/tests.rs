@@ -3,13 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cases::{ALL, Who};
+use super::cases::{ALL, Heard, Who};
+use super::hearing::{Hearing, Judgement};
 use super::play::{End, Names, Play, Stage};
-use crate::moqt::message::Token;
+use super::speech::Speech;
+use crate::moqt::fetched::Fetched;
+use crate::moqt::message::{Fetch, FetchOk, Location, Token};
 use crate::moqt::relay::{Core, Gate, Lease, Limits, Rights, Sessions};
 use crate::moqt::session::tests::pair::{Conditions, Pair, config};
 use crate::moqt::session::{Config, Role};
-use crate::moqt::{Draft, Event, RequestErrorCode, Session, TrackNamespace};
+use crate::moqt::{Draft, Event, Object, RequestErrorCode, Session, TrackNamespace};
 
 /// May it all, or nothing.
 #[derive(Clone, Copy, Debug)]
@@ -210,6 +213,9 @@ fn a_relay_that_forwards_nothing_fails_what_must_be_heard_or_refused() {
     for name in ["subscribe-namespace-lifecycle", "publish-track-only", "publish-track-subscribe"] {
         assert!(fails(name), "{name}");
     }
+    for name in ["namespace-discovery", "fetch", "join"] {
+        assert!(fails(name), "{name}");
+    }
     assert!(!fails("announce-only"));
 }
 
@@ -244,6 +250,86 @@ fn what_a_draft_has_no_word_for_is_skipped() {
         let conditions = Conditions::default();
         play_in(name, Draft::D16, &mut our_relay(true), conditions)
     };
-    assert!(matches!(older("rendezvous-timeout"), End::Skipped(_)));
+    for name in ["rendezvous-timeout", "fetch", "join"] {
+        assert!(matches!(older(name), End::Skipped(_)), "{name}");
+    }
+    assert!(matches!(older("namespace-discovery"), End::Passed(_)));
     assert!(matches!(older("setup-only"), End::Passed(_)));
+}
+
+/// Our relay, but what it is fetched is `brings` instead.
+struct Liar {
+    relay: OurRelay,
+    brings: fn(u64) -> Vec<(u64, u64)>,
+}
+
+impl Behind for Liar {
+    fn arrived(&mut self, wires: &mut Wires, who: Who) {
+        self.relay.arrived(wires, who);
+    }
+    fn heard(&mut self, wires: &mut Wires, who: Who, event: Event) {
+        let Event::Fetch { request, fetch, .. } = event else { return self.relay.heard(wires, who, event) };
+        let group = if let Fetch::Standalone { start, .. } = fetch { start.group } else { 0 };
+        let items = (self.brings)(group).into_iter().map(|(group, id)| {
+            let payload = Speech::Live.payload(group, id);
+            Fetched::Object { object: Object { group, id, payload, ..Object::default() }, datagram: false }
+        });
+        let end = Location { group: group + 1, object: 0 };
+        let ok = FetchOk { end_of_track: false, end, parameters: Default::default(), properties: Default::default() };
+        let session = Sessions::session(wires, who as u64).expect("it has asked");
+        session.answer_fetch(request, ok, items.collect::<Vec<_>>());
+    }
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.relay.poll_timeout()
+    }
+    fn handle_timeout(&mut self, wires: &mut Wires) {
+        self.relay.handle_timeout(wires);
+    }
+}
+
+#[test]
+fn a_relay_that_fetches_something_else_fails() {
+    let with = |name, brings: fn(u64) -> Vec<(u64, u64)>| {
+        play(name, &mut Liar { relay: our_relay(true), brings }, Conditions::default())
+    };
+    let whole = |group: u64| (0..5).map(|id| (group, id)).collect();
+    assert!(matches!(with("fetch", whole), End::Passed(_)), "the liar speaks the truth");
+    let wrong: [fn(u64) -> Vec<(u64, u64)>; 4] = [
+        |_| Vec::new(),
+        |group| (0..4).map(|id| (group, id)).collect(),
+        |group| (0..5).map(|id| (group + 1, id)).collect(),
+        |group| (0..6).map(|id| (group, id)).collect(),
+    ];
+    for brings in wrong {
+        let End::Failed { received, .. } = with("fetch", brings) else { panic!("{:?}", brings(7)) };
+        assert!(received.contains("not group"), "{received}");
+    }
+    assert!(matches!(with("join", |_| Vec::new()), End::Failed { .. }), "nothing of before");
+    assert!(matches!(with("join", |_| vec![(0, 1), (0, 2)]), End::Failed { .. }), "it begins in a group's middle");
+}
+
+/// Fetched and live objects of a subscription that was joined.
+fn joined(fetched: &[(u64, u64)], live: &[(u64, u64)]) -> Judgement {
+    let object = |(group, id)| Object { group, id, payload: Speech::Live.payload(group, id), ..Object::default() };
+    let mut hearing = Hearing::default();
+    live.iter().for_each(|place| hearing.object(false, object(*place)));
+    for place in fetched {
+        hearing.fetched(Fetched::Object { object: object(*place), datagram: false });
+    }
+    hearing.fetch_ended(false);
+    hearing.judge(Heard::Joined, 0)
+}
+
+#[test]
+fn what_was_fetched_and_what_came_live_follow_each_other() {
+    let before: Vec<_> = (0..5).map(|id| (3, id)).chain([(4, 0), (4, 1)]).collect();
+    assert_eq!(joined(&before, &[(4, 2), (4, 3)]), Judgement::Right);
+    assert_eq!(joined(&before, &[(4, 3), (4, 2)]), Judgement::Right, "streams may overtake each other");
+    assert_eq!(joined(&before, &[]), Judgement::Incomplete);
+    assert_eq!(joined(&before, &[(4, 3)]), Judgement::Incomplete, "a hole may be filled yet");
+    assert!(matches!(joined(&before, &[(4, 1), (4, 2)]), Judgement::Wrong(_)), "twice");
+    assert!(matches!(joined(&before[1..], &[(4, 2)]), Judgement::Wrong(_)), "not from the group's beginning");
+    assert!(matches!(joined(&[(4, 0), (4, 1)], &[(4, 2)]), Judgement::Wrong(_)), "not the group before");
+    assert!(matches!(joined(&[], &[(4, 2)]), Judgement::Wrong(_)));
+    assert!(matches!(joined(&[(3, 1), (3, 0)], &[(4, 0)]), Judgement::Wrong(_)), "out of order");
 }

@@ -87,7 +87,7 @@ impl Links {
         match self.endpoint.accept(incoming, self.now, &mut buffer, config) {
             Ok((handle, connection)) => {
                 let (drafts, setup, limits) = (self.drafts.clone(), self.setup.clone(), self.limits.clone());
-                let birth = Birth { role: Role::Server, drafts, setup, limits, url: None, demand };
+                let birth = Birth { role: Role::Server, drafts, setup, limits, url: None, demand, first_id: None };
                 let id = self.insert_quic(handle, connection, birth, self.now);
                 let slot = self.slot(id)?;
                 if let Some(link) = self.slots[slot].as_mut() {

@@ -141,12 +141,12 @@ impl Links {
             let remote = self.socket.reach(ready.address);
             let connected = self.endpoint.connect(now, ready.config, remote, &ready.name);
             let (handle, connection) = connected.map_err(|error| format!("can't dial {}: {error}", ready.url))?;
-            Ok((handle, connection, (ready.drafts, ready.setup), ready.url, ready.demand))
+            Ok((handle, connection, (ready.drafts, ready.setup), ready.url, (ready.demand, ready.first_id)))
         });
         match connected {
-            Ok((handle, connection, (drafts, setup), url, demand)) => {
+            Ok((handle, connection, (drafts, setup), url, (demand, first_id))) => {
                 let (role, limits) = (Role::Client, self.limits.clone());
-                let birth = Birth { role, drafts, setup, limits, url: Some(url), demand };
+                let birth = Birth { role, drafts, setup, limits, url: Some(url), demand, first_id: Some(first_id) };
                 self.insert_quic(handle, connection, birth, now)
             }
             Err(reason) => {
@@ -245,6 +245,15 @@ impl Links {
     pub fn path(&self, link: LinkId) -> Option<Path> {
         match &self.slots[self.slot(link)?].as_ref()?.carrier {
             Carrier::Quic(quic) => Some(quic.path()),
+            Carrier::Port(_) | Carrier::None => None,
+        }
+    }
+
+    /// By what a dialled connection is found in the logs of whoever was dialled: the Destination Connection ID of its first
+    /// packet.
+    pub fn first_id(&self, link: LinkId) -> Option<&[u8]> {
+        match &self.slots[self.slot(link)?].as_ref()?.carrier {
+            Carrier::Quic(quic) => quic.first_id(),
             Carrier::Port(_) | Carrier::None => None,
         }
     }
