@@ -257,10 +257,13 @@ fn what_a_draft_has_no_word_for_is_skipped() {
     assert!(matches!(older("setup-only"), End::Passed(_)));
 }
 
+/// Places of objects for a group that is asked for.
+type Brings = fn(u64) -> Vec<(u64, u64)>;
+
 /// Our relay, but what it is fetched is `brings` instead.
 struct Liar {
     relay: OurRelay,
-    brings: fn(u64) -> Vec<(u64, u64)>,
+    brings: Brings,
 }
 
 impl Behind for Liar {
@@ -289,12 +292,10 @@ impl Behind for Liar {
 
 #[test]
 fn a_relay_that_fetches_something_else_fails() {
-    let with = |name, brings: fn(u64) -> Vec<(u64, u64)>| {
-        play(name, &mut Liar { relay: our_relay(true), brings }, Conditions::default())
-    };
+    let with = |name, brings: Brings| play(name, &mut Liar { relay: our_relay(true), brings }, Conditions::default());
     let whole = |group: u64| (0..5).map(|id| (group, id)).collect();
     assert!(matches!(with("fetch", whole), End::Passed(_)), "the liar speaks the truth");
-    let wrong: [fn(u64) -> Vec<(u64, u64)>; 4] = [
+    let wrong: [Brings; 4] = [
         |_| Vec::new(),
         |group| (0..4).map(|id| (group, id)).collect(),
         |group| (0..5).map(|id| (group + 1, id)).collect(),
