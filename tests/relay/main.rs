@@ -14,6 +14,7 @@
 //! | `tracks` | SUBSCRIBE_TRACKS and FORWARD, over shards |
 //! | `upstream` | our relay as an edge of another |
 //! | `ending` | the relay inside an engine that ends |
+//! | `past` | FETCH and joins, over shards |
 //! | `peers` | aiomoqt and moq-rs against our relay, where their interpreter is there |
 //! | `media` | the engine's audio threads between scripted legs and real bridges' tracks |
 //!
@@ -28,6 +29,7 @@ mod hostile;
 mod isolation;
 mod keys;
 mod media;
+mod past;
 mod peers;
 mod raw;
 mod rig;
