@@ -93,15 +93,6 @@ _MOQ_DEV = {
 }
 
 
-# What our own relay still refuses, and in which draft: gaps of ours, not of a peer.
-_OURS = {
-    (16, "fetch"): "answers FETCH with NOT_SUPPORTED in draft 16",
-    (16, "join"): "answers FETCH with NOT_SUPPORTED in draft 16",
-}
-
-
-def known_case(relay: str, draft: int, case: str) -> str | None:
+def known_case(relay: str, case: str) -> str | None:
     """Why this relay fails this case, whoever plays it."""
-    if relay == OURS:
-        return _OURS.get((draft, case))
     return {"moq-rs": _MOQ_DEV, "moq-relay": _MOQ_DEV}.get(relay, {}).get(case)

@@ -142,7 +142,7 @@ def judge(client: str, where: tuple[str, int, str], found: dict[str, tuple[bool,
     record.cases(client, where, found)
     wrong = []
     for case, (passed, said) in found.items():
-        reason = known_case(relay, draft, case)
+        reason = known_case(relay, case)
         if passed and reason is not None:
             wrong.append(f"{case} passes, although {relay} {reason}: take that out of `known_case`")
         # What aiomoqt's client and a foreign relay have with each other is told in the table, and is not ours to judge.

@@ -327,6 +327,7 @@ impl Core {
             | Event::TrackStatusOk { .. }
             | Event::PublishBlocked { .. }
             | Event::UpdateOk { .. }
+            | Event::RequestGoAway { .. }
             | Event::UpdateError { .. }
             | Event::Closed { .. } => {}
         }

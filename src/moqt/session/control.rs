@@ -17,6 +17,15 @@ pub(super) enum Deadline {
     At(Instant),
 }
 
+impl Deadline {
+    pub(super) fn counted_from(self, now: Instant) -> Instant {
+        match self {
+            Self::In(time) => now + time,
+            Self::At(at) => at,
+        }
+    }
+}
+
 impl Session {
     pub(super) fn queue(&mut self, transmit: Transmit) {
         self.transmits.push_back(Queued::Ready(transmit));
@@ -131,7 +140,12 @@ impl Session {
         });
         let setup = if self.is_set_up { self.aliases.next_deadline() } else { Some(self.setup_by) };
         let ending = self.ending.front().map(|(at, _)| *at);
-        [goaway, setup, ending, self.next_late()].into_iter().flatten().min()
+        let moving = self.moving.iter().map(|(by, _)| match by {
+            Deadline::In(_) => self.now,
+            Deadline::At(at) => *at,
+        });
+        let timers = [goaway, setup, ending, self.next_late()];
+        timers.into_iter().flatten().chain(moving).min()
     }
 
     pub(super) fn expire(&mut self) {
@@ -152,6 +166,7 @@ impl Session {
             self.end_subscription(request);
         }
         self.drop_late();
+        self.reset_unmoved();
         if self.is_set_up {
             let (streams, datagrams) = self.aliases.expire(self.now);
             self.counters.unknown_datagrams += datagrams;

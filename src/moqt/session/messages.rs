@@ -214,11 +214,11 @@ impl Session {
             },
             // It informs; what it may change is the peer's affair.
             (Message::PublishStateNotify(_), Kind::Subscription(_)) if !(ours && asked) => {}
-            // The peer's wish that this request moves. Whoever does not move sees it end.
             (Message::GoAway { goaway, request: None }, _) if !entry.goaway => {
                 entry.goaway = true;
-                if self.role == Role::Server && !goaway.uri.is_empty() {
-                    self.fail(Violation::protocol("a client sends a server elsewhere"));
+                match self.role == Role::Server && !goaway.uri.is_empty() {
+                    true => self.fail(Violation::protocol("a client sends a server elsewhere")),
+                    false => self.events.push_back(Event::RequestGoAway { request: id, goaway }),
                 }
             }
             _ => self.out_of_place(),

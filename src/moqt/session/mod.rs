@@ -21,6 +21,7 @@ mod ids;
 mod inbound;
 mod lateness;
 mod messages;
+mod moving;
 mod outbound;
 mod past;
 mod renewals;
@@ -144,6 +145,8 @@ pub struct Session {
     goaway_received: bool,
     goaway_sent: bool,
     goaway_by: Option<Deadline>,
+    /// Requests of the peer that were sent away with a time.
+    moving: Vec<(Deadline, RequestId)>,
 }
 
 impl Session {
@@ -187,6 +190,7 @@ impl Session {
             goaway_received: false,
             goaway_sent: false,
             goaway_by: None,
+            moving: Vec::new(),
             limits,
         };
         session.send_setup(setup);

@@ -26,8 +26,9 @@ pub(super) struct Request {
     pub(super) updates: VecDeque<PeerUpdate>,
     pub(super) sent_updates: VecDeque<Sent>,
     pub(super) next_update: Option<Box<Update>>,
-    /// A GOAWAY came on its stream: there is only one (§10.4).
+    /// A GOAWAY came on its stream, or was said there: there is only one of each (§10.4).
     pub(super) goaway: bool,
+    pub(super) sent_away: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,8 +124,17 @@ impl Publication {
 
 impl Request {
     pub(super) fn new(stream: StreamId, ours: bool, kind: Kind) -> Self {
-        let (updates, sent_updates) = (VecDeque::new(), VecDeque::new());
-        Self { stream, ours, phase: Phase::Asked, kind, updates, sent_updates, next_update: None, goaway: false }
+        Self {
+            stream,
+            ours,
+            phase: Phase::Asked,
+            kind,
+            updates: VecDeque::new(),
+            sent_updates: VecDeque::new(),
+            next_update: None,
+            goaway: false,
+            sent_away: false,
+        }
     }
 
     pub(super) fn publication(&self) -> Option<&Publication> {

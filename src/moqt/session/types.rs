@@ -269,6 +269,11 @@ pub enum Event {
     },
 
     GoAway(GoAway),
+    /// The peer's wish that this request is made again, elsewhere or here. Whoever stays sees it end.
+    RequestGoAway {
+        request: RequestId,
+        goaway: GoAway,
+    },
     /// The session is over: we closed it (a violation by the peer, or [`Session::close`](super::Session::close)).
     Closed {
         code: u64,

@@ -162,7 +162,7 @@ impl Session {
     }
 
     /// What the request has open ends in the middle.
-    fn reset_data(&mut self, request: RequestId, code: ResetCode) {
+    pub(super) fn reset_data(&mut self, request: RequestId, code: ResetCode) {
         let open = match self.requests.get(&request).map(|entry| &entry.kind) {
             Some(Kind::Publication(publication)) => publication.open.clone(),
             Some(Kind::Fetch(fetching)) => fetching.stream.into_iter().collect(),

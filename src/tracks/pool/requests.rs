@@ -60,6 +60,7 @@ impl Pool {
             | Moqt::TrackStatusOk { .. }
             | Moqt::PublishBlocked { .. }
             | Moqt::UpdateOk { .. }
+            | Moqt::RequestGoAway { .. }
             | Moqt::UpdateError { .. }
             | Moqt::Object { .. }
             | Moqt::Namespace { .. }

@@ -11,6 +11,7 @@ mod drafts;
 mod fuzz;
 mod lateness;
 mod lone;
+mod moving;
 mod older;
 mod past;
 mod requests;
