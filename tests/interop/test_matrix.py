@@ -138,7 +138,7 @@ def verdicts(command: list[str], environment: dict[str, str]) -> dict[str, tuple
 
 def judge(client: str, where: tuple[str, int, str], found: dict[str, tuple[bool, str]], record: Record) -> None:
     """Every case passes but those that this relay is known to fail; those must."""
-    relay, draft, _wire = where
+    relay, _draft, _wire = where
     record.cases(client, where, found)
     wrong = []
     for case, (passed, said) in found.items():
