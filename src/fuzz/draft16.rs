@@ -48,6 +48,11 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
             prefix: namespace.clone(),
             parameters: described.clone(),
         }),
+        Control::Request(Message::SubscribeTracks {
+            id: 10,
+            prefix: namespace.clone(),
+            parameters: parameters.clone(),
+        }),
         Control::Update { of: 0, update: Message::RequestUpdate { id: 6, parameters } },
         Control::Answer {
             to: 0,

@@ -108,6 +108,11 @@ fn control(name: &str) -> Control {
     let none = Parameters::default;
     let forward = |forward| Parameters { forward: Some(forward), ..none() };
     let withdraw = |request, kind| Control::Withdraw { request, kind };
+    let prefix = || namespace(&["voice"]);
+    let tracks = |parameters| Control::Request(Message::SubscribeTracks { id: 4, prefix: prefix(), parameters });
+    // Both are one request, which says FORWARD in our form.
+    let both =
+        |wanted| Control::Request(Message::SubscribeNamespace { id: 4, prefix: prefix(), parameters: forward(wanted) });
     let timescale = TrackProperties(properties::timescale(1_000_000));
     match name {
         "client_setup" | "server_setup" => {
@@ -160,6 +165,10 @@ fn control(name: &str) -> Control {
         "subscribe_namespace" => {
             Control::Request(Message::SubscribeNamespace { id: 4, prefix: namespace(&["voice"]), parameters: none() })
         }
+        "subscribe_tracks" => tracks(none()),
+        "subscribe_tracks_paused" => tracks(forward(false)),
+        "subscribe_both" => both(true),
+        "subscribe_both_paused" => both(false),
         "namespace" => Control::Namespace(namespace(&["CA1"])),
         "goaway" => Control::GoAway("moqt://r".into()),
         name => panic!("what does {name} mean?"),

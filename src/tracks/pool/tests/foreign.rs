@@ -6,7 +6,7 @@ use crate::moqt::session::{RequestId, Role};
 use crate::moqt::{
     Event as Moqt, Object, PublishDoneCode, RequestErrorCode, SubgroupHeader, TrackNamespace, properties,
 };
-use crate::tracks::{Delivery, Event, TrackId};
+use crate::tracks::{Delivery, Event, TrackId, Written};
 
 fn namespace(fields: &[&'static str]) -> TrackNamespace {
     TrackNamespace::new(fields.iter().copied()).unwrap()
@@ -174,4 +174,48 @@ fn a_property_that_must_be_understood_ends_the_request() {
         matches!(world.told(0).last(), Some(Event::Refused { track, code: c, .. }) if (*track, *c) == (heard, code))
     );
     assert_eq!(asked(&mut world), None);
+}
+
+/// FORWARD 0 and 1 of a relay: what is spoken from the moment on that it wants objects again reaches it whole, mid-group as well, and
+/// nothing that was spoken before.
+#[test]
+fn a_relay_that_pauses_a_track_hears_every_frame_from_its_resumption_on() {
+    for (delivery, resumes) in [Delivery::Stream, Delivery::Datagram].into_iter().flat_map(|d| [(d, 60), (d, 73)]) {
+        let mut world = World::new(1, None);
+        let lease = world.lease(0);
+        let spoken = world.publish(0, lease, publication("audio", delivery));
+        world.run_ms(100);
+        let request = world.only().server.subscribe(Subscribe::live(name("audio")));
+        world.run_ms(100);
+        let mut heard = Vec::new();
+        let mut listen = |world: &mut World| {
+            while let Some(object) = world.only().find(Role::Server, |event| match event {
+                Moqt::Object { object, .. } => Some(object.clone()),
+                _ => None,
+            }) {
+                heard.push(object);
+            }
+            heard.len()
+        };
+        world.speak(0, spoken, 0..10);
+        world.run_ms(100);
+        assert_eq!(listen(&mut world), 10, "{delivery:?}");
+        world.only().server.update_forward(request, false);
+        world.run_ms(50);
+        let paused = world.speak(0, spoken, 10..resumes);
+        assert!(paused.iter().all(|written| *written == Written::Unheard), "{delivery:?}");
+        world.run_ms(100);
+        assert_eq!(listen(&mut world), 10, "{delivery:?}");
+        world.only().server.update_forward(request, true);
+        world.run_ms(50);
+        let resumed = world.speak(0, spoken, resumes..resumes + 100);
+        assert!(resumed.iter().all(|written| *written == Written::Sent), "{delivery:?}");
+        world.run_ms(200);
+        assert_eq!(listen(&mut world), 110, "{delivery:?}");
+        let payloads: Vec<_> = heard.iter().map(|object| object.payload.clone()).collect();
+        let expected: Vec<_> = (0..10).chain(resumes..resumes + 100).map(super::world::payload).collect();
+        assert_eq!(payloads, expected, "{delivery:?}");
+        let places: Vec<_> = heard.iter().map(|object| (object.group, object.id)).collect();
+        assert!(places.windows(2).all(|pair| pair[0] < pair[1]), "{delivery:?}: {places:?}");
+    }
 }
