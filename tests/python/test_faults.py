@@ -142,6 +142,7 @@ def test_the_relay_is_told_to_end_and_comes_back(stage: Stage) -> None:
     told_us = now_us()
     stage.relay.terminate()
     print(f"the relay has ended {(now_us() - told_us) / 1000:.0f} ms after SIGTERM")
+    child.ask("silent")
     restarted = now_us()
     stage.restart_relay()
     answers = now_us()

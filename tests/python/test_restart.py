@@ -48,6 +48,7 @@ def test_the_relay_is_killed_under_calls(stage: Stage, at_once: bool) -> None:
         assert all(noticed.values()), child.ask("told")
         figures("noticed after", [at - killed for at in noticed.values()])
 
+    child.ask("silent")
     restarted = now_us()
     stage.restart_relay()
     answers = now_us()
