@@ -112,7 +112,7 @@ class Child:
             pause.wait(0.005)
 
     def silent(self) -> int:
-        """Waits until nothing is on its way any more, on however slow a machine: no call hears anything for five frames."""
+        """Waits until nothing is on its way any more, on however slow a machine: no call hears anything for 0.1 s."""
         heard, since, pause = -1, time.monotonic(), threading.Event()
         deadline = since + LIMIT_S
         while time.monotonic() < min(since + 0.1, deadline):
