@@ -35,10 +35,12 @@ pub(super) struct Cache {
 /// What one track has in it.
 #[derive(Default)]
 pub(super) struct Kept {
-    /// Oldest first. Blocks that others took are a beginning of this row.
-    holds: VecDeque<Hold>,
-    /// Bytes of the last block that are written.
+    /// The block that is being filled, with the track: an object looks at nothing else of it.
+    current: Option<Hold>,
+    /// Its bytes that are written.
     filled: usize,
+    /// The ones before, the oldest first. Blocks that others took are a beginning of this row, or all of it and the current one.
+    full: VecDeque<Hold>,
 }
 
 #[derive(Clone, Copy)]
@@ -93,11 +95,10 @@ impl Cache {
         }
         let epoch = *self.epoch.get_or_insert(now);
         let at_us = now.saturating_duration_since(epoch).as_micros() as u64;
-        self.let_go(kept);
-        if kept.holds.is_empty() || kept.filled == BLOCK {
+        if kept.current.is_none_or(|hold| kept.filled == BLOCK || !self.blocks.is(hold.owned)) {
             self.go_on(kept, counters, now);
         }
-        if let Some(hold) = kept.holds.back_mut() {
+        if let Some(hold) = &mut kept.current {
             hold.first = hold.first.min(kept.filled);
         }
         let head = Head::of(object, datagram, at_us);
@@ -117,7 +118,7 @@ impl Cache {
             if kept.filled == BLOCK {
                 self.go_on(kept, counters, now);
             }
-            let Some(hold) = kept.holds.back() else { return };
+            let Some(hold) = kept.current else { return };
             let (now_fits, later) = bytes.split_at(bytes.len().min(BLOCK - kept.filled));
             let end = kept.filled + now_fits.len();
             self.blocks.bytes_mut(hold.owned)[kept.filled..end].copy_from_slice(now_fits);
@@ -125,19 +126,14 @@ impl Cache {
         }
     }
 
-    /// Forgets the blocks that others took.
-    fn let_go(&self, kept: &mut Kept) {
-        while kept.holds.pop_front_if(|hold| !self.blocks.is(hold.owned)).is_some() {}
-    }
-
     /// The track's next block: its own oldest when that is too old or one too many, else whichever is free or was begun first.
     fn go_on(&mut self, kept: &mut Kept, counters: &mut Counters, now: Instant) {
-        if let Some(last) = kept.holds.back_mut() {
-            last.left = Some(now);
-        }
+        kept.full.extend(kept.current.take().map(|last| Hold { left: Some(now), ..last }));
+        // Others took them.
+        while kept.full.pop_front_if(|hold| !self.blocks.is(hold.owned)).is_some() {}
         let stale = |hold: &Hold| hold.left.is_some_and(|at| now.saturating_duration_since(at) > self.limits.age);
-        let full = kept.holds.len() >= self.track_blocks;
-        let own = kept.holds.pop_front_if(|hold| full || stale(hold));
+        let full = kept.full.len() >= self.track_blocks;
+        let own = kept.full.pop_front_if(|hold| full || stale(hold));
         let owned = match own {
             Some(hold) => {
                 counters.cache_track_full += u64::from(!stale(&hold));
@@ -149,22 +145,22 @@ impl Cache {
                 owned
             }
         };
-        kept.holds.push_back(Hold { owned, first: BLOCK, left: None });
+        kept.current = Some(Hold { owned, first: BLOCK, left: None });
         kept.filled = 0;
-        self.let_go(kept);
     }
 
     /// Gives back everything that a track has.
     pub(super) fn free(&mut self, kept: &mut Kept) {
-        kept.holds.drain(..).rev().for_each(|hold| self.blocks.free(hold.owned));
+        let newest_first = kept.current.take().into_iter().chain(kept.full.drain(..).rev());
+        newest_first.for_each(|hold| self.blocks.free(hold.owned));
     }
 
     /// Everything that the track has, in the order in which it passed: one copy, of which the objects are slices.
     pub(super) fn read(&self, kept: &Kept) -> Vec<Past> {
         let Some(epoch) = self.epoch else { return Vec::new() };
-        let lost = kept.holds.iter().position(|hold| self.blocks.is(hold.owned)).unwrap_or(kept.holds.len());
-        let whole = kept.holds.iter().skip(lost).skip_while(|hold| hold.first == BLOCK);
-        let mut bytes = BytesMut::with_capacity(kept.holds.len() * BLOCK);
+        let here = kept.full.iter().chain(&kept.current).skip_while(|hold| !self.blocks.is(hold.owned));
+        let whole = here.skip_while(|hold| hold.first == BLOCK);
+        let mut bytes = BytesMut::with_capacity((kept.full.len() + 1) * BLOCK);
         for (at, hold) in whole.enumerate() {
             let from = if at == 0 { hold.first } else { 0 };
             let to = if hold.left.is_none() { kept.filled } else { BLOCK };
