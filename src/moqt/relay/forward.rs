@@ -59,8 +59,26 @@ impl Core {
         };
         self.cache.keep(&mut track.kept, object, stream.is_none(), &mut self.counters, now);
         track.saw(at);
+        let bounded = track.bounded;
         for (who, why) in behind {
             self.end_behind(sessions, id, who, why);
+        }
+        if bounded {
+            self.end_satisfied(sessions, id);
+        }
+    }
+
+    /// A subscription whose filter's last group has passed is over (§10.11) until draft 18; since then its subscriber may still widen it.
+    fn end_satisfied(&mut self, sessions: &mut dyn Sessions, id: u64) {
+        let Some(track) = self.tracks.get(&id) else { return };
+        let Some(largest) = track.largest() else { return };
+        let over = track.subscribers.iter().filter(|subscriber| subscriber.is_satisfied(largest));
+        let over: Vec<Who> = over.map(|subscriber| (subscriber.key, subscriber.request)).collect();
+        for (key, request) in over {
+            if sessions.session(key).is_some_and(|session| session.draft().ends_subscriptions()) {
+                self.end_subscription(sessions, id, (key, request), PublishDoneCode::SubscriptionEnded);
+                self.rest(sessions, id);
+            }
         }
     }
 
@@ -103,6 +121,9 @@ impl Core {
             self.cache.keep_end(&mut track.kept, end, &mut self.counters, now);
         }
         track.end_flow(sessions, (key, stream), reset.map(reset_code));
+        if track.bounded {
+            self.end_satisfied(sessions, id);
+        }
         self.end_if_complete(sessions, id, key, request);
     }
 
@@ -136,6 +157,7 @@ impl Core {
                 session.reset_subgroup(subgroup, ResetCode::Cancelled as u64);
             }
         }
+        track.note_bounds();
         self.steer(sessions, id);
     }
 }

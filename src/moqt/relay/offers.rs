@@ -281,6 +281,7 @@ impl Core {
         let mut subscriber = Subscriber::pushed((key, request, relay), forward, largest, &peer.account.limits);
         subscriber.narrow(filter, largest);
         track.subscribers.push(subscriber);
+        track.note_bounds();
         self.note(key, request, Role::Subscription { track: id, held: false });
         self.steer(sessions, id);
         true

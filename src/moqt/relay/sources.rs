@@ -300,7 +300,6 @@ impl Core {
             PublishDoneCode::Expired => ResetCode::ExpiredAuthToken,
             PublishDoneCode::MalformedTrack => ResetCode::MalformedTrack,
             PublishDoneCode::GoingAway => ResetCode::GoingAway,
-            PublishDoneCode::ExcessiveLoad => ResetCode::ExcessiveLoad,
             _ => ResetCode::Cancelled,
         };
         for (_, subgroup) in subscriber.open {
@@ -369,12 +368,11 @@ fn reason(code: PublishDoneCode) -> &'static str {
     match code {
         PublishDoneCode::TrackEnded => "the publisher ended the track",
         PublishDoneCode::TooFarBehind => "this subscriber does not take the track as fast as it comes",
+        PublishDoneCode::SubscriptionEnded => "the last group of the filter has passed",
         PublishDoneCode::InternalError => "the publisher is gone",
         PublishDoneCode::Expired => "the token that allowed it has expired",
         PublishDoneCode::Unauthorized => "the token that allowed it was revoked",
-        PublishDoneCode::UpdateFailed => "the update brought no token that allows it",
         PublishDoneCode::MalformedTrack => "the publisher broke the rules of its track",
-        PublishDoneCode::ExcessiveLoad => "more than this session may ask for now",
         _ => "the publisher ended the subscription",
     }
 }

@@ -104,6 +104,7 @@ impl Core {
         let (Some(session), Some(peer)) = (sessions.session(key), self.peers.get_mut(&key)) else { return };
         session.accept_subscribe(request, track.ok());
         track.subscribers.push(Subscriber::new(waiting, track.largest(), &peer.account.limits));
+        track.note_bounds();
         if let Some(Role::Subscription { held, .. }) = peer.requests.get_mut(&request) {
             *held = false;
         }

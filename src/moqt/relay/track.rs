@@ -132,6 +132,11 @@ impl Subscriber {
         (self.start, self.end) = range(filter, largest);
     }
 
+    /// Its last group has passed, and all that it began.
+    pub(super) fn is_satisfied(&self, largest: Location) -> bool {
+        self.end.group < largest.group && self.open.is_empty()
+    }
+
     pub(super) fn wants(&self, at: Location) -> bool {
         self.start <= at && at <= self.end
     }
@@ -147,6 +152,8 @@ pub(super) struct Track {
     pub(super) sources: Vec<Source>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) subscribers: Vec<Subscriber>,
+    /// Some of them have a last group.
+    pub(super) bounded: bool,
     pub(super) offers: Vec<Offer>,
     pub(super) flows: Flows,
     /// Its latest objects.
@@ -167,6 +174,7 @@ impl Track {
             sources: Vec::new(),
             waiting: Vec::new(),
             subscribers: Vec::new(),
+            bounded: false,
             offers: Vec::new(),
             flows: Flows::default(),
             kept: Kept::default(),
@@ -220,6 +228,10 @@ impl Track {
             group_order: self.group_order,
             properties: self.properties.clone(),
         }
+    }
+
+    pub(super) fn note_bounds(&mut self) {
+        self.bounded = self.subscribers.iter().any(|subscriber| subscriber.end.group < u64::MAX);
     }
 
     pub(super) fn largest(&self) -> Option<Location> {
