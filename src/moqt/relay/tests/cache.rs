@@ -484,3 +484,54 @@ fn the_newest_groups_are_fetched_by_number() {
     let none = world.fetch(listener, newest(0), None);
     assert_eq!(world.refused(listener, none), code(RequestErrorCode::InvalidRange));
 }
+
+/// Every pair of places out of the corners, in both orders: an answer, or INVALID_RANGE; nobody closes over it.
+#[test]
+fn no_range_and_no_place_breaks_anything() {
+    const CORNERS: [u64; 5] = [0, 1, 3, u64::MAX - 1, u64::MAX];
+    let places: Vec<(u64, u64)> = CORNERS.iter().flat_map(|group| CORNERS.map(|id| (*group, id))).collect();
+    for until in [7, 17, 25] {
+        let (mut world, publisher, _) = World::live();
+        let fetcher = world.client_that(May::everything(), Limits { requests_burst: 10_000, ..Limits::default() });
+        let (upstream, _) = world.clients[publisher].asked[0].clone();
+        let published = &places[..until];
+        for (group, id) in published.iter().step_by(2) {
+            let gaps = properties::Writer::default().number(kind::PRIOR_GROUP_ID_GAP, group / 2);
+            let object = Object { properties: gaps.finish(), ..object(*group, *id) };
+            world.session(publisher).send_datagram(upstream, &object).unwrap();
+        }
+        world.settle();
+        let ends = places.iter().map(|(group, id)| at(*group, *id)).chain([Fetch::TO_LARGEST]);
+        let asked: Vec<_> =
+            places.iter().flat_map(|(group, id)| ends.clone().map(|end| (at(*group, *id), end))).collect();
+        for order in [None, DESCENDING] {
+            let session = world.session(fetcher);
+            let requests: Vec<RequestId> = asked
+                .iter()
+                .map(|(start, end)| Fetch::Standalone { track: audio(), start: *start, end: *end })
+                .map(|fetch| session.fetch(fetch, order, Vec::new()))
+                .collect();
+            world.settle();
+            for (request, (start, end)) in requests.into_iter().zip(&asked) {
+                let last = at(end.group, end.object.wrapping_sub(1));
+                match world.fetch_end(fetcher, request) {
+                    Some(reset) => assert_eq!((reset, *start <= last), (None, true), "{start:?} {end:?}"),
+                    None => {
+                        let refused = world.refused(fetcher, request);
+                        assert_eq!(refused, code(RequestErrorCode::InvalidRange), "{start:?} {end:?}");
+                    }
+                }
+                let here = world.told(fetcher, request).into_iter().filter_map(|told| match told {
+                    Here(group, id) => Some((group, id)),
+                    _ => None,
+                });
+                for (group, id) in here {
+                    let place = at(group, id);
+                    assert!(*start <= place && place <= last && published.contains(&(group, id)), "{start:?} {end:?}");
+                }
+            }
+        }
+        assert!(world.clients[fetcher].pair.closed.is_none());
+        assert_eq!(world.core.counters().fetching, 0);
+    }
+}
