@@ -1,6 +1,8 @@
 use std::path::Path;
+use std::time::Duration;
 
 use super::*;
+use crate::moqt::relay::CacheLimits;
 
 fn parse(text: &str) -> Result<Config, String> {
     parse_with(text, &[])
@@ -129,6 +131,15 @@ fn dev_is_ready_to_call() {
     assert!(config.trunks.contains_key("trunk_main") && config.agents.contains_key("echo"));
 }
 
+#[test]
+fn what_a_relay_keeps_is_bounded_by_three_numbers() {
+    let with = |lines: &str| parse(&format!("{WHOLE}\n[relay.limits]\n{lines}"));
+    let cache = with("cache_ms = 500\ncache_track_bytes = 8192\ncache_bytes = 0").unwrap().relay.relaying.cache;
+    let expected = CacheLimits { age: Duration::from_millis(500), track_bytes: 8192, bytes: 0 };
+    assert_eq!(cache, expected);
+    assert!(with("cache_track_bytes = 999999999").unwrap_err().contains("cache_track_bytes"));
+}
+
 /// The example is right as it stands, and each of its comments is a key with its default.
 #[test]
 fn the_example_is_whole() {
@@ -150,6 +161,7 @@ fn the_example_is_whole() {
     }
     let all = parse(&commented).unwrap();
     assert_eq!(format!("{:?}", all.limits), format!("{:?}", Limits::default()));
+    assert_eq!(all.relay.relaying.cache, CacheLimits::default());
     let (trunk, default) = (&all.trunks["trunk_main"], Trunk::default());
     assert_eq!((trunk.channel_limit, trunk.max_cps), (default.channel_limit, default.max_cps));
     for (path, _) in env::KEYS {
