@@ -12,28 +12,16 @@ use std::hash::{Hash, Hasher};
 use std::time::Instant;
 
 use super::accounts::Cost;
-use super::rights::{Credentials, Rights, permit};
+use super::interests::Interest;
+use super::rights::{Credentials, permit};
 use super::track::{Subscriber, Track};
 use super::{Core, Role, Sessions, constants, name_bytes, namespace_bytes};
-use crate::moqt::message::{Filter, Publish, PublishBlocked, PublishDone, Update, Wishes};
+use crate::moqt::message::{Filter, Publish, PublishBlocked, PublishDone, Wishes};
 use crate::moqt::session::RequestId;
 use crate::moqt::{FullTrackName, PublishDoneCode, RequestErrorCode, TrackNamespace};
 
 /// A request, by session.
 type Who = (u64, RequestId);
-
-/// One accepted SUBSCRIBE_TRACKS, or draft 16's SUBSCRIBE_NAMESPACE that asks for tracks.
-struct Interest {
-    who: Who,
-    /// Of another shard, for its users.
-    relay: bool,
-    prefix: TrackNamespace,
-    /// How its subscriptions begin.
-    wishes: Wishes,
-    credentials: Credentials,
-    /// Tracks that were said to be blocked, by hash.
-    blocked: HashSet<u64>,
-}
 
 /// Our PUBLISH to a peer that has not answered it.
 #[derive(Clone, Copy, Debug)]
@@ -41,77 +29,6 @@ pub(super) struct Offer {
     pub(super) key: u64,
     pub(super) request: RequestId,
     filter: Option<Filter>,
-}
-
-#[derive(Default)]
-pub(super) struct Interests(Vec<Interest>);
-
-impl Interests {
-    /// §10.19: prefixes of one session must not overlap; those of SUBSCRIBE_NAMESPACE are another matter.
-    /// `moved` is the one that gets this prefix.
-    pub(super) fn overlaps(&self, key: u64, prefix: &TrackNamespace, moved: Option<RequestId>) -> bool {
-        let overlap = |other: &TrackNamespace| other.starts_with(prefix) || prefix.starts_with(other);
-        let others = self.0.iter().filter(|interest| interest.who.0 == key && Some(interest.who.1) != moved);
-        others.into_iter().any(|interest| overlap(&interest.prefix))
-    }
-
-    fn remove(&mut self, who: Who) -> Option<Interest> {
-        let at = self.0.iter().position(|interest| interest.who == who)?;
-        Some(self.0.remove(at))
-    }
-
-    /// The prefixes that users of this relay asked for.
-    pub(super) fn of_users(&self) -> impl Iterator<Item = &TrackNamespace> {
-        self.0.iter().filter(|interest| !interest.relay).map(|interest| &interest.prefix)
-    }
-
-    pub(super) fn has_user(&self, namespace: &TrackNamespace) -> bool {
-        self.of_users().any(|prefix| namespace.starts_with(prefix))
-    }
-
-    /// What is offered from here on begins otherwise (draft 20 §"FORWARD Parameter").
-    pub(super) fn wish(&mut self, who: Who, update: &Update) {
-        let Some(interest) = self.find(who) else { return };
-        let wishes = interest.wishes;
-        interest.wishes = Wishes {
-            forward: update.forward.unwrap_or(wishes.forward),
-            filter: update.filter.or(wishes.filter),
-            priority: update.priority.or(wishes.priority),
-            object_delivery_timeout: update.object_delivery_timeout.or(wishes.object_delivery_timeout),
-            subgroup_delivery_timeout: update.subgroup_delivery_timeout.or(wishes.subgroup_delivery_timeout),
-            ..wishes
-        };
-    }
-
-    /// Another prefix, or other rights. The prefix that a user had before.
-    pub(super) fn relist(
-        &mut self,
-        who: Who,
-        prefix: Option<&TrackNamespace>,
-        credentials: Option<Credentials>,
-    ) -> Option<TrackNamespace> {
-        let interest = self.find(who)?;
-        interest.credentials = credentials.unwrap_or(std::mem::take(&mut interest.credentials));
-        let before = std::mem::replace(&mut interest.prefix, prefix?.clone());
-        Some(before).filter(|_| !interest.relay)
-    }
-
-    /// They go on with the rights that are left to them.
-    pub(super) fn revoke(&mut self, is_revoked: &mut dyn FnMut(&dyn Rights) -> bool) {
-        for interest in &mut self.0 {
-            interest.credentials.retain(|rights| !is_revoked(rights.as_ref()));
-        }
-    }
-
-    /// Whoever wants tracks of this namespace.
-    fn of(&self, namespace: &TrackNamespace) -> Vec<Who> {
-        let under = self.0.iter().filter(|interest| namespace.starts_with(&interest.prefix));
-        under.map(|interest| interest.who).collect()
-    }
-
-    fn find(&mut self, who: Who) -> Option<&mut Interest> {
-        self.0.iter_mut().find(|interest| interest.who == who)
-    }
 }
 
 impl Core {
@@ -166,8 +83,8 @@ impl Core {
         now: Instant,
     ) {
         let (tracks, relay) = (self.flowing_under(&prefix), self.relay(who.0).is_some());
-        let interest = Interest { who, relay, prefix: prefix.clone(), wishes, credentials, blocked: HashSet::new() };
-        self.interests.0.push(interest);
+        let interest = Interest { relay, prefix: prefix.clone(), wishes, credentials, blocked: HashSet::new() };
+        self.interests.add(who, interest);
         for id in tracks {
             self.offer(sessions, id, who, now);
         }
