@@ -244,11 +244,10 @@ pub(super) const ALL: &[Case] = &[
             Hear(Subscriber, Heard::Offered),
         ],
     ),
-    Case {
-        name: "fetch",
-        limit: LONG,
-        not_in: &[Draft::D16],
-        steps: &[
+    case(
+        "fetch",
+        LONG,
+        &[
             Connect(Publisher),
             Serve(Publisher, Speech::Live),
             Asks(Publisher, Ask::PublishNamespace(Place::Own)),
@@ -262,12 +261,12 @@ pub(super) const ALL: &[Case] = &[
             Answered(Fetcher, Answer::Ok),
             Hear(Fetcher, Heard::Fetched),
         ],
-    },
+    ),
     Case {
         name: "join",
         limit: LONG,
         // Since draft 20 a subscription brings what was before it by FILL_PARAMETERS, which our sessions don't ask for.
-        not_in: &[Draft::D16, Draft::D20, Draft::D22],
+        not_in: &[Draft::D20, Draft::D22],
         steps: &[
             Connect(Publisher),
             Serve(Publisher, Speech::Live),
