@@ -20,9 +20,9 @@ pub const FETCH_HEADER: u64 = 0x05;
 /// Type of a stream that carries nothing (§11.5.1).
 pub const PADDING_STREAM: u64 = 0x132b_3e28;
 
-/// Bytes that arrived and are not taken yet.
+/// Bytes that arrived and are not taken yet, and how many were.
 #[derive(Debug, Default)]
-pub(crate) struct Input(Bytes);
+pub(crate) struct Input(Bytes, u64);
 
 impl Input {
     pub(crate) fn bytes(&self) -> &Bytes {
@@ -59,7 +59,13 @@ impl Input {
         }
     }
 
+    /// How far the stream has come, when something of it is not whole.
+    fn unfinished(&self) -> Option<u64> {
+        (!self.0.is_empty()).then_some(self.1)
+    }
+
     pub(crate) fn drop_front(&mut self, bytes: usize) {
+        self.1 += bytes as u64;
         if bytes == self.0.len() {
             // Let go of the chunk's memory now, not at the next push.
             self.0 = Bytes::new();
@@ -182,6 +188,11 @@ impl UniReader {
         }
     }
 
+    /// A header that is not whole, though more of it is due.
+    pub(crate) fn unfinished(&self) -> Option<u64> {
+        self.input.unfinished().filter(|_| self.finish().is_err())
+    }
+
     /// Bytes held of a header that is not whole.
     pub fn held(&self) -> usize {
         self.input.0.len()
@@ -221,6 +232,11 @@ impl SubgroupReader {
         self.input.finish()
     }
 
+    /// Bytes taken before an object that is not whole.
+    pub(crate) fn unfinished(&self) -> Option<u64> {
+        self.input.unfinished()
+    }
+
     /// Bytes held: of an object that is not whole, or of many that nobody asked for yet.
     pub fn held(&self) -> usize {
         self.input.0.len()
@@ -254,6 +270,11 @@ impl FetchReader {
             *objects = next;
         }
         Ok(fetched)
+    }
+
+    /// Bytes taken before a thing that is not whole.
+    pub(crate) fn unfinished(&self) -> Option<u64> {
+        self.input.unfinished()
     }
 
     pub fn finish(&self) -> Result<(), Violation> {

@@ -97,6 +97,9 @@ impl Session {
         self.events.push_back(Event::Setup(setup));
         self.aliases.restart(self.now);
         self.early_bytes = 0;
+        if self.streams.values().any(|stream| matches!(stream, Stream::Unknown(_))) {
+            self.watch_stalls();
+        }
         for stream in std::mem::take(&mut self.early) {
             self.read_request(stream);
         }
@@ -144,7 +147,7 @@ impl Session {
             Deadline::In(_) => self.now,
             Deadline::At(at) => *at,
         });
-        let timers = [goaway, setup, ending, self.next_late()];
+        let timers = [goaway, setup, ending, self.next_late(), self.next_stall()];
         timers.into_iter().flatten().chain(moving).min()
     }
 
@@ -167,6 +170,10 @@ impl Session {
         }
         self.drop_late();
         self.reset_unmoved();
+        self.close_stalled();
+        if self.closed {
+            return;
+        }
         if self.is_set_up {
             let (streams, datagrams) = self.aliases.expire(self.now);
             self.counters.unknown_datagrams += datagrams;

@@ -31,6 +31,8 @@ impl Session {
                         Ok(()) => drop(self.streams.remove(&stream)),
                         Err(violation) => self.fail(violation),
                     },
+                    // Before SETUP its own time counts.
+                    Ok(None) if self.is_set_up => self.watch_stalls(),
                     Ok(None) => {}
                     Err(violation) => self.fail(violation),
                 }
@@ -132,7 +134,11 @@ impl Session {
             }
             return;
         }
-        self.unfinished_bytes += reader.held();
+        let held = reader.held();
+        self.unfinished_bytes += held;
+        if held > 0 {
+            self.watch_stalls();
+        }
         if self.unfinished_bytes > constants::UNFINISHED_BYTES {
             self.counters.stopped += 1;
             self.discard(stream, ResetCode::ExcessiveLoad);

@@ -26,6 +26,7 @@ mod outbound;
 mod past;
 mod renewals;
 mod requests;
+mod stalls;
 mod streams;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -52,6 +53,7 @@ use control::Deadline;
 use ids::PeerIds;
 use outbound::{Outbound, Queued};
 use requests::Request;
+use stalls::Stalls;
 use streams::Stream;
 
 /// Timers and bounds that are the same for every session; the rest is in [`Limits`].
@@ -66,6 +68,8 @@ pub mod constants {
     pub const ID_GAPS: usize = 1024;
     /// Namespaces that one SUBSCRIBE_NAMESPACE of ours follows; beyond them it is cancelled.
     pub const NAMESPACES_PER_LISTING: usize = 16 * 1024;
+    /// What a data stream began is ended within this time, or within twice of it.
+    pub const DATA_TIMEOUT: Duration = Duration::from_secs(30);
     /// Bytes of unfinished objects, over all streams.
     pub const UNFINISHED_BYTES: usize = 4 * 1024 * 1024;
     /// Bytes of request streams held until the peer's SETUP comes.
@@ -117,6 +121,7 @@ pub struct Session {
     early_bytes: usize,
     /// Bytes of unfinished objects.
     unfinished_bytes: usize,
+    stalls: Stalls,
 
     requests: FewMap<RequestId, Request>,
     next_request: u64,
@@ -172,6 +177,7 @@ impl Session {
             early: Vec::new(),
             early_bytes: 0,
             unfinished_bytes: 0,
+            stalls: Stalls::default(),
             requests: FewMap::default(),
             next_request: u64::from(role == Role::Server),
             unsent_requests: 0,

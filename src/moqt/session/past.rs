@@ -119,7 +119,11 @@ impl Session {
                 Err(violation) => self.fail(violation),
             };
         }
-        self.unfinished_bytes += reader.held();
+        let held = reader.held();
+        self.unfinished_bytes += held;
+        if held > 0 {
+            self.watch_stalls();
+        }
         if self.unfinished_bytes > constants::UNFINISHED_BYTES {
             self.counters.stopped += 1;
             self.discard(stream, ResetCode::ExcessiveLoad);

@@ -251,6 +251,50 @@ fn the_time_of_early_data_counts_from_setup() {
     assert_eq!(lone.objects(), [(1, 0)]);
 }
 
+/// Streams that begin something and do not go on: half a header, half an object, half a fetched thing; and what waits for nothing.
+#[test]
+fn what_a_data_stream_began_it_ends_in_time() {
+    const STEP: Duration = constants::DATA_TIMEOUT;
+    let whole = subgroup(7, &SubgroupHeader::default(), &[object(0, 0, "whole"), object(0, 1, "half")]);
+    let cut = |len: usize| whole.slice(..len);
+    let first = subgroup(7, &SubgroupHeader::default(), &[object(0, 0, "whole")]).len();
+    for (bytes, stalls) in [(cut(1), true), (cut(whole.len() - 2), true), (cut(first), false), (whole.clone(), false)] {
+        let mut lone = Lone::new(Role::Client);
+        lone.session.subscribe(subscribe("audio"));
+        let stream = lone.opened();
+        lone.say(stream, &subscribe_ok(7));
+        lone.uni(bytes.clone(), false);
+        lone.pass(STEP);
+        lone.pass(STEP - Duration::from_millis(1));
+        assert_eq!(lone.closed(), None);
+        lone.pass(Duration::from_millis(1));
+        assert_eq!(lone.closed(), stalls.then_some(CloseCode::DataStreamTimeout as u64), "{} bytes", bytes.len());
+    }
+}
+
+/// One object after the other, each of them unfinished at every look.
+#[test]
+fn a_slow_stream_that_goes_on_is_left_alone() {
+    let mut lone = Lone::new(Role::Client);
+    lone.session.subscribe(subscribe("audio"));
+    let stream = lone.opened();
+    lone.say(stream, &subscribe_ok(7));
+    let objects: Vec<_> = (0..6).map(|id| object(0, id, "frame")).collect();
+    let bytes = subgroup(7, &SubgroupHeader::default(), &objects);
+    let one = bytes.len() / objects.len();
+    let data = lone.uni(bytes.slice(..one), false);
+    for n in 1..6 {
+        lone.pass(constants::DATA_TIMEOUT);
+        lone.data(data, bytes.slice(n * one..(n + 1) * one), false);
+        assert_eq!(lone.closed(), None, "{n}");
+    }
+    // Unfinished still; it ends, and nothing is waited for.
+    lone.data(data, bytes.slice(6 * one..), true);
+    lone.pass(constants::DATA_TIMEOUT);
+    lone.pass(constants::DATA_TIMEOUT);
+    assert_eq!((lone.closed(), lone.session.poll_timeout(), lone.objects().len()), (None, None, 6));
+}
+
 #[test]
 fn late_data_of_a_cancelled_subscription_is_discarded_at_once() {
     let (mut lone, request, _) = subscriber(3);
