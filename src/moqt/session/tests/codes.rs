@@ -9,10 +9,11 @@ use super::lone::{Lone, bytes_in, none};
 use super::pair;
 use super::requests::{subscribe_message, subscribe_ok};
 use super::smoke::{subscribe, track};
+use crate::moqt::authorization::Form;
 use crate::moqt::error::{CloseCode, RequestErrorCode};
-use crate::moqt::message::{Fetch, GoAway, Message, Parameters, Setup, SubscribeOk, TrackProperties};
+use crate::moqt::message::{Fetch, GoAway, Message, Parameters, Setup, SubscribeOk, Token, TrackProperties};
 use crate::moqt::properties::Writer;
-use crate::moqt::session::{Config, Event, Role};
+use crate::moqt::session::{Config, Event, Role, constants};
 use crate::moqt::version::Draft;
 
 /// SETUP with one option.
@@ -77,6 +78,24 @@ fn updated_too_often() -> Lone {
     lone
 }
 
+fn stalled() -> Lone {
+    let mut lone = Lone::new(Role::Client);
+    lone.uni(Bytes::from_static(&[0x10]), false);
+    lone.pass(constants::DATA_TIMEOUT);
+    lone.pass(constants::DATA_TIMEOUT);
+    lone
+}
+
+/// In SETUP, where our cache has room for both.
+fn registered_twice() -> Lone {
+    let setup = Setup { max_token_cache: 1000, ..Setup::default() };
+    let mut lone = Lone::early(Config { setup, ..pair::config(Role::Server) });
+    let register = || Form::Register { alias: 7, token: Token { kind: 0, value: Bytes::from_static(b"x") } };
+    let token_aliases = vec![register(), register()];
+    lone.say(lone.control, &Message::Setup(Setup { token_aliases, ..Setup::default() }));
+    lone
+}
+
 fn unsayable() -> Lone {
     let setup = Setup { path: Some("x".repeat(70_000)), ..Setup::default() };
     Lone::early_kept(Config { setup, ..pair::config(Role::Client) })
@@ -84,7 +103,7 @@ fn unsayable() -> Lone {
 
 #[test]
 fn every_close_code_of_a_session_can_be_provoked() {
-    let cases: [(CloseCode, Lone); 15] = [
+    let cases: [(CloseCode, Lone); 17] = [
         (CloseCode::InternalError, unsayable()),
         (CloseCode::ProtocolViolation, asked(Bytes::from_static(&[0x1e, 0, 0]))),
         (CloseCode::InvalidRequestId, asked(bytes_in(Draft::D18, &subscribe_message(1)))),
@@ -94,6 +113,8 @@ fn every_close_code_of_a_session_can_be_provoked() {
         (CloseCode::MalformedPath, early(Role::Server, setup(1, b"\x01"))),
         (CloseCode::GoAwayTimeout, left_open()),
         (CloseCode::ControlMessageTimeout, silent()),
+        (CloseCode::DataStreamTimeout, stalled()),
+        (CloseCode::DuplicateAuthTokenAlias, registered_twice()),
         (CloseCode::AuthTokenCacheOverflow, asked(with_token(&[1, 7, 0, b'x']))),
         (CloseCode::UnknownAuthTokenAlias, asked(with_token(&[2, 7]))),
         (CloseCode::UnknownAuthTokenAlias, asked(with_token(&[0, 7]))),
