@@ -354,7 +354,7 @@ fn answer(code: u64, reader: &mut Reader<'_>) -> Read<Message> {
     Ok(match code {
         code::SUBSCRIBE_OK => Message::SubscribeOk {
             alias: wire::read(reader)?,
-            parameters: parameters::decode(reader)?,
+            parameters: parameters::decode_of_subscribe_ok(reader)?,
             properties: properties(reader)?,
         },
         code::REQUEST_OK => {
@@ -371,7 +371,7 @@ fn answer(code: u64, reader: &mut Reader<'_>) -> Read<Message> {
                 _ => return Err(Violation::protocol("an End Of Track that is neither 0 nor 1").into()),
             };
             let end: Location = wire::location(reader)?;
-            let parameters = parameters::decode(reader)?;
+            let parameters = parameters::decode_of_fetch_ok(reader)?;
             Message::FetchOk(FetchOk { end_of_track, end, parameters, properties: properties(reader)? })
         }
         _ => {

@@ -37,6 +37,18 @@ pub(super) fn decode(reader: &mut Reader<'_>) -> Read<Parameters> {
     Ok(parameters)
 }
 
+/// Of SUBSCRIBE_OK. Known ones that this draft puts elsewhere are ignored (§9.2.2), where later drafts close.
+pub(super) fn decode_of_subscribe_ok(reader: &mut Reader<'_>) -> Read<Parameters> {
+    let Parameters { expires, largest, .. } = decode(reader)?;
+    Ok(Parameters { expires, largest, ..Parameters::default() })
+}
+
+/// Of FETCH_OK, which has none of its own: all that are known are ignored.
+pub(super) fn decode_of_fetch_ok(reader: &mut Reader<'_>) -> Read<Parameters> {
+    decode(reader)?;
+    Ok(Parameters::default())
+}
+
 fn take(parameters: &mut Parameters, key: u64, value: Value) -> Result<(), Violation> {
     match (key, value) {
         (key::DELIVERY_TIMEOUT, Value::Number(0)) => return Err(Violation::protocol("a delivery timeout of 0")),

@@ -8,7 +8,9 @@ use super::pair::{self, Conditions, Pair, Rng};
 use super::smoke::{object, subscribe, subscribed, track};
 use crate::moqt::draft16::{Control, Withdrawal};
 use crate::moqt::fetched::Fetched;
-use crate::moqt::message::{Fetch, FetchOk, Location, Message, Parameters, RequestError, Setup, TrackProperties};
+use crate::moqt::message::{
+    Fetch, FetchOk, GroupOrder, Location, Message, Parameters, RequestError, Setup, TrackProperties,
+};
 use crate::moqt::session::{Config, Dir, Event, RequestId, Role, Session, StreamId, Transmit};
 use crate::moqt::{CloseCode, Draft, RequestErrorCode, SubgroupHeader};
 
@@ -174,6 +176,29 @@ fn a_fetch_is_cancelled_by_its_own_word_both_ways() {
     let last = std::iter::from_fn(|| lone.session.poll_event()).last();
     assert_eq!((last, lone.session.unwritten()), (Some(Event::Cancelled { request: RequestId(0) }), 0));
     assert_eq!((lone.said(), lone.closed(), lone.session.is_idle()), (vec![], None, true));
+}
+
+/// §9.2.2: a parameter in a message that it is not for is ignored. aiomoqt's relay says GROUP_ORDER in FETCH_OK.
+#[test]
+fn a_parameter_that_stands_in_the_wrong_answer_is_ignored() {
+    let mut lone = Lone::new(Role::Client, 100);
+    let request = lone.session.fetch(range(), None, Vec::new());
+    let subscription = lone.session.subscribe(subscribe("audio"));
+    lone.said();
+    let misplaced =
+        || Parameters { group_order: Some(GroupOrder::Ascending), forward: Some(true), ..Parameters::default() };
+    let (end, properties) = (Location { group: 3, object: 1 }, TrackProperties::default());
+    let ok = FetchOk { end_of_track: false, end, parameters: misplaced(), properties: properties.clone() };
+    lone.hear(&Control::Answer { to: request.0, answer: Message::FetchOk(ok.clone()) });
+    let largest = Some(end);
+    let answer = Message::SubscribeOk { alias: 0, parameters: Parameters { largest, ..misplaced() }, properties };
+    lone.hear(&Control::Answer { to: subscription.0, answer });
+    let heard: Vec<_> = std::iter::from_fn(|| lone.session.poll_event()).collect();
+    let plain = Box::new(FetchOk { parameters: Parameters::default(), ..ok });
+    assert!(heard.contains(&Event::FetchOk { request, ok: plain }), "{heard:?}");
+    let accepted = |event: &Event| matches!(event, Event::SubscribeOk { ok, .. } if ok.largest == largest);
+    assert!(heard.iter().any(accepted), "{heard:?}");
+    assert_eq!(lone.closed(), None);
 }
 
 #[test]
