@@ -1,12 +1,12 @@
 //! What one draft does otherwise than another.
 
-use super::lone::{Lone, bytes_in};
+use super::lone::{Lone, bytes_in, none};
 use super::pair::{Conditions, Pair};
 use super::smoke::{object, subscribe, subscribed, track};
 use crate::moqt::fetched::Fetched;
 use crate::moqt::message::{
     Filter, GoAway, Location, Message, Parameters, PublishDone, PublishOk, RangeFilter, RequestOk, SubscribeOk,
-    TrackProperties,
+    TrackProperties, UpdateOk,
 };
 use crate::moqt::session::{Dir, Event, RequestId, Role, Transmit, constants};
 use crate::moqt::{CloseCode, Draft, PublishDoneCode, RequestErrorCode, ResetCode, SubgroupHeader};
@@ -188,6 +188,30 @@ fn a_fill_ends_with_its_subscription() {
         lone.session.fill(asked.unwrap(), [item]);
         lone.session.fail_fill(asked.unwrap());
         assert_eq!((lone.session.unwritten(), lone.session.poll_transmit()), (before, None));
+    }
+}
+
+/// Its stream names the update, and it begins where the answer says that the track is.
+#[test]
+fn an_update_may_ask_for_a_fill_too() {
+    for draft in NEWER {
+        let mut lone = Lone::of(draft, Role::Server);
+        let (stream, request) = (lone.request(&asks(Parameters::default())), RequestId(0));
+        lone.session.accept_subscribe(request, SubscribeOk::default());
+        lone.say(stream, &Message::RequestUpdate { id: 2, parameters: Parameters { fill: fill(), ..none() } });
+        let filled = |lone: &mut Lone| {
+            lone.drain();
+            lone.events.iter().find_map(|event| if let Event::Fill(fill) = event { Some(*fill) } else { None })
+        };
+        assert_eq!(filled(&mut lone), None, "it is not accepted");
+        let largest = Some(Location { group: 5, object: 1 });
+        lone.session.accept_update(request, UpdateOk { largest, expires: None });
+        let asked = filled(&mut lone).unwrap();
+        assert_eq!((asked.request, asked.range.1), (request, largest.unwrap()), "{draft:?}");
+        lone.session.fail_fill(asked);
+        lone.drain();
+        let header = |sent: &Transmit| matches!(sent, Transmit::Data { data, .. } if data[..] == [0x05, 0x02]);
+        assert!(lone.sent.iter().any(header), "{draft:?}");
     }
 }
 
