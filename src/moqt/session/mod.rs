@@ -27,6 +27,7 @@ mod past;
 mod renewals;
 mod requests;
 mod stalls;
+mod state;
 mod streams;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -204,10 +204,10 @@ fn an_update_may_ask_for_a_fill_too() {
             lone.events.iter().find_map(|event| if let Event::Fill(fill) = event { Some(*fill) } else { None })
         };
         assert_eq!(filled(&mut lone), None, "it is not accepted");
-        let largest = Some(Location { group: 5, object: 1 });
-        lone.session.accept_update(request, UpdateOk { largest, expires: None });
+        let largest = Location { group: 5, object: 1 };
+        lone.session.accept_update(request, UpdateOk { largest: Some(largest), expires: None });
         let asked = filled(&mut lone).unwrap();
-        assert_eq!((asked.request, asked.range.1), (request, largest.unwrap()), "{draft:?}");
+        assert_eq!((asked.request, asked.range.1), (request, largest), "{draft:?}");
         lone.session.fail_fill(asked);
         lone.drain();
         let header = |sent: &Transmit| matches!(sent, Transmit::Data { data, .. } if data[..] == [0x05, 0x02]);
