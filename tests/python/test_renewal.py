@@ -63,7 +63,10 @@ class Talk:
         if is_calm():
             assert (told.gaps, told.missing, told.stale, told.dropped) == (0, 0, 0, 0), told
             assert set(steps) == {1}, [step for step in steps if step != 1]
-            assert set(apart) == {20_000}, [step for step in apart if step != 20_000]
+            # A stall of the machine may cost a tick; a renewal that did would cost one in each of ten lives.
+            late = [step for step in apart if step != 20_000]
+            assert len(late) <= 2, late
+            assert all(step % 20_000 == 0 for step in late), late
         # What a lost and repeated subscription costs is more than a moment of a busy machine.
         assert max(steps) < 10, max(steps)
 
