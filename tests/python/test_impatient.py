@@ -82,6 +82,7 @@ class Burst:
         until(lambda: self.heard.frames[-1:] == self.taken[-1:], "the last frame is heard")
         self.call.hangup()
         ended(self.bridge)
+        print(self.bridge.stats())
         assert_heard(self.heard.frames, self.taken)
         assert_apart(self.heard.stamps, FRAME_US)
         told = report(engine, self.call)
@@ -249,7 +250,8 @@ def test_a_collected_handle_keeps_its_audio(engine: Engine, sentence: list[bytes
     for frame in sentence:
         bridge.publish_downlink(frame)
     del bridge, voice
-    gc.collect()
+    # Only what is new: a look at all that a long run of tests holds may take longer than frames wait.
+    gc.collect(1)
     until(lambda: heard.frames[-1:] == sentence[-1:], "the last frame is heard")
     assert_heard(heard.frames, sentence)
     call.hangup()
