@@ -47,6 +47,11 @@ impl Draft {
         self == Self::D16
     }
 
+    /// Whether a subscription brings what was before it by FILL_PARAMETERS; before, a FETCH joins it.
+    pub fn fills_subscriptions(self) -> bool {
+        self.profile().fills
+    }
+
     pub(crate) fn profile(self) -> &'static Profile {
         match self {
             Draft::D16 => &D16,
@@ -119,6 +124,8 @@ pub(crate) struct Profile {
     pub(crate) fin_cancels: bool,
     /// Range filters and the SETUP options that bound them and updates.
     pub(crate) has_range_filters: bool,
+    /// FILL_PARAMETERS bring what was before a subscription; there is no joining FETCH.
+    pub(crate) fills: bool,
 }
 
 /// A message parameter: its codepoint and the messages it may stand in.
@@ -236,6 +243,7 @@ const D18: Profile = Profile {
     one_subscription: true,
     fin_cancels: true,
     has_range_filters: false,
+    fills: false,
 };
 
 const D16: Profile = Profile { alpn: "moqt-16", parameters: &PARAMETERS_16, goaway_has_request: false, ..D18 };
@@ -307,6 +315,7 @@ const D20: Profile = Profile {
     one_subscription: false,
     fin_cancels: false,
     has_range_filters: true,
+    fills: true,
 };
 
 const D22: Profile = Profile { alpn: "moqt-22", filter: FilterForm::Bare, ..D20 };

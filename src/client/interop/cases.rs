@@ -57,7 +57,8 @@ pub(super) enum Ask {
     SubscribeTracks(Place),
     /// The first group that the subscriber is sure to have heard whole.
     Fetch(Place),
-    /// What was published before the subscription that was asked for last, from the group before its own on.
+    /// What was published before the subscription that was asked for last, from the group before its own on. Since draft 20 that
+    /// was asked for with the subscription.
     Join,
 }
 
@@ -262,12 +263,10 @@ pub(super) const ALL: &[Case] = &[
             Hear(Fetcher, Heard::Fetched),
         ],
     ),
-    Case {
-        name: "join",
-        limit: LONG,
-        // Since draft 20 a subscription brings what was before it by FILL_PARAMETERS, which our sessions don't ask for.
-        not_in: &[Draft::D20, Draft::D22],
-        steps: &[
+    case(
+        "join",
+        LONG,
+        &[
             Connect(Publisher),
             Serve(Publisher, Speech::Live),
             Asks(Publisher, Ask::PublishNamespace(Place::Own)),
@@ -284,7 +283,7 @@ pub(super) const ALL: &[Case] = &[
             Answered(Joiner, Answer::Ok),
             Hear(Joiner, Heard::Joined),
         ],
-    },
+    ),
     case(
         "subscribe-namespace-lifecycle",
         LONG,

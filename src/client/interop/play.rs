@@ -10,7 +10,8 @@ use super::cases::{Answer, Ask, Case, Heard, Place, Step, Who};
 use super::hearing::{Hearing, Judgement};
 use super::speech::{DESCRIPTION, Speaker, Speech};
 use crate::moqt::message::{
-    Fetch, Location, PublishDone, PublishOk, RequestError, Subscribe, SubscribeOk, Token, TrackProperties, UpdateOk,
+    Fetch, Filter, Location, PublishDone, PublishOk, RequestError, Subscribe, SubscribeOk, Token, TrackProperties,
+    UpdateOk,
 };
 use crate::moqt::name::NameError;
 use crate::moqt::session::RequestId;
@@ -243,6 +244,9 @@ impl Play {
             Step::Serve(who, speech) => self.parts[who as usize].serves = Some(speech),
             Step::Ask(who, ask) => {
                 let Some(session) = stage.session(who) else { return };
+                if ask == Ask::Join && session.draft().fills_subscriptions() {
+                    return;
+                }
                 let request = self.ask(session, who, ask);
                 let part = &mut self.parts[who as usize];
                 (part.asked, part.answer) = (Some((request, ask)), None);
@@ -287,9 +291,12 @@ impl Play {
             Ask::Publish(place) => session.publish(self.names.at(place).clone(), TrackProperties::default(), tokens),
             Ask::Subscribe(place, rendezvous_timeout) => {
                 let track = self.names.at(place).clone();
+                if who != Who::Joiner {
+                    return session.subscribe(Subscribe { rendezvous_timeout, tokens, ..Subscribe::new(track) });
+                }
                 // A FETCH can join a subscription from the largest object on (§10.12.2).
-                let plain = if who == Who::Joiner { Subscribe::live(track) } else { Subscribe::new(track) };
-                session.subscribe(Subscribe { rendezvous_timeout, tokens, ..plain })
+                let live = Subscribe { rendezvous_timeout, tokens, ..Subscribe::live(track) };
+                session.subscribe_filled(live, Filter::NewestGroups(2))
             }
             Ask::SubscribeNamespace(place) => {
                 session.subscribe_namespace(self.names.at(place).namespace.clone(), tokens)

@@ -8,7 +8,7 @@ use super::hearing::{Hearing, Judgement};
 use super::play::{End, Names, Play, Stage};
 use super::speech::Speech;
 use crate::moqt::fetched::Fetched;
-use crate::moqt::message::{Fetch, FetchOk, Location, Token};
+use crate::moqt::message::{Fetch, FetchOk, Location, RequestError, Token};
 use crate::moqt::relay::{Core, Gate, Lease, Limits, Rights, Sessions};
 use crate::moqt::session::tests::pair::{Conditions, Pair, config};
 use crate::moqt::session::{Config, Role};
@@ -254,9 +254,45 @@ fn what_a_draft_has_no_word_for_is_skipped() {
     for name in ["fetch", "join", "namespace-discovery"] {
         assert!(matches!(older(name), End::Passed(_)), "{name}");
     }
-    let newer = play_in("join", Draft::D20, &mut our_relay(true), Conditions::default());
-    assert!(matches!(newer, End::Skipped(_)));
     assert!(matches!(older("setup-only"), End::Passed(_)));
+}
+
+/// By a FETCH, or since draft 20 by FILL_PARAMETERS.
+#[test]
+fn a_subscription_has_its_past_in_every_draft() {
+    for draft in Draft::ALL {
+        for seed in 1..20 {
+            let end = play_in("join", draft, &mut our_relay(true), Conditions::rough(seed));
+            assert!(matches!(end, End::Passed(_)), "{draft:?} with seed {seed}: {end:?}");
+        }
+        let end = play_in("join", draft, &mut Unfilled(our_relay(true)), Conditions::default());
+        assert!(matches!(end, End::Failed { .. }), "{draft:?}: {end:?}");
+    }
+}
+
+/// Our relay, but it knows nothing of what was before.
+struct Unfilled(OurRelay);
+
+impl Behind for Unfilled {
+    fn arrived(&mut self, wires: &mut Wires, who: Who) {
+        self.0.arrived(wires, who);
+    }
+    fn heard(&mut self, wires: &mut Wires, who: Who, event: Event) {
+        let session = Sessions::session(wires, who as u64).expect("it has asked");
+        match event {
+            Event::Fill(fill) => session.fail_fill(fill),
+            Event::Fetch { request, .. } => {
+                session.reject(request, RequestError::new(RequestErrorCode::NotSupported, "nothing is kept"));
+            }
+            event => self.0.heard(wires, who, event),
+        }
+    }
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.0.poll_timeout()
+    }
+    fn handle_timeout(&mut self, wires: &mut Wires) {
+        self.0.handle_timeout(wires);
+    }
 }
 
 /// Places of objects for a group that is asked for.

@@ -1,18 +1,26 @@
 //! What drafts 20 and later can ask for beside live objects: fill fetch streams, and filters by range, which are refused.
 //!
-//! FILL_PARAMETERS on a subscription, or on an update of it, ask for what was published before. A session keeps no objects: the application is told of a fill when its subscription is answered ([`Event::Fill`]), and says what there
-//! is, or that it fails, in the way that the drafts give: the stream is opened and reset behind its FETCH_HEADER, and the subscription
-//! goes on. A fill whose range is empty has no stream, and nobody hears of it.
+//! FILL_PARAMETERS on a subscription, or on an update of it, ask for what was published before. A session keeps no objects: the
+//! application is told of a fill when its subscription is answered ([`Event::Fill`]), and says what there is, or that it fails, in
+//! the way that the drafts give: the stream is opened and reset behind its FETCH_HEADER, and the subscription goes on. A fill whose
+//! range is empty has no stream, and nobody hears of it.
+//!
+//! Asked by us ([`Session::subscribe_filled`]) what it brings are events of the subscription: [`Event::Fetched`], one
+//! [`Event::FetchEnd`]. They may come before [`Event::SubscribeOk`], and never, when there is nothing to fill. We ask with SUBSCRIBE
+//! only, so that a fetch stream with the id of an update is nobody's.
 
 use std::time::Duration;
 
 use bytes::BytesMut;
 
+use super::past::Fetching;
 use super::requests::{Kind, error};
 use super::{Dir, Event, RequestId, Session, Transmit, priority};
 use crate::moqt::error::{RequestErrorCode, ResetCode};
 use crate::moqt::fetched::{Fetched, FetchedObjects};
-use crate::moqt::message::{DEFAULT_PRIORITY, Filter, GroupOrder, Location, Message, Parameters, RequestError};
+use crate::moqt::message::{
+    DEFAULT_PRIORITY, Filter, GroupOrder, Location, Message, Parameters, RequestError, Subscribe,
+};
 use crate::moqt::stream::FETCH_HEADER;
 use crate::moqt::varint;
 
@@ -74,6 +82,14 @@ fn unserved(parameters: &Parameters, may_fill: bool) -> Option<RequestError> {
 }
 
 impl Session {
+    /// SUBSCRIBE with FILL_PARAMETERS: beside what comes live, what was before it from `from` on, in ascending order. A draft that
+    /// can't say it ([`Draft::fills_subscriptions`](crate::moqt::Draft::fills_subscriptions)) subscribes without: there a FETCH joins.
+    pub fn subscribe_filled(&mut self, subscribe: Subscribe, from: Filter) -> RequestId {
+        let parameters = Parameters { filter: Some(from), ..Parameters::default() };
+        let fill = self.draft.fills_subscriptions().then(|| (Box::new(Fetching::new(None, None)), parameters));
+        self.subscribe_with(subscribe, fill)
+    }
+
     /// The publication's objects begin behind `largest`; a fill was asked for by `request` itself or by an update of it.
     pub(super) fn ask_fill(&mut self, request: RequestId, asked_by: u64, wanted: Wanted, largest: Location) {
         let Wanted { filter, order, timeout, priority } = wanted;

@@ -29,7 +29,7 @@ pub(super) struct Fetching {
 }
 
 impl Fetching {
-    fn new(order: Option<GroupOrder>, priority: Option<u8>) -> Self {
+    pub(super) fn new(order: Option<GroupOrder>, priority: Option<u8>) -> Self {
         // Unlike a subscription's, a fetch's default order is fixed (§10.2.9).
         let order = order.unwrap_or(GroupOrder::Ascending);
         Self { order, priority: priority.unwrap_or(DEFAULT_PRIORITY), stream: None, ended: false }
@@ -89,8 +89,7 @@ impl Session {
     }
 
     pub(super) fn begin_fetched(&mut self, stream: StreamId, request: RequestId, mut reader: FetchReader, fin: bool) {
-        let entry = self.requests.get_mut(&request).filter(|entry| entry.ours);
-        let Some(Kind::Fetch(fetching)) = entry.map(|entry| &mut entry.kind) else {
+        let Some(fetching) = self.requests.get_mut(&request).and_then(|entry| entry.fetching()) else {
             return self.discard_opened(stream, fin, ResetCode::Cancelled);
         };
         if fetching.stream.is_some() || fetching.ended {
@@ -137,7 +136,7 @@ impl Session {
     }
 
     fn note_fetch_end(&mut self, request: RequestId, reset: Option<u64>) {
-        if let Some(Kind::Fetch(fetching)) = self.requests.get_mut(&request).map(|entry| &mut entry.kind) {
+        if let Some(fetching) = self.requests.get_mut(&request).and_then(|entry| entry.fetching()) {
             fetching.stream = None;
             fetching.ended = true;
         }

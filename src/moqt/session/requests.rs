@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::lateness::Timeouts;
+use super::past::Fetching;
 pub(super) use super::state::{Kind, Phase, Publication, Request, Subscription};
 use super::streams::Stream;
 use super::{Dir, Event, RequestId, Session, StreamId, Transmit, constants, priority};
@@ -36,9 +37,18 @@ pub(super) fn with_tokens(tokens: Vec<Token>) -> Parameters {
 
 impl Session {
     pub fn subscribe(&mut self, subscribe: Subscribe) -> RequestId {
-        let parameters = subscribe.parameters();
+        self.subscribe_with(subscribe, None)
+    }
+
+    pub(super) fn subscribe_with(
+        &mut self,
+        subscribe: Subscribe,
+        fill: Option<(Box<Fetching>, Parameters)>,
+    ) -> RequestId {
+        let (fill, wanted) = fill.unzip();
+        let parameters = Parameters { fill: wanted.map(Box::new), ..subscribe.parameters() };
         let subscription = Subscription::new(subscribe.track.clone(), None);
-        let kind = Kind::Subscription(Subscription { forward: subscribe.forward, ..subscription });
+        let kind = Kind::Subscription(Subscription { forward: subscribe.forward, fill, ..subscription });
         self.request(kind, |id| Message::Subscribe { id, track: subscribe.track, parameters })
     }
 
@@ -283,7 +293,8 @@ impl Session {
         self.peer_requests -= usize::from(!gone.ours);
         match &gone.kind {
             Kind::Subscription(subscription) => {
-                for stream in &subscription.open {
+                let fill = subscription.fill.as_ref().and_then(|fill| fill.stream);
+                for stream in subscription.open.iter().chain(&fill) {
                     self.discard(*stream, ResetCode::Cancelled);
                 }
                 if let Some(alias) = subscription.alias {

@@ -61,6 +61,8 @@ pub(super) struct Subscription {
     pub(super) next_forward: Option<bool>,
     /// The track said so: it can be asked for a new group.
     pub(super) dynamic_groups: bool,
+    /// Its fill fetch stream, where we asked for one.
+    pub(super) fill: Option<Box<Fetching>>,
 }
 
 pub(super) struct Publication {
@@ -87,7 +89,7 @@ pub(super) struct Publication {
 impl Subscription {
     pub(super) fn new(track: FullTrackName, alias: Option<u64>) -> Self {
         let (delivers, open, dynamic_groups) = (false, Vec::new(), false);
-        Self { track, alias, delivers, open, forward: true, next_forward: None, dynamic_groups }
+        Self { track, alias, delivers, open, forward: true, next_forward: None, dynamic_groups, fill: None }
     }
 }
 
@@ -129,6 +131,15 @@ impl Request {
             next_update: None,
             goaway: false,
             sent_away: false,
+        }
+    }
+
+    /// What a fetch stream with this request's id brings: of our FETCH, or of a subscription of ours that is to be filled.
+    pub(super) fn fetching(&mut self) -> Option<&mut Fetching> {
+        match &mut self.kind {
+            Kind::Fetch(fetching) if self.ours => Some(fetching),
+            Kind::Subscription(subscription) if self.ours => subscription.fill.as_deref_mut(),
+            _ => None,
         }
     }
 

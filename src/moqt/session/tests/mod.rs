@@ -8,6 +8,7 @@ mod codes;
 mod control;
 mod data;
 mod drafts;
+mod filled;
 mod fuzz;
 mod lateness;
 mod lone;
