@@ -93,6 +93,7 @@ table! { core_rows, core_plus, Counters:
     Counter "over_publications" over_publications "Requests refused for the number of namespaces, listings and published tracks.";
     Counter "over_name_bytes" over_name_bytes "Requests refused for the bytes of names.";
     Counter "over_requests" over_requests "Requests refused for their rate.";
+    Counter "over_listed" over_listed "Listings refused for what is under their prefix.";
     Counter "over_token" over_token "Requests refused for what their token has in all its sessions.";
     Counter "unanswered" unanswered "Subscriptions that no publisher came for in time.";
     Counter "too_far_behind" too_far_behind "Subscriptions ended because their link did not take them.";

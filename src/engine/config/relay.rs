@@ -73,6 +73,7 @@ fn bounds(mut table: Table) -> Result<(Limits, Admission), String> {
         held: count("held", limits.held, 1 << 20)?,
         publications: count("publications", limits.publications, 1 << 20)?,
         name_bytes: count("name_bytes", limits.name_bytes, 1 << 30)?,
+        listed: count("listed", limits.listed, 1 << 20)?,
         requests_per_s: count("requests_per_s", limits.requests_per_s as usize, 1 << 20)? as u32,
         requests_burst: count("requests_burst", limits.requests_burst as usize, 1 << 24)? as u32,
         backlog_bytes: count("backlog_bytes", limits.backlog_bytes, 1 << 30)?,

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::rights::{Credentials, Lease, Rights, shows};
+use super::listings::{Listing, Listings};
+use super::rights::{Credentials, Lease, Rights};
 use crate::moqt::session::RequestId;
 use crate::moqt::{FullTrackName, TrackNamespace};
 
@@ -24,22 +25,6 @@ impl Announcement {
     }
 }
 
-/// One accepted SUBSCRIBE_NAMESPACE. It is told of what its holder may subscribe to, and of nothing else.
-struct Listing {
-    key: u64,
-    /// Of another relay: it is not told what only it has told.
-    relay: bool,
-    request: RequestId,
-    prefix: TrackNamespace,
-    credentials: Credentials,
-}
-
-impl Listing {
-    fn shows(&self, namespace: &TrackNamespace, now: Option<Instant>) -> bool {
-        namespace.starts_with(&self.prefix) && shows(&self.credentials, namespace, now)
-    }
-}
-
 /// A newer epoch publishes already.
 #[derive(Debug)]
 pub(super) struct Superseded;
@@ -47,7 +32,7 @@ pub(super) struct Superseded;
 #[derive(Default)]
 pub(super) struct Directory {
     announced: BTreeMap<TrackNamespace, Vec<Announcement>>,
-    listings: Vec<Listing>,
+    listings: Listings,
 }
 
 impl Directory {
@@ -106,36 +91,27 @@ impl Directory {
 
     /// §"SUBSCRIBE_NAMESPACE": prefixes of one session must not overlap. `moved` is the listing that gets this one.
     pub(super) fn overlaps(&self, key: u64, prefix: &TrackNamespace, moved: Option<RequestId>) -> bool {
-        let overlap = |other: &TrackNamespace| other.starts_with(prefix) || prefix.starts_with(other);
-        let others = self.listings.iter().filter(|listing| listing.key == key && Some(listing.request) != moved);
-        others.into_iter().any(|listing| overlap(&listing.prefix))
+        self.listings.overlaps(key, prefix, moved)
     }
 
     pub(super) fn list(
         &mut self,
-        (key, request): (u64, RequestId),
+        who: (u64, RequestId),
         relay: bool,
         prefix: TrackNamespace,
         credentials: Credentials,
     ) {
-        self.listings.push(Listing { key, relay, request, prefix, credentials });
+        self.listings.add(who, Listing { relay, prefix, credentials });
     }
 
     /// Another prefix, or other rights.
     pub(super) fn relist(
         &mut self,
-        (key, request): (u64, RequestId),
+        who: (u64, RequestId),
         prefix: Option<&TrackNamespace>,
         credentials: Option<Credentials>,
     ) {
-        let listing = self.listings.iter_mut().find(|listing| (listing.key, listing.request) == (key, request));
-        let Some(listing) = listing else { return };
-        if let Some(prefix) = prefix {
-            listing.prefix = prefix.clone();
-        }
-        if let Some(credentials) = credentials {
-            listing.credentials = credentials;
-        }
+        self.listings.relist(who, prefix, credentials);
     }
 
     /// What a listing may hear of now, by suffix: at most `most` of it.
@@ -145,22 +121,19 @@ impl Directory {
         now: Option<Instant>,
         most: usize,
     ) -> Vec<TrackNamespace> {
-        let listing = self.listings.iter().find(|listing| (listing.key, listing.request) == (key, request));
-        let Some(listing) = listing else { return Vec::new() };
+        let Some(listing) = self.listings.find((key, request)) else { return Vec::new() };
         let told = |namespace: &&TrackNamespace| !listing.relay || self.is_announced_beside(namespace, key);
         let shown = self.under(&listing.prefix).filter(|namespace| listing.shows(namespace, now)).filter(told);
         shown.filter_map(|namespace| namespace.strip_prefix(&listing.prefix)).take(most).collect()
     }
 
     pub(super) fn unlist(&mut self, key: u64, request: RequestId) {
-        self.listings.retain(|listing| (listing.key, listing.request) != (key, request));
+        self.listings.remove((key, request));
     }
 
     /// Listings go on with the rights that are left to them.
     pub(super) fn revoke(&mut self, is_revoked: &mut dyn FnMut(&dyn Rights) -> bool) {
-        for listing in &mut self.listings {
-            listing.credentials.retain(|rights| !is_revoked(rights.as_ref()));
-        }
+        self.listings.revoke(is_revoked);
     }
 
     /// Who is told that `actor` began or ceased to announce this namespace, and by which suffix: whoever hears of the first
@@ -172,15 +145,15 @@ impl Directory {
         now: Option<Instant>,
     ) -> Vec<(u64, RequestId, TrackNamespace)> {
         let entries = self.announced.get(namespace).map_or(&[][..], Vec::as_slice);
-        let news = |listing: &&Listing| {
-            let others = |entry: &&Announcement| !listing.relay || entry.key != listing.key;
+        let news = |key: u64, listing: &Listing| {
+            let others = |entry: &&Announcement| !listing.relay || entry.key != key;
             let count = entries.iter().filter(others).count();
-            (!listing.relay || actor != listing.key) && count == usize::from(announced)
+            (!listing.relay || actor != key) && count == usize::from(announced)
         };
         // Whoever was not told of its beginning is told of no end by its session.
-        let shows = |listing: &&Listing| listing.shows(namespace, now.filter(|_| announced)) || !announced;
-        let shown = self.listings.iter().filter(news).filter(shows);
-        shown.filter_map(|l| Some((l.key, l.request, namespace.strip_prefix(&l.prefix)?))).collect()
+        let shows = |listing: &Listing| !announced || listing.shows(namespace, now);
+        let shown = self.listings.of(namespace).filter(|((key, _), listing)| news(*key, listing) && shows(listing));
+        shown.filter_map(|((key, request), l)| Some((key, request, namespace.strip_prefix(&l.prefix)?))).collect()
     }
 
     /// Every announcement with its namespace.
@@ -206,5 +179,11 @@ impl Directory {
         let lease = entry.lease.clone().filter(|_| !entry.superseded);
         entry.superseded = true;
         lease
+    }
+
+    /// Listings that were looked at since the beginning.
+    #[cfg(test)]
+    pub(super) fn looked_at(&self) -> u64 {
+        self.listings.looked_at()
     }
 }

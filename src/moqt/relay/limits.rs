@@ -16,6 +16,9 @@ pub struct Limits {
     pub publications: usize,
     /// Bytes of all those names.
     pub name_bytes: usize,
+    /// Namespaces that one SUBSCRIBE_NAMESPACE may list when it begins or changes, and tracks that may flow already under the prefix of
+    /// a SUBSCRIBE_TRACKS; beyond it the prefix is NAMESPACE_TOO_LARGE.
+    pub listed: usize,
     /// Requests per second in the long run, and in one burst; a REQUEST_UPDATE is one too.
     pub requests_per_s: u32,
     pub requests_burst: u32,
@@ -39,6 +42,7 @@ impl Default for Limits {
             held: 64,
             publications: 256,
             name_bytes: 256 * 1024,
+            listed: constants::LISTED,
             requests_per_s: 50,
             requests_burst: 512,
             rendezvous: constants::RENDEZVOUS_MAX,
@@ -59,6 +63,7 @@ impl Limits {
             held: 8192,
             publications: 16 * 1024,
             name_bytes: 4 * 1024 * 1024,
+            listed: 16 * 1024,
             requests_per_s: 2000,
             requests_burst: 16 * 1024,
             session_backlog_bytes: 256 * 1024 * 1024,
@@ -135,6 +140,8 @@ pub struct Counters {
     pub over_publications: u64,
     pub over_name_bytes: u64,
     pub over_requests: u64,
+    /// Requests refused with NAMESPACE_TOO_LARGE; not among the excessive ones.
+    pub over_listed: u64,
     /// Of all these, refused for what their token has in other sessions.
     pub over_token: u64,
     /// Subscriptions that no publisher came for.

@@ -43,6 +43,7 @@ mod history;
 mod interests;
 mod join;
 mod limits;
+mod listings;
 mod offers;
 mod publishers;
 mod record;
@@ -113,10 +114,11 @@ pub mod constants {
     pub const ERRAND_BYTES: usize = 256 * 1024;
     /// A fill, which nobody cancels, leaves this many times its room for everything else of its session.
     pub const FILL_SHARE: usize = 4;
-    /// Namespaces told at once to one SUBSCRIBE_NAMESPACE, and tracks that may flow under the prefix of a new SUBSCRIBE_TRACKS.
+    /// [`Limits::listed`] of a stranger.
     pub const LISTED: usize = 4096;
-    /// So many of those tracks cost as much as a request.
+    /// So many of those tracks, or of those namespaces, cost as much as a request.
     pub const OFFERS_PER_REQUEST: usize = 16;
+    pub const NAMESPACES_PER_REQUEST: usize = 64;
     /// Tracks that one SUBSCRIBE_TRACKS may have been told PUBLISH_BLOCKED of.
     pub const BLOCKED: usize = 1024;
 }

@@ -62,9 +62,7 @@ impl Core {
         now: Instant,
     ) -> Result<(), RequestErrorCode> {
         let tracks = self.flowing_under(prefix).len();
-        if tracks > constants::LISTED {
-            return Err(RequestErrorCode::NamespaceTooLarge);
-        }
+        self.may_list(key, tracks)?;
         self.pay_for_offers(key, tracks, now)
     }
 
@@ -103,7 +101,16 @@ impl Core {
     /// What flows under a prefix is offered all at once to who asks anew, as often as it asks: that counts as requests too, one for each
     /// [`constants::OFFERS_PER_REQUEST`] tracks, as far as a burst goes.
     pub(super) fn pay_for_offers(&mut self, key: u64, tracks: usize, now: Instant) -> Result<(), RequestErrorCode> {
-        let requests = (tracks / constants::OFFERS_PER_REQUEST) as u32;
+        self.pay(key, tracks / constants::OFFERS_PER_REQUEST, now)
+    }
+
+    /// The same of the namespaces that a listing is told at once, [`constants::NAMESPACES_PER_REQUEST`].
+    pub(super) fn pay_for_listing(&mut self, key: u64, told: usize, now: Instant) -> Result<(), RequestErrorCode> {
+        self.pay(key, told / constants::NAMESPACES_PER_REQUEST, now)
+    }
+
+    fn pay(&mut self, key: u64, requests: usize, now: Instant) -> Result<(), RequestErrorCode> {
+        let requests = u32::try_from(requests).unwrap_or(u32::MAX);
         let paid = self.account(key).map_or(Ok(()), |account| account.take_more(requests, now));
         paid.map_err(|beyond| {
             beyond.count(&mut self.counters);
@@ -115,7 +122,20 @@ impl Core {
     pub(super) fn wanted_by(&mut self, who: Who) -> Result<Vec<u64>, RequestErrorCode> {
         let prefix = self.interests.find(who).map(|interest| interest.prefix.clone());
         let tracks = prefix.map_or_else(Vec::new, |prefix| self.flowing_under(&prefix));
-        if tracks.len() > constants::LISTED { Err(RequestErrorCode::NamespaceTooLarge) } else { Ok(tracks) }
+        self.may_list(who.0, tracks.len()).map(|()| tracks)
+    }
+
+    /// A prefix with so much under it is not too large for this session.
+    pub(super) fn may_list(&mut self, key: u64, count: usize) -> Result<(), RequestErrorCode> {
+        if count <= self.listed(key) {
+            return Ok(());
+        }
+        self.counters.over_listed += 1;
+        Err(RequestErrorCode::NamespaceTooLarge)
+    }
+
+    pub(super) fn listed(&self, key: u64) -> usize {
+        self.peers.get(&key).map_or(0, |peer| peer.account.limits.listed)
     }
 
     /// The track flows: everybody who asked for its namespace is to have it.

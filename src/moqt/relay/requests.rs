@@ -112,7 +112,11 @@ impl Core {
             Some(_) => core.may_begin(key, &prefix, now),
             None => Ok(()),
         };
-        let shown = may_begin(self).and_then(|()| self.visible(key, request)).inspect_err(|_| {
+        let paid = |core: &mut Self| {
+            let shown = core.visible(key, request)?;
+            core.pay_for_listing(key, shown.len(), now).map(|()| shown)
+        };
+        let shown = may_begin(self).and_then(|()| paid(self)).inspect_err(|_| {
             self.directory.unlist(key, request);
             self.forget(key, request);
         })?;
@@ -129,9 +133,9 @@ impl Core {
     }
 
     /// The namespaces that a listing may hear of now, by suffix.
-    pub(super) fn visible(&self, key: u64, request: RequestId) -> Result<Vec<TrackNamespace>, RequestErrorCode> {
-        let visible = self.directory.visible((key, request), self.now, constants::LISTED + 1);
-        if visible.len() > constants::LISTED { Err(RequestErrorCode::NamespaceTooLarge) } else { Ok(visible) }
+    pub(super) fn visible(&mut self, key: u64, request: RequestId) -> Result<Vec<TrackNamespace>, RequestErrorCode> {
+        let visible = self.directory.visible((key, request), self.now, self.listed(key).saturating_add(1));
+        self.may_list(key, visible.len()).map(|()| visible)
     }
 
     /// NAMESPACE or NAMESPACE_DONE to everybody who listens, may know and did not before: `actor` began to announce it, or ceased to.

@@ -115,7 +115,8 @@ impl Core {
             self.ask_abroad(sessions, prefix);
         }
         self.directory.relist((key, request), prefix, credentials);
-        self.visible(key, request)?;
+        let shown = self.visible(key, request)?.len();
+        self.pay_for_listing(key, shown, now)?;
         let tracks = self.wanted_by((key, request))?.len();
         self.pay_for_offers(key, tracks, now)
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::world::{May, World, code, done, named, namespace, subscribe, uplink};
-use crate::moqt::message::{Subscribe, TrackProperties};
+use crate::moqt::message::{Subscribe, TrackProperties, Update};
 use crate::moqt::relay::{Limits, constants};
 use crate::moqt::session::RequestId;
 use crate::moqt::{Event, PublishDoneCode, RequestErrorCode, TrackNamespace};
@@ -121,22 +121,55 @@ fn requests_per_second() {
     assert_eq!(ask(&mut world), 5);
 }
 
-#[test]
-fn namespaces_in_one_listing() {
+/// A relay with so many namespaces.
+fn announced(count: u32) -> World {
     let mut world = World::new();
     let limits = Limits { publications: 10_000, requests_burst: 10_000, ..Limits::default() };
-    let publishers = [world.client_that(May::everything(), limits), world.client_that(May::everything(), limits)];
-    for i in 0..=constants::LISTED as u32 {
-        let name = TrackNamespace::new([i.to_be_bytes().to_vec()]).unwrap();
-        world.session(publishers[i as usize % 2]).publish_namespace(name, Vec::new());
-        if i % 500 == 0 {
-            world.settle();
-        }
+    let publisher = world.client_that(May::everything(), limits);
+    for i in 0..count {
+        world.session(publisher).publish_namespace(numbered(i), Vec::new());
     }
     world.settle();
-    let listener = world.client();
-    let request = world.session(listener).subscribe_namespace(TrackNamespace::default(), Vec::new());
-    assert_eq!(refusals(&mut world, listener, &[request]), [code(RequestErrorCode::NamespaceTooLarge)]);
+    world
+}
+
+fn numbered(i: u32) -> TrackNamespace {
+    TrackNamespace::new([Vec::from(if i < 4 { b"few" } else { b"all" }), i.to_be_bytes().to_vec()]).unwrap()
+}
+
+#[test]
+fn namespaces_in_one_listing() {
+    let mut world = announced(20);
+    let listener = world.client_that(May::everything(), Limits { listed: 4, ..Limits::default() });
+    let few = world.session(listener).subscribe_namespace(namespace(&["few"]), Vec::new());
+    let all = world.session(listener).subscribe_namespace(namespace(&["all"]), Vec::new());
+    assert_eq!(refusals(&mut world, listener, &[few, all]), [None, code(RequestErrorCode::NamespaceTooLarge)]);
+    assert_eq!(world.core.counters().over_listed, 1);
+    // Nor does it move there.
+    let update = Update { prefix: Some(namespace(&["all"])), ..Update::default() };
+    world.session(listener).update(few, update);
+    world.settle();
+    assert_eq!(world.core.counters().over_listed, 2);
+    let other = world.client();
+    let all = world.session(other).subscribe_namespace(namespace(&["all"]), Vec::new());
+    assert_eq!(refusals(&mut world, other, &[all]), [None]);
+    assert_eq!(Limits::default().listed, 4096);
+}
+
+/// What is listed at once costs requests, as often as it is asked for: each 64 namespaces one.
+#[test]
+fn asking_again_and_again_for_many_namespaces_meets_the_rate_of_requests() {
+    let mut world = announced(4 + 3 * constants::NAMESPACES_PER_REQUEST as u32);
+    let limits = Limits { requests_per_s: 1, requests_burst: 10, ..Limits::default() };
+    let listener = world.client_that(May::everything(), limits);
+    let asked = [(); 3].map(|()| {
+        let request = world.session(listener).subscribe_namespace(namespace(&["all"]), Vec::new());
+        world.run_for(Duration::from_millis(100));
+        world.session(listener).cancel(request);
+        request
+    });
+    assert_eq!(refusals(&mut world, listener, &asked), [None, None, code(LOAD)]);
+    assert_eq!(world.core.counters().over_requests, 1);
 }
 
 /// A session that dies gives everything back.
