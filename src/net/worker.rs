@@ -95,6 +95,14 @@ impl Worker {
         self.gather(app.gathers());
         let now = Instant::now();
         let more = readable && self.links.receive(now);
+        self.turn_at(app, now);
+        #[cfg(feature = "counted")]
+        super::tally::add(&mut self.tallied, self.links.counters);
+        more
+    }
+
+    /// What a turn does when its packets are in: all of it in the time that it is told.
+    pub(crate) fn turn_at(&mut self, app: &mut impl App, now: Instant) {
         self.links.expire(now);
         self.links.take_ports(now);
         self.tell(app, now);
@@ -107,9 +115,6 @@ impl Worker {
         self.tell(app, now);
         app.flush(now);
         self.links.flush(now);
-        #[cfg(feature = "counted")]
-        super::tally::add(&mut self.tallied, self.links.counters);
-        more
     }
 
     fn tell(&mut self, app: &mut impl App, now: Instant) {

@@ -97,6 +97,13 @@ struct Door {
 pub struct Ports(Arc<[Door]>);
 
 impl Ports {
+    /// Of one shard that a test plays: it is handed the other ends.
+    #[cfg(test)]
+    pub(crate) fn played(waker: Waker) -> (Self, crossbeam_channel::Receiver<PortEnd>) {
+        let (ends, taken) = crossbeam_channel::bounded(PORTS_WAITING);
+        (Self(Arc::new([Door { waker, ends }])), taken)
+    }
+
     /// One end of a session without a socket; the first shard takes the other. If the relay is gone the link goes down at once.
     pub fn open(&self) -> PortEnd {
         self.open_at(0)

@@ -27,6 +27,8 @@ mod clock;
 mod mix;
 mod rendition;
 mod speaker;
+#[cfg(test)]
+mod tests;
 mod threads;
 mod tokens;
 
