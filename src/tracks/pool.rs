@@ -7,6 +7,7 @@
 mod ask;
 mod links;
 mod requests;
+mod sent_away;
 mod slot;
 #[cfg(test)]
 mod tests;

@@ -36,6 +36,10 @@ pub(super) struct Feed {
     streams: u64,
     open: Vec<(StreamId, Option<u64>)>,
     done: Option<(PublishDone, Instant)>,
+    /// The peer sent it away, and it was made again.
+    leaving: bool,
+    /// The request that was made in its place is accepted: when this one goes.
+    leaves_at: Option<Instant>,
 }
 
 pub(super) struct Subscriber {
@@ -48,6 +52,8 @@ pub(super) struct Subscriber {
     /// The user was told that there is a publisher.
     pub(super) live: bool,
     pub(super) ended: bool,
+    /// When one of its requests was made again because its peer wished it.
+    moved_at: Option<Instant>,
     /// Objects that came again, from before the live edge, or overtaken.
     pub(super) stale: u64,
     edge: Edge,
@@ -89,6 +95,7 @@ impl Subscriber {
             asked: false,
             live: false,
             ended: false,
+            moved_at: None,
             stale: 0,
             edge: Edge::new(),
             newest: None,
@@ -110,12 +117,43 @@ impl Subscriber {
     }
 
     pub(super) fn add_feed(&mut self, link: LinkId, request: RequestId) {
-        self.feeds.push(Feed { link, request, live: false, brings: false, streams: 0, open: Vec::new(), done: None });
+        let (live, brings, leaving) = (false, false, false);
+        let (streams, open, done, leaves_at) = (0, Vec::new(), None, None);
+        self.feeds.push(Feed { link, request, live, brings, streams, open, done, leaving, leaves_at });
+    }
+
+    /// This request of ours stands, was not sent away before, and no other of the track was since `settled`.
+    pub(super) fn may_move(&self, (link, request): (LinkId, RequestId), settled: Instant) -> bool {
+        let feed = self.feeds.iter().find(|feed| (feed.link, feed.request) == (link, request));
+        let stands = feed.is_some_and(|feed| feed.live && !feed.leaving && feed.done.is_none());
+        stands && !self.ended && self.moved_at.is_none_or(|at| at <= settled)
+    }
+
+    pub(super) fn moves(&mut self, (link, request): (LinkId, RequestId), now: Instant) {
+        self.moved_at = Some(now);
+        self.feed(link, request).into_iter().for_each(|feed| feed.leaving = true);
+    }
+
+    /// A request of the link was accepted: one that was sent away there goes at this time.
+    pub(super) fn note_moved(&mut self, (link, request): (LinkId, RequestId), until: Instant) {
+        let leaving = self.feeds.iter_mut().filter(|feed| feed.leaving && feed.link == link && feed.request != request);
+        leaving.for_each(|feed| feed.leaves_at = feed.leaves_at.or(Some(until)));
+    }
+
+    /// The request that was sent away on this link.
+    pub(super) fn leaving(&self, link: LinkId) -> Option<RequestId> {
+        self.feeds.iter().find(|feed| feed.link == link && feed.leaving).map(|feed| feed.request)
+    }
+
+    /// A request whose successor has taken over by now.
+    pub(super) fn left(&self, now: Instant) -> Option<(LinkId, RequestId)> {
+        let mut feeds = self.feeds.iter().filter(|feed| feed.leaves_at.is_some_and(|at| at <= now));
+        feeds.next().map(|feed| (feed.link, feed.request))
     }
 
     /// The request that brings the track on `link`, unless it is over.
     pub(super) fn share(&self, link: LinkId) -> Option<Shared> {
-        let feed = self.feeds.iter().find(|feed| feed.link == link && feed.done.is_none())?;
+        let feed = self.feeds.iter().find(|feed| feed.link == link && feed.done.is_none() && !feed.leaving)?;
         Some(Shared { feed: feed.clone(), ticks_per_second: self.ticks_per_second, old_stamps: self.old_stamps })
     }
 
@@ -252,7 +290,8 @@ impl Subscriber {
     /// When the pool has to look again.
     pub(super) fn due(&self) -> Option<Instant> {
         let done = self.feeds.iter().filter_map(|feed| feed.done.as_ref().map(|(_, until)| *until));
-        done.chain(self.asking.due).min()
+        let leaving = self.feeds.iter().filter_map(|feed| feed.leaves_at);
+        done.chain(leaving).chain(self.asking.due).min()
     }
 }
 

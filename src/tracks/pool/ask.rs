@@ -1,6 +1,6 @@
 //! What we ask of peers: PUBLISH_NAMESPACE and SUBSCRIBE, their repetition, and the tokens they carry.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::slot::SlotId;
 use super::{Pool, Role, Timer};
@@ -21,11 +21,13 @@ pub(super) struct Announcement {
     pub(super) request: Option<RequestId>,
     /// The one with older tokens, which stands until this one is accepted.
     before: Option<RequestId>,
+    /// When the peer sent it away last and was followed.
+    pub(super) moved_at: Option<Instant>,
     pub(super) asking: Asking,
 }
 
 impl Pool {
-    fn tokens(&self, lease: LeaseId) -> Tokens {
+    pub(super) fn tokens(&self, lease: LeaseId) -> Tokens {
         self.leases.get(&lease).map(|lease| lease.tokens.clone()).unwrap_or_default()
     }
 
@@ -247,22 +249,27 @@ impl Pool {
             self.roles.remove(&(link, request));
             let reason = "the track has a property that must be understood and is not known here";
             let error = RequestError::new(RequestErrorCode::UnsupportedExtension, reason);
-            return self.subscription_refused((link, request, track), &error);
+            return self.subscription_refused(links, (link, request, track), &error);
         }
         let draft = links.session(link).map_or(Draft::D18, |session| session.draft());
         if subscriber.accept((link, request), ok, draft) {
             self.events.push_back(Event::Live { track });
         }
+        self.note_moved((link, request, track));
         self.arm_track(track);
         self.tokens_work(id, lease);
     }
 
     pub(super) fn subscription_refused(
         &mut self,
+        links: &mut impl Wires,
         (link, request, track): (LinkId, RequestId, TrackId),
         error: &RequestError,
     ) {
         let now = self.now;
+        if self.makes_room(links, (link, track), error) {
+            return self.lose_feed(track, (link, request), &error.reason);
+        }
         let Some(subscriber) = self.subscribers.get_mut(&track) else { return };
         subscriber.remove_feed(link, request);
         let lease = subscriber.lease;
@@ -322,6 +329,7 @@ impl Pool {
 
     pub(super) fn track_timeout(&mut self, links: &mut impl Wires, track: TrackId) {
         let now = self.now;
+        self.leave_feeds(links, track);
         self.finish_feeds(track);
         match self.subscribers.get_mut(&track).and_then(|subscriber| subscriber.asking.poll(now)) {
             Some(Due::Ask) => self.ask_or_show(links, track),
@@ -424,6 +432,6 @@ fn refused(track: TrackId, error: &RequestError) -> Event {
     Event::Refused { track, code: error.code, reason: error.reason.clone() }
 }
 
-fn subscribe(track: FullTrackName, tokens: Tokens) -> Subscribe {
+pub(super) fn subscribe(track: FullTrackName, tokens: Tokens) -> Subscribe {
     Subscribe { rendezvous_timeout: Some(RENDEZVOUS_TIMEOUT), tokens, ..Subscribe::live(track) }
 }

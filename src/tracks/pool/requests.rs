@@ -40,7 +40,7 @@ impl Pool {
                     self.announcement_accepted(links, id, (link, request), (lease, namespace));
                 }
             }
-            Moqt::RequestError { request, error } => self.refused(id, (link, request), &error),
+            Moqt::RequestError { request, error } => self.refused(links, id, (link, request), &error),
             Moqt::PublishDone { request, done } => self.publish_done((link, request), &done),
             // What was is gone: a track of ours is live.
             Moqt::Fill(fill) => {
@@ -49,6 +49,7 @@ impl Pool {
                 }
             }
             Moqt::GoAway(goaway) => self.link_goes_away(id, link, &goaway),
+            Moqt::RequestGoAway { request, goaway } => self.request_goes_away(links, id, (link, request), &goaway),
             // We list nothing; and a session that is over ends its link, whose end is told next.
             // Objects came another way. A client's session refuses by itself what nobody serves here, and we ask for none of it.
             Moqt::Fetch { .. }
@@ -60,7 +61,6 @@ impl Pool {
             | Moqt::TrackStatusOk { .. }
             | Moqt::PublishBlocked { .. }
             | Moqt::UpdateOk { .. }
-            | Moqt::RequestGoAway { .. }
             | Moqt::UpdateError { .. }
             | Moqt::Object { .. }
             | Moqt::Namespace { .. }
@@ -167,14 +167,20 @@ impl Pool {
         }
     }
 
-    fn refused(&mut self, id: SlotId, (link, request): (LinkId, RequestId), error: &RequestError) {
+    fn refused(
+        &mut self,
+        links: &mut impl Wires,
+        id: SlotId,
+        (link, request): (LinkId, RequestId),
+        error: &RequestError,
+    ) {
         match self.roles.remove(&(link, request)) {
             Some(Role::Announcement(lease, namespace)) => {
                 self.announcement_refused(id, (link, request), (lease, &namespace), error);
             }
             Some(Role::Subscription(tracks)) => {
                 for track in tracks {
-                    self.subscription_refused((link, request, track), error);
+                    self.subscription_refused(links, (link, request, track), error);
                 }
             }
             Some(Role::Served(_) | Role::Listing) | None => {}

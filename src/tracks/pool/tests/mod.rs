@@ -6,6 +6,7 @@ mod foreign;
 mod goaway;
 mod outage;
 mod refusals;
+mod sent_away;
 mod shared;
 mod storm;
 mod weather;

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use crate::moqt::message::{Setup, Token};
 use crate::moqt::relay::{Core, Gate, Lease, Limits, Rights, Sessions};
-use crate::moqt::session::Role;
 use crate::moqt::session::tests::pair::{Conditions, Pair, config};
+use crate::moqt::session::{Config, Role};
 use crate::moqt::{Event as Moqt, FullTrackName, RequestErrorCode, Session, TrackNamespace};
 use crate::net::{Dial, Down, LinkEvent, LinkId, Peer, PortEnd, Trust, Wire};
 use crate::tracks::{
@@ -53,10 +53,11 @@ pub(super) struct Lines {
 impl Wires for Lines {
     fn dial(&mut self, dial: Dial, now: Instant) -> LinkId {
         self.next += 1;
-        let mut client = config(Role::Client);
-        client.setup = dial.setup;
+        let draft = self.conditions.draft;
+        let of_draft = |role| Config { draft, ..config(role) };
+        let client = Config { setup: dial.setup, ..of_draft(Role::Client) };
         let conditions = Conditions { seed: self.next, ..self.conditions.clone() };
-        let pair = Pair::with(conditions, client, config(Role::Server), now);
+        let pair = Pair::with(conditions, client, of_draft(Role::Server), now);
         self.all.insert(self.next, Line { pair, up: false, in_core: false, quiet: Duration::ZERO });
         self.dialled.push((LinkId(self.next), now));
         LinkId(self.next)
