@@ -24,6 +24,7 @@ use super::tokens::renew_after;
 use crate::audio::{Codec, Params};
 use crate::call::wire::{BridgeRole, TokenAnswer, TokenRequest, TrackRef};
 use crate::error::{Error, Kind, Result};
+use crate::heap::{BRIDGE_BYTES, Share};
 use crate::moqt::message::Token;
 use crate::moqt::{FullTrackName, TrackNamespace};
 use crate::net::Path;
@@ -70,6 +71,8 @@ pub struct Bridge {
     /// What the worker told last of the link.
     measured: Mutex<Measured>,
     closed: AtomicBool,
+    /// What its link and tracks are about to take.
+    _memory: Share,
 }
 
 /// A bridge in numbers since it was attached; frames unless the name says otherwise.
@@ -108,6 +111,7 @@ impl Client {
         let asked = request.clone();
         let answer = self.run(cancel, |inner| async move { inner.token(&asked).await })?;
         let granted = Granted::read(&answer, &request.holder, self.options())?;
+        let memory = Share::of(BRIDGE_BYTES);
         let media = self.runtime().media()?.clone();
         let (ring, receiver) = self.runtime().delivery().ring(RING_FRAMES);
         listen(receiver);
@@ -146,6 +150,7 @@ impl Client {
             request,
             measured: Mutex::default(),
             closed: AtomicBool::new(false),
+            _memory: memory,
         })
     }
 

@@ -43,6 +43,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
+use crate::heap::{RELAY_BYTES, Share};
 use crate::moqt::message::GoAway;
 use crate::moqt::relay::Counters;
 use crate::net::{self, PortEnd, Waker};
@@ -157,6 +158,8 @@ pub struct Server {
     ports: Ports,
     gauges: Gauges,
     control: Option<Control>,
+    /// What its first clients are about to take.
+    _memory: Share,
 }
 
 impl Server {
@@ -168,7 +171,8 @@ impl Server {
         let shards = start_shards(&config, &ring, &towards)?;
         let ports = Ports(shards.iter().map(|shard| shard.door.clone()).collect());
         let gauges = Gauges(shards.iter().map(|shard| shard.shared.clone()).collect());
-        let mut server = Self { shards, ports, gauges, control: None };
+        let memory = Share::of(RELAY_BYTES);
+        let mut server = Self { shards, ports, gauges, control: None, _memory: memory };
         let wakers = server.shards.iter().map(|shard| shard.door.waker.clone()).collect();
         let shards = server.gauges.0.clone();
         let Config { metrics, keys, upstream, identity, .. } = config;

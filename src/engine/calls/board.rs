@@ -13,6 +13,7 @@ use crate::engine::media::{self, Caller};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Pending, Store};
 use crate::engine::trunk::{Dial, TrunkEvent, TrunkKind};
+use crate::heap::Share;
 
 /// An ended call stays in memory for this long, and longer while the store fails.
 const KEEP_ENDED: Duration = Duration::from_secs(60);
@@ -62,6 +63,8 @@ pub(super) struct Entry {
     pub(super) leg: Option<Box<dyn Leg>>,
     pub(super) forget_at: Option<Instant>,
     pub(super) timer: Option<Instant>,
+    /// What its media are about to take.
+    pub(super) _memory: Share,
 }
 
 pub(super) enum Phase {

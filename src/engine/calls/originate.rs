@@ -11,6 +11,7 @@ use crate::call::{Action, Call, CallRecord, CallRow, Command};
 use crate::engine::media::{self, Caller};
 use crate::engine::store::StoreError;
 use crate::engine::trunk::FarEnd;
+use crate::heap::{CALL_BYTES, Share};
 
 /// Opening tracks asks nobody outside: an audio thread that needs longer is in trouble, and the call goes on without waiting.
 const OPEN_LIMIT: Duration = Duration::from_secs(3);
@@ -62,6 +63,7 @@ impl Board {
             leg: None,
             forget_at: None,
             timer: None,
+            _memory: Share::of(CALL_BYTES),
         };
         self.calls.insert(sid, entry);
         self.metrics.active(self.trunks.active());

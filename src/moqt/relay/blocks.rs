@@ -7,6 +7,8 @@
 pub(super) const BLOCK: usize = 2048;
 /// Blocks that are allocated at once.
 const SLAB: usize = 64;
+/// Memory that is given as zeros may be nowhere yet, and be looked for under the first object.
+const TOUCHED: u8 = 0xA5;
 /// No block.
 const NONE: u32 = u32::MAX;
 
@@ -50,6 +52,13 @@ impl Blocks {
         self.places[owned.block as usize].turn == owned.turn
     }
 
+    /// Allocates up to this many ahead of their use.
+    pub(super) fn expect(&mut self, count: usize) {
+        while self.places.len() < count.min(self.most) {
+            self.allocate();
+        }
+    }
+
     /// `true`: it was somebody's. There is at least one block ([`Blocks::new`]).
     pub(super) fn begin(&mut self) -> (Owned, bool) {
         let free = self.places.get(self.oldest as usize).is_some_and(|place| !place.owned);
@@ -67,7 +76,7 @@ impl Blocks {
 
     fn allocate(&mut self) {
         if self.places.len().is_multiple_of(SLAB) {
-            self.slabs.push(vec![0; SLAB * BLOCK].into_boxed_slice());
+            self.slabs.push(vec![TOUCHED; SLAB * BLOCK].into_boxed_slice());
         }
         self.places.push(Place { older: NONE, newer: NONE, turn: 0, owned: false });
         self.link_oldest((self.places.len() - 1) as u32);

@@ -22,6 +22,9 @@ use super::record::Head;
 use crate::moqt::message::Location;
 use crate::moqt::{Object, Status};
 
+/// Blocks of a track that are allocated when the track begins, so that its first second finds them.
+const BLOCKS_AHEAD: usize = 8;
+
 /// The memory of all tracks.
 pub(super) struct Cache {
     limits: CacheLimits,
@@ -66,6 +69,11 @@ impl Cache {
         let most = limits.bytes / BLOCK;
         let track_blocks = (limits.track_bytes / BLOCK).min(most);
         Self { limits, track_blocks, blocks: Blocks::new(most), epoch: None }
+    }
+
+    /// So many tracks will want their first blocks.
+    pub(super) fn expect(&mut self, tracks: usize) {
+        self.blocks.expect(tracks * self.track_blocks.min(BLOCKS_AHEAD));
     }
 
     /// Bytes of the blocks that tracks have.
@@ -309,6 +317,21 @@ mod tests {
         world.keep(&mut gone, &object(3, 5, 100));
         assert_eq!((world.cache.blocks.allocated(), world.counters.cache_full), (allocated, 0));
         assert_eq!((world.ids(&here).len(), world.ids(&gone)), (20, vec![5]));
+    }
+
+    #[test]
+    fn blocks_are_there_before_their_track_fills_them() {
+        let mut world = World::new(16 * BLOCK, 64 * BLOCK);
+        world.cache.expect(2);
+        let (allocated, mut kept) = (world.cache.blocks.allocated(), Kept::default());
+        for id in 0..64 {
+            world.keep(&mut kept, &object(1, id, 100));
+        }
+        assert_eq!((allocated, world.cache.blocks.allocated()), (2 * BLOCKS_AHEAD, allocated));
+        assert!(world.cache.bytes() > BLOCK && world.ids(&kept).len() == 64);
+        world.cache.expect(1_000);
+        assert_eq!(world.cache.blocks.allocated(), 64);
+        world.check();
     }
 
     #[test]

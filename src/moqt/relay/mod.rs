@@ -398,6 +398,7 @@ impl Core {
         self.next_track += 1;
         self.names.insert(name.clone(), id);
         self.tracks.insert(id, Track::new(name.clone()));
+        self.cache.expect(self.tracks.len());
         id
     }
 
