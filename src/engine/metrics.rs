@@ -20,6 +20,9 @@ pub struct Metrics {
     requests: AtomicU64,
     rate_limited: AtomicU64,
     unauthorized: AtomicU64,
+    events: AtomicU64,
+    events_missed: AtomicU64,
+    event_streams: AtomicU64,
     frames_up: AtomicU64,
     frames_down: AtomicU64,
     gaps_up: AtomicU64,
@@ -62,6 +65,18 @@ impl Metrics {
         self.unauthorized.fetch_add(1, Relaxed);
     }
 
+    pub fn event(&self) {
+        self.events.fetch_add(1, Relaxed);
+    }
+
+    pub fn event_missed(&self) {
+        self.events_missed.fetch_add(1, Relaxed);
+    }
+
+    pub fn event_streams(&self, open: usize) {
+        self.event_streams.store(open as u64, Relaxed);
+    }
+
     pub fn media(&self, stats: &Stats) {
         self.frames_up.fetch_add(stats.frames_up, Relaxed);
         self.frames_down.fetch_add(stats.frames_down, Relaxed);
@@ -90,6 +105,9 @@ impl Metrics {
             ("api_requests_total", &self.requests),
             ("api_rate_limited_total", &self.rate_limited),
             ("api_unauthorized_total", &self.unauthorized),
+            ("events_total", &self.events),
+            ("events_missed_total", &self.events_missed),
+            ("event_streams", &self.event_streams),
             ("frames_total{direction=\"uplink\"}", &self.frames_up),
             ("frames_total{direction=\"downlink\"}", &self.frames_down),
             ("gaps_total{direction=\"uplink\"}", &self.gaps_up),

@@ -119,6 +119,11 @@ impl Bench {
         self.wait(sid, &["completed", "failed", "no_answer"])
     }
 
+    /// The text of `/metrics`.
+    pub(crate) fn metrics(&self) -> String {
+        self.raw("GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").body
+    }
+
     pub(crate) fn hangup(&self, sid: &str) -> Answer {
         self.post("voice.calls.hangup", &json!({"orgId": "org_a", "sid": sid}))
     }

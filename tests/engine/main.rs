@@ -5,4 +5,5 @@ mod bridges;
 mod calls;
 mod common;
 mod elsewhere;
+mod events;
 mod restarts;

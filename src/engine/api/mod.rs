@@ -10,12 +10,14 @@
 //! | `input` | what a request says, field by field |
 //! | `answer` | the envelope of success and failure |
 //! | `voice` | the procedures |
+//! | `events` | the one procedure that answers with a stream |
 //!
 //! What the vendor's clients can bear decides every answer: a success has no `error` key and always `data`, an object; a failure has an
 //! integer `code`, its name in `data.code`, its `message` first; nothing is ever redirected. A request is known by its key before
 //! its body is read, and answered within [`ANSWER_LIMIT`]. The room owns no call: it asks the [`Desk`].
 
 mod answer;
+mod events;
 mod gate;
 mod input;
 mod server;
@@ -37,6 +39,7 @@ use super::config::{Agent, Config, Trunk};
 use super::metrics::Metrics;
 use crate::relay::{Gauges, figures};
 use answer::{Code, Failure, RequestId};
+use events::Streams;
 use gate::Gate;
 use input::Input;
 
@@ -52,6 +55,7 @@ pub struct Api {
     trunks: BTreeMap<String, Trunk>,
     agents: BTreeMap<String, Agent>,
     metrics: Arc<Metrics>,
+    streams: Streams,
     /// Of the engine's own relay.
     relay: Option<Gauges>,
 }
@@ -59,7 +63,9 @@ pub struct Api {
 impl Api {
     pub fn new(config: &Config, desk: Desk, metrics: Arc<Metrics>, relay: Option<Gauges>) -> Self {
         let gate = Gate::new(config.keys.clone(), &config.limits);
-        Self { gate, desk, trunks: config.trunks.clone(), agents: config.agents.clone(), metrics, relay }
+        let streams = Streams::new(config.limits.connections, Arc::clone(&metrics));
+        let (trunks, agents) = (config.trunks.clone(), config.agents.clone());
+        Self { gate, desk, trunks, agents, metrics, streams, relay }
     }
 
     fn router(self: Arc<Self>) -> Router {
@@ -73,7 +79,7 @@ impl Api {
             .with_state(self)
     }
 
-    async fn answer(&self, id: &RequestId, name: &str, request: Request) -> Result<String, Failure> {
+    async fn answer(&self, id: &RequestId, name: &str, request: Request) -> Result<Response, Failure> {
         self.metrics.request();
         let key = self.gate.admit(request.headers()).inspect_err(|failure| match failure.code() {
             Code::TooManyRequests => self.metrics.rate_limited(),
@@ -87,13 +93,20 @@ impl Api {
         }
         key.check_scope(name)?;
         let idempotency_key = input::idempotency_key(request.headers())?;
+        let seen = events::seen(request.headers());
         let input = match *request.method() {
             Method::GET => Input::from_query(request.uri().query())?,
             _ => Input::from_body(request.into_body()).await?,
         };
         let org = key.check_org(input.text("orgId")?)?.to_owned();
         tracing::debug!(request = %id, procedure = name, org, "request");
-        voice::Asked { api: self, org, input, idempotency_key }.run(procedure).await
+        if procedure.is_stream() {
+            let (sid, place) = (input.text("sid")?, self.streams.enter()?);
+            let watch = self.desk.watch(&org, sid, seen).await?;
+            return Ok(events::response(id, watch, sid.is_some(), place));
+        }
+        let asked = voice::Asked { api: self, org, input, idempotency_key };
+        Ok(answer::response(id, asked.run(procedure).await))
     }
 }
 
@@ -101,7 +114,7 @@ async fn procedure(State(api): State<Arc<Api>>, Path(name): Path<String>, reques
     let id = RequestId::new();
     let answer = tokio::time::timeout(ANSWER_LIMIT, api.answer(&id, &name, request)).await;
     let late = || Failure::new(Code::Timeout, format!("no answer within {} s: ask again", ANSWER_LIMIT.as_secs()));
-    answer::response(&id, answer.unwrap_or_else(|_| Err(late())))
+    answer.unwrap_or_else(|_| Err(late())).unwrap_or_else(|failure| answer::response(&id, Err(failure)))
 }
 
 async fn no_such_path(request: Request) -> Response {

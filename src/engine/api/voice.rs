@@ -26,6 +26,7 @@ pub(super) enum Procedure {
     Transfer,
     Hangup,
     List,
+    Events,
     AttachAgent,
     ListAgents,
     Token,
@@ -39,6 +40,7 @@ pub(super) fn find(name: &str) -> Option<Procedure> {
         "voice.calls.transfer" => Procedure::Transfer,
         "voice.calls.hangup" => Procedure::Hangup,
         "voice.calls.list" => Procedure::List,
+        "voice.calls.events" => Procedure::Events,
         "voice.agents.attach" => Procedure::AttachAgent,
         "voice.agents.list" => Procedure::ListAgents,
         "voice.audioBridge.token" => Procedure::Token,
@@ -50,9 +52,14 @@ pub(super) fn find(name: &str) -> Option<Procedure> {
 impl Procedure {
     pub(super) fn method(self) -> Method {
         match self {
-            Self::Get | Self::List | Self::ListAgents | Self::ListTrunks => Method::GET,
+            Self::Get | Self::List | Self::Events | Self::ListAgents | Self::ListTrunks => Method::GET,
             Self::Originate | Self::Transfer | Self::Hangup | Self::AttachAgent | Self::Token => Method::POST,
         }
+    }
+
+    /// It is answered with events as they come, by `events`.
+    pub(super) fn is_stream(self) -> bool {
+        matches!(self, Self::Events)
     }
 }
 
@@ -93,6 +100,7 @@ impl Asked<'_> {
                 ok()
             }
             Procedure::List => self.list().await,
+            Procedure::Events => Err(Failure::new(Code::Internal, "events are a stream")),
             Procedure::AttachAgent => {
                 let (sid, agent) = (self.input.required("sid")?, self.input.required("agent")?);
                 self.api.desk.attach_agent(&self.org, sid, agent.to_owned()).await?;

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::feed::Feed;
 use super::lease::Leases;
+use super::mint::run;
 use super::trunks::Trunks;
 use super::{Answer, MakeAgent, Media, Minter, Parts, Refused, Relays, Request, Why};
 use crate::call::{Action, Call, CallRecord, CallRow, Command, Event, Refusal, Settled};
@@ -38,6 +40,7 @@ pub(super) struct Board {
     pub(super) minter: Arc<Minter>,
     pub(super) relay: Relays,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) feed: Feed,
     pub(super) savings: VecDeque<Saving>,
     pub(super) is_closing: bool,
     /// Calls whose media was opened and is not yet closed.
@@ -61,6 +64,8 @@ pub(super) struct Entry {
     /// The agent that speaks, or will speak after the answer.
     pub(super) agent: Option<String>,
     pub(super) leg: Option<Box<dyn Leg>>,
+    /// The row that watchers were told last.
+    pub(super) told: Option<CallRow>,
     pub(super) forget_at: Option<Instant>,
     pub(super) timer: Option<Instant>,
     /// What its media are about to take.
@@ -116,6 +121,7 @@ impl Board {
             store: parts.store,
             minter: parts.minter,
             relay: parts.relay,
+            feed: Feed::new(&run(), Arc::clone(&parts.metrics)),
             metrics: parts.metrics,
             savings: VecDeque::new(),
             is_closing: false,
@@ -144,6 +150,9 @@ impl Board {
             Request::Hangup { org, sid, answer } => drop(answer.send(self.hangup(&org, &sid, now))),
             Request::Attach(asked, answer) => drop(answer.send(self.attach(&asked, now))),
             Request::Release(asked, answer) => drop(answer.send(self.release(&asked))),
+            Request::Watch { org, sid, seen, answer } => {
+                drop(answer.send(self.watch(&org, sid.as_deref(), seen.as_ref())))
+            }
             Request::Trunks { answer } => drop(answer.send(Ok(self.trunks.states()))),
             Request::Shutdown { answer } => {
                 self.shutdown(now);
@@ -291,6 +300,7 @@ impl Board {
             self.act(sid, action, now);
         }
         self.note_end(sid, now);
+        self.tell(sid);
         self.arm(sid);
     }
 

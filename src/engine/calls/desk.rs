@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::board::over;
-use super::{Answer, Attach, Originate, Page, Refused, Request, TrunkState, Why};
+use super::{Answer, Attach, Originate, Page, Refused, Request, Seen, TrunkState, Watch, Why};
 use crate::call::wire::TokenAnswer;
 use crate::call::{CallRecord, CallRow, Settled, Status};
 use crate::engine::store::{Pending, Place, Query, Recalled, Remembered, Store, StoreError};
@@ -126,6 +126,21 @@ impl Desk {
         let rows = records.iter().take(limit).map(|record| fresh.remove(&record.sid).unwrap_or_else(|| record.row()));
         let wanted = |row: &CallRow| status.is_none_or(|status: Status| row.status == status);
         Ok(Page { calls: rows.filter(wanted).collect(), next })
+    }
+
+    /// Follows the calls of an organisation, or one of them; whoever comes back says what was seen.
+    pub async fn watch(&self, org: &str, sid: Option<&str>, seen: Option<Seen>) -> Result<Watch, Refused> {
+        let ask = |sid: Option<&str>| {
+            let (org, sid, seen) = (org.to_owned(), sid.map(str::to_owned), seen.clone());
+            self.ask(|answer| Request::Watch { org, sid, seen, answer })
+        };
+        match (ask(sid).await, sid) {
+            (Err(Refused { why: Why::NotFound, .. }), Some(sid)) => {
+                let row = self.stored(org, sid).await?.row();
+                Ok(ask(None).await?.of_stored(row, org))
+            }
+            (answer, _) => answer,
+        }
     }
 
     pub async fn trunks(&self) -> Result<Vec<TrunkState>, Refused> {

@@ -31,6 +31,11 @@ pub(super) fn sid(node: &str, unix_ms: u64) -> String {
     format!("{SID_PREFIX}{node}{ulid}")
 }
 
+/// Names this run of the engine.
+pub(super) fn run() -> String {
+    sid("", unix_ms()).split_off(SID_PREFIX.len())
+}
+
 /// Signs the tokens of bridges and of the engine itself.
 pub struct Minter {
     key: SigningKey,

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `desk` | [`Desk`]: requests of the API, answered from the board or the store |
 //! | `board` | [`Board`](board::Board): the calls, and what happens to them |
+//! | `feed` | [`Watch`]: what becomes of the calls, told to whoever watches |
 //! | `originate` | from a request to a dialled call |
 //! | `speak` | agents, leases and tokens of a call |
 //! | `task` | the task around the board: channels, timers, the orderly end |
@@ -20,6 +21,7 @@
 
 mod board;
 mod desk;
+mod feed;
 mod lease;
 mod mint;
 mod originate;
@@ -49,6 +51,7 @@ use crate::relay::shard_of;
 use crate::tracks::names::VOICE;
 
 pub use desk::Desk;
+pub use feed::{News, Seen, Told, Watch};
 pub use mint::Minter;
 pub use task::Task;
 
@@ -159,6 +162,12 @@ enum Request {
     },
     Attach(Box<Attach>, Answer<TokenAnswer>),
     Release(Box<Attach>, Answer<()>),
+    Watch {
+        org: String,
+        sid: Option<String>,
+        seen: Option<Seen>,
+        answer: Answer<Watch>,
+    },
     Trunks {
         answer: Answer<Vec<TrunkState>>,
     },

@@ -61,6 +61,7 @@ impl Board {
             leases: Leases::default(),
             agent: asked.agent,
             leg: None,
+            told: None,
             forget_at: None,
             timer: None,
             _memory: Share::of(CALL_BYTES),

@@ -55,6 +55,7 @@ impl Task {
                 break;
             }
         }
+        self.board.feed.end();
         drop(tokio::time::timeout(FLUSH_LIMIT, self.board.store.flush()).await);
     }
 
