@@ -54,7 +54,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
 /// Where threads start (`ARCHITECTURE.md`, "Threads").
 const THREADS: &[&str] = &[
     "client/runtime.rs",
-    "python/delivery.rs",
+    "python/delivery/",
     "engine/runtime.rs",
     "engine/store/",
     "relay/control.rs",

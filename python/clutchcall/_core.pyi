@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
-__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Relay", "_after_fork", "_bench_rings", "_error_classes", "_raise_sample", "_shutdown", "certificate_days", "check_token", "decode_alaw", "decode_ulaw", "drafts", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "mint_key", "mint_token", "opus_version", "public_key", "read_token"]
+__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Begun", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "Frame", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Post", "Relay", "Taker", "Watch", "_after_fork", "_bench_rings", "_error_classes", "_raise_sample", "_shutdown", "certificate_days", "check_token", "decode_alaw", "decode_ulaw", "drafts", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "mint_key", "mint_token", "opus_version", "public_key", "read_token"]
 
 __version__: Final[str]
 """
@@ -40,15 +40,34 @@ class AudioSubscription:
     def missing(self, /) -> int: ...
 
 @final
+class Begun:
+    """
+    Work that somebody awaits.
+    """
+    def abandon(self, /) -> None:
+        """
+        Nobody awaits it any more: the work ends where it stands, and nothing of it stays.
+        """
+
+@final
 class Bridge:
     """
     The native half of `AudioBridge`. Its audio goes on when it is collected: the delivery registry and the media worker hold
     what moves, until `close`.
     """
     def close(self, /) -> None: ...
-    def on_frame(self, /, callback: Any) -> None:
+    def close_later(self, /, post: Post, future: Any) -> Begun: ...
+    def leave(self, /) -> None:
         """
-        Swaps the consumer.
+        Closes it and waits for nobody.
+        """
+    def on_frame(self, /, callback: Any | None, batch: bool) -> None:
+        """
+        Swaps the consumer; `None` for one that comes by itself.
+        """
+    def on_state(self, /, callback: Any | None) -> None:
+        """
+        Told of the link from now on, of its state now first, in place of whoever was told before.
         """
     def publish(self, /, frame: Any, timestamp_us: SupportsIndex | None) -> None:
         """
@@ -66,6 +85,11 @@ class Bridge:
     @property
     def state(self, /) -> str: ...
     def stats(self, /) -> BridgeStats: ...
+    def stats_later(self, /, post: Post, future: Any) -> Begun: ...
+    def taker(self, /) -> Taker:
+        """
+        Whoever takes the frames from now on.
+        """
 
 @final
 class BridgeStats:
@@ -223,31 +247,48 @@ class CallRow:
 @final
 class Client:
     """
-    One user of a control plane.
+    One user of a control plane. A method that ends in `_later` begins the work and returns; what its twin returns becomes the
+    result of `future`, on the loop of `post`.
     """
-    def __new__(cls, /, base_url: str | None, api_key: str | None, org_id: str | None, relay_host: str | None, pool: SupportsIndex | None, drafts: SupportsGetItem[int, str], timeout: SupportsFloat | SupportsIndex, connect_timeout: SupportsFloat | SupportsIndex, max_retries: SupportsIndex) -> Client: ...
-    def attach(self, /, sid: str, role: str, on_frame: Any, codec: str, sample_rate: SupportsIndex | None, channels: SupportsIndex, frame_ms: SupportsIndex, delivery: str) -> Bridge:
+    def __new__(cls, /, base_url: str | None, api_key: str | None, org_id: str | None, relay_host: str | None, profile: str | None, pool: SupportsIndex | None, drafts: SupportsGetItem[int, str], timeout: SupportsFloat | SupportsIndex, connect_timeout: SupportsFloat | SupportsIndex, max_retries: SupportsIndex) -> Client: ...
+    def attach(self, /, sid: str, role: str, on_frame: Any | None, batch: bool, codec: str, sample_rate: SupportsIndex | None, channels: SupportsIndex, frame_ms: SupportsIndex, delivery: str) -> Bridge:
         """
-        `role` is "server" or "caller"; `sample_rate` absent: the codec's usual one.
+        `role` is "server" or "caller"; `sample_rate` absent: the codec's usual one; `on_frame` absent: somebody takes the frames.
         """
     def attach_agent(self, /, sid: str, agent: str) -> None: ...
+    def attach_agent_later(self, /, post: Post, future: Any, sid: str, agent: str) -> Begun: ...
+    def attach_later(self, /, post: Post, future: Any, sid: str, role: str, on_frame: Any | None, batch: bool, codec: str, sample_rate: SupportsIndex | None, channels: SupportsIndex, frame_ms: SupportsIndex, delivery: str) -> Begun: ...
     @property
     def base_url(self, /) -> str: ...
     def call(self, /, sid: str) -> CallRow: ...
+    def call_later(self, /, post: Post, future: Any, sid: str) -> Begun: ...
+    def events(self, /, sid: str) -> Taker:
+        """
+        Takes the rows of a call whenever its status has changed, that of now first.
+        """
     def hangup(self, /, sid: str) -> None: ...
+    def hangup_later(self, /, post: Post, future: Any, sid: str) -> Begun: ...
     def list(self, /, status: str | None, limit: SupportsIndex, cursor: str | None) -> tuple[list[CallRow], str | None]:
         """
         One page of calls, newest first, and the cursor of the next.
         """
+    def list_later(self, /, post: Post, future: Any, status: str | None, limit: SupportsIndex, cursor: str | None) -> Begun: ...
     @property
     def org_id(self, /) -> str: ...
     def originate(self, /, to: str, from_: str, trunk_id: str, agent: str | None, ring_timeout_sec: SupportsFloat | SupportsIndex | None, idempotency_key: str | None) -> CallRow: ...
+    def originate_later(self, /, post: Post, future: Any, to: str, from_: str, trunk_id: str, agent: str | None, ring_timeout_sec: SupportsFloat | SupportsIndex | None, idempotency_key: str | None) -> Begun: ...
     @property
     def relay_host(self, /) -> str | None: ...
     def transfer(self, /, sid: str, to: str | None, agent: str | None) -> None: ...
+    def transfer_later(self, /, post: Post, future: Any, sid: str, to: str | None, agent: str | None) -> Begun: ...
     def wait(self, /, sid: str, statuses: SupportsGetItem[int, str], timeout: SupportsFloat | SupportsIndex | None) -> CallRow | None:
         """
         `None`: the time is over.
+        """
+    def wait_later(self, /, post: Post, future: Any, sid: str, statuses: SupportsGetItem[int, str], timeout: SupportsFloat | SupportsIndex | None) -> Begun: ...
+    def watch(self, /, sid: str, callback: Any) -> Watch:
+        """
+        `callback` is given these rows; until the call is over, or the watch is closed.
         """
 
 @final
@@ -284,6 +325,44 @@ class Engine:
         """
     @property
     def state(self, /) -> Path: ...
+
+@final
+class Frame:
+    """
+    One encoded frame of a bridge.
+    """
+    def __repr__(self, /) -> str: ...
+    @property
+    def codec(self, /) -> str:
+        """
+        `opus`, `pcm16`, `g711_ulaw` or `g711_alaw`.
+        """
+    @property
+    def data(self, /) -> bytes:
+        """
+        The encoded frame: one Opus packet, or the samples of one frame.
+        """
+    @property
+    def lost_before(self, /) -> int:
+        """
+        Frames that are missing between the one that was delivered before and this one, wherever they were lost.
+        """
+    @property
+    def pcm(self, /) -> memoryview:
+        """
+        The 16-bit samples of a `pcm16` frame, without a copy: a memory view of format `h`, interleaved. Any other codec is a
+        `ValueError`: decode `data` with `clutchcall.media` first.
+        """
+    @property
+    def sequence(self, /) -> int:
+        """
+        Its place among all frames of the track: it grows by one per frame, those that are missing included.
+        """
+    @property
+    def timestamp_us(self, /) -> int:
+        """
+        Its stamp in microseconds, on the monotonic clock of whoever published it.
+        """
 
 @final
 class InteropReport:
@@ -358,6 +437,20 @@ class OpusEncoder:
         """
 
 @final
+class Post:
+    """
+    Leads to one event loop.
+    """
+    def __new__(cls, /, event_loop: Any) -> Post:
+        """
+        `event_loop`: a weak reference to it.
+        """
+    def _run(self, /) -> None:
+        """
+        On the loop: does what there is to do.
+        """
+
+@final
 class Relay:
     """
     A MoQT relay with a UDP port of its own. It runs until `shutdown`.
@@ -402,6 +495,43 @@ class Relay:
     def shutdown(self, /) -> None:
         """
         Closes every session and ends the threads. Twice is once.
+        """
+
+@final
+class Taker:
+    """
+    Takes what comes through one ring, until it ends, or another consumer takes its place.
+    """
+    def close(self, /) -> None:
+        """
+        Nobody takes any more. Twice is once.
+        """
+    @property
+    def over(self, /) -> bool:
+        """
+        Nothing comes any more.
+        """
+    def ready(self, /, post: Post, future: Any) -> None:
+        """
+        `future` is done as soon as `take` may find something. On the loop of `post`.
+        """
+    def take(self, /) -> Any | None:
+        """
+        What is there, or `None`.
+        """
+    def wait(self, /) -> Any | None:
+        """
+        What comes next; waits for it. `None`: it is over.
+        """
+
+@final
+class Watch:
+    """
+    Somebody is told of a call.
+    """
+    def close(self, /) -> None:
+        """
+        He is told no more. Twice is once.
         """
 
 def _after_fork() -> None:

@@ -5,10 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from clutchcall._core import Frame
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["AudioBuffer", "AudioCodec", "BridgeState", "CallStatus", "Delivery", "FrameCallback", "Namespace"]
+__all__ = [
+    "AudioBuffer",
+    "AudioCodec",
+    "BatchCallback",
+    "BridgeState",
+    "CallStatus",
+    "Delivery",
+    "FrameCallback",
+    "Namespace",
+    "StateCallback",
+    "StatusCallback",
+]
 
 CallStatus: TypeAlias = Literal["dialing", "ringing", "in_progress", "completed", "failed", "no_answer"]
 """Where a call stands; it never moves backwards. The last three are final."""
@@ -20,6 +33,12 @@ Delivery: TypeAlias = Literal["stream", "datagram"]
 """`stream`: nothing is lost, what is late waits. `datagram`: nothing waits, what is lost is lost."""
 FrameCallback: TypeAlias = Callable[[bytes, int], object]
 """Called with one encoded frame and its stamp in microseconds (the publisher's monotonic clock)."""
+BatchCallback: TypeAlias = Callable[[list[Frame]], object]
+"""Called with all frames that have arrived since it was last called."""
+StateCallback: TypeAlias = Callable[[BridgeState], object]
+"""Called with the state of a bridge's link."""
+StatusCallback: TypeAlias = Callable[[CallStatus], object]
+"""Called with the status of a call."""
 Namespace: TypeAlias = str | Sequence[str | bytes]
 """Fields of a track namespace: between slashes, or one by one."""
 

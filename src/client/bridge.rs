@@ -4,32 +4,30 @@
 //! granted: audio comes when it comes. The media worker owns everything that moves; the bridge is a handle to it, and dropping
 //! the handle changes nothing. [`Bridge::close`] withdraws both tracks and gives the right to speak back; so does the call's end.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
-use super::calls::{self, Client, TERMINAL, checked_sid};
+use super::calls::{Client, checked_sid};
+use super::grant::{BridgeDialer, Granted};
 use super::http::random_id;
 use super::media::{
-    Boxed, Clock, Command, Delivered, Dialer, Figures, HolderId, Link, Measured, MediaPort, Outgoing, Prepared,
-    Publication, Refused, RouteKey, Seat, Standing, Subscription, Verdict,
+    Answer, Clock, Command, Delivered, Figures, HolderId, Link, Measured, MediaPort, Outgoing, Publication, Standing,
+    Subscription,
 };
-use super::options::Options;
-use super::relay::{Relay, token};
-use super::runtime::{Cancel, in_turn};
-use super::tokens::renew_after;
+use super::runtime::{Runtime, in_turn};
+use super::waits::{Told, Waits};
 use crate::audio::{Codec, Params};
-use crate::call::wire::{BridgeRole, TokenAnswer, TokenRequest, TrackRef};
+use crate::call::wire::{BridgeRole, TokenAnswer, TokenRequest};
 use crate::error::{Error, Kind, Result};
 use crate::heap::{BRIDGE_BYTES, Share};
-use crate::moqt::message::Token;
-use crate::moqt::{FullTrackName, TrackNamespace};
 use crate::net::Path;
 use crate::playout::CAPACITY;
-use crate::ring::{HandoffSender, RingReceiver};
+use crate::ring::{HandoffSender, RingSender};
 use crate::tracks::lag::Lag;
 use crate::tracks::{Delivery, PublishTrack};
 
@@ -37,8 +35,6 @@ use crate::tracks::{Delivery, PublishTrack};
 pub const RING_FRAMES: usize = 10;
 /// The largest Opus packet of 60 ms stereo is far below; more is not a frame.
 const MAX_OPUS_BYTES: usize = 8 * 1024;
-/// A token this young, and younger than half its life, serves the next dial; an older one is fetched afresh.
-const FRESH: Duration = Duration::from_secs(5);
 /// How long `stats` waits for the worker, which answers within a turn.
 const MEASURE_LIMIT: Duration = Duration::from_millis(100);
 /// How long `close` waits for the control plane to take the right to speak back.
@@ -99,22 +95,34 @@ pub struct Stats {
 }
 
 impl Client {
-    /// Returns once the control plane has granted it. `listen` is given the ring of what is heard before anything can be in it.
-    pub fn attach(
+    /// Opens both tracks once the control plane has granted it. What is heard goes into `ring`, which must have its consumer.
+    pub fn attach<W: Waits<Unclaimed>>(
         &self,
         spec: BridgeSpec,
-        listen: impl FnOnce(RingReceiver<Delivered>),
-        cancel: Cancel<'_>,
-    ) -> Result<Bridge> {
+        ring: RingSender<Delivered>,
+        waits: W,
+    ) -> Result<W::Outcome> {
         let sid = checked_sid(&spec.sid)?;
         let request = self.token_request(&sid, &spec);
-        let asked = request.clone();
-        let answer = self.run(cancel, |inner| async move { inner.token(&asked).await })?;
+        let client = self.clone();
+        self.run(waits, |inner| async move {
+            let asking = Asking { client: &client, request: Some(request.clone()) };
+            let answer = inner.token(&request).await;
+            asking.answered();
+            client.open(spec, request, answer?, ring).map(Unclaimed::new)
+        })
+    }
+
+    fn open(
+        &self,
+        spec: BridgeSpec,
+        request: TokenRequest,
+        answer: TokenAnswer,
+        ring: RingSender<Delivered>,
+    ) -> Result<Bridge> {
         let granted = Granted::read(&answer, &request.holder, self.options())?;
         let memory = Share::of(BRIDGE_BYTES);
         let media = self.runtime().media()?.clone();
-        let (ring, receiver) = self.runtime().delivery().ring(RING_FRAMES);
-        listen(receiver);
         let (frames, taken) = media.handoff(CAPACITY);
         let (standing, figures) = (Arc::new(Standing::new()), Arc::new(Figures::default()));
         let holder = media.holder();
@@ -135,13 +143,13 @@ impl Client {
             Subscription { track: granted.subscribe, ring, lag: Some(Lag::by_silence()), figures: figures.clone() };
         media.send(Command::Subscribe(holder, Box::new(subscription)));
         media.send(Command::Publish(holder, Box::new(publication)));
-        let (client, sid, params, role, clock) = (self.clone(), Arc::from(sid), spec.params, spec.role, spec.clock);
+        let (client, sid, params) = (self.clone(), Arc::from(request.sid.as_str()), spec.params);
         Ok(Bridge {
             client,
             sid,
             params,
-            role,
-            clock,
+            role: spec.role,
+            clock: spec.clock,
             holder,
             media,
             frames,
@@ -151,6 +159,15 @@ impl Client {
             measured: Mutex::default(),
             closed: AtomicBool::new(false),
             _memory: memory,
+        })
+    }
+
+    /// Tells the control plane that a holder speaks no more. Without an answer the engine notices by itself that it is gone.
+    fn give_back<W: Waits<()>>(&self, request: &TokenRequest, waits: W) -> Result<W::Outcome> {
+        let request = TokenRequest { release: true, ..request.clone() };
+        self.run(waits, |inner| async move {
+            let _ = tokio::time::timeout(RELEASE_LIMIT, inner.release(&request)).await;
+            Ok(())
         })
     }
 
@@ -176,6 +193,10 @@ impl Bridge {
 
     pub fn params(&self) -> Params {
         self.params
+    }
+
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        self.client.runtime()
     }
 
     pub fn role(&self) -> BridgeRole {
@@ -223,9 +244,43 @@ impl Bridge {
         self.standing.reason()
     }
 
-    /// Waits for the media worker, a moment at most: what it does not tell in time is as it was told last.
+    /// Asks the media worker, a moment at most: what it does not tell in time is as it was told last.
     pub fn stats(&self) -> Stats {
-        let Measured { standing, path } = self.measure();
+        let (answer, measured) = sync_channel(1);
+        let told = self.ask_worker(Box::new(move |link| {
+            let _ = answer.try_send(link);
+        }));
+        self.stats_of(told.then(|| measured.recv_timeout(MEASURE_LIMIT).ok()).flatten())
+    }
+
+    /// [`stats`](Self::stats) for whoever must not wait for anything.
+    pub fn stats_then<W: Waits<Stats>>(self: &Arc<Self>, waits: W) -> Result<W::Outcome> {
+        let (answer, measured) = oneshot::channel();
+        if !self.ask_worker(Box::new(move |link| {
+            let _ = answer.send(link);
+        })) {
+            return waits.at_once(self.stats_of(None));
+        }
+        let bridge = self.clone();
+        self.client.run(waits, |_| async move {
+            let told = tokio::time::timeout(MEASURE_LIMIT, measured).await;
+            Ok(bridge.stats_of(told.ok().and_then(|told| told.ok())))
+        })
+    }
+
+    /// `false`: nobody would answer.
+    fn ask_worker(&self, answer: Answer) -> bool {
+        let alive = self.link() != Link::Closed && self.client.runtime().check().is_ok();
+        if alive {
+            self.media.send(Command::Measure(self.holder, answer));
+        }
+        alive
+    }
+
+    fn stats_of(&self, told: Option<Measured>) -> Stats {
+        let mut last = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = told.unwrap_or(*last);
+        let Measured { standing, path } = *last;
         let figures = &self.figures;
         Stats {
             frames_in: figures.frames_in.load(Relaxed),
@@ -247,38 +302,28 @@ impl Bridge {
         }
     }
 
-    fn measure(&self) -> Measured {
-        let (answer, measured) = sync_channel(1);
-        let alive = self.link() != Link::Closed && self.client.runtime().check().is_ok();
-        let told = alive.then(|| {
-            self.media.send(Command::Measure(self.holder, answer));
-            measured.recv_timeout(MEASURE_LIMIT).ok()
-        });
-        let mut last = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = told.flatten().unwrap_or(*last);
-        *last
+    /// Changes of the link go into `states` from now on, the state of now first; `Closed` is the last.
+    pub fn watch(&self, states: RingSender<Delivered>) {
+        self.media.send(Command::Watch(self.holder, states));
     }
 
     /// Withdraws both tracks and gives the right to speak back. Twice is once. What has not been heard by then is not heard.
-    pub fn close(&self, cancel: Cancel<'_>) -> Result<()> {
-        if self.closed.swap(true, SeqCst) {
-            return Ok(());
+    pub fn close<W: Waits<()>>(&self, waits: W) -> Result<W::Outcome> {
+        match self.leave() {
+            true => self.client.give_back(&self.request, waits),
+            false => waits.at_once(()),
         }
-        if self.client.runtime().check().is_err() {
-            // The parent of a fork goes on with it.
-            return Ok(());
+    }
+
+    /// `true`: the right to speak is still ours to give back.
+    fn leave(&self) -> bool {
+        // The parent of a fork goes on with it.
+        if self.closed.swap(true, SeqCst) || self.client.runtime().check().is_err() {
+            return false;
         }
         let over = self.standing.link() == Link::Closed;
         self.media.send(Command::Close(self.holder));
-        if over {
-            return Ok(());
-        }
-        let request = TokenRequest { release: true, ..self.request.clone() };
-        self.client.run(cancel, |inner| async move {
-            // Without an answer the engine notices by itself that the holder is gone.
-            let _ = tokio::time::timeout(RELEASE_LIMIT, inner.release(&request)).await;
-            Ok(())
-        })
+        !over
     }
 
     fn check_open(&self) -> Result<()> {
@@ -327,6 +372,47 @@ impl Bridge {
     }
 }
 
+/// A bridge that nobody has taken yet. If nobody does, because whoever asked for it was interrupted, it is closed.
+pub struct Unclaimed(Option<Bridge>);
+
+impl Unclaimed {
+    fn new(bridge: Bridge) -> Self {
+        Self(Some(bridge))
+    }
+
+    pub fn claim(mut self) -> Bridge {
+        self.0.take().expect("it is taken by value")
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(bridge) = self.0.take().filter(Bridge::leave) {
+            let _ = bridge.client.give_back(&bridge.request, Told(|_: Result<()>| ()));
+        }
+    }
+}
+
+/// A question for the right to speak. Whoever gives it up before the answer came gives the right back.
+struct Asking<'a> {
+    client: &'a Client,
+    request: Option<TokenRequest>,
+}
+
+impl Asking<'_> {
+    fn answered(mut self) {
+        self.request = None;
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if let Some(request) = self.request.take() {
+            let _ = self.client.give_back(&request, Told(|_: Result<()>| ()));
+        }
+    }
+}
+
 /// What a caller of `attach` may ask for, as one error says it.
 pub fn params(codec: &str, sample_rate: Option<u32>, channels: u32, frame_ms: u32) -> Result<Params> {
     let wrong = |error: crate::audio::ParamsError| Error::value(error.to_string());
@@ -341,124 +427,4 @@ pub fn delivery(name: &str) -> Result<Delivery> {
         "datagram" => Ok(Delivery::Datagram),
         _ => Err(Error::value(format!("delivery is {name:?}: choose stream or datagram"))),
     }
-}
-
-/// A token answer, read.
-struct Granted {
-    relay: Relay,
-    route: RouteKey,
-    token: String,
-    renew_at: Option<Instant>,
-    publish: FullTrackName,
-    subscribe: FullTrackName,
-}
-
-impl Granted {
-    fn read(answer: &TokenAnswer, holder: &str, options: &Options) -> Result<Self> {
-        let foreign = |why: String| Error::new(Kind::ApiStatus, format!("the token answer can't be used: {why}"));
-        let relay = Relay::new(&answer.relay.url, &answer.relay.certificate_hashes, false).map_err(foreign)?;
-        let relay = match &options.relay_host {
-            Some(host) => relay.at_host(host),
-            None => relay,
-        };
-        let relay = relay.with_drafts(options.drafts.clone());
-        let route = RouteKey {
-            url: relay.url.to_string(),
-            trust: relay.hashes.clone(),
-            anything: false,
-            drafts: options.drafts.clone(),
-            cap: answer.relay.pool.clamp(1, options.pool),
-        };
-        Ok(Self {
-            relay,
-            route,
-            token: answer.token.clone(),
-            renew_at: Some(Instant::now() + renew_after(answer.expires_in_s, holder)),
-            publish: track(&answer.publish).map_err(foreign)?,
-            subscribe: track(&answer.subscribe).map_err(foreign)?,
-        })
-    }
-
-    /// A link that bridges share belongs to none of them: each request shows its own bridge's token, and no right of one is
-    /// another's (decision 0045).
-    fn setup_tokens(&self) -> Vec<Token> {
-        if self.route.cap > 1 { Vec::new() } else { vec![token(&self.token)] }
-    }
-
-    fn seat(&self, dialer: BridgeDialer, standing: Arc<Standing>) -> Seat {
-        Seat {
-            route: self.route.clone(),
-            tokens: vec![token(&self.token)],
-            dialer: Arc::new(dialer),
-            standing,
-            states: None,
-            ends_with_track: true,
-            renew_at: self.renew_at,
-        }
-    }
-}
-
-fn track(name: &TrackRef) -> std::result::Result<FullTrackName, String> {
-    let fields = name.namespace.iter().map(|field| Bytes::copy_from_slice(field.as_bytes()));
-    let namespace = TrackNamespace::new(fields).map_err(|error| error.to_string())?;
-    FullTrackName::new(namespace, name.name.clone().into_bytes()).map_err(|error| error.to_string())
-}
-
-/// Fetches tokens for one bridge and learns whether its call still lives.
-struct BridgeDialer {
-    inner: Arc<calls::Inner>,
-    request: TokenRequest,
-    /// The answer to `attach`, until it is used or old.
-    first: Mutex<Option<(TokenAnswer, Instant)>>,
-    attempt: Arc<AtomicUsize>,
-}
-
-impl BridgeDialer {
-    fn new(client: &Client, request: TokenRequest, answer: TokenAnswer) -> Self {
-        let first = Mutex::new(Some((answer, Instant::now())));
-        Self { inner: client.inner().clone(), request, first, attempt: Arc::default() }
-    }
-}
-
-impl Dialer for BridgeDialer {
-    fn prepare(&self, uri: Option<String>) -> Boxed<std::result::Result<Prepared, Refused>> {
-        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let fresh = |answer: &TokenAnswer| FRESH.min(Duration::from_secs(answer.expires_in_s) / 2);
-        let first = first.filter(|(answer, at)| at.elapsed() < fresh(answer)).map(|(answer, _)| answer);
-        let (inner, request, attempt) = (self.inner.clone(), self.request.clone(), self.attempt.clone());
-        Box::pin(async move {
-            let answer = match first {
-                Some(answer) => answer,
-                None => inner.token(&request).await.map_err(refused)?,
-            };
-            let no = |reason| Refused { reason, ask: false };
-            // A restarted engine may name another port or certificate than before.
-            let granted = Granted::read(&answer, &request.holder, &inner.options).map_err(refused)?;
-            let tokens = vec![token(&answer.token)];
-            let relay = granted.relay.clone().follow(uri.as_deref());
-            let dial = relay.dial(granted.setup_tokens(), &attempt).await.map_err(no)?;
-            Ok(Prepared { dial, tokens, renew_at: granted.renew_at })
-        })
-    }
-
-    fn verdict(&self) -> Boxed<Verdict> {
-        let (inner, sid) = (self.inner.clone(), self.request.sid.clone());
-        Box::pin(async move {
-            match inner.call(&sid).await {
-                Ok(row) if TERMINAL.contains(&row.status) => {
-                    let reason = row.end_reason.map_or_else(String::new, |reason| format!(": {reason}"));
-                    Verdict::Over(format!("the call ended{reason}"))
-                }
-                Ok(_) => Verdict::Lives,
-                Err(error) if error.kind() == Kind::NotFound => Verdict::Over("the engine knows no such call".into()),
-                Err(_) => Verdict::Unknown,
-            }
-        })
-    }
-}
-
-/// A refusal by name may mean that the call is over; silence means nothing.
-fn refused(error: Error) -> Refused {
-    let ask = matches!(error.kind(), Kind::NotFound | Kind::Conflict | Kind::BadRequest);
-    Refused { reason: format!("no token for the relay: {error}"), ask }
 }

@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::http::{Ask, Http, random_id};
 use super::options::Options;
-use super::runtime::{Cancel, Runtime};
+use super::runtime::Runtime;
+use super::waits::Waits;
 use crate::call::wire::{TokenAnswer, TokenRequest};
 use crate::call::{CallRow, DEFAULT_RING_TIMEOUT_S, Status};
 use crate::error::{Error, Kind, Result};
@@ -111,7 +112,7 @@ impl Client {
     }
 
     /// Places a call; returns once it is `dialing`.
-    pub fn originate(&self, call: Originate, cancel: Cancel<'_>) -> Result<CallRow> {
+    pub fn originate<W: Waits<CallRow>>(&self, call: Originate, waits: W) -> Result<W::Outcome> {
         for (field, value) in [("to", &call.to), ("from_", &call.from), ("trunk_id", &call.trunk_id)] {
             text(field, value)?;
         }
@@ -129,7 +130,7 @@ impl Client {
                 "ring_timeout_sec is {ring_timeout_sec}: give seconds (the server clamps them to 5..120)"
             )));
         }
-        self.run(cancel, |inner| async move {
+        self.run(waits, |inner| async move {
             let input = OriginateInput {
                 org_id: &inner.options.org_id,
                 to: &call.to,
@@ -143,60 +144,60 @@ impl Client {
     }
 
     /// The call's state now.
-    pub fn call(&self, sid: &str, cancel: Cancel<'_>) -> Result<CallRow> {
+    pub fn call<W: Waits<CallRow>>(&self, sid: &str, waits: W) -> Result<W::Outcome> {
         let sid = checked_sid(sid)?;
-        self.run(cancel, |inner| async move { inner.call(&sid).await })
+        self.run(waits, |inner| async move { inner.call(&sid).await })
     }
 
-    pub fn list(&self, list: List, cancel: Cancel<'_>) -> Result<Page> {
+    pub fn list<W: Waits<Page>>(&self, list: List, waits: W) -> Result<W::Outcome> {
         if !(1..=MAX_PAGE).contains(&list.limit) {
             return Err(Error::value(format!("limit is {}: choose 1 to {MAX_PAGE}", list.limit)));
         }
         if let Some(cursor) = &list.cursor {
             text("cursor", cursor)?;
         }
-        self.run(cancel, |inner| async move {
+        self.run(waits, |inner| async move {
             let list = List { org_id: inner.options.org_id.clone(), ..list };
             inner.http.ask(Ask::Query, "voice.calls.list", &list).await
         })
     }
 
-    pub fn transfer(&self, sid: &str, transfer: Transfer, cancel: Cancel<'_>) -> Result<()> {
+    pub fn transfer<W: Waits<()>>(&self, sid: &str, transfer: Transfer, waits: W) -> Result<W::Outcome> {
         match (&transfer.to, &transfer.agent) {
             (Some(to), None) => text("to", to)?,
             (None, Some(agent)) => text("agent", agent)?,
             _ => return Err(Error::value("transfer takes exactly one of to and agent")),
         }
-        self.mutate("voice.calls.transfer", sid, transfer, cancel)
+        self.mutate("voice.calls.transfer", sid, transfer, waits)
     }
 
     /// Ends the call. A call that is over already is a success.
-    pub fn hangup(&self, sid: &str, cancel: Cancel<'_>) -> Result<()> {
-        self.mutate("voice.calls.hangup", sid, Transfer::default(), cancel)
+    pub fn hangup<W: Waits<()>>(&self, sid: &str, waits: W) -> Result<W::Outcome> {
+        self.mutate("voice.calls.hangup", sid, Transfer::default(), waits)
     }
 
     /// Binds an agent of the engine to a live call.
-    pub fn attach_agent(&self, sid: &str, agent: &str, cancel: Cancel<'_>) -> Result<()> {
+    pub fn attach_agent<W: Waits<()>>(&self, sid: &str, agent: &str, waits: W) -> Result<W::Outcome> {
         text("agent", agent)?;
         let agent = Transfer { to: None, agent: Some(agent.to_owned()) };
-        self.mutate("voice.agents.attach", sid, agent, cancel)
+        self.mutate("voice.agents.attach", sid, agent, waits)
     }
 
     /// Asks until the call has one of these states. `None`: the time is over. A call that ended in another state will never
     /// come to them: that is a [`Kind::Call`] with its end reason.
-    pub fn wait(
+    pub fn wait<W: Waits<Option<CallRow>>>(
         &self,
         sid: &str,
         until: Vec<Status>,
         limit: Option<Duration>,
-        cancel: Cancel<'_>,
-    ) -> Result<Option<CallRow>> {
+        waits: W,
+    ) -> Result<W::Outcome> {
         let sid = checked_sid(sid)?;
         if until.is_empty() {
             return Err(Error::value("status is empty: name at least one"));
         }
         let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-        self.run(cancel, |inner| async move {
+        self.run(waits, |inner| async move {
             let mut pause = POLL_STEP;
             loop {
                 let row = inner.call(&sid).await?;
@@ -215,22 +216,22 @@ impl Client {
         })
     }
 
-    /// Runs a request on the control thread while the caller waits here.
-    pub(super) fn run<T, W>(&self, cancel: Cancel<'_>, work: impl FnOnce(Arc<Inner>) -> W) -> Result<T>
+    /// Runs a request on the control thread; `waits` says how its outcome is had.
+    pub(super) fn run<T, W, F>(&self, waits: W, work: impl FnOnce(Arc<Inner>) -> F) -> Result<W::Outcome>
     where
-        T: Send + 'static,
-        W: Future<Output = Result<T>> + Send + 'static,
+        W: Waits<T>,
+        F: Future<Output = Result<T>> + Send + 'static,
     {
-        self.0.runtime.control()?.run(work(self.0.clone()), cancel)
+        waits.carry(self.0.runtime.control()?, work(self.0.clone()))
     }
 
     pub(super) fn inner(&self) -> &Arc<Inner> {
         &self.0
     }
 
-    fn mutate(&self, procedure: &'static str, sid: &str, to: Transfer, cancel: Cancel<'_>) -> Result<()> {
+    fn mutate<W: Waits<()>>(&self, procedure: &'static str, sid: &str, to: Transfer, waits: W) -> Result<W::Outcome> {
         let sid = checked_sid(sid)?;
-        self.run(cancel, |inner| async move {
+        self.run(waits, |inner| async move {
             let input =
                 SidInput { org_id: &inner.options.org_id, sid: &sid, to: to.to.as_deref(), agent: to.agent.as_deref() };
             let _: Value = inner.http.ask(Ask::Mutation, procedure, &input).await?;

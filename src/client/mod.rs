@@ -3,36 +3,46 @@
 //! | File | Holds |
 //! |---|---|
 //! | `runtime` | the control thread (HTTP, names, timers) and the media worker; one pair per process, started on first need, ended at its exit |
-//! | `options` | where the control plane is and who asks: argument → environment → running `clutchcall dev` |
+//! | `options` | where the control plane is and who asks: argument → environment → profile → running `clutchcall dev` |
+//! | `profile` | the user's file of settings |
+//! | `waits` | how an outcome is had: by waiting for it, or by being told |
+//! | `events` | what becomes of a call, as it happens |
 //! | `process` | whether this process was forked off |
 //! | `http`, `calls` | the procedures: one request, its retries, its errors |
 //! | `media` | the media worker's app: a [`tracks::Pool`](crate::tracks::Pool), its bridges and their playout queues |
 //! | `relay` | from a relay's URL to a dial |
 //! | `tokens` | when a token is renewed, and where that of a `MoqtClient` comes from |
 //! | `bridge` | one bridge, as its user holds it |
+//! | `grant` | what the control plane granted it: tracks, relay, tokens |
 //! | `moqt` | `MoqtClient`: tracks by name on a relay of the user's choice |
 //! | `interop` | the cases of the interop runner against anybody's relay |
 //!
-//! Whoever calls waits in his own thread; every wait takes a cancel check that is asked at least every 100 ms.
+//! Whoever calls waits in his own thread; every wait takes a cancel check that is asked at least every 100 ms. Or he
+//! says whom to tell, and goes on.
 
 pub mod bridge;
 mod calls;
+pub mod events;
+mod grant;
 mod http;
 pub mod interop;
 mod media;
 pub mod moqt;
 pub mod options;
 pub mod process;
+mod profile;
 mod relay;
 pub mod runtime;
 mod tokens;
+mod waits;
 
-pub use bridge::{Bridge, BridgeSpec, Stats};
+pub use bridge::{Bridge, BridgeSpec, Stats, Unclaimed};
 pub use calls::{Client, List, Originate, Page, TERMINAL, Transfer, status};
 pub use media::{Clock, Delivered, Link};
 pub use options::{Arguments, Options};
 pub use runtime::{Cancel, Runtime};
 pub use tokens::Asked;
+pub use waits::{Told, Underway, Waits};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Where the control plane is and who asks.
 //!
-//! Each setting is looked for in this order: the argument, the environment, a running `clutchcall dev` on this machine
-//! (which leaves a [`DevState`] file while it runs). A setting that is found nowhere is an error that names it. Nothing is
+//! Each setting is looked for in this order: the argument, the environment, a profile of the user's file of settings ([`profile`](super::profile)),
+//! a running `clutchcall dev` on this machine (which leaves a [`DevState`] file while it runs). A setting that is found nowhere is an error that names it. Nothing is
 //! connected here, and a key never stands in a message or a `Debug`.
 
 use std::fmt;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::profile::Profile;
 use crate::error::{Error, Result};
 use crate::moqt::Drafts;
 
@@ -35,6 +36,8 @@ pub struct Arguments {
     pub api_key: Option<String>,
     pub org_id: Option<String>,
     pub relay_host: Option<String>,
+    /// Name of the profile that serves what is given nowhere else.
+    pub profile: Option<String>,
     pub pool: Option<u32>,
     pub drafts: Vec<String>,
     pub timeout_s: Option<f64>,
@@ -116,14 +119,21 @@ impl Options {
             Some(file) => (Some(file.api_key), file.base_url, file.org_id),
             None => (None, None, None),
         };
+        let profile = surroundings.profile(arguments.profile.as_deref())?;
         let dev = surroundings.dev_state.clone();
-        let base_url =
-            surroundings.setting("base_url", arguments.base_url, file_url, dev.as_ref().map(|d| &d.base_url))?;
-        // A key goes to the engine it was made for only: the dev engine's key is not sent elsewhere.
-        let dev = dev.filter(|dev| dev.base_url.trim_end_matches('/') == base_url.trim_end_matches('/'));
-        let api_key = surroundings.setting("api_key", arguments.api_key, file_key, dev.as_ref().map(|d| &d.api_key))?;
-        let org_id = surroundings.setting("org_id", arguments.org_id, file_org, dev.as_ref().map(|d| &d.org_id))?;
+        let url = profile.base_url.as_ref().or(dev.as_ref().map(|dev| &dev.base_url));
+        let base_url = surroundings.setting("base_url", arguments.base_url, file_url, url)?;
+        // A key goes to the engine it was made for only: neither a profile's nor the dev engine's is sent elsewhere.
+        let same = |url: &String| url.trim().trim_end_matches('/') == base_url.trim().trim_end_matches('/');
+        let profile = if profile.base_url.as_ref().is_none_or(same) { profile } else { Profile::default() };
+        let dev = dev.filter(|dev| same(&dev.base_url));
+        let (dev_key, dev_org) = (dev.as_ref().map(|dev| &dev.api_key), dev.as_ref().map(|dev| &dev.org_id));
+        let key = profile.api_key.as_ref().or(dev_key);
+        let api_key = surroundings.setting("api_key", arguments.api_key, file_key, key)?;
+        let org = profile.org_id.as_ref().or(dev_org);
+        let org_id = surroundings.setting("org_id", arguments.org_id, file_org, org)?;
         let relay_host = arguments.relay_host.or_else(|| surroundings.variable("CLUTCHCALL_RELAY_HOST"));
+        let relay_host = relay_host.or(profile.relay_host);
         Ok(Self {
             base_url: parse_base_url(&base_url)?,
             api_key: parse_key(api_key)?,
@@ -140,7 +150,7 @@ impl Options {
 
 impl Surroundings<'_> {
     /// An empty variable counts as absent, as shells leave them.
-    fn variable(&self, name: &str) -> Option<String> {
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
         (self.variable)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
     }
 
@@ -149,7 +159,7 @@ impl Surroundings<'_> {
         name: &str,
         argument: Option<String>,
         file: Option<String>,
-        dev: Option<&String>,
+        last: Option<&String>,
     ) -> Result<String> {
         let variable = format!("CLUTCHCALL_{}", name.to_uppercase());
         if let Some(value) = argument {
@@ -159,9 +169,9 @@ impl Surroundings<'_> {
                 Ok(value)
             };
         }
-        self.variable(&variable).or(file).or_else(|| dev.cloned()).ok_or_else(|| {
+        self.variable(&variable).or(file).or_else(|| last.cloned()).ok_or_else(|| {
             Error::config(format!(
-                "{name} is missing: pass {name}=…, set {variable}, or start `clutchcall dev` on this machine"
+                "{name} is missing: pass {name}=…, set {variable}, write it into a profile, or start `clutchcall dev` on this machine"
             ))
         })
     }
@@ -229,7 +239,7 @@ fn running_dev(path: &Path) -> Option<DevState> {
     runs.then_some(state)
 }
 
-fn read_small(path: &Path) -> std::io::Result<String> {
+pub(super) fn read_small(path: &Path) -> std::io::Result<String> {
     use std::io::Read as _;
     let mut text = String::new();
     std::fs::File::open(path)?.take(MAX_FILE_BYTES).read_to_string(&mut text)?;

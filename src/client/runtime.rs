@@ -77,7 +77,7 @@ impl TurnHook {
 }
 
 /// The control thread, as others see it.
-pub(super) struct Control {
+pub struct Control {
     handle: tokio::runtime::Handle,
     stop: Arc<Notify>,
     ended: Ended,
@@ -222,6 +222,11 @@ impl Control {
         let stopped = stop.clone();
         let ended = start("clutchcall-control", move || runtime.block_on(stopped.notified()))?;
         Ok(Self { handle, stop, ended })
+    }
+
+    /// Begins `work`, whoever waits for it.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> tokio::task::AbortHandle {
+        self.handle.spawn(work).abort_handle()
     }
 
     /// Does `work` on the control thread and waits for it here.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pyo3::prelude::*;
 
-use super::delivery::{self, Delivery, Sort};
+use super::delivery::{self, Consumer, Delivery, Sort};
 use crate::client::bridge::RING_FRAMES;
 use crate::client::{Delivered, Runtime};
 use crate::ring::RingSender;
@@ -37,22 +37,23 @@ pub(super) fn bench_rings(
     let mut slots = Vec::with_capacity(bridges);
     for i in 0..bridges {
         let (sender, receiver) = runtime.delivery().ring(RING_FRAMES);
-        slots.push(delivery.register(receiver, on_frame.clone_ref(py), format!("bench {i}"), Sort::Frames));
+        let consumer = Consumer::Each(on_frame.clone_ref(py));
+        slots.push(delivery.register(receiver, consumer, format!("bench {i}"), (Sort::Frames, "opus")));
         senders.push(sender);
     }
     let payload = Bytes::from(vec![0x55; frame_bytes]);
-    let figures = py.detach(|| {
-        let frame = Duration::from_secs(1) / frames_per_s.max(1);
-        let figures = produce(&runtime, &senders, frame, Duration::from_secs_f64(seconds), |now| Delivered::Frame {
-            timestamp_us: clock.us_at(now),
-            payload: payload.clone(),
+    let figures =
+        py.detach(|| {
+            let frame = Duration::from_secs(1) / frames_per_s.max(1);
+            let figures = produce(&runtime, &senders, frame, Duration::from_secs_f64(seconds), |now| {
+                Delivered::Frame { timestamp_us: clock.us_at(now), payload: payload.clone(), sequence: 0 }
+            });
+            let limit = Instant::now() + DRAIN_LIMIT;
+            while slots.iter().any(|slot| slot.waits()) && Instant::now() < limit {
+                std::thread::sleep(SLOT);
+            }
+            figures
         });
-        let limit = Instant::now() + DRAIN_LIMIT;
-        while slots.iter().any(|slot| slot.waits()) && Instant::now() < limit {
-            std::thread::sleep(SLOT);
-        }
-        figures
-    });
     let dropped = senders.iter().map(RingSender::dropped).sum();
     slots.iter().for_each(|slot| delivery.forget(py, slot));
     Ok((figures.0, dropped, figures.1))

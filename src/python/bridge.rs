@@ -1,23 +1,38 @@
 //! `_core.Bridge`: one audio bridge.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
 
 use super::buffer;
 use super::cancel::waiting;
-use super::delivery::{Delivery, Slot, Sort};
+use super::delivery::{Consumer, Delivery, Slot, Sort};
 use super::errors::raise;
-use crate::client::{Bridge as Native, BridgeSpec, Client};
-use crate::error::Error;
+use super::later::{Awaits, Begun, later};
+use super::post::Post;
+use super::taker::Taker;
+use crate::client::{Bridge as Native, BridgeSpec, Client, Delivered, Stats, Told};
+use crate::error::{Error, Result};
+use crate::ring::RingSender;
+
+/// Changes of a link that wait for a callback.
+const RING_STATES: usize = 16;
 
 /// The native half of `AudioBridge`. Its audio goes on when it is collected: the delivery registry and the media worker hold
 /// what moves, until `close`.
 #[pyclass(frozen, module = "clutchcall._core")]
 pub(super) struct Bridge {
-    native: Native,
+    native: Arc<Native>,
     slot: Arc<Slot>,
     delivery: Arc<Delivery>,
+    /// Who is told of the link.
+    states: Mutex<Option<Arc<Slot>>>,
+}
+
+/// The consumer of a bridge that is being attached: forgotten again if nothing comes of it.
+struct Listening {
+    delivery: Arc<Delivery>,
+    slot: Option<Arc<Slot>>,
 }
 
 /// A bridge in numbers; frames unless the name says otherwise.
@@ -91,15 +106,73 @@ impl BridgeStats {
     }
 }
 
-impl Bridge {
-    pub(super) fn attach(py: Python<'_>, client: &Client, spec: BridgeSpec, on_frame: Py<PyAny>) -> PyResult<Self> {
+impl Listening {
+    fn begin(
+        py: Python<'_>,
+        client: &Client,
+        spec: &BridgeSpec,
+        consumer: Consumer,
+    ) -> PyResult<(Self, RingSender<Delivered>)> {
         let delivery = Delivery::of(py, client.runtime())?;
+        let (ring, receiver) = client.runtime().delivery().ring(crate::client::bridge::RING_FRAMES);
         let label = format!("bridge of call {}", spec.sid);
-        let mut slot = None;
-        let listen = |frames| slot = Some(delivery.register(frames, on_frame, label, Sort::Bridge));
-        let native = waiting(py, |cancel| client.attach(spec, listen, cancel))?;
-        let slot = slot.expect("a granted bridge has been listened to");
-        Ok(Self { native, slot, delivery })
+        let slot = delivery.register(receiver, consumer, label, (Sort::Bridge, spec.params.codec.as_str()));
+        Ok((Self { delivery, slot: Some(slot) }, ring))
+    }
+
+    fn hold(mut self, native: Native) -> Bridge {
+        let slot = self.slot.take().expect("it is held once");
+        Bridge { native: Arc::new(native), slot, delivery: self.delivery.clone(), states: Mutex::default() }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            // Refused when the interpreter is ending, and with it the registry.
+            let _ = Python::try_attach(|py| self.delivery.forget(py, &slot));
+        }
+    }
+}
+
+/// Who is given the frames: a callback, with one or with all that are there; without one, a taker that is still to come.
+pub(super) fn consumer(callback: Option<Py<PyAny>>, batch: bool) -> Consumer {
+    match callback {
+        Some(callback) if batch => Consumer::Batch(callback),
+        Some(callback) => Consumer::Each(callback),
+        None => Consumer::Taker(0),
+    }
+}
+
+impl Bridge {
+    pub(super) fn attach(py: Python<'_>, client: &Client, spec: BridgeSpec, consumer: Consumer) -> PyResult<Self> {
+        let (listening, ring) = Listening::begin(py, client, &spec, consumer)?;
+        let native = waiting(py, |cancel| client.attach(spec, ring, cancel))?;
+        Ok(listening.hold(native.claim()))
+    }
+
+    pub(super) fn attach_later(
+        py: Python<'_>,
+        client: &Client,
+        awaits: Awaits<'_>,
+        spec: BridgeSpec,
+        consumer: Consumer,
+    ) -> PyResult<Begun> {
+        let (listening, ring) = Listening::begin(py, client, &spec, consumer)?;
+        later(
+            py,
+            client.runtime(),
+            awaits,
+            |told| client.attach(spec, ring, told),
+            move |py, native| {
+                let native = native.map_err(|error| raise(py, error))?;
+                Ok(Py::new(py, listening.hold(native.claim()))?.into_any())
+            },
+        )
+    }
+
+    fn told_of(&self, py: Python<'_>, stats: Stats) -> PyResult<Py<BridgeStats>> {
+        Py::new(py, self.figures(stats))
     }
 }
 
@@ -137,9 +210,31 @@ impl Bridge {
         self.native.publish(payload, timestamp_us).map_err(|error| raise(py, error))
     }
 
-    /// Swaps the consumer.
-    fn on_frame(&self, py: Python<'_>, callback: Py<PyAny>) {
-        self.slot.swap(py, callback);
+    /// Swaps the consumer; `None` for one that comes by itself.
+    #[pyo3(signature = (callback, batch))]
+    fn on_frame(&self, py: Python<'_>, callback: Option<Py<PyAny>>, batch: bool) {
+        self.delivery.swap(py, &self.slot, consumer(callback, batch));
+    }
+
+    /// Whoever takes the frames from now on.
+    fn taker(&self, py: Python<'_>) -> Taker {
+        Taker::new(py, &self.delivery, &self.slot, None)
+    }
+
+    /// Told of the link from now on, of its state now first, in place of whoever was told before.
+    #[pyo3(signature = (callback))]
+    fn on_state(&self, py: Python<'_>, callback: Option<Py<PyAny>>) {
+        let slot = callback.map(|callback| {
+            let (states, receiver) = self.native.runtime().delivery().ring(RING_STATES);
+            let label = format!("states of call {}", self.native.sid());
+            let slot = self.delivery.register(receiver, Consumer::Each(callback), label, (Sort::States, ""));
+            py.detach(|| self.native.watch(states));
+            slot
+        });
+        let before = std::mem::replace(&mut *self.states.lock().unwrap_or_else(PoisonError::into_inner), slot);
+        if let Some(before) = before {
+            self.delivery.forget(py, &before);
+        }
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
@@ -147,8 +242,42 @@ impl Bridge {
         waiting(py, |cancel| self.native.close(cancel))
     }
 
-    fn stats(&self, py: Python<'_>) -> BridgeStats {
+    fn close_later(&self, py: Python<'_>, post: Py<Post>, future: Bound<'_, PyAny>) -> PyResult<Begun> {
+        self.delivery.forget(py, &self.slot);
+        let native = self.native.clone();
+        let runtime = native.runtime().clone();
+        later(py, &runtime, (post, future), move |told| native.close(told), super::later::nothing)
+    }
+
+    /// Closes it and waits for nobody.
+    fn leave(&self, py: Python<'_>) {
+        self.delivery.forget(py, &self.slot);
+        let _ = py.detach(|| self.native.close(Told(|_: Result<()>| ())));
+    }
+
+    fn stats(&self, py: Python<'_>) -> PyResult<Py<BridgeStats>> {
         let stats = py.detach(|| self.native.stats());
+        self.told_of(py, stats)
+    }
+
+    fn stats_later(this: Py<Self>, py: Python<'_>, post: Py<Post>, future: Bound<'_, PyAny>) -> PyResult<Begun> {
+        let native = this.get().native.clone();
+        let runtime = native.runtime().clone();
+        later(
+            py,
+            &runtime,
+            (post, future),
+            move |told| native.stats_then(told),
+            move |py, stats| {
+                let stats = stats.map_err(|error| raise(py, error))?;
+                Ok(this.get().told_of(py, stats)?.into_any())
+            },
+        )
+    }
+}
+
+impl Bridge {
+    fn figures(&self, stats: Stats) -> BridgeStats {
         BridgeStats {
             frames_in: stats.frames_in,
             dropped: self.slot.dropped(),

@@ -1,28 +1,36 @@
 //! `_core.Client`: the procedures of the control plane, and bridges.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use super::bridge::Bridge;
+use super::bridge::{self as face, Bridge};
 use super::cancel::waiting;
-use super::delivery;
+use super::delivery::{self, Consumer, Delivery, Slot, Sort};
 use super::errors::raise;
+use super::later::{self, Begun, later};
+use super::post::Post;
 use super::row::Row;
+use super::taker::Taker;
+use crate::call::Status;
 use crate::call::wire::BridgeRole;
+use crate::client::events::RING_ROWS;
 use crate::client::{
-    Arguments, BridgeSpec, Client as Native, List, Options, Originate, Transfer, bridge, status as named_status,
+    Arguments, BridgeSpec, Client as Native, List, Options, Originate, Page, Transfer, Underway, bridge,
+    status as named_status,
 };
 use crate::error::{Error, Result};
 
-/// One user of a control plane.
+/// One user of a control plane. A method that ends in `_later` begins the work and returns; what its twin returns becomes the
+/// result of `future`, on the loop of `post`.
 #[pyclass(frozen, module = "clutchcall._core")]
 pub(super) struct Client(Native);
 
 #[pymethods]
 impl Client {
     #[new]
-    #[pyo3(signature = (base_url, api_key, org_id, relay_host, pool, drafts, timeout, connect_timeout, max_retries))]
+    #[pyo3(signature = (base_url, api_key, org_id, relay_host, profile, pool, drafts, timeout, connect_timeout, max_retries))]
     #[allow(clippy::too_many_arguments)] // One per setting of the public class.
     fn new(
         py: Python<'_>,
@@ -30,6 +38,7 @@ impl Client {
         api_key: Option<String>,
         org_id: Option<String>,
         relay_host: Option<String>,
+        profile: Option<String>,
         pool: Option<i64>,
         drafts: Vec<String>,
         timeout: f64,
@@ -44,6 +53,7 @@ impl Client {
             api_key,
             org_id,
             relay_host,
+            profile,
             pool,
             drafts,
             timeout_s: Some(timeout),
@@ -85,8 +95,30 @@ impl Client {
         waiting(py, |cancel| self.0.originate(call, cancel)).map(Row::from)
     }
 
+    #[pyo3(signature = (post, future, to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key))]
+    #[allow(clippy::too_many_arguments)] // One per argument of the public method.
+    fn originate_later(
+        &self,
+        py: Python<'_>,
+        post: Py<Post>,
+        future: Bound<'_, PyAny>,
+        to: String,
+        from_: String,
+        trunk_id: String,
+        agent: Option<String>,
+        ring_timeout_sec: Option<f64>,
+        idempotency_key: Option<String>,
+    ) -> PyResult<Begun> {
+        let call = Originate { to, from: from_, trunk_id, agent, ring_timeout_s: ring_timeout_sec, idempotency_key };
+        later(py, self.0.runtime(), (post, future), |told| self.0.originate(call, told), later::row)
+    }
+
     fn call(&self, py: Python<'_>, sid: &str) -> PyResult<Row> {
         waiting(py, |cancel| self.0.call(sid, cancel)).map(Row::from)
+    }
+
+    fn call_later(&self, py: Python<'_>, post: Py<Post>, future: Bound<'_, PyAny>, sid: &str) -> PyResult<Begun> {
+        later(py, self.0.runtime(), (post, future), |told| self.0.call(sid, told), later::row)
     }
 
     /// One page of calls, newest first, and the cursor of the next.
@@ -98,13 +130,26 @@ impl Client {
         limit: i64,
         cursor: Option<String>,
     ) -> PyResult<(Vec<Row>, Option<String>)> {
-        let list = || -> Result<List> {
-            let status = status.map(named_status).transpose()?;
-            Ok(List { org_id: String::new(), status, limit: whole("limit", limit)?, cursor })
+        let list = listed(status, limit, cursor).map_err(|error| raise(py, error))?;
+        waiting(py, |cancel| self.0.list(list, cancel)).map(rows)
+    }
+
+    #[pyo3(signature = (post, future, status, limit, cursor))]
+    fn list_later(
+        &self,
+        py: Python<'_>,
+        post: Py<Post>,
+        future: Bound<'_, PyAny>,
+        status: Option<&str>,
+        limit: i64,
+        cursor: Option<String>,
+    ) -> PyResult<Begun> {
+        let list = listed(status, limit, cursor).map_err(|error| raise(py, error))?;
+        let hand = |py: Python<'_>, page: Result<Page>| {
+            let page = rows(page.map_err(|error| raise(py, error))?);
+            Ok(page.into_pyobject(py)?.into_any().unbind())
         };
-        let list = list().map_err(|error| raise(py, error))?;
-        let page = waiting(py, |cancel| self.0.list(list, cancel))?;
-        Ok((page.calls.into_iter().map(Row::from).collect(), page.cursor))
+        later(py, self.0.runtime(), (post, future), |told| self.0.list(list, told), hand)
     }
 
     #[pyo3(signature = (sid, to, agent))]
@@ -112,53 +157,187 @@ impl Client {
         waiting(py, |cancel| self.0.transfer(sid, Transfer { to, agent }, cancel))
     }
 
+    #[pyo3(signature = (post, future, sid, to, agent))]
+    fn transfer_later(
+        &self,
+        py: Python<'_>,
+        post: Py<Post>,
+        future: Bound<'_, PyAny>,
+        sid: &str,
+        to: Option<String>,
+        agent: Option<String>,
+    ) -> PyResult<Begun> {
+        let transfer = Transfer { to, agent };
+        later(py, self.0.runtime(), (post, future), |told| self.0.transfer(sid, transfer, told), later::nothing)
+    }
+
     fn hangup(&self, py: Python<'_>, sid: &str) -> PyResult<()> {
         waiting(py, |cancel| self.0.hangup(sid, cancel))
+    }
+
+    fn hangup_later(&self, py: Python<'_>, post: Py<Post>, future: Bound<'_, PyAny>, sid: &str) -> PyResult<Begun> {
+        later(py, self.0.runtime(), (post, future), |told| self.0.hangup(sid, told), later::nothing)
     }
 
     fn attach_agent(&self, py: Python<'_>, sid: &str, agent: &str) -> PyResult<()> {
         waiting(py, |cancel| self.0.attach_agent(sid, agent, cancel))
     }
 
+    fn attach_agent_later(
+        &self,
+        py: Python<'_>,
+        post: Py<Post>,
+        future: Bound<'_, PyAny>,
+        sid: &str,
+        agent: &str,
+    ) -> PyResult<Begun> {
+        later(py, self.0.runtime(), (post, future), |told| self.0.attach_agent(sid, agent, told), later::nothing)
+    }
+
     /// `None`: the time is over.
     #[pyo3(signature = (sid, statuses, timeout))]
     fn wait(&self, py: Python<'_>, sid: &str, statuses: Vec<String>, timeout: Option<f64>) -> PyResult<Option<Row>> {
-        let limit = timeout.map(|timeout| seconds("timeout", timeout)).transpose().map_err(|error| raise(py, error))?;
-        let until: Result<Vec<_>> = statuses.iter().map(|name| named_status(name)).collect();
-        let until = until.map_err(|error| raise(py, error))?;
+        let (until, limit) = awaited(&statuses, timeout).map_err(|error| raise(py, error))?;
         Ok(waiting(py, |cancel| self.0.wait(sid, until, limit, cancel))?.map(Row::from))
     }
 
-    /// `role` is "server" or "caller"; `sample_rate` absent: the codec's usual one.
-    #[pyo3(signature = (sid, role, on_frame, codec, sample_rate, channels, frame_ms, delivery))]
+    #[pyo3(signature = (post, future, sid, statuses, timeout))]
+    fn wait_later(
+        &self,
+        py: Python<'_>,
+        post: Py<Post>,
+        future: Bound<'_, PyAny>,
+        sid: &str,
+        statuses: Vec<String>,
+        timeout: Option<f64>,
+    ) -> PyResult<Begun> {
+        let (until, limit) = awaited(&statuses, timeout).map_err(|error| raise(py, error))?;
+        let hand = |py: Python<'_>, row: Result<Option<crate::call::CallRow>>| match row.transpose() {
+            Some(row) => later::row(py, row),
+            None => Ok(py.None()),
+        };
+        later(py, self.0.runtime(), (post, future), |told| self.0.wait(sid, until, limit, told), hand)
+    }
+
+    /// Takes the rows of a call whenever its status has changed, that of now first.
+    fn events(&self, py: Python<'_>, sid: &str) -> PyResult<Taker> {
+        let delivery = Delivery::of(py, self.0.runtime())?;
+        let (ring, receiver) = self.0.runtime().delivery().ring(RING_ROWS);
+        let slot = delivery.register(receiver, Consumer::Taker(0), format!("events of call {sid}"), (Sort::Frames, ""));
+        let underway = self.0.follow(sid, ring).map_err(|error| {
+            delivery.forget(py, &slot);
+            raise(py, error)
+        })?;
+        Ok(Taker::new(py, &delivery, &slot, Some(underway)))
+    }
+
+    /// `callback` is given these rows; until the call is over, or the watch is closed.
+    fn watch(&self, py: Python<'_>, sid: &str, callback: Py<PyAny>) -> PyResult<Watch> {
+        let delivery = Delivery::of(py, self.0.runtime())?;
+        let (ring, receiver) = self.0.runtime().delivery().ring(RING_ROWS);
+        let label = format!("statuses of call {sid}");
+        let slot = delivery.register(receiver, Consumer::Each(callback), label, (Sort::Frames, ""));
+        match self.0.follow(sid, ring) {
+            Ok(underway) => Ok(Watch { underway, slot, delivery }),
+            Err(error) => {
+                delivery.forget(py, &slot);
+                Err(raise(py, error))
+            }
+        }
+    }
+
+    /// `role` is "server" or "caller"; `sample_rate` absent: the codec's usual one; `on_frame` absent: somebody takes the frames.
+    #[pyo3(signature = (sid, role, on_frame, batch, codec, sample_rate, channels, frame_ms, delivery))]
     #[allow(clippy::too_many_arguments)] // One per argument of the public method.
     fn attach(
         &self,
         py: Python<'_>,
         sid: &str,
         role: &str,
-        on_frame: Py<PyAny>,
+        on_frame: Option<Py<PyAny>>,
+        batch: bool,
         codec: &str,
         sample_rate: Option<i64>,
         channels: i64,
         frame_ms: i64,
         delivery: &str,
     ) -> PyResult<Bridge> {
-        let spec = || -> Result<BridgeSpec> {
-            let sample_rate = sample_rate.map(|rate| whole("sample_rate", rate)).transpose()?;
-            let (channels, frame_ms) = (whole("channels", channels)?, whole("frame_ms", frame_ms)?);
-            Ok(BridgeSpec {
-                sid: sid.to_owned(),
-                role: if role == "caller" { BridgeRole::Caller } else { BridgeRole::Server },
-                params: bridge::params(codec, sample_rate, channels, frame_ms)?,
-                delivery: bridge::delivery(delivery)?,
-                clock: crate::client::Clock::process(),
-            })
-        };
-        let mut spec = spec().map_err(|error| raise(py, error))?;
-        spec.clock = delivery::clock(py)?;
-        Bridge::attach(py, &self.0, spec, on_frame)
+        let spec = spec(py, (sid, role), (codec, sample_rate, channels, frame_ms), delivery)?;
+        Bridge::attach(py, &self.0, spec, face::consumer(on_frame, batch))
     }
+
+    #[pyo3(signature = (post, future, sid, role, on_frame, batch, codec, sample_rate, channels, frame_ms, delivery))]
+    #[allow(clippy::too_many_arguments)] // One per argument of the public method.
+    fn attach_later(
+        &self,
+        py: Python<'_>,
+        post: Py<Post>,
+        future: Bound<'_, PyAny>,
+        sid: &str,
+        role: &str,
+        on_frame: Option<Py<PyAny>>,
+        batch: bool,
+        codec: &str,
+        sample_rate: Option<i64>,
+        channels: i64,
+        frame_ms: i64,
+        delivery: &str,
+    ) -> PyResult<Begun> {
+        let spec = spec(py, (sid, role), (codec, sample_rate, channels, frame_ms), delivery)?;
+        Bridge::attach_later(py, &self.0, (post, future), spec, face::consumer(on_frame, batch))
+    }
+}
+
+/// Somebody is told of a call.
+#[pyclass(frozen, module = "clutchcall._core")]
+pub(super) struct Watch {
+    underway: Underway,
+    slot: Arc<Slot>,
+    delivery: Arc<Delivery>,
+}
+
+#[pymethods]
+impl Watch {
+    /// He is told no more. Twice is once.
+    fn close(&self, py: Python<'_>) {
+        self.underway.abandon();
+        self.delivery.forget(py, &self.slot);
+    }
+}
+
+fn spec(
+    py: Python<'_>,
+    (sid, role): (&str, &str),
+    (codec, sample_rate, channels, frame_ms): (&str, Option<i64>, i64, i64),
+    delivery: &str,
+) -> PyResult<BridgeSpec> {
+    let clock = delivery::clock(py)?;
+    let spec = || -> Result<BridgeSpec> {
+        let sample_rate = sample_rate.map(|rate| whole("sample_rate", rate)).transpose()?;
+        let (channels, frame_ms) = (whole("channels", channels)?, whole("frame_ms", frame_ms)?);
+        Ok(BridgeSpec {
+            sid: sid.to_owned(),
+            role: if role == "caller" { BridgeRole::Caller } else { BridgeRole::Server },
+            params: bridge::params(codec, sample_rate, channels, frame_ms)?,
+            delivery: bridge::delivery(delivery)?,
+            clock,
+        })
+    };
+    spec().map_err(|error| raise(py, error))
+}
+
+fn listed(status: Option<&str>, limit: i64, cursor: Option<String>) -> Result<List> {
+    let status = status.map(named_status).transpose()?;
+    Ok(List { org_id: String::new(), status, limit: whole("limit", limit)?, cursor })
+}
+
+fn rows(page: Page) -> (Vec<Row>, Option<String>) {
+    (page.calls.into_iter().map(Row::from).collect(), page.cursor)
+}
+
+fn awaited(statuses: &[String], timeout: Option<f64>) -> Result<(Vec<Status>, Option<Duration>)> {
+    let until: Result<Vec<_>> = statuses.iter().map(|name| named_status(name)).collect();
+    Ok((until?, timeout.map(|timeout| seconds("timeout", timeout)).transpose()?))
 }
 
 /// Python's whole numbers have no end, ours have: what does not fit is no choice of any field.

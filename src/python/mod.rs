@@ -17,11 +17,15 @@ mod counts;
 mod delivery;
 mod engine;
 mod errors;
+mod frame;
 mod interop;
+mod later;
 mod media;
 mod moqt;
+mod post;
 mod relay;
 mod row;
+mod taker;
 mod token;
 
 use pyo3::prelude::*;
@@ -39,7 +43,7 @@ mod _core {
     #[pymodule_export]
     use super::bridge::{Bridge, BridgeStats};
     #[pymodule_export]
-    use super::client::Client;
+    use super::client::{Client, Watch};
     #[cfg(feature = "counted")]
     #[pymodule_export]
     use super::counts::counts;
@@ -50,15 +54,23 @@ mod _core {
     #[pymodule_export]
     use super::errors::{error_classes, raise_sample};
     #[pymodule_export]
+    use super::frame::Frame;
+    #[pymodule_export]
     use super::interop::{InteropReport, drafts, interop, interop_cases};
+    #[pymodule_export]
+    use super::later::Begun;
     #[pymodule_export]
     use super::media::{OpusDecoder, OpusEncoder, decode_alaw, decode_ulaw, encode_alaw, encode_ulaw, opus_version};
     #[pymodule_export]
     use super::moqt::{AudioPublication, AudioSubscription, MoqtClient};
     #[pymodule_export]
+    use super::post::Post;
+    #[pymodule_export]
     use super::relay::{Relay, certificate_days, mint_key, public_key};
     #[pymodule_export]
     use super::row::Row;
+    #[pymodule_export]
+    use super::taker::Taker;
     #[pymodule_export]
     use super::token::{check_token, mint_token, read_token};
 

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use super::buffer;
 use super::client::whole;
-use super::delivery::{Delivery, Slot, Sort};
+use super::delivery::{Consumer, Delivery, Slot, Sort};
 use super::errors::raise;
 use crate::client::moqt::{
     Ask, AudioPublication as NativePublication, AudioSubscription as NativeSubscription, Connect, MoqtClient as Native,
@@ -58,13 +58,13 @@ impl MoqtClient {
         let origin = url.split('/').take(3).collect::<Vec<_>>().join("/");
         let listen = |ring| {
             if let Some(callback) = on_state {
-                delivery.register(ring, callback, format!("states of {origin}"), Sort::States);
+                delivery.register(ring, Consumer::Each(callback), format!("states of {origin}"), (Sort::States, ""));
             }
         };
         let mut asked = None;
         let (asks, label) = (&mut asked, format!("token for {origin}"));
         let ask = ask_token.map(|callback| {
-            let ask = |ring| *asks = Some(delivery.register(ring, callback, label, Sort::Frames));
+            let ask = |ring| *asks = Some(delivery.register(ring, Consumer::Each(callback), label, (Sort::Frames, "")));
             Box::new(ask) as Ask<'_>
         });
         let native = py.detach(|| Native::connect(connect, listen, ask)).map_err(|error| raise(py, error))?;
@@ -121,7 +121,8 @@ impl MoqtClient {
         let track = track_name(namespace, name).map_err(|error| raise(py, error))?;
         let label = format!("subscription of {track}");
         let mut slot = None;
-        let listen = |ring| slot = Some(self.delivery.register(ring, on_frame, label, Sort::Frames));
+        let listen =
+            |ring| slot = Some(self.delivery.register(ring, Consumer::Each(on_frame), label, (Sort::Frames, "")));
         let native = py.detach(|| self.native.subscribe(track, listen)).map_err(|error| raise(py, error))?;
         let slot = slot.expect("a subscription has been listened to");
         Ok(AudioSubscription { native, slot, delivery: self.delivery.clone() })

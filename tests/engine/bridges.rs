@@ -6,7 +6,7 @@ use bytes::Bytes;
 use clutchcall::audio::{Codec, Params};
 use clutchcall::call::wire::BridgeRole;
 use clutchcall::client::options::Surroundings;
-use clutchcall::client::{Arguments, Bridge, BridgeSpec, Client, Clock, Options};
+use clutchcall::client::{Arguments, Bridge, BridgeSpec, Client, Clock, Options, Unclaimed};
 use clutchcall::error::Kind;
 use clutchcall::tracks::Delivery;
 
@@ -31,7 +31,8 @@ fn client_with(bench: &Bench, pool: Option<u32>) -> Client {
 fn attach(client: &Client, sid: &str, params: Params) -> Result<Bridge, Kind> {
     let (role, delivery) = (BridgeRole::Server, Delivery::Stream);
     let spec = BridgeSpec { sid: sid.to_owned(), role, params, delivery, clock: Clock { at: Instant::now(), us: 0 } };
-    client.attach(spec, |_ring| {}, &mut || false).map_err(|error| error.kind())
+    let (ring, _heard) = client.runtime().delivery().ring(1);
+    client.attach(spec, ring, &mut || false).map(Unclaimed::claim).map_err(|error| error.kind())
 }
 
 fn pcm() -> Params {

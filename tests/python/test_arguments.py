@@ -48,7 +48,9 @@ CASES: list[tuple[Callable[[Voice], object], type[Exception], list[str]]] = [
     (lambda v: v.calls.list(status="busy"), ValueError, ["status", "no_answer"]),  # type: ignore[arg-type]
     (lambda v: v.agents.attach("CA1", ""), ValueError, ["agent"]),
     (lambda v: attach(v, call_sid=""), ValueError, ["sid"]),
-    (lambda v: attach(v, on_uplink=None), TypeError, ["on_uplink", "callable"]),
+    (lambda v: attach(v, on_uplink=3), TypeError, ["on_uplink", "callable"]),
+    (lambda v: attach(v, on_uplink=None, on_uplink_batch="x"), TypeError, ["on_uplink_batch", "list of Frame"]),
+    (lambda v: Voice(NOWHERE, "k", "o", profile=1), TypeError, ["profile"]),  # type: ignore[arg-type]
     (lambda v: attach(v, codec="flac"), ValueError, ["codec", "opus, pcm16, g711_ulaw, g711_alaw"]),
     (lambda v: attach(v, sample_rate=44100), ValueError, ["sample_rate", "8000, 12000, 16000, 24000, 48000"]),
     (lambda v: attach(v, codec="g711_ulaw", sample_rate=16000), ValueError, ["sample_rate", "8000"]),

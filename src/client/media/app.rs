@@ -91,7 +91,8 @@ impl Media {
             Command::Unsubscribe(id, ring) => self.unsubscribe(links, id, ring),
             Command::Supply(dial, id, prepared) => self.supply(links, (dial, id), prepared, now),
             Command::Renewed(id, prepared) => self.renewed(id, prepared, now),
-            Command::Measure(id, answer) => self.measure(links, id, &answer),
+            Command::Measure(id, answer) => self.measure(links, id, answer),
+            Command::Watch(id, states) => self.watch(id, states),
             Command::Verdict(id, verdict) => self.verdict(links, id, verdict, now),
             Command::Close(id) => self.close(links, id, "the bridge was closed", now),
             Command::Shutdown => self.shutdown(links, now),
@@ -269,7 +270,7 @@ impl Subscriber {
         figures.frames_in.fetch_add(1, Relaxed);
         // A publisher without a clock is heard by ours.
         let timestamp_us = timestamp_us.unwrap_or_else(|| Clock::process().us_at(now));
-        self.subscription.ring.push(Delivered::Frame { timestamp_us, payload });
+        self.subscription.ring.push(Delivered::Frame { timestamp_us, payload, sequence });
     }
 
     fn note_sequence(&mut self, sequence: u64) {

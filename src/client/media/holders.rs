@@ -3,11 +3,10 @@
 //! A holder has at most one timer of each kind, and none once it is closed.
 
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use super::app::Media;
-use super::{Command, Delivered, Dialer, HolderId, Link, Measured, Prepared, Refused, Seat, Standing, Verdict};
+use super::{Answer, Command, Delivered, Dialer, HolderId, Link, Measured, Prepared, Refused, Seat, Standing, Verdict};
 use crate::net::Links;
 use crate::ring::RingSender;
 use crate::tracks::{DialId, LeaseId, RouteKind, State, Supply};
@@ -39,7 +38,8 @@ pub(super) enum Chore {
 impl Holder {
     pub(super) fn stand(&self, link: Link, reason: Option<String>) {
         let changed = self.standing.set(link, reason);
-        if let Some(states) = self.states.as_ref().filter(|_| changed) {
+        // The last word is that nothing follows.
+        if let Some(states) = self.states.as_ref().filter(|_| changed && link != Link::Closed) {
             states.push(Delivered::State(link));
         }
     }
@@ -157,10 +157,20 @@ impl Media {
     }
 
     /// Answers whoever asks for the figures of a holder's link. Nobody may be waiting any more.
-    pub(super) fn measure(&self, links: &Links, id: HolderId, answer: &SyncSender<Measured>) {
+    pub(super) fn measure(&self, links: &Links, id: HolderId, answer: Answer) {
         let Some(standing) = self.holders.get(&id).and_then(|holder| self.pool.standing(holder.lease)) else { return };
         let path = standing.link.and_then(|link| links.path(link));
-        let _ = answer.try_send(Measured { standing, path });
+        answer(Measured { standing, path });
+    }
+
+    /// Tells of the link to whoever wants to know from now on. A holder that is gone has had its last word.
+    pub(super) fn watch(&mut self, id: HolderId, states: RingSender<Delivered>) {
+        let Some(holder) = self.holders.get_mut(&id) else {
+            states.push(Delivered::Closed);
+            return;
+        };
+        states.push(Delivered::State(holder.standing.link()));
+        holder.states = Some(states);
     }
 
     /// Asks the control plane whether the holder's call still lives.

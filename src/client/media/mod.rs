@@ -15,7 +15,6 @@ mod tests;
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,8 +22,10 @@ use bytes::Bytes;
 
 pub(super) use app::{Media, Parts};
 
+use crate::call::CallRow;
 use crate::client::process::forks;
 use crate::client::tokens::Asked;
+use crate::error::Error;
 use crate::moqt::{Drafts, FullTrackName};
 use crate::net::{Dial, Path, Waker};
 use crate::ring::{HandoffReceiver, HandoffSender, Inbox, RingId, RingSender};
@@ -42,8 +43,12 @@ pub enum Delivered {
     Frame {
         timestamp_us: u64,
         payload: Bytes,
+        /// Grows by one per frame, and by those that are missing.
+        sequence: u64,
     },
     State(Link),
+    /// How a call stands now, or why that can't be said any more.
+    Row(Result<Box<CallRow>, Box<Error>>),
     /// Somebody is to say which token counts now.
     Token(Asked),
     /// Nothing follows.
@@ -154,13 +159,18 @@ pub(super) enum Command {
     Renewed(HolderId, Result<Box<Prepared>, Refused>),
     Verdict(HolderId, Verdict),
     /// How the holder's link stands, for whoever waits for the answer; nobody answers for a holder that is gone.
-    Measure(HolderId, SyncSender<Measured>),
+    Measure(HolderId, Answer),
+    /// Changes of the holder's link go here from now on, the state of now first.
+    Watch(HolderId, RingSender<Delivered>),
     Close(HolderId),
     Shutdown,
     /// How much the worker remembers of what.
     #[cfg(test)]
     Count(std::sync::mpsc::Sender<Vec<usize>>),
 }
+
+/// Given the figures of a link, on the worker's thread.
+pub(super) type Answer = Box<dyn FnOnce(Measured) + Send>;
 
 /// A holder's link in figures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,291 @@
+"""Calls: placed, fetched, waited for, followed, transferred, ended."""
+
+from __future__ import annotations
+
+from clutchcall.voice._checks import (
+    check_callback,
+    check_number,
+    check_originate,
+    check_text,
+    check_text_or_none,
+    wanted_statuses,
+)
+
+TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Literal, Self
+
+    from clutchcall import _core
+    from clutchcall.types import CallStatus, StatusCallback
+
+__all__ = ["Call", "CallEvents", "CallPage", "Calls"]
+
+
+class Calls:
+    """Places calls and fetches their state. Reached as `Voice.calls`."""
+
+    __slots__ = ("_core",)
+
+    def __init__(self, core: _core.Client) -> None:
+        self._core = core
+
+    def originate(
+        self,
+        to: str,
+        *,
+        from_: str,
+        trunk_id: str,
+        agent: str | None = None,
+        ring_timeout_sec: float | None = 30,
+        idempotency_key: str | None = None,
+    ) -> Call:
+        """Places an outbound call; returns once it is `dialing`.
+
+        Args:
+            to: Destination, E.164.
+            from_: Caller id, E.164.
+            trunk_id: Trunk to route over.
+            agent: Agent of the engine to bind on answer.
+            ring_timeout_sec: Seconds to ring; the server clamps to 5..120, `None` means 30.
+            idempotency_key: The same key within 24 hours never dials twice. Without one each call of this method has
+                its own, which covers its retries.
+
+        Raises:
+            NotFoundError: No such trunk or agent.
+            APIStatusError: Any other refusal; see its subclasses.
+            APIConnectionError: The engine can't be reached.
+        """
+        check_originate(to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key)
+        return Call(self._core, self._core.originate(to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key))
+
+    def get(self, sid: str) -> Call:
+        """The state of a call now.
+
+        Raises:
+            NotFoundError: No such call in this organisation.
+        """
+        check_text(sid=sid)
+        return Call(self._core, self._core.call(sid))
+
+    def list(self, *, status: CallStatus | None = None, limit: int = 50, cursor: str | None = None) -> CallPage:
+        """The organisation's calls, newest first.
+
+        Args:
+            status: Only calls of this status.
+            limit: At most so many, 1 to 500.
+            cursor: `CallPage.cursor` of the page before; `None` begins at the newest.
+        """
+        check_text_or_none(status=status, cursor=cursor)
+        check_number(limit=limit)
+        rows, following = self._core.list(status, limit, cursor)
+        return CallPage((Call(self._core, row) for row in rows), following)
+
+    def __repr__(self) -> str:
+        return f"<Calls of {self._core.base_url}>"
+
+
+class CallFields:
+    """What is known of one call: as it was when last asked."""
+
+    __slots__ = ("_core", "_row", "_watch")
+
+    def __init__(self, core: _core.Client, row: _core.CallRow) -> None:
+        self._core = core
+        self._row = row
+        self._watch: _core.Watch | None = None
+
+    @property
+    def sid(self) -> str:
+        """The call's only address."""
+        return self._row.sid
+
+    @property
+    def status(self) -> CallStatus:
+        """Where the call stood."""
+        return self._row.status  # type: ignore[return-value]
+
+    @property
+    def to(self) -> str:
+        """Destination, E.164."""
+        return self._row.to
+
+    @property
+    def from_(self) -> str:
+        """Caller id, E.164."""
+        return self._row.from_
+
+    @property
+    def started_at(self) -> str:
+        """When it was placed: ISO 8601, UTC."""
+        return self._row.started_at
+
+    @property
+    def trunk_id(self) -> str | None:
+        """The trunk it was routed over."""
+        return self._row.trunk_id
+
+    @property
+    def agent(self) -> str | None:
+        """The agent that is bound to it."""
+        return self._row.agent
+
+    @property
+    def direction(self) -> Literal["outbound", "inbound"] | None:
+        """Who placed it."""
+        return self._row.direction  # type: ignore[return-value]
+
+    @property
+    def answered_at(self) -> str | None:
+        """When it was answered: ISO 8601, UTC."""
+        return self._row.answered_at
+
+    @property
+    def ended_at(self) -> str | None:
+        """When it ended: ISO 8601, UTC."""
+        return self._row.ended_at
+
+    @property
+    def end_reason(self) -> str | None:
+        """Why it ended, in one word: `hangup`, `busy`, `declined`, `ring_timeout`, `transferred`, …"""
+        return self._row.end_reason
+
+    @property
+    def sip_code(self) -> int | None:
+        """The final SIP status of a call that was not answered."""
+        return self._row.sip_code
+
+    @property
+    def q850(self) -> int | None:
+        """The ITU-T Q.850 cause, where one came."""
+        return self._row.q850
+
+    @property
+    def transferred_to(self) -> str | None:
+        """Where the far end was transferred to."""
+        return self._row.transferred_to
+
+    def _watch_with(self, callback: StatusCallback | None) -> None:
+        before, self._watch = self._watch, None
+        if before is not None:
+            before.close()
+        if callback is None:
+            return
+
+        def told(row: _core.CallRow) -> None:
+            self._row = row
+            callback(self.status)
+
+        self._watch = self._core.watch(self.sid, told)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.sid} {self.status} {self.from_} → {self.to}>"
+
+
+class Call(CallFields):
+    """One call: its state as it was when last asked, and what can be done with it.
+
+    The fields don't move by themselves: `refresh()` asks again, `wait()` asks until something is so, `events()` and
+    `on_status()` follow it.
+    """
+
+    __slots__ = ()
+
+    def refresh(self) -> Call:
+        """Fetches the state of now into this object, and returns it."""
+        self._row = self._core.call(self.sid)
+        return self
+
+    def wait(self, status: CallStatus | tuple[CallStatus, ...] | None = None, timeout: float | None = None) -> Call:
+        """Waits until the call has this status, and returns it refreshed.
+
+        Args:
+            status: One status, or several of which any will do. `None`: any final one.
+            timeout: Seconds; `None` waits as long as it takes.
+
+        Raises:
+            TimeoutError: The time is over.
+            CallError: The call has ended in another way, so that it will never have that status; `end_reason`,
+                `sip_code` and `q850` say how.
+        """
+        wanted = wanted_statuses(status)
+        row = self._core.wait(self.sid, list(wanted), timeout)
+        if row is None:
+            raise TimeoutError(f"call {self.sid} was not {' or '.join(wanted)} within {timeout} s")
+        self._row = row
+        return self
+
+    def events(self) -> CallEvents:
+        """The call at every change of its status, as it is now first; ends with the call.
+
+        ```python
+        for now in call.events():
+            print(now.status)
+        ```
+
+        A status that lasts for less than half a second may be passed over. An engine that can't be asked for a while is
+        asked again.
+
+        Raises:
+            NotFoundError: No such call any more (while iterating).
+        """
+        return CallEvents(self._core, self._core.events(self.sid))
+
+    def on_status(self, callback: StatusCallback | None) -> None:
+        """Calls `callback` with the status at every change, with that of now first, until the call is over.
+
+        It is called on the SDK's own thread, as frames are, and the fields of this object are those of that moment. It
+        takes the place of the callback before; `None` ends that.
+        """
+        if callback is not None:
+            check_callback("callback", callback, "(status: str)")
+        self._watch_with(callback)
+
+    def transfer(self, to: str | None = None, *, agent: str | None = None) -> None:
+        """Transfers the far end to a number, or binds another agent. Give exactly one.
+
+        Raises:
+            ConflictError: The call is not answered, has ended, or the far end refuses.
+            NotFoundError: No such agent.
+            ValueError: Both were given, or neither.
+        """
+        check_text_or_none(to=to, agent=agent)
+        self._core.transfer(self.sid, to, agent)
+
+    def hangup(self) -> None:
+        """Ends the call in any state, and both audio tracks with it. A call that is over already stays so."""
+        self._core.hangup(self.sid)
+
+
+class CallEvents:
+    """A call at every change of its status: what `Call.events` returns. An iterator of `Call`."""
+
+    __slots__ = ("_core", "_taker")
+
+    def __init__(self, core: _core.Client, taker: _core.Taker) -> None:
+        self._core = core
+        self._taker = taker
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Call:
+        row: _core.CallRow | None = self._taker.wait()
+        if row is None:
+            raise StopIteration
+        return Call(self._core, row)
+
+    def close(self) -> None:
+        """Nothing follows. So it is when the object is collected, too."""
+        self._taker.close()
+
+
+class CallPage(list[Call]):
+    """Some calls, and where the next ones begin."""
+
+    __slots__ = ("cursor",)
+
+    def __init__(self, calls: Iterable[Call], cursor: str | None) -> None:
+        super().__init__(calls)
+        self.cursor: str | None = cursor
+        """For the next page; `None` at the end."""

@@ -1,0 +1,231 @@
+//! The delivery thread: what arrived becomes calls of Python callbacks.
+//!
+//! One thread attaches to the interpreter once for its life and lets go of it while it waits; each wake-up delivers all
+//! that is ready, of every bridge. At most one thread is inside one bridge's callback at a time. When a callback blocks, a
+//! spare thread (at most [`SPARES`]) takes over the other bridges: the media worker notices it at the end of a turn, so no
+//! frame pays for it. An exception goes to `sys.unraisablehook` and is counted; delivery goes on.
+//!
+//! The registry ([`Delivery::register`]) holds every callback until its bridge is closed or its call is over: a collected
+//! handle stays audible. Python's exit ends the threads within a second (`process`); a forked child has none and makes its own.
+//!
+//! What is awaited on an event loop comes this way too: a turn that found something for a loop tells it once, at its end.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use crate::client::{Delivered, Runtime};
+use crate::moqt::ids::IdMap;
+use crate::ring::{RingId, RingReceiver, Source, Wait};
+
+mod process;
+mod slot;
+mod turn;
+
+pub(super) use process::{after_fork, clock, shutdown, watch_process};
+pub(super) use slot::{Consumer, Found, Slot, Sort};
+use turn::Turn;
+
+/// Threads beside the first one, while callbacks block.
+const SPARES: usize = 3;
+/// A callback that has run this long is blocking: others must not wait more than a frame.
+const BLOCK: Duration = Duration::from_millis(10);
+/// A spare without work ends.
+const SPARE_IDLE: Duration = Duration::from_secs(2);
+
+static DELIVERY: ArcSwapOption<Delivery> = ArcSwapOption::const_empty();
+
+/// The threads and the registry of one process.
+pub(super) struct Delivery {
+    runtime: Arc<Runtime>,
+    slots: RwLock<IdMap<RingId, Arc<Slot>>>,
+    seats: [Seat; SPARES + 1],
+    born: Instant,
+    stopping: AtomicBool,
+    /// When the last slow callback was told of, in microseconds since birth.
+    told_us: AtomicU64,
+    /// Signalled whenever a thread ends.
+    ended: (Mutex<()>, Condvar),
+}
+
+/// One thread's place.
+#[derive(Default)]
+struct Seat {
+    taken: AtomicBool,
+    /// When the callback that runs now was entered, in microseconds since the delivery's birth; 0: none runs.
+    entered_us: AtomicU64,
+}
+
+impl Delivery {
+    /// The one of this process, started if it isn't.
+    pub(super) fn of(py: Python<'_>, runtime: &Arc<Runtime>) -> PyResult<Arc<Self>> {
+        watch_process(py)?;
+        let found = DELIVERY.load_full();
+        if let Some(delivery) = found.filter(|delivery| Arc::ptr_eq(&delivery.runtime, runtime)) {
+            return Ok(delivery);
+        }
+        // Attached, so nobody else is here at the same time.
+        let delivery = Arc::new(Self {
+            runtime: runtime.clone(),
+            slots: RwLock::default(),
+            seats: Default::default(),
+            born: Instant::now(),
+            stopping: AtomicBool::new(false),
+            told_us: AtomicU64::new(0),
+            ended: Default::default(),
+        });
+        if !delivery.start() {
+            return Err(PyRuntimeError::new_err(
+                "the delivery thread can't start: look at the limits of processes and memory",
+            ));
+        }
+        let watching = Arc::downgrade(&delivery);
+        runtime.set_turn_hook(move |now| watching.upgrade()?.look(now));
+        DELIVERY.store(Some(delivery.clone()));
+        Ok(delivery)
+    }
+
+    /// From now on `consumer` is given what comes through `frames`, which must be empty yet: a queue whose slot a
+    /// thread has looked for in vain is never given out again. Attached or not: no Python code runs under the lock.
+    pub(super) fn register(
+        &self,
+        frames: RingReceiver<Delivered>,
+        consumer: Consumer,
+        label: String,
+        sort: (Sort, &'static str),
+    ) -> Arc<Slot> {
+        let slot = Arc::new(Slot::new(frames, consumer, label, sort));
+        self.slots.write().unwrap_or_else(PoisonError::into_inner).insert(slot.frames.id(), slot.clone());
+        slot
+    }
+
+    /// No callback of it begins after this.
+    pub(super) fn forget(&self, py: Python<'_>, slot: &Slot) {
+        self.slots.write().unwrap_or_else(PoisonError::into_inner).remove(&slot.frames.id());
+        slot.close(py);
+    }
+
+    /// What comes from now on, and what is there, goes to another consumer.
+    pub(super) fn swap(&self, py: Python<'_>, slot: &Slot, consumer: Consumer) {
+        slot.swap(py, consumer);
+        self.nudge();
+    }
+
+    /// A taker becomes the slot's consumer; its number.
+    pub(super) fn begin_taking(&self, py: Python<'_>, slot: &Slot) -> u64 {
+        let number = slot.begin_taking(py);
+        self.nudge();
+        number
+    }
+
+    /// A ring may have been given back with something in it.
+    pub(super) fn nudge(&self) {
+        self.runtime.delivery().neighbour().flush();
+    }
+
+    /// Starts one more thread; `false`: there are enough, or none can be had.
+    fn start(self: &Arc<Self>) -> bool {
+        let Some(seat) = self.seats.iter().position(|seat| !seat.taken.swap(true, SeqCst)) else { return false };
+        let delivery = self.clone();
+        let started = thread::Builder::new().name("clutchcall-delivery".into()).spawn(move || delivery.run(seat));
+        if started.is_err() {
+            self.seats[seat].taken.store(false, SeqCst);
+        }
+        started.is_ok()
+    }
+
+    fn run(&self, seat: usize) {
+        Runtime::begin_turns();
+        // Refused when the interpreter is ending.
+        let _ = Python::try_attach(|py| {
+            let limit = (seat > 0).then_some(SPARE_IDLE);
+            while !self.stopping.load(SeqCst) {
+                self.deliver(py, seat);
+                if py.detach(|| self.runtime.delivery().wait(limit)) == Wait::TimedOut {
+                    break;
+                }
+            }
+        });
+        self.seats[seat].taken.store(false, SeqCst);
+        let _guard = self.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ended.1.notify_all();
+    }
+
+    /// Everything that is ready.
+    fn deliver(&self, py: Python<'_>, seat: usize) {
+        let mut turn = Turn::new(self, &self.seats[seat]);
+        while let Some(id) = self.runtime.delivery().take() {
+            let slot = self.slots.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+            let Some(slot) = slot else { continue };
+            turn.drain(py, &slot);
+            if self.stopping.load(SeqCst) {
+                break;
+            }
+        }
+        turn.end(py);
+        self.runtime.flush();
+    }
+
+    /// At the end of the media worker's turn: is everybody stuck while something is ready?
+    fn look(self: &Arc<Self>, now: Instant) -> Option<Instant> {
+        if !self.runtime.delivery().is_ready() || self.stopping.load(Relaxed) {
+            return None;
+        }
+        let now_us = self.us(now);
+        let mut next = None;
+        for seat in self.seats.iter().filter(|seat| seat.taken.load(Relaxed)) {
+            let entered_us = seat.entered_us.load(Relaxed);
+            if entered_us == 0 {
+                // It waits, or it is between two callbacks: it has been signalled.
+                return None;
+            }
+            let left_us = (entered_us + BLOCK.as_micros() as u64).saturating_sub(now_us);
+            if left_us > 0 {
+                return Some(now + Duration::from_micros(left_us));
+            }
+            // What the blocked callback published must not wait for its end.
+            next = Some(now + BLOCK);
+        }
+        self.runtime.flush();
+        if self.start() { None } else { next }
+    }
+
+    fn us(&self, now: Instant) -> u64 {
+        // 0 means none, so nothing happens at 0.
+        now.saturating_duration_since(self.born).as_micros() as u64 + 1
+    }
+
+    /// Ends the threads; `false`: a callback still runs.
+    fn stop(&self, deadline: Instant) -> bool {
+        self.stopping.store(true, SeqCst);
+        let mut guard = self.ended.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while self.seats.iter().any(|seat| seat.taken.load(SeqCst)) {
+            // One nudge wakes one of several who wait.
+            self.runtime.delivery().neighbour().nudge();
+            if Instant::now() >= deadline {
+                return false;
+            }
+            let step = Duration::from_millis(10);
+            guard = self.ended.1.wait_timeout(guard, step).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Takes every slot out; what it was for comes back.
+    fn clear(&self, py: Python<'_>) -> Vec<String> {
+        let slots = std::mem::take(&mut *self.slots.write().unwrap_or_else(PoisonError::into_inner));
+        let mut forgotten = Vec::new();
+        for slot in slots.into_values() {
+            if slot.close(py) && slot.sort == Sort::Bridge {
+                forgotten.push(slot.label.clone());
+            }
+        }
+        forgotten.sort();
+        forgotten
+    }
+}

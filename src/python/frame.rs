@@ -1,0 +1,43 @@
+//! `Frame`: what arrived, with all that is known of it.
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyMemoryView};
+
+/// One encoded frame of a bridge.
+#[pyclass(frozen, get_all, module = "clutchcall.voice")]
+pub(super) struct Frame {
+    /// The encoded frame: one Opus packet, or the samples of one frame.
+    pub(super) data: Py<PyBytes>,
+    /// Its stamp in microseconds, on the monotonic clock of whoever published it.
+    pub(super) timestamp_us: u64,
+    /// `opus`, `pcm16`, `g711_ulaw` or `g711_alaw`.
+    pub(super) codec: &'static str,
+    /// Its place among all frames of the track: it grows by one per frame, those that are missing included.
+    pub(super) sequence: u64,
+    /// Frames that are missing between the one that was delivered before and this one, wherever they were lost.
+    pub(super) lost_before: u64,
+}
+
+#[pymethods]
+impl Frame {
+    /// The 16-bit samples of a `pcm16` frame, without a copy: a memory view of format `h`, interleaved. Any other codec is a
+    /// `ValueError`: decode `data` with `clutchcall.media` first.
+    #[getter]
+    fn pcm<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyMemoryView>> {
+        if self.codec != "pcm16" {
+            return Err(PyValueError::new_err(format!(
+                "this frame is {}: decode its data with clutchcall.media, or attach with codec=\"pcm16\"",
+                self.codec
+            )));
+        }
+        let view = PyMemoryView::from(self.data.bind(py).as_any())?.call_method1("cast", ("h",))?;
+        Ok(view.cast_into::<PyMemoryView>()?)
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let Self { timestamp_us, codec, sequence, lost_before, .. } = self;
+        let bytes = self.data.bind(py).as_bytes().len();
+        Ok(format!("<Frame {sequence} of {bytes} bytes {codec} at {timestamp_us} us, {lost_before} lost before it>"))
+    }
+}
