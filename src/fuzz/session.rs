@@ -89,7 +89,8 @@ fn drain(session: &mut Session, ours: RequestId) {
                 }
             }
             Event::Publish { request, .. } if request.0 & 2 == 0 => {
-                session.accept_publish(request, PublishOk { forward: true, priority: 128, filter: None });
+                session
+                    .accept_publish(request, PublishOk { forward: true, priority: 128, filter: None, expires: None });
             }
             Event::PublishNamespace { request, .. } | Event::SubscribeNamespace { request, .. } => {
                 session.accept(request)

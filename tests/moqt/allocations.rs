@@ -80,7 +80,7 @@ fn sessions(now: Instant) -> (Session, Session) {
     let properties = TrackProperties::default();
     let publish = Message::Publish { id: 0, track: track(), alias: 0, parameters: Parameters::default(), properties };
     say(&mut subscriber, stream, &publish, now);
-    let ok = clutchcall::moqt::message::PublishOk { forward: true, priority: 128, filter: None };
+    let ok = clutchcall::moqt::message::PublishOk { forward: true, priority: 128, filter: None, expires: None };
     subscriber.accept_publish(RequestId(0), ok);
     drain(&mut publisher);
     drain(&mut subscriber);

@@ -9,7 +9,7 @@ use super::rules::over_all;
 
 const UPLINK: &str = "voice/CA1/uplink";
 const CALL: &str = "voice/CA1";
-const OK: PublishOk = PublishOk { forward: true, priority: 128, filter: None };
+const OK: PublishOk = PublishOk { forward: true, priority: 128, filter: None, expires: None };
 
 /// Waits until the publisher is told to forward, or not to, and says yes.
 fn told(publisher: &Link<'_>, publication: RequestId, wanted: bool) {

@@ -223,7 +223,8 @@ impl Play {
             }
             Event::Publish { request, publish } => {
                 part.hearing.offered(publish.track);
-                session.accept_publish(request, PublishOk { forward: true, priority: 128, filter: None });
+                session
+                    .accept_publish(request, PublishOk { forward: true, priority: 128, filter: None, expires: None });
             }
             Event::Update { request, .. } => session.accept_update(request, UpdateOk::default()),
             Event::PublishNamespace { request, .. } => session.accept(request),

@@ -38,6 +38,8 @@ pub struct PublishOk {
     pub forward: bool,
     pub priority: u8,
     pub filter: Option<Filter>,
+    /// How long the subscription goes on from here.
+    pub expires: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +110,7 @@ impl PublishOk {
             forward: parameters.forward.unwrap_or(true),
             priority: parameters.priority.unwrap_or(DEFAULT_PRIORITY),
             filter: parameters.filter,
+            expires: parameters.expires.filter(|expires| !expires.is_zero()),
         }
     }
 
@@ -116,6 +119,7 @@ impl PublishOk {
             forward: Some(self.forward),
             priority: Some(self.priority).filter(|priority| *priority != DEFAULT_PRIORITY),
             filter: self.filter,
+            expires: self.expires,
             ..Parameters::default()
         }
     }

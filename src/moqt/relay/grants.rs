@@ -5,7 +5,7 @@
 //! cancelled. A revoked token has no grace.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::accounts::{Account, Bill, Cost};
 use super::rights::Rights;
@@ -145,6 +145,16 @@ impl Core {
         if let Some(until) = grant.until {
             self.expiries.insert((until, key, request));
         }
+    }
+
+    /// EXPIRES (§10.2.10): how long the subscription goes on if no other token carries it on; its grace is in it. A relay whose
+    /// subscriptions outlive their tokens says none, and no draft has a place for it with what is no subscription in all of them.
+    pub(super) fn expires_in(&self, (key, request): (u64, RequestId), now: Instant) -> Option<Duration> {
+        let peer = self.peers.get(&key)?;
+        let until = peer.grants.get(&request)?.until?;
+        let is_subscription = !matches!(peer.requests.get(&request), Some(Role::Announcement(_) | Role::Listing));
+        // Zero would mean that it does not end.
+        is_subscription.then(|| until.saturating_duration_since(now).max(Duration::from_millis(1)))
     }
 
     /// What the request needs; `None`: nothing that a token gives.

@@ -35,11 +35,12 @@ impl Core {
             self.forget(key, request);
             self.tidy(id);
         })?;
+        let expires = self.expires_in((key, request), now);
         let Some(track) = self.tracks.get_mut(&id) else { return Ok(()) };
         // Nobody may listen yet (§"Publisher Interactions").
         let forward = track.is_heard_from(key);
         if let Some(session) = sessions.session(key) {
-            session.accept_publish(request, PublishOk { forward, priority: 128, filter: None });
+            session.accept_publish(request, PublishOk { forward, priority: 128, filter: None, expires });
         }
         track.describe(SubscribeOk { largest, properties, ..SubscribeOk::default() });
         track.sources.push(Source {

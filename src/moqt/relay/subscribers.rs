@@ -7,7 +7,7 @@ use super::rights::{Credentials, permit};
 use super::track::{Subscriber, Waiting};
 use super::{Core, Role, Sessions, name_bytes};
 use crate::moqt::RequestErrorCode;
-use crate::moqt::message::{Filter, Location, Subscribe};
+use crate::moqt::message::{Filter, Location, Subscribe, SubscribeOk};
 use crate::moqt::session::RequestId;
 
 impl Core {
@@ -96,13 +96,14 @@ impl Core {
     pub(super) fn answer(&mut self, sessions: &mut dyn Sessions, id: u64, waiting: &Waiting) {
         let Waiting { key, request, until, .. } = *waiting;
         self.deadlines.remove(&(until, key, request));
+        let expires = self.now.and_then(|now| self.expires_in((key, request), now));
         let Some(track) = self.tracks.get_mut(&id) else { return };
         if ends_before(waiting.filter, track.largest()) {
             self.refuse(sessions, key, request, RequestErrorCode::InvalidRange);
             return self.forget(key, request);
         }
         let (Some(session), Some(peer)) = (sessions.session(key), self.peers.get_mut(&key)) else { return };
-        session.accept_subscribe(request, track.ok());
+        session.accept_subscribe(request, SubscribeOk { expires, ..track.ok() });
         track.subscribers.push(Subscriber::new(waiting, track.largest(), &peer.account.limits));
         track.note_bounds();
         if let Some(Role::Subscription { held, .. }) = peer.requests.get_mut(&request) {

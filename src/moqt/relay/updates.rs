@@ -25,7 +25,7 @@ impl Core {
         if let Err(code) = self.update_in_time(who, now).and_then(|()| self.judge_update(sessions, who, update, now)) {
             return self.refuse_update(sessions, who, code);
         }
-        let ok = UpdateOk { largest: self.largest_of(who), expires: None };
+        let ok = UpdateOk { largest: self.largest_of(who), expires: self.expires_in(who, now) };
         if let Some(session) = sessions.session(who.0) {
             session.accept_update(who.1, ok);
         }

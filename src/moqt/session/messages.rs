@@ -270,11 +270,14 @@ impl Session {
         if let Kind::Publication(publication) = &mut entry.kind {
             let said = PublishOk::from_parameters(&ok.parameters);
             // Since draft 20 the answer says nothing of it: what the PUBLISH said goes on.
-            let PublishOk { forward, priority, filter } = match self.draft.profile().publish_ok_subscribes {
+            let PublishOk { forward, priority, filter, .. } = match self.draft.profile().publish_ok_subscribes {
                 true => said,
-                false => {
-                    PublishOk { forward: publication.forward, priority: publication.subscriber_priority, filter: None }
-                }
+                false => PublishOk {
+                    forward: publication.forward,
+                    priority: publication.subscriber_priority,
+                    filter: None,
+                    expires: None,
+                },
             };
             publication.forward = forward;
             publication.subscriber_priority = priority;

@@ -177,7 +177,8 @@ impl Session {
             if says_all {
                 subscription.forward = ok.forward;
             }
-            let parameters = if says_all { ok.parameters() } else { Parameters::default() };
+            let expires = ok.expires;
+            let parameters = if says_all { ok.parameters() } else { Parameters { expires, ..Parameters::default() } };
             self.send(stream, &Message::RequestOk(RequestOk { parameters, ..RequestOk::default() }));
             self.accepted(request, None);
             self.update_forward(request, ok.forward);

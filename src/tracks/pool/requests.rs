@@ -235,7 +235,7 @@ impl Pool {
         if tracks.iter().any(|track| self.subscribers.get(track).is_some_and(|s| s.is_live_on(link))) {
             return session.reject(request, refusal(RequestErrorCode::DuplicateSubscription));
         }
-        session.accept_publish(request, PublishOk { forward: true, priority: 128, filter: None });
+        session.accept_publish(request, PublishOk { forward: true, priority: 128, filter: None, expires: None });
         self.roles.insert((link, request), Role::Subscription(tracks.clone()));
         let Publish { largest, properties, .. } = publish;
         let ok = SubscribeOk { largest, properties, ..SubscribeOk::default() };

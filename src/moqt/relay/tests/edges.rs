@@ -282,7 +282,9 @@ impl Link {
             }
             Event::Publish { request, publish } => {
                 self.taken.push((request, publish.track));
-                self.pair.client.accept_publish(request, PublishOk { forward: true, priority: 128, filter: None });
+                self.pair
+                    .client
+                    .accept_publish(request, PublishOk { forward: true, priority: 128, filter: None, expires: None });
             }
             event => self.heard.push(event),
         }

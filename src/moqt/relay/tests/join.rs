@@ -314,7 +314,9 @@ fn what_was_offered_can_be_joined() {
     let (offered, _) = world.clients[joiner].offered[0].clone();
     let early = world.fetch(joiner, relative(offered, 0), None);
     assert_eq!(world.refused(joiner, early), code(RequestErrorCode::InvalidJoiningRequestId));
-    world.session(joiner).accept_publish(offered, PublishOk { forward: true, priority: 128, filter: None });
+    world
+        .session(joiner)
+        .accept_publish(offered, PublishOk { forward: true, priority: 128, filter: None, expires: None });
     world.settle();
     world.whole(publisher, 2);
     let request = world.fetch(joiner, relative(offered, 0), None);

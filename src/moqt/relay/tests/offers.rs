@@ -15,7 +15,7 @@ use crate::moqt::{Event, FullTrackName, PublishDoneCode, RequestErrorCode, Track
 
 /// In draft 16 it is a SUBSCRIBE_NAMESPACE that asks for PUBLISH.
 const DRAFTS: [Draft; 4] = [Draft::D16, Draft::D18, Draft::D20, Draft::D22];
-const OK: PublishOk = PublishOk { forward: true, priority: 128, filter: None };
+const OK: PublishOk = PublishOk { forward: true, priority: 128, filter: None, expires: None };
 
 fn call() -> TrackNamespace {
     namespace(&["voice", "CA1"])

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::world::{May, World, audio, code, done, named, namespace, object, subscribe, token, uplink};
-use crate::moqt::message::{SubscribeOk, TrackProperties};
+use crate::moqt::message::{SubscribeOk, TrackProperties, Update};
 use crate::moqt::relay::{Limits, constants};
-use crate::moqt::{CloseCode, Event, PublishDoneCode, RequestErrorCode, ResetCode};
+use crate::moqt::{CloseCode, Draft, Event, PublishDoneCode, RequestErrorCode, ResetCode};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -47,6 +47,53 @@ fn a_subscription_ends_with_its_token_after_a_grace() {
     assert_eq!((world.objects(listener).len(), world.objects(stays).len()), (5, 7));
     let counters = world.core.counters();
     assert_eq!((counters.expired, counters.subscriptions), (1, 1));
+}
+
+/// EXPIRES of the answers to a subscription and to its update.
+fn told(world: &World, key: usize) -> Vec<Option<Duration>> {
+    let told = world.clients[key].heard.iter().filter_map(|event| match event {
+        Event::SubscribeOk { ok, .. } => Some(ok.expires),
+        Event::UpdateOk { ok, .. } => Some(ok.expires),
+        _ => None,
+    });
+    told.collect()
+}
+
+/// To the second: the way to the relay takes its time.
+fn seconds(told: Vec<Option<Duration>>) -> Vec<Option<u64>> {
+    told.into_iter().map(|expires| expires.map(|expires| expires.as_millis().div_ceil(1000) as u64)).collect()
+}
+
+#[test]
+fn a_subscription_is_told_when_its_token_ends_it_in_every_draft() {
+    for draft in Draft::ALL {
+        let until = World::new().now + 2 * MINUTE;
+        let longer = May { until: Some(until + MINUTE), ..May::everything() };
+        let mut world = World::with_tokens([("longer", longer)]);
+        world.conditions.draft = draft;
+        world.publisher();
+        let may = May { until: Some(until), ..May::everything() };
+        let listener = world.client_that(may.clone(), Limits::default());
+        let endless = world.client();
+        let outlives = world.client_that(may, Limits { expiry_grace: None, ..Limits::default() });
+        world.run_for(MINUTE / 2);
+        let request = world.subscribe(listener, None);
+        world.session(listener).update(request, Update::renewal(vec![token("longer")]));
+        world.settle();
+        let began = world.now;
+        // 90 s to the token's end, and a minute of grace; then a minute more.
+        let expected = [150, 210].map(Some);
+        assert!(began < until);
+        let heard = seconds(told(&world, listener));
+        let near = heard.iter().zip(expected).all(|(heard, expected)| {
+            heard.zip(expected).is_some_and(|(heard, expected): (u64, u64)| (expected - 5..=expected).contains(&heard))
+        });
+        assert!(near && heard.len() == 2, "{draft:?}: {heard:?}");
+        for key in [endless, outlives] {
+            world.subscribe(key, None);
+            assert_eq!(told(&world, key), [None], "{draft:?}");
+        }
+    }
 }
 
 #[test]

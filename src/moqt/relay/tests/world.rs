@@ -351,9 +351,10 @@ impl Client {
                 Event::Publish { request, publish } => {
                     self.offered.push((request, publish));
                     if self.takes {
-                        self.pair
-                            .client
-                            .accept_publish(request, PublishOk { forward: true, priority: 128, filter: None });
+                        self.pair.client.accept_publish(
+                            request,
+                            PublishOk { forward: true, priority: 128, filter: None, expires: None },
+                        );
                     }
                 }
                 Event::Update { request, .. } => self.pair.client.accept_update(request, UpdateOk::default()),

@@ -178,7 +178,8 @@ fn data_of_a_publish_waits_for_the_answer() {
         let stream = lone.uni(subgroup(4, &HEADER, &[object(1, 0, "x")]), false);
         assert!(lone.objects().is_empty());
         if accept {
-            lone.session.accept_publish(RequestId(0), PublishOk { forward: true, priority: 128, filter: None });
+            lone.session
+                .accept_publish(RequestId(0), PublishOk { forward: true, priority: 128, filter: None, expires: None });
             lone.drain();
             assert_eq!(lone.objects(), [(1, 0)]);
         } else {

@@ -56,7 +56,7 @@ fn a_publish_is_accepted_in_every_draft() {
         let mut pair = pair(draft);
         let request = pair.client.publish(track("audio"), TrackProperties::default(), Vec::new());
         pair.settle();
-        pair.server.accept_publish(request, PublishOk { forward: true, priority: 3, filter: None });
+        pair.server.accept_publish(request, PublishOk { forward: true, priority: 3, filter: None, expires: None });
         pair.settle();
         let subgroup = pair.client.open_subgroup(request, &SubgroupHeader::default()).unwrap();
         pair.client.send_object(subgroup, &object(0, 0, "frame"));
@@ -278,11 +278,25 @@ fn a_publish_that_waits_is_woken_by_an_update() {
         let parameters = Parameters { forward: Some(false), ..Parameters::default() };
         let properties = TrackProperties::default();
         let stream = lone.request(&Message::Publish { id: 0, track: track("audio"), alias: 1, parameters, properties });
-        lone.session.accept_publish(RequestId(0), PublishOk { forward: true, priority: 128, filter: None });
+        lone.session
+            .accept_publish(RequestId(0), PublishOk { forward: true, priority: 128, filter: None, expires: None });
         let said = lone.said(stream);
         let [Message::RequestOk(ok), Message::RequestUpdate { parameters, .. }] = &said[..] else { panic!("{said:?}") };
         assert_eq!((ok, parameters.forward), (&RequestOk::default(), Some(true)));
         lone.say(stream, &Message::RequestOk(RequestOk::default()));
         assert_eq!(lone.closed(), None);
+    }
+}
+
+#[test]
+fn the_answer_to_a_publish_may_say_when_it_ends() {
+    for draft in [Draft::D18, Draft::D20, Draft::D22] {
+        let mut lone = Lone::of(draft, Role::Server);
+        let (parameters, properties) = (Parameters::default(), TrackProperties::default());
+        let stream = lone.request(&Message::Publish { id: 0, track: track("audio"), alias: 1, parameters, properties });
+        let expires = Some(std::time::Duration::from_secs(90));
+        lone.session.accept_publish(RequestId(0), PublishOk { forward: true, priority: 128, filter: None, expires });
+        let Some(Message::RequestOk(ok)) = lone.said(stream).into_iter().next() else { panic!("no REQUEST_OK") };
+        assert_eq!(ok.parameters.expires, expires, "{draft:?}");
     }
 }

@@ -72,7 +72,8 @@ fn answer(lone: &mut Lone, rng: &mut Rng) {
                 }
             }
             Event::Publish { request, .. } if rng.below(4) > 0 => {
-                lone.session.accept_publish(request, PublishOk { forward: true, priority: 128, filter: None });
+                lone.session
+                    .accept_publish(request, PublishOk { forward: true, priority: 128, filter: None, expires: None });
             }
             Event::PublishNamespace { request, .. } | Event::SubscribeNamespace { request, .. } => {
                 lone.session.accept(request);

@@ -95,7 +95,8 @@ fn cancelled_requests_are_told_and_leave_nothing() {
         ];
         pair.settle();
         pair.server.accept_subscribe(requests[0], SubscribeOk::default());
-        pair.server.accept_publish(requests[1], PublishOk { forward: true, priority: 128, filter: None });
+        pair.server
+            .accept_publish(requests[1], PublishOk { forward: true, priority: 128, filter: None, expires: None });
         pair.server.accept(requests[2]);
         pair.server.accept(requests[3]);
         pair.settle();
@@ -391,7 +392,7 @@ fn publish_is_answered_updated_and_unsubscribed() {
     let request = pair.client.publish(track("audio"), TrackProperties::default(), Vec::new());
     assert_eq!(pair.client.open_subgroup(request, &SubgroupHeader::default()), None);
     pair.settle();
-    pair.server.accept_publish(request, PublishOk { forward: false, priority: 3, filter: None });
+    pair.server.accept_publish(request, PublishOk { forward: false, priority: 3, filter: None, expires: None });
     pair.settle();
     let expected = [Event::RequestOk { request }, Event::Updated { request, forward: false, filter: None }];
     assert_eq!(pair.client_events.make_contiguous()[1..], expected);

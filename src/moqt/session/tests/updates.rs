@@ -98,9 +98,10 @@ impl Accepted {
         let pushed = pair.server.publish(track("pushed"), TrackProperties::default(), Vec::new());
         pair.settle();
         pair.server.accept_subscribe(subscription, SubscribeOk { properties: dynamic, ..SubscribeOk::default() });
-        pair.server.accept_publish(publication, PublishOk { forward: true, priority: 128, filter: None });
+        pair.server
+            .accept_publish(publication, PublishOk { forward: true, priority: 128, filter: None, expires: None });
         [announcement, listing, tracks].into_iter().for_each(|request| pair.server.accept(request));
-        pair.client.accept_publish(pushed, PublishOk { forward: true, priority: 128, filter: None });
+        pair.client.accept_publish(pushed, PublishOk { forward: true, priority: 128, filter: None, expires: None });
         pair.settle();
         pair.client_events.clear();
         pair.server_events.clear();
@@ -329,7 +330,7 @@ fn an_update_behind_the_last_word_is_out_of_place() {
     let parameters = none();
     let publish = Message::Publish { id: 1, track: named(), alias: 1, parameters, properties: Default::default() };
     let stream = lone.request(&publish);
-    lone.session.accept_publish(RequestId(1), PublishOk { forward: true, priority: 128, filter: None });
+    lone.session.accept_publish(RequestId(1), PublishOk { forward: true, priority: 128, filter: None, expires: None });
     lone.say(stream, &Message::PublishDone(PublishDone { code: 2, streams: 0, reason: String::new() }));
     assert_eq!(lone.closed(), None);
     lone.say(stream, &Message::RequestUpdate { id: 3, parameters: none() });
