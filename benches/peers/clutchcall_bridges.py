@@ -14,6 +14,7 @@ A publisher paces as the peers do, from a thread of its own, through `publish_do
 from __future__ import annotations
 
 import contextlib
+import gc
 import secrets
 import sys
 import tempfile
@@ -82,6 +83,8 @@ def far(end: End) -> None:
 def near(end: End) -> None:
     echoes, begun = Echoes(), time.monotonic()
     with up(end, [echoes.take] * end.channels) as bridges:
+        gc.collect()
+        gc.freeze()
         say(ready="near", connect_s=time.monotonic() - begun)
         measure(end, echoes, [bridge.publish_downlink for bridge in bridges])
 
