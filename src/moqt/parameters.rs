@@ -111,7 +111,7 @@ impl Scopes {
         Self(self.0 | other.0)
     }
 
-    const fn meets(self, other: Self) -> bool {
+    pub(crate) const fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 }

@@ -60,7 +60,7 @@ impl Input {
     }
 
     /// How far the stream has come, when something of it is not whole.
-    fn unfinished(&self) -> Option<u64> {
+    pub(crate) fn unfinished(&self) -> Option<u64> {
         (!self.0.is_empty()).then_some(self.1)
     }
 

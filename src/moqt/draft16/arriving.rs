@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 
+use super::parameters::only;
 use super::{CREDIT, Control, Delivery, Topology, UNFINISHED_BYTES, Withdrawal, data, message, reset_in};
 use crate::moqt::error::{CloseCode, RequestErrorCode, ResetCode, Violation};
-use crate::moqt::message::{Kind, Message, Parameters, RequestError};
+use crate::moqt::message::{Kind, Message, Parameters, RequestError, RequestOk, Scopes};
 use crate::moqt::session::{Dir, StreamId, Transmit};
 use crate::moqt::stream::Input;
 
@@ -121,7 +122,9 @@ impl Topology {
                     }
                     self.tell(stream, &asked, false);
                 }
-                Control::Answer { to, answer } if ours && to == id => self.tell(stream, &answer, false),
+                Control::Answer { to, answer } if ours && to == id => {
+                    self.tell(stream, &within(&answer, Scopes::NAMESPACE_OK), false);
+                }
                 Control::Namespace(suffix) if ours => self.tell(stream, &Message::Namespace(suffix), false),
                 Control::NamespaceDone(suffix) if ours => self.tell(stream, &Message::NamespaceDone(suffix), false),
                 _ => return self.fail(Violation::protocol("a message that this request can't have here")),
@@ -255,9 +258,16 @@ impl Topology {
     /// About a request that is over, it comes late.
     fn answer(&mut self, to: u64, answer: &Message) {
         if let Some(stream) = self.our_updates.remove(&to) {
-            return self.tell(stream, answer, false);
+            return self.tell(stream, &within(answer, Scopes::REQUEST_UPDATE_OK), false);
         }
         let Some(stream) = self.by_id.get(&to).copied() else { return };
+        let status = self.requests.get(&stream).is_some_and(|request| request.kind == Kind::TrackStatus);
+        let publish = self.requests.get(&stream).is_some_and(|request| request.kind == Kind::Publish);
+        let answer = &match (publish, status) {
+            (true, _) => answer.clone(),
+            (_, true) => within(answer, Scopes::TRACK_STATUS_OK),
+            _ => within(answer, Scopes::NAMESPACE_OK),
+        };
         let last = matches!(answer, Message::RequestError(_) | Message::PublishDone(_));
         if last {
             self.close(stream);
@@ -299,5 +309,15 @@ impl Topology {
             Ok(datagram) => self.deliveries.push_back(Delivery::Datagram(datagram)),
             Err(violation) => self.fail(violation),
         }
+    }
+}
+
+/// A REQUEST_OK without the parameters that stand there though they belong elsewhere (§9.2.2).
+fn within(answer: &Message, scopes: Scopes) -> Message {
+    match answer {
+        Message::RequestOk(ok) => {
+            Message::RequestOk(RequestOk { parameters: only(&ok.parameters, scopes), ..ok.clone() })
+        }
+        other => other.clone(),
     }
 }

@@ -146,6 +146,11 @@ impl Stream {
         self.input.held()
     }
 
+    /// Bytes taken before something that is not whole.
+    pub(super) fn unfinished(&self) -> Option<u64> {
+        self.input.unfinished()
+    }
+
     pub(super) fn finish(&self) -> Result<(), Violation> {
         self.input.finish()
     }

@@ -8,8 +8,8 @@ use super::{parameters, parameters::put_pairs};
 use crate::moqt::codec::{Read, Reader, whole};
 use crate::moqt::error::{CloseCode, PublishDoneCode, Violation};
 use crate::moqt::message::{
-    Fetch, FetchOk, GoAway, Location, MAX_REASON, MAX_URI, Message, PublishDone, RequestError, RequestOk, Setup,
-    TooLong, TrackProperties,
+    Fetch, FetchOk, GoAway, Location, MAX_REASON, MAX_URI, Message, PublishDone, RequestError, RequestOk, Scopes,
+    Setup, TooLong, TrackProperties,
 };
 use crate::moqt::name::TrackNamespace;
 use crate::moqt::properties::Value;
@@ -127,13 +127,22 @@ impl Control {
             code::REQUESTS_BLOCKED => Self::RequestsBlocked(wire::read(reader)?),
             code::REQUEST_UPDATE => {
                 let (id, of) = (wire::read(reader)?, wire::read(reader)?);
-                Self::Update { of, update: Message::RequestUpdate { id, parameters: parameters::decode(reader)? } }
+                Self::Update {
+                    of,
+                    update: Message::RequestUpdate {
+                        id,
+                        parameters: parameters::decode(reader, Scopes::REQUEST_UPDATE)?,
+                    },
+                }
             }
             code::PUBLISH_OK => {
                 let to = wire::read(reader)?;
                 Self::PublishOk {
                     to,
-                    ok: RequestOk { parameters: parameters::decode(reader)?, ..RequestOk::default() },
+                    ok: RequestOk {
+                        parameters: parameters::decode(reader, Scopes::PUBLISH_OK)?,
+                        ..RequestOk::default()
+                    },
                 }
             }
             code::UNSUBSCRIBE => Self::withdraw(reader, Withdrawal::Unsubscribe)?,
@@ -250,11 +259,16 @@ fn request(code: u64, reader: &mut Reader<'_>) -> Read<Message> {
     Ok(match code {
         code::PUBLISH_NAMESPACE => {
             let namespace = wire::namespace(reader)?;
-            Message::PublishNamespace { id, namespace, parameters: parameters::decode(reader)? }
+            Message::PublishNamespace {
+                id,
+                namespace,
+                parameters: parameters::decode(reader, Scopes::PUBLISH_NAMESPACE)?,
+            }
         }
         code::SUBSCRIBE_NAMESPACE => {
             let prefix = wire::namespace(reader)?;
-            let (options, mut parameters) = (wire::read(reader)?, parameters::decode(reader)?);
+            let options = wire::read(reader)?;
+            let mut parameters = parameters::decode(reader, Scopes::SUBSCRIBE_NAMESPACE)?;
             parameters.forward = match options {
                 TRACKS => return Ok(Message::SubscribeTracks { id, prefix, parameters }),
                 NAMESPACES => None,
@@ -263,16 +277,21 @@ fn request(code: u64, reader: &mut Reader<'_>) -> Read<Message> {
             };
             Message::SubscribeNamespace { id, prefix, parameters }
         }
-        code::FETCH => Message::Fetch { id, fetch: fetch(reader)?, parameters: parameters::decode(reader)? },
+        code::FETCH => {
+            let fetch = fetch(reader)?;
+            Message::Fetch { id, fetch, parameters: parameters::decode(reader, Scopes::FETCH)? }
+        }
         code::PUBLISH => Message::Publish {
             id,
             track: wire::track(reader)?,
             alias: wire::read(reader)?,
-            parameters: parameters::decode(reader)?,
+            parameters: parameters::decode(reader, Scopes::PUBLISH)?,
             properties: properties(reader)?,
         },
         _ => {
-            let (track, parameters) = (wire::track(reader)?, parameters::decode(reader)?);
+            let track = wire::track(reader)?;
+            let scopes = if code == code::SUBSCRIBE { Scopes::SUBSCRIBE } else { Scopes::TRACK_STATUS };
+            let parameters = parameters::decode(reader, scopes)?;
             match code {
                 code::SUBSCRIBE => Message::Subscribe { id, track, parameters },
                 _ => Message::TrackStatus { id, track, parameters },
@@ -354,11 +373,15 @@ fn answer(code: u64, reader: &mut Reader<'_>) -> Read<Message> {
     Ok(match code {
         code::SUBSCRIBE_OK => Message::SubscribeOk {
             alias: wire::read(reader)?,
-            parameters: parameters::decode_of_subscribe_ok(reader)?,
+            parameters: parameters::decode(reader, Scopes::SUBSCRIBE_OK)?,
             properties: properties(reader)?,
         },
         code::REQUEST_OK => {
-            Message::RequestOk(RequestOk { parameters: parameters::decode(reader)?, ..RequestOk::default() })
+            let parameters = parameters::decode(reader, Scopes::REQUEST_OK)?;
+            Message::RequestOk(RequestOk {
+                parameters: parameters::only(&parameters, Scopes::REQUEST_OK),
+                ..RequestOk::default()
+            })
         }
         code::REQUEST_ERROR => {
             let code = wire::read(reader)?;
@@ -371,7 +394,7 @@ fn answer(code: u64, reader: &mut Reader<'_>) -> Read<Message> {
                 _ => return Err(Violation::protocol("an End Of Track that is neither 0 nor 1").into()),
             };
             let end: Location = wire::location(reader)?;
-            let parameters = parameters::decode_of_fetch_ok(reader)?;
+            let parameters = parameters::decode(reader, Scopes::FETCH_OK)?;
             Message::FetchOk(FetchOk { end_of_track, end, parameters, properties: properties(reader)? })
         }
         _ => {

@@ -201,6 +201,15 @@ impl Topology {
         }
     }
 
+    /// Data streams with something that is not whole, and how far they have come.
+    pub(crate) fn unfinished(&self) -> impl Iterator<Item = (StreamId, u64)> {
+        self.inbound.iter().filter_map(|(id, stream)| Some((*id, stream.unfinished()?)))
+    }
+
+    pub(crate) fn holds_unfinished(&self) -> bool {
+        self.unfinished > 0
+    }
+
     /// The link took bytes off its queue.
     pub(crate) fn written(&mut self, stream: StreamId, mut bytes: usize) {
         let Some(ledger) = self.ledger.get_mut(&stream) else { return };

@@ -8,9 +8,10 @@ use super::wire::{self, MAX};
 use crate::moqt::authorization::{Form, Token};
 use crate::moqt::codec::{Read, Reader, whole};
 use crate::moqt::error::{CloseCode, Violation};
-use crate::moqt::message::{Filter, GroupOrder, Location, Parameters};
+use crate::moqt::message::{Filter, GroupOrder, Location, Parameters, Scopes};
 use crate::moqt::parameters::to_millis;
 use crate::moqt::properties::Value;
+use crate::moqt::version::Draft;
 
 mod key {
     pub(super) const DELIVERY_TIMEOUT: u64 = 0x02;
@@ -22,9 +23,23 @@ mod key {
     pub(super) const SUBSCRIPTION_FILTER: u64 = 0x21;
     pub(super) const GROUP_ORDER: u64 = 0x22;
     pub(super) const NEW_GROUP_REQUEST: u64 = 0x32;
+
+    pub(super) const ALL: [u64; 9] = [
+        DELIVERY_TIMEOUT,
+        AUTHORIZATION_TOKEN,
+        EXPIRES,
+        LARGEST_OBJECT,
+        FORWARD,
+        SUBSCRIBER_PRIORITY,
+        SUBSCRIPTION_FILTER,
+        GROUP_ORDER,
+        NEW_GROUP_REQUEST,
+    ];
 }
 
-pub(super) fn decode(reader: &mut Reader<'_>) -> Read<Parameters> {
+/// Of a message with these scopes. Those that this draft puts elsewhere are ignored whatever they hold (§9.2.2), where later drafts
+/// close; unknown ones close here too.
+pub(super) fn decode(reader: &mut Reader<'_>, scopes: Scopes) -> Read<Parameters> {
     let (mut parameters, mut last) = (Parameters::default(), None);
     for _ in 0..wire::read(reader)? {
         let (key, value) = wire::pair(reader, last.unwrap_or(0))?;
@@ -32,21 +47,25 @@ pub(super) fn decode(reader: &mut Reader<'_>) -> Read<Parameters> {
             return Err(Violation::protocol("a parameter given twice").into());
         }
         last = Some(key);
-        take(&mut parameters, key, value)?;
+        if !key::ALL.contains(&key) || belongs(key, scopes) {
+            take(&mut parameters, key, value)?;
+        }
     }
     Ok(parameters)
 }
 
-/// Of SUBSCRIBE_OK. Known ones that this draft puts elsewhere are ignored (§9.2.2), where later drafts close.
-pub(super) fn decode_of_subscribe_ok(reader: &mut Reader<'_>) -> Read<Parameters> {
-    let Parameters { expires, largest, .. } = decode(reader)?;
-    Ok(Parameters { expires, largest, ..Parameters::default() })
+fn belongs(key: u64, scopes: Scopes) -> bool {
+    Draft::D16.profile().parameter(key).is_some_and(|row| row.scopes.meets(scopes))
 }
 
-/// Of FETCH_OK, which has none of its own: all that are known are ignored.
-pub(super) fn decode_of_fetch_ok(reader: &mut Reader<'_>) -> Read<Parameters> {
-    decode(reader)?;
-    Ok(Parameters::default())
+/// Of a REQUEST_OK, now that it is known what it answers: the two that any of them may have.
+pub(super) fn only(parameters: &Parameters, scopes: Scopes) -> Parameters {
+    let Parameters { expires, largest, .. } = *parameters;
+    Parameters {
+        expires: expires.filter(|_| belongs(key::EXPIRES, scopes)),
+        largest: largest.filter(|_| belongs(key::LARGEST_OBJECT, scopes)),
+        ..Parameters::default()
+    }
 }
 
 fn take(parameters: &mut Parameters, key: u64, value: Value) -> Result<(), Violation> {

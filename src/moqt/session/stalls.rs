@@ -1,8 +1,7 @@
 //! DATA_STREAM_TIMEOUT (§3.5): a data stream whose header, object or fetched thing was begun and is not ended.
 //!
 //! Looked at in steps: what stood unfinished at one look and has not come any further by the next one closes the session. A stream between
-//! two objects waits for nothing, and one whose track nobody named has a time of its own ([`Limits::pending_time`](super::Limits)). Of
-//! draft 16 the layer below holds what is not whole, within its bound.
+//! two objects waits for nothing, and one whose track nobody named has a time of its own ([`Limits::pending_time`](super::Limits)).
 
 use std::time::Instant;
 
@@ -41,7 +40,9 @@ impl Session {
             _ => None,
         };
         let marks = self.streams.iter().filter_map(|(id, stream)| Some((*id, unfinished(stream)?)));
-        let marks: Vec<(StreamId, u64)> = marks.collect();
+        // Of draft 16 the layer below holds what is not whole.
+        let older = self.older.iter().flat_map(|older| older.unfinished());
+        let marks: Vec<(StreamId, u64)> = marks.chain(older).collect();
         if marks.iter().any(|mark| self.stalls.seen.contains(mark)) {
             let reason = "a data stream that does not end what it began";
             return self.fail(Violation::new(CloseCode::DataStreamTimeout, reason));

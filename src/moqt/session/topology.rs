@@ -11,6 +11,10 @@ impl Session {
             hand_in(older, &mut self.accepted_streams);
         }
         self.take_deliveries();
+        // Before SETUP its own time counts.
+        if self.is_set_up && self.older.as_ref().is_some_and(|older| older.holds_unfinished()) {
+            self.watch_stalls();
+        }
     }
 
     fn take_deliveries(&mut self) {

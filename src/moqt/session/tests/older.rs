@@ -1,17 +1,17 @@
 //! Draft 16 under a session: its one control stream, its credit of ids, and its words for what ends.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::pair::{self, Conditions, Pair, Rng};
 use super::smoke::{object, subscribe, subscribed, track};
 use crate::moqt::draft16::{Control, Withdrawal};
 use crate::moqt::fetched::Fetched;
 use crate::moqt::message::{
-    Fetch, FetchOk, GroupOrder, Location, Message, Parameters, RequestError, Setup, TrackProperties,
+    Fetch, FetchOk, Filter, GroupOrder, Location, Message, Parameters, RequestError, RequestOk, Setup, TrackProperties,
 };
-use crate::moqt::session::{Config, Dir, Event, RequestId, Role, Session, StreamId, Transmit};
+use crate::moqt::session::{Config, Dir, Event, RequestId, Role, Session, StreamId, Transmit, constants};
 use crate::moqt::{CloseCode, Draft, RequestErrorCode, SubgroupHeader};
 
 /// A session, and what it said on its control stream.
@@ -199,6 +199,83 @@ fn a_parameter_that_stands_in_the_wrong_answer_is_ignored() {
     let accepted = |event: &Event| matches!(event, Event::SubscribeOk { ok, .. } if ok.largest == largest);
     assert!(heard.iter().any(accepted), "{heard:?}");
     assert_eq!(lone.closed(), None);
+}
+
+/// The same of requests, updates and their answers: neither side closes, and nothing of it counts.
+#[test]
+fn a_parameter_that_stands_in_the_wrong_message_is_ignored_wherever_it_stands() {
+    let everything = || Parameters {
+        object_delivery_timeout: Some(Duration::from_secs(1)),
+        expires: Some(Duration::from_secs(60)),
+        largest: Some(Location { group: 9, object: 9 }),
+        forward: Some(false),
+        priority: Some(7),
+        filter: Some(Filter::LargestObject),
+        group_order: Some(GroupOrder::Descending),
+        new_group_request: Some(3),
+        ..Parameters::default()
+    };
+    let (name, namespace) = (track("audio"), track("audio").namespace);
+    let mut lone = Lone::new(Role::Server, 100);
+    let properties = TrackProperties::default();
+    let asked = [
+        Message::Subscribe { id: 0, track: name.clone(), parameters: everything() },
+        Message::Publish { id: 2, track: track("up"), alias: 5, parameters: everything(), properties },
+        Message::PublishNamespace { id: 4, namespace, parameters: everything() },
+        Message::TrackStatus { id: 6, track: name.clone(), parameters: everything() },
+        Message::Fetch { id: 8, fetch: range(), parameters: everything() },
+    ];
+    asked.into_iter().for_each(|message| lone.hear(&Control::Request(message)));
+    let update = Message::RequestUpdate { id: 10, parameters: everything() };
+    lone.hear(&Control::Update { of: 0, update });
+    assert_eq!(lone.closed(), None);
+    let heard: Vec<_> = std::iter::from_fn(|| lone.session.poll_event()).collect();
+    assert_eq!(heard.len(), 1 + 5 + 1, "SETUP, five requests, and the update: {heard:?}");
+    let mut lone = Lone::new(Role::Client, 100);
+    let published = lone.session.publish(name.clone(), TrackProperties::default(), Vec::new());
+    let announced = lone.session.publish_namespace(name.namespace.clone(), Vec::new());
+    let status = lone.session.track_status(subscribe("audio"));
+    let said = lone.said();
+    let ok = || RequestOk { parameters: everything(), ..RequestOk::default() };
+    lone.hear(&Control::PublishOk { to: published.0, ok: ok() });
+    for to in [announced, status] {
+        lone.hear(&Control::Answer { to: to.0, answer: Message::RequestOk(ok()) });
+    }
+    assert_eq!((said.len(), lone.closed()), (3, None));
+    let heard: Vec<_> = std::iter::from_fn(|| lone.session.poll_event()).collect();
+    let status =
+        heard.iter().find_map(|event| if let Event::TrackStatusOk { ok, .. } = event { Some(ok) } else { None });
+    let status = status.expect("it was answered");
+    assert_eq!((status.largest, status.expires), (everything().largest, None));
+    assert!(heard.contains(&Event::RequestOk { request: announced }), "{heard:?}");
+    // What this draft does not know at all closes.
+    let mut lone = Lone::new(Role::Server, 100);
+    let unknown = Bytes::from_static(&[0x06, 0, 7, 0, 1, 1, b'a', 1, 0x04, 1]);
+    lone.session.handle_data(lone.control, unknown, false, lone.now);
+    assert_eq!(lone.closed(), Some(CloseCode::ProtocolViolation as u64));
+}
+
+/// DATA_STREAM_TIMEOUT: what the layer holds is looked at as in later drafts.
+#[test]
+fn what_a_data_stream_began_it_ends_in_time() {
+    const STEP: Duration = constants::DATA_TIMEOUT;
+    // SUBGROUP_HEADER of alias 7, group 0, priority 128; two objects of five bytes.
+    let whole = Bytes::from_static(b"\x10\x07\x00\x80\x00\x05whole\x00\x05again");
+    for (bytes, stalls) in [(1, true), (6, true), (whole.len() - 2, true), (11, false), (whole.len(), false)] {
+        let mut lone = Lone::new(Role::Client, 100);
+        let request = lone.session.subscribe(subscribe("audio"));
+        lone.said();
+        let (parameters, properties) = (Parameters::default(), TrackProperties::default());
+        let answer = Message::SubscribeOk { alias: 7, parameters, properties };
+        lone.hear(&Control::Answer { to: request.0, answer });
+        let stream = lone.session.accept_stream(Dir::Uni);
+        lone.session.handle_data(stream, whole.slice(..bytes), false, lone.now);
+        for (time, over) in [(STEP, false), (STEP * 2 - Duration::from_millis(1), false), (STEP * 2, stalls)] {
+            lone.session.handle_timeout(lone.now + time);
+            let code = over.then_some(CloseCode::DataStreamTimeout as u64);
+            assert_eq!(lone.closed(), code, "{bytes} bytes after {time:?}");
+        }
+    }
 }
 
 #[test]
