@@ -142,7 +142,9 @@ impl Session {
     fn peer_subscribes(&mut self, stream: StreamId, request: RequestId, track: FullTrackName, parameters: Parameters) {
         let (fill, timeouts) = (fill::wanted(&parameters), Timeouts::asked(&parameters));
         let subscribe = Subscribe::from_parameters(track, parameters);
-        let publication = Publication { fill, timeouts, ..Publication::new(subscribe.forward, subscribe.priority) };
+        let group_order = subscribe.group_order;
+        let publication = Publication::new(subscribe.forward, subscribe.priority);
+        let publication = Publication { fill, timeouts, group_order, ..publication };
         self.peer_asks(stream, request, Kind::Publication(publication), Event::Subscribe { request, subscribe });
     }
 

@@ -87,6 +87,8 @@ pub mod constants {
     pub const SUBGROUP_BUFFER: usize = 1024;
     /// A datagram's integers, of which each may take three bytes more in draft 16.
     pub const LONGER_INTEGERS: usize = 32;
+    /// Groups of a subscription that are open at once and nothing of them waits: so far they are in their places without being told anew.
+    pub const GROUPS_IN_PLACE: u64 = 64;
     /// Datagrams are cut from buffers of this size.
     pub const DATAGRAM_BUFFER: usize = 4096;
 }

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::lateness::Ages;
 use super::requests::{Kind, Phase, Publication};
 use super::streams::Stream;
-use super::{Dir, RequestId, Session, StreamId, SubgroupId, TooLarge, Transmit, constants, priority};
+use super::{Dir, RequestId, Session, StreamId, SubgroupId, TooLarge, Transmit, constants};
 use crate::moqt::error::ResetCode;
 use crate::moqt::object::{Object, SubgroupHeader, encode_datagram};
 use crate::moqt::subgroup::{Objects, encode_header};
@@ -39,9 +39,9 @@ impl Session {
 
     /// Opens a subgroup stream. `None` when the request is unknown, ended, or not forwarding.
     pub fn open_subgroup(&mut self, request: RequestId, header: &SubgroupHeader) -> Option<SubgroupId> {
+        self.place_groups(request, header.group);
         let publication = self.publication(request).filter(|publication| publication.forward)?;
-        let publisher = header.priority.unwrap_or(publication.publisher_priority);
-        let (alias, priority) = (publication.alias, priority::data(publication.subscriber_priority, publisher));
+        let (alias, priority) = (publication.alias, publication.urgency(header));
         let stream = self.open(Dir::Uni, priority);
         let mut buffer = BytesMut::with_capacity(constants::SUBGROUP_BUFFER);
         encode_header(alias, header, &mut buffer);
@@ -60,6 +60,21 @@ impl Session {
         self.unwritten += unwritten;
         self.transmits.push_back(Queued::Flush(stream));
         Some(SubgroupId(stream.0))
+    }
+
+    /// Groups are ordered among those of their subscription that wait, and are all alike to others: where nothing waits the next group
+    /// is the middle one again, else an old subscription would be sent behind a new one for ever.
+    fn place_groups(&mut self, request: RequestId, group: u64) {
+        let Some(publication) = self.publication(request).filter(|publication| publication.backlog == 0) else {
+            return;
+        };
+        let far = publication.behind(group).unsigned_abs() > constants::GROUPS_IN_PLACE;
+        if publication.open.is_empty() {
+            publication.middle_group = group;
+        } else if far {
+            publication.middle_group = group;
+            self.priority_changed(request);
+        }
     }
 
     /// Appends an object to an open subgroup; ids must grow. Unknown subgroups do nothing (the peer may have stopped it). An object

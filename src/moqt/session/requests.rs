@@ -72,7 +72,7 @@ impl Session {
         let parameters = Parameters { forward: said.forward, largest: said.largest, tokens: said.tokens, ..begins };
         let Publish { track, forward, properties, .. } = publish;
         let publication = Publication::new(forward, wishes.priority.unwrap_or(DEFAULT_PRIORITY));
-        let mut publication = Publication { timeouts, ..publication };
+        let mut publication = Publication { timeouts, group_order: wishes.group_order, ..publication };
         publication.describe(alias, &properties);
         let kind = Kind::Publication(publication);
         self.request(kind, |id| Message::Publish { id, track, alias, parameters, properties })

@@ -2,13 +2,14 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::StreamId;
 use super::fill::Wanted;
 use super::lateness::Timeouts;
 use super::past::Fetching;
 use super::renewals::Sent;
 use super::updates::PeerUpdate;
-use crate::moqt::message::{DEFAULT_PRIORITY, Filter, TrackProperties, Update};
+use super::{StreamId, priority};
+use crate::moqt::SubgroupHeader;
+use crate::moqt::message::{DEFAULT_PRIORITY, Filter, GroupOrder, TrackProperties, Update};
 use crate::moqt::name::{FullTrackName, TrackNamespace};
 use crate::moqt::properties;
 
@@ -70,6 +71,10 @@ pub(super) struct Publication {
     pub(super) forward: bool,
     pub(super) subscriber_priority: u8,
     pub(super) publisher_priority: u8,
+    /// Of its groups: the subscriber's, else the publisher's.
+    pub(super) group_order: Option<GroupOrder>,
+    /// Groups have their places around this one.
+    pub(super) middle_group: u64,
     /// From a REQUEST_UPDATE that came before our answer.
     pub(super) filter: Option<Filter>,
     /// What is to be filled when we answer.
@@ -100,6 +105,8 @@ impl Publication {
             forward,
             subscriber_priority,
             publisher_priority: DEFAULT_PRIORITY,
+            group_order: None,
+            middle_group: 0,
             filter: None,
             fill: None,
             fills: Vec::new(),
@@ -116,6 +123,20 @@ impl Publication {
         self.timeouts.describe(properties);
         let default = properties::number(&properties.0, properties::kind::DEFAULT_PUBLISHER_PRIORITY);
         self.publisher_priority = default.and_then(|value| u8::try_from(value).ok()).unwrap_or(DEFAULT_PRIORITY);
+        let order = properties::number(&properties.0, properties::kind::DEFAULT_GROUP_ORDER);
+        self.group_order = self.group_order.or_else(|| GroupOrder::from_code(order?).ok());
+    }
+
+    /// Of a subgroup's stream: the subscriber's priority, the publisher's, and the group's place (§7.2).
+    pub(super) fn urgency(&self, header: &SubgroupHeader) -> i32 {
+        let publisher = header.priority.unwrap_or(self.publisher_priority);
+        priority::in_order(self.subscriber_priority, publisher, self.behind(header.group))
+    }
+
+    /// How many places behind the middle one a group is sent.
+    pub(super) fn behind(&self, group: u64) -> i64 {
+        let later = group.wrapping_sub(self.middle_group).cast_signed();
+        if self.group_order == Some(GroupOrder::Descending) { later.saturating_neg() } else { later }
     }
 }
 

@@ -290,9 +290,21 @@ pub mod priority {
     pub const CONTROL: i32 = 2;
     pub const REQUEST: i32 = 1;
 
+    /// Bits of the place that a group has among those of its subscription.
+    const PLACE_BITS: u32 = 15;
+    /// The place of whoever has no others beside it.
+    const MIDDLE: i32 = 1 << (PLACE_BITS - 1);
+
     /// Data: the subscriber's priority decides, then the publisher's; 0 is the most urgent of each.
     pub fn data(subscriber: u8, publisher: u8) -> i32 {
-        -(i32::from(subscriber) << 8 | i32::from(publisher))
+        in_order(subscriber, publisher, 0)
+    }
+
+    /// The same of one group of a subscription: `behind` places later than another of it (§7.2). All three fit into 31 bits.
+    pub fn in_order(subscriber: u8, publisher: u8, behind: i64) -> i32 {
+        let most = i64::from(MIDDLE) - 1;
+        let place = MIDDLE + behind.clamp(-most, most) as i32;
+        -((i32::from(subscriber) << 8 | i32::from(publisher)) << PLACE_BITS | place)
     }
 }
 

@@ -7,8 +7,9 @@
 use std::collections::VecDeque;
 
 use super::fill::{self, Wanted};
+use super::outbound::Outbound;
 use super::requests::{Kind, Phase, Request, error};
-use super::{Event, RequestId, Session, Transmit, constants, priority};
+use super::{Event, RequestId, Session, StreamId, Transmit, constants, priority};
 use crate::moqt::error::{CloseCode, PublishDoneCode, RequestErrorCode, ResetCode, Violation};
 use crate::moqt::message::{
     DEFAULT_PRIORITY, Location, Message, Parameters, PublishDone, RequestError, RequestOk, Update, UpdateOk,
@@ -182,13 +183,13 @@ impl Session {
     }
 
     /// Open streams of a subscription that has another priority now (§7.2).
-    fn priority_changed(&mut self, request: RequestId) {
+    pub(super) fn priority_changed(&mut self, request: RequestId) {
         let Some(Kind::Publication(publication)) = self.requests.get(&request).map(|entry| &entry.kind) else { return };
-        let (subscriber, default) = (publication.subscriber_priority, publication.publisher_priority);
-        for stream in publication.open.clone() {
-            let Some(outbound) = self.outbound.get(&stream) else { continue };
-            let publisher = outbound.objects.header().priority.unwrap_or(default);
-            self.queue(Transmit::Priority { stream, priority: priority::data(subscriber, publisher) });
+        let open = publication.open.iter().filter_map(|stream| Some((*stream, self.outbound.get(stream)?)));
+        let urgency = |outbound: &Outbound| publication.urgency(outbound.objects.header());
+        let open: Vec<(StreamId, i32)> = open.map(|(stream, outbound)| (stream, urgency(outbound))).collect();
+        for (stream, priority) in open {
+            self.queue(Transmit::Priority { stream, priority });
         }
     }
 }

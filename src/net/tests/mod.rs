@@ -5,5 +5,6 @@ mod ends;
 mod foreign;
 mod lossy;
 mod node;
+mod order;
 mod paths;
 mod sessions;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::data::{HEADER, datagram};
-use super::lone::{Lone, subgroup};
+use super::lone::{Lone, none, subgroup};
 use super::pair::{Conditions, Pair};
 use super::requests::subscribe_message;
-use super::smoke::{object, subscribed};
-use crate::moqt::message::{Message, PublishDone, SubscribeOk, TrackProperties};
+use super::smoke::{object, subscribed, track};
+use crate::moqt::message::{GroupOrder, Message, Parameters, PublishDone, SubscribeOk, TrackProperties};
 use crate::moqt::properties::Writer;
 use crate::moqt::session::{Event, RequestId, Role, StreamId, SubgroupId, TooLarge, Transmit, priority};
 use crate::moqt::{Object, Status, SubgroupHeader};
@@ -70,6 +70,83 @@ fn the_tracks_default_priority_counts_where_a_header_names_none() {
         })
         .collect();
     assert_eq!(opens, [priority::data(128, 64), priority::data(128, 1)]);
+}
+
+/// The priorities of the streams that were opened, or moved, in order.
+fn urgencies(lone: &mut Lone) -> Vec<i32> {
+    lone.drain();
+    let urgency = |transmit: Transmit| match transmit {
+        Transmit::Open { priority, .. } | Transmit::Priority { priority, .. } => Some(priority),
+        _ => None,
+    };
+    lone.sent.drain(..).filter_map(urgency).collect()
+}
+
+/// A server's subscription of this order: its subscriber's or its publisher's word.
+fn ordered(asked: Option<GroupOrder>, preferred: Option<GroupOrder>) -> Lone {
+    let mut lone = Lone::new(Role::Server);
+    let parameters = Parameters { group_order: asked, ..none() };
+    lone.request(&Message::Subscribe { id: 0, track: track("audio"), parameters });
+    let ok = SubscribeOk { group_order: preferred, ..SubscribeOk::default() };
+    lone.session.accept_subscribe(RequestId(0), ok);
+    urgencies(&mut lone);
+    lone
+}
+
+fn open(lone: &mut Lone, group: u64) -> SubgroupId {
+    lone.session.open_subgroup(RequestId(0), &SubgroupHeader { group, ..HEADER }).unwrap()
+}
+
+/// §7.2: of one subscription's streams of equal priority the group order decides; the subscriber's word before the publisher's.
+#[test]
+fn groups_of_equal_priority_have_the_order_of_their_subscription() {
+    use GroupOrder::{Ascending, Descending};
+    let orders = [None, Some(Ascending), Some(Descending)];
+    for (asked, preferred) in orders.into_iter().flat_map(|asked| orders.map(|preferred| (asked, preferred))) {
+        let mut lone = ordered(asked, preferred);
+        for group in [1_795_362_135, 1_795_362_134, 1_795_362_137] {
+            open(&mut lone, group);
+        }
+        let sent = urgencies(&mut lone);
+        let ascending = asked.or(preferred) != Some(Descending);
+        let in_order = if ascending { [sent[1], sent[0], sent[2]] } else { [sent[2], sent[0], sent[1]] };
+        assert!(in_order.is_sorted_by(|a, b| a > b), "{asked:?} {preferred:?}: {sent:?}");
+        // No group outweighs a priority.
+        let urgent = SubgroupHeader { group: 0, priority: Some(127), ..HEADER };
+        lone.session.open_subgroup(RequestId(0), &urgent).unwrap();
+        let more = urgencies(&mut lone);
+        assert!(more.iter().all(|urgent| sent.iter().all(|other| urgent > other)), "{more:?}");
+    }
+    assert_eq!(priority::in_order(255, 255, i64::MAX), -i32::MAX);
+    assert!(priority::in_order(0, 0, i64::MIN) < priority::REQUEST);
+    assert!(priority::in_order(7, 8, i64::MAX) > priority::in_order(7, 9, i64::MIN));
+}
+
+/// Subscriptions are alike to each other, however long they last.
+#[test]
+fn a_group_beside_nothing_that_waits_has_the_place_of_every_other() {
+    let mut lone = ordered(None, None);
+    for group in 0..1000 {
+        let id = open(&mut lone, group);
+        lone.session.finish_subgroup(id);
+        assert_eq!(urgencies(&mut lone), [priority::data(128, 128)], "{group}");
+        let bytes = lone.session.unwritten();
+        lone.session.handle_written(StreamId(id.0), bytes);
+    }
+    // Each is open until the next one is: now and then they move together, and keep their order.
+    let mut before = open(&mut lone, 1000);
+    let mut latest = urgencies(&mut lone)[0];
+    for group in 1001..2000 {
+        let bytes = lone.session.unwritten();
+        lone.session.handle_written(StreamId(before.0), bytes);
+        let next = open(&mut lone, group);
+        let told = urgencies(&mut lone);
+        assert!(told.len() <= 2 && told.last() < told.first().filter(|_| told.len() > 1).or(Some(&latest)), "{told:?}");
+        latest = told[told.len() - 1];
+        assert!(latest - priority::data(128, 128) >= -65, "{group}: {latest}");
+        lone.session.finish_subgroup(before);
+        before = next;
+    }
 }
 
 #[test]

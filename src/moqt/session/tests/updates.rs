@@ -26,9 +26,11 @@ fn a_new_subscriber_priority_moves_open_streams() {
     let parameters = Parameters { priority: Some(9), ..none() };
     lone.say(stream, &Message::RequestUpdate { id: 2, parameters });
     lone.session.accept_update(request, UpdateOk::default());
-    for (subgroup, publisher) in [(one, 3), (two, 128)] {
+    // The second is of the group behind.
+    for (subgroup, publisher, behind) in [(one, 3, 0), (two, 128, 1)] {
         let stream = StreamId(subgroup.0);
-        assert!(lone.was_sent(&Transmit::Priority { stream, priority: priority::data(9, publisher) }));
+        let priority = priority::in_order(9, publisher, behind);
+        assert!(lone.was_sent(&Transmit::Priority { stream, priority }));
     }
     assert!(matches!(lone.events.last(), Some(Event::Updated { .. })), "{:?}", lone.events);
 }
