@@ -1,5 +1,7 @@
 //! What is known of a call: [`CallRecord`] as the store keeps it, [`CallRow`] as API and SDK exchange it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::reason::{EndReason, EndedBy};
@@ -7,6 +9,35 @@ use super::stamp::iso8601;
 
 /// How long the far end may ring when nobody says.
 pub const DEFAULT_RING_TIMEOUT_S: u32 = 30;
+
+/// What a user notes on a call: names and texts of his own, which nobody here reads.
+pub type Metadata = BTreeMap<String, String>;
+
+const MAX_NOTES: usize = 32;
+const MAX_NOTE_NAME: usize = 64;
+const MAX_NOTE: usize = 512;
+/// Of all names and texts together: every record carries them.
+const MAX_METADATA_BYTES: usize = 4096;
+
+/// The error says what to do; it goes behind the field's name.
+pub fn check_metadata(metadata: &Metadata) -> Result<(), String> {
+    let bytes: usize = metadata.iter().map(|(name, text)| name.len() + text.len()).sum();
+    if metadata.len() > MAX_NOTES || bytes > MAX_METADATA_BYTES {
+        let have = metadata.len();
+        return Err(format!(
+            "metadata has {have} entries of {bytes} bytes: at most {MAX_NOTES} of {MAX_METADATA_BYTES} bytes together"
+        ));
+    }
+    for (name, text) in metadata {
+        if name.is_empty() || name.len() > MAX_NOTE_NAME || name.chars().any(char::is_control) {
+            return Err(format!("metadata has the name {name:?}: 1 to {MAX_NOTE_NAME} bytes, no control characters"));
+        }
+        if text.len() > MAX_NOTE {
+            return Err(format!("metadata {name:?} is {} bytes long: at most {MAX_NOTE}", text.len()));
+        }
+    }
+    Ok(())
+}
 
 /// Where a call stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -75,6 +106,9 @@ pub struct CallRecord {
     /// Q.850 cause, 1..=127.
     pub q850: Option<u8>,
     pub transferred_to: Option<String>,
+    /// Absent in records of engines that knew none.
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
 }
 
 impl CallRecord {
@@ -100,6 +134,7 @@ impl CallRecord {
             sip_phrase: None,
             q850: None,
             transferred_to: None,
+            metadata: Metadata::new(),
         }
     }
 
@@ -132,6 +167,7 @@ impl CallRecord {
             sip_code: self.sip_code,
             q850: self.q850,
             transferred_to: self.transferred_to.clone(),
+            metadata: Some(self.metadata.clone()).filter(|metadata| !metadata.is_empty()),
         }
     }
 }
@@ -167,4 +203,6 @@ pub struct CallRow {
     pub q850: Option<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transferred_to: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<Metadata>,
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::media::Stats;
-use super::store::Health;
+use super::store::{Forgotten, Health};
 use crate::call::Status;
 
 #[derive(Debug, Default)]
@@ -121,6 +121,11 @@ impl Metrics {
         line("store_waiting", store.waiting as u64);
         line("store_dropped_total", store.dropped);
         line("store_commits_total", store.commits);
+        line("store_records", store.records);
+        let Forgotten { by_age, by_number, by_size } = store.forgotten;
+        for (bound, count) in [("record_days", by_age), ("records", by_number), ("store_mb", by_size)] {
+            line(&format!("store_forgotten_total{{bound=\"{bound}\"}}"), count);
+        }
         text
     }
 }

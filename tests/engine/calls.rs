@@ -174,7 +174,38 @@ fn a_key_dials_once() {
     assert_eq!(post(&input, "k1").data()["sid"], sids[0]);
     input["to"] = json!("+15550001112");
     assert!(post(&input, "k1").error(409, "CONFLICT").contains("Idempotency-Key"));
+    input["to"] = json!("+15550009000");
+    input["metadata"] = json!({"order": "7"});
+    assert!(post(&input, "k1").error(409, "CONFLICT").contains("Idempotency-Key"));
     assert_eq!(bench.get("voice.calls.list", &json!({})).data()["calls"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn what_was_noted_on_a_call_stays_with_it() {
+    let bench = Bench::new();
+    let mut input = call("+15550009000");
+    input["metadata"] = json!({"order": "7", "name": "Zoë"});
+    let noted = bench.post("voice.calls.originate", &input).data();
+    assert_eq!(noted["metadata"], input["metadata"]);
+    let plain = bench.originate("+15550009000");
+    let sid = noted["sid"].as_str().unwrap();
+    bench.hangup(sid).data();
+    for row in [bench.row(sid), bench.get("voice.calls.list", &json!({"status": "failed"})).data()["calls"][0].clone()]
+    {
+        assert_eq!((&row["sid"], &row["metadata"]), (&noted["sid"], &input["metadata"]));
+    }
+    assert!(bench.row(&plain).get("metadata").is_none(), "a call without notes has the vendor's row");
+    for (wrong, says) in [
+        (json!([1]), "object of texts"),
+        (json!({"n": 1}), "\"n\" is 1: send a text"),
+        (json!({"": "x"}), "the name \"\""),
+        (json!({"n": "x".repeat(513)}), "at most 512"),
+        ((0..33).map(|n| (n.to_string(), json!(""))).collect::<Value>(), "at most 32"),
+    ] {
+        input["metadata"] = wrong;
+        let message = bench.post("voice.calls.originate", &input).error(400, "BAD_REQUEST");
+        assert!(message.starts_with("metadata ") && message.contains(says), "{message}");
+    }
 }
 
 #[test]

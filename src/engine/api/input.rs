@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use serde_json::{Map, Value};
 
 use super::answer::{Code, Failure};
+use crate::call::record::{Metadata, check_metadata};
 
 /// A larger body is refused.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -95,6 +96,22 @@ impl Input {
                 None => Err(Failure::bad(format!("{field} is {}: send a finite number of seconds", kind(value)))),
             },
         }
+    }
+
+    /// An object of texts; none at all is an empty one.
+    pub(super) fn metadata(&self) -> Result<Metadata, Failure> {
+        let pairs = match self.value("metadata") {
+            None => return Ok(Metadata::new()),
+            Some(Value::Object(pairs)) => pairs,
+            Some(other) => return Err(Failure::bad(format!("metadata is {}: send an object of texts", kind(other)))),
+        };
+        let pair = |(name, value): (&String, &Value)| match value {
+            Value::String(text) => Ok((name.clone(), text.clone())),
+            other => Err(Failure::bad(format!("metadata {name:?} is {}: send a text", kind(other)))),
+        };
+        let metadata = pairs.iter().map(pair).collect::<Result<_, _>>()?;
+        check_metadata(&metadata).map_err(Failure::bad)?;
+        Ok(metadata)
     }
 
     pub(super) fn whole(&self, field: &str) -> Result<Option<u32>, Failure> {

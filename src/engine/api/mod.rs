@@ -141,6 +141,8 @@ async fn readyz(State(api): State<Arc<Api>>) -> Response {
 
 async fn metrics(State(api): State<Arc<Api>>) -> Response {
     let mut text = api.metrics.render(&api.desk.store().health());
+    let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    text.push_str(&format!("clutchcall_tasks {tasks}\n"));
     if let Some(relay) = &api.relay {
         text.push_str(&figures::render(&relay.figures()));
     }

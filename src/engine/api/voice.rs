@@ -132,6 +132,7 @@ impl Asked<'_> {
             agent: input.text("agent")?.map(str::to_owned),
             ring_timeout_s: clamp_ring_timeout(ring_timeout),
             max_duration_s,
+            metadata: input.metadata()?,
             remembered: None,
         };
         if let Some(key) = &self.idempotency_key {
@@ -171,7 +172,7 @@ impl Asked<'_> {
         let after = self.input.text("cursor")?.map(place).transpose()?;
         let query = Query { org: self.org.clone(), status, limit: limit as usize, after };
         let page = self.api.desk.list(query).await?;
-        let cursor = page.next.map(|place| format!("{}.{}", place.started_ms, place.sid));
+        let cursor = page.next.map(|place| format!("{}.{}", place.created_ms, place.sid));
         data(&Page { calls: page.calls, cursor })
     }
 
@@ -240,14 +241,17 @@ fn status(name: &str) -> Result<Status, Failure> {
 
 fn place(cursor: &str) -> Result<Place, Failure> {
     let parsed = cursor.split_once('.').and_then(|(ms, sid)| Some((ms.parse().ok()?, sid.to_owned())));
-    let (started_ms, sid) = parsed
+    let (created_ms, sid) = parsed
         .ok_or_else(|| Failure::bad(format!("cursor is {cursor:?}: send the cursor of the page before, or none")))?;
-    Ok(Place { started_ms, sid })
+    Ok(Place { created_ms, sid })
 }
 
 /// What the request asks for, however it was spelled.
 fn hash(asked: &Originate) -> [u8; 32] {
-    let Originate { to, from, trunk_id, agent, ring_timeout_s, max_duration_s, .. } = asked;
-    let text = json!([to, from, trunk_id, agent, ring_timeout_s, max_duration_s]).to_string();
+    let Originate { to, from, trunk_id, agent, ring_timeout_s, max_duration_s, metadata, .. } = asked;
+    let mut text = json!([to, from, trunk_id, agent, ring_timeout_s, max_duration_s]).to_string();
+    if !metadata.is_empty() {
+        text += &json!(metadata).to_string();
+    }
     digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("a SHA-256 has 32 bytes")
 }

@@ -19,8 +19,8 @@ use crate::heap::Share;
 
 /// An ended call stays in memory for this long, and longer while the store fails.
 const KEEP_ENDED: Duration = Duration::from_secs(60);
-/// Ended calls in memory; beyond, the oldest is left to the store alone.
-const MAX_ENDED: usize = 10_000;
+/// Ended calls in memory; beyond, the oldest is left to the store alone, which knows its newest state too while the disk fails.
+const MAX_ENDED: usize = 1000;
 
 pub(super) type Sid = Arc<str>;
 

@@ -10,7 +10,7 @@ use super::board::over;
 use super::{Answer, Attach, Originate, Page, Refused, Request, Seen, TrunkState, Watch, Why};
 use crate::call::wire::TokenAnswer;
 use crate::call::{CallRecord, CallRow, Settled, Status};
-use crate::engine::store::{Pending, Place, Query, Recalled, Remembered, Store, StoreError};
+use crate::engine::store::{Pending, Query, Recalled, Remembered, Store, StoreError};
 
 /// How long the disk may take before a request is told so.
 const STORE_LIMIT: Duration = Duration::from_secs(10);
@@ -118,12 +118,14 @@ impl Desk {
     /// Newest first. What is in memory is newer than what is on the disk.
     pub async fn list(&self, query: Query) -> Result<Page, Refused> {
         let (limit, status) = (query.limit, query.status);
-        let records = wait(self.store.list(Query { limit: limit + 1, ..query })).await?;
-        let next = (records.len() > limit).then(|| place(&records[limit - 1]));
-        let sids = records.iter().take(limit).map(|record| record.sid.clone()).collect();
+        let mut listed = wait(self.store.list(Query { limit: limit + 1, ..query })).await?;
+        let has_more = listed.len() > limit;
+        listed.truncate(limit);
+        let next = listed.last().filter(|_| has_more).map(|last| last.place.clone());
+        let sids = listed.iter().map(|row| row.place.sid.clone()).collect();
         let fresh = self.ask(|answer| Request::Fresh { sids, answer }).await?;
         let mut fresh: HashMap<String, CallRow> = fresh.into_iter().map(|row| (row.sid.clone(), row)).collect();
-        let rows = records.iter().take(limit).map(|record| fresh.remove(&record.sid).unwrap_or_else(|| record.row()));
+        let rows = listed.iter().map(|row| fresh.remove(&row.place.sid).unwrap_or_else(|| row.record.row()));
         let wanted = |row: &CallRow| status.is_none_or(|status: Status| row.status == status);
         Ok(Page { calls: rows.filter(wanted).collect(), next })
     }
@@ -175,10 +177,6 @@ impl Desk {
         self.requests.send(request(answer)).await.map_err(|_| Refused::shutting_down())?;
         pending.await.unwrap_or_else(|_| Err(Refused::shutting_down()))
     }
-}
-
-fn place(record: &CallRecord) -> Place {
-    Place { started_ms: record.started_ms, sid: record.sid.clone() }
 }
 
 async fn wait<T>(pending: Pending<T>) -> Result<T, Refused> {

@@ -44,6 +44,7 @@ use super::outside::pinned;
 use super::store::{Place, Remembered, Store};
 use super::trunk::{self, Trunk};
 use crate::audio::Params;
+use crate::call::record::Metadata;
 use crate::call::wire::{BridgeRole, RelayRef, TokenAnswer};
 use crate::call::{CallRow, Settled};
 use crate::net::tls::Identity;
@@ -102,6 +103,7 @@ pub struct Originate {
     pub agent: Option<String>,
     pub ring_timeout_s: u32,
     pub max_duration_s: Option<u32>,
+    pub metadata: Metadata,
     pub remembered: Option<Remembered>,
 }
 

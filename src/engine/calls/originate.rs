@@ -150,6 +150,7 @@ fn record(asked: &Originate, sid: String, started_ms: u64) -> CallRecord {
         trunk_id: asked.trunk_id.clone(),
         agent: asked.agent.clone(),
         ring_timeout_s: asked.ring_timeout_s,
+        metadata: asked.metadata.clone(),
         ..CallRecord::dialing(sid, started_ms)
     }
 }

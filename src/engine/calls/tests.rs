@@ -237,6 +237,7 @@ fn asked() -> Originate {
         agent: None,
         ring_timeout_s: 30,
         max_duration_s: None,
+        metadata: Default::default(),
         remembered: None,
     }
 }

@@ -5,8 +5,8 @@
 //! until it is durable: while the disk fails it waits in memory, the newest state of each call only, and is tried again.
 //!
 //! [`Sqlite`] is the embedded store: one file (WAL, `synchronous=FULL`), one thread, one commit for all that waits. It is
-//! bounded by number, age and size: the oldest ended calls are forgotten. It owns its file alone; a second engine on
-//! the same state folder is refused.
+//! bounded by number, age and size: the oldest ended calls are forgotten, and counted. It owns its file alone; a second engine on
+//! the same state folder is refused. Whoever reads while it runs asks the API.
 //!
 //! | Queue | Bound | When full |
 //! |---|---|---|
@@ -16,6 +16,7 @@
 //! The room knows nothing of trunks, tracks and HTTP.
 
 mod queue;
+mod schema;
 mod sqlite;
 mod writer;
 
@@ -74,11 +75,27 @@ pub struct Query {
     pub after: Option<Place>,
 }
 
-/// A call's place in the list.
+/// A call's place in the list, which never moves.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    pub started_ms: u64,
+    /// When it was asked for, Unix milliseconds; its dialling began a little later.
+    pub created_ms: u64,
     pub sid: String,
+}
+
+/// One row of a list.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub place: Place,
+    pub record: CallRecord,
+}
+
+/// Ended calls that were forgotten since the start, by the bound that they were beyond.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    pub by_age: u64,
+    pub by_number: u64,
+    pub by_size: u64,
 }
 
 /// How a store does.
@@ -91,6 +108,9 @@ pub struct Health {
     /// Changes that were given up because too many waited.
     pub dropped: u64,
     pub commits: u64,
+    /// Records in the file, the live ones included.
+    pub records: u64,
+    pub forgotten: Forgotten,
 }
 
 /// Keeps call records.
@@ -99,8 +119,10 @@ pub trait Store: Send + Sync {
     fn create(&self, record: CallRecord, remembered: Option<Remembered>) -> Pending<()>;
     /// Keeps the newest state of a call that exists; never refused.
     fn update(&self, record: CallRecord);
+    /// The newest state, also of what only waits for a failing disk.
     fn get(&self, sid: &str) -> Pending<Option<CallRecord>>;
-    fn list(&self, query: Query) -> Pending<Vec<CallRecord>>;
+    /// Newest first, each in its newest state. Which rows these are is the disk's to say.
+    fn list(&self, query: Query) -> Pending<Vec<Listed>>;
     /// The request that had this key within [`KEY_MEMORY_MS`].
     fn recall(&self, org: &str, key: &str) -> Pending<Option<Recalled>>;
     fn health(&self) -> Health;

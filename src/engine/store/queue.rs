@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use tokio::sync::oneshot;
 
-use super::{Health, MAX_QUESTIONS, MAX_WAITING, Query, Recalled, Remembered, StoreError};
+use super::{Forgotten, Health, Listed, MAX_QUESTIONS, MAX_WAITING, Query, Recalled, Remembered, StoreError};
 use crate::call::CallRecord;
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -13,7 +13,7 @@ pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) enum Question {
     Create { record: Box<CallRecord>, remembered: Option<Remembered>, answer: Answer<()> },
     Get { sid: String, answer: Answer<Option<CallRecord>> },
-    List { query: Query, answer: Answer<Vec<CallRecord>> },
+    List { query: Query, answer: Answer<Vec<Listed>> },
     Recall { org: String, key: String, answer: Answer<Option<Recalled>> },
     Flush { answer: Answer<()> },
 }
@@ -27,6 +27,8 @@ pub(super) struct Queue {
     pub(super) closed: bool,
     pub(super) failing: Option<String>,
     pub(super) commits: u64,
+    pub(super) records: u64,
+    pub(super) forgotten: Forgotten,
     dropped: u64,
 }
 
@@ -68,6 +70,11 @@ impl Queue {
         }
     }
 
+    /// The state of a call that the disk does not have yet.
+    pub(super) fn newest(&self, sid: &str) -> Option<&CallRecord> {
+        self.changes.get(sid)
+    }
+
     /// All changes, oldest first.
     pub(super) fn take_changes(&mut self) -> Vec<CallRecord> {
         let changes = &mut self.changes;
@@ -93,6 +100,8 @@ impl Queue {
             waiting: self.changes.len(),
             dropped: self.dropped,
             commits: self.commits,
+            records: self.records,
+            forgotten: self.forgotten,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The file: schema, statements, bounds. Everything here runs on the store's thread.
+//! The file: statements and bounds. Everything here runs on the store's thread.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -8,7 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, params};
 
 use super::queue::Question;
-use super::{KEY_MEMORY_MS, Query, Recalled, Remembered};
+use super::schema::{VERSION, bring_up};
+use super::{Forgotten, KEY_MEMORY_MS, Listed, Place, Query, Recalled, Remembered};
 use crate::call::CallRecord;
 
 /// How much the file may hold.
@@ -27,21 +28,6 @@ impl Bounds {
     }
 }
 
-const SCHEMA: &str = "
-CREATE TABLE IF NOT EXISTS calls (
-    sid TEXT PRIMARY KEY, org TEXT NOT NULL, started_ms INTEGER NOT NULL, status TEXT NOT NULL, ended INTEGER NOT NULL,
-    record TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS calls_of_org ON calls (org, started_ms, sid);
-CREATE INDEX IF NOT EXISTS calls_by_age ON calls (ended, started_ms);
-CREATE TABLE IF NOT EXISTS requests (
-    org TEXT NOT NULL, key TEXT NOT NULL, hash BLOB NOT NULL, sid TEXT NOT NULL, asked_ms INTEGER NOT NULL,
-    PRIMARY KEY (org, key)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS requests_by_age ON requests (asked_ms);
-";
-/// Layout of the file; an older engine refuses a newer file.
-const VERSION: i64 = 1;
 /// One in so many pages takes no new call.
 const KEPT_FREE: u64 = 2;
 const RAISE: &str = "free space on the disk, or raise limits.store_mb";
@@ -51,7 +37,10 @@ const SWEEP_EVERY: u64 = 256;
 pub(super) struct File {
     db: Connection,
     bounds: Bounds,
+    /// Since the bounds were last looked at.
     created: u64,
+    records: u64,
+    forgotten: Forgotten,
 }
 
 pub(super) fn unix_ms() -> u64 {
@@ -64,20 +53,17 @@ impl File {
         let explain = |e: rusqlite::Error| explain_open(path, &e);
         // For the owner only, also in a folder that is not; the journal takes the file's mode. What fails here is explained below.
         drop(OpenOptions::new().append(true).create(true).mode(0o600).open(path));
-        let db = Connection::open(path).map_err(explain)?;
+        let mut db = Connection::open(path).map_err(explain)?;
         // Exclusive: no second engine, and no shared-memory file. Who holds it holds it for good: waiting is no use.
         db.busy_timeout(std::time::Duration::ZERO).map_err(explain)?;
         db.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(explain)?;
         db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(explain)?;
         db.pragma_update(None, "synchronous", "FULL").map_err(explain)?;
         db.pragma_update_and_check(None, "max_page_count", bounds.pages as i64, |_| Ok(())).map_err(explain)?;
-        let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(explain)?;
-        if version > VERSION {
-            return Err(format!("{} is of a newer version: start that one, or move the file away", path.display()));
-        }
-        db.execute_batch(SCHEMA).map_err(explain)?;
-        db.pragma_update(None, "user_version", VERSION).map_err(explain)?;
-        let mut file = Self { db, bounds, created: 0 };
+        bring_up(&mut db, path)?;
+        let records = db.query_row("SELECT COUNT(*) FROM calls", [], |row| row.get::<_, i64>(0)).map_err(explain)?;
+        let mut file =
+            Self { db, bounds, created: 0, records: records.cast_unsigned(), forgotten: Forgotten::default() };
         file.end_orphans().map_err(explain)?;
         file.sweep().map_err(explain)?;
         Ok(file)
@@ -104,7 +90,7 @@ impl File {
         if creates && !self.has_room() {
             // What lives still gets its place; only what is new is refused.
             self.write(changes, &[]).map_err(|e| explain_write(&e))?;
-            return Err(format!("the file is full of live calls; {RAISE}"));
+            return Err(format!("the file is full of live calls and of the keys of 24 hours; {RAISE}"));
         }
         let mut outcome = self.write(changes, questions);
         if is_full(&outcome) && self.make_room().unwrap_or(0) > 0 {
@@ -134,6 +120,7 @@ impl File {
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
         self.created += created;
+        self.records += created;
         Ok(())
     }
 
@@ -147,32 +134,44 @@ impl File {
     /// Forgets the oldest tenth of the ended calls.
     fn make_room(&mut self) -> rusqlite::Result<usize> {
         let forgotten = self.db.execute(
-            "DELETE FROM calls WHERE sid IN (SELECT sid FROM calls WHERE ended = 1 ORDER BY started_ms
+            "DELETE FROM calls WHERE sid IN (SELECT sid FROM calls WHERE ended = 1 ORDER BY created_ms
              LIMIT (SELECT 1 + COUNT(*) / 10 FROM calls WHERE ended = 1))",
             [],
         )?;
+        self.forgotten.by_size += forgotten as u64;
+        self.records = self.records.saturating_sub(forgotten as u64);
         let too_old = unix_ms().saturating_sub(KEY_MEMORY_MS) as i64;
         Ok(forgotten + self.db.execute("DELETE FROM requests WHERE asked_ms < ?1", [too_old])?)
     }
 
     /// Keeps the bounds of number and age. Calls that live are never forgotten.
-    fn sweep(&mut self) -> rusqlite::Result<()> {
+    pub(super) fn sweep(&mut self) -> rusqlite::Result<()> {
         let now_ms = unix_ms();
         let oldest = now_ms.saturating_sub(self.bounds.days.saturating_mul(86_400_000)) as i64;
         let transaction = self.db.transaction()?;
-        transaction.execute("DELETE FROM calls WHERE ended = 1 AND started_ms < ?1", [oldest])?;
+        let by_age = transaction.execute("DELETE FROM calls WHERE ended = 1 AND created_ms < ?1", [oldest])?;
         let count: i64 = transaction.query_row("SELECT COUNT(*) FROM calls WHERE ended = 1", [], |row| row.get(0))?;
-        let surplus = count - self.bounds.records as i64;
+        let surplus = count - i64::try_from(self.bounds.records).unwrap_or(i64::MAX);
+        let mut by_number = 0;
         if surplus > 0 {
-            transaction.execute(
+            by_number = transaction.execute(
                 "DELETE FROM calls WHERE sid IN
-                 (SELECT sid FROM calls WHERE ended = 1 ORDER BY started_ms LIMIT ?1)",
+                 (SELECT sid FROM calls WHERE ended = 1 ORDER BY created_ms LIMIT ?1)",
                 [surplus],
             )?;
         }
         transaction
             .execute("DELETE FROM requests WHERE asked_ms < ?1", [now_ms.saturating_sub(KEY_MEMORY_MS) as i64])?;
-        transaction.commit()
+        transaction.commit()?;
+        self.forgotten.by_age += by_age as u64;
+        self.forgotten.by_number += by_number as u64;
+        self.records = self.records.saturating_sub((by_age + by_number) as u64);
+        Ok(())
+    }
+
+    /// Records, and what was forgotten since the start.
+    pub(super) fn tally(&self) -> (u64, Forgotten) {
+        (self.records, self.forgotten)
     }
 
     pub(super) fn get(&self, sid: &str) -> Result<Option<CallRecord>, String> {
@@ -181,22 +180,35 @@ impl File {
         by_sid.query_row([sid], record).optional().map_err(|e| e.to_string())
     }
 
-    pub(super) fn list(&self, query: &Query) -> Result<Vec<CallRecord>, String> {
+    pub(super) fn list(&self, query: &Query) -> Result<Vec<Listed>, String> {
         self.select(query).map_err(|e| e.to_string())
     }
 
-    fn select(&self, query: &Query) -> rusqlite::Result<Vec<CallRecord>> {
-        let mut newest_first = self.db.prepare_cached(
-            "SELECT record FROM calls WHERE org = ?1 AND (?2 IS NULL OR status = ?2)
-             AND (started_ms, sid) < (?3, ?4) ORDER BY started_ms DESC, sid DESC LIMIT ?5",
-        )?;
+    fn select(&self, query: &Query) -> rusqlite::Result<Vec<Listed>> {
         let (before_ms, before) = match &query.after {
-            Some(place) => (i64::try_from(place.started_ms).unwrap_or(i64::MAX), place.sid.as_str()),
+            Some(place) => (i64::try_from(place.created_ms).unwrap_or(i64::MAX), place.sid.as_str()),
             None => (i64::MAX, ""),
         };
-        let status = query.status.map(|status| status.as_str());
-        let rows = newest_first.query_map(params![query.org, status, before_ms, before, query.limit as i64], record)?;
-        rows.collect()
+        let limit = query.limit as i64;
+        // Two texts, so that each has an index that leads to its rows alone.
+        let rows = match query.status {
+            None => {
+                let mut newest_first = self.db.prepare_cached(
+                    "SELECT record, created_ms FROM calls WHERE org = ?1 AND (created_ms, sid) < (?2, ?3)
+                     ORDER BY created_ms DESC, sid DESC LIMIT ?4",
+                )?;
+                newest_first.query_map(params![query.org, before_ms, before, limit], listed)?.collect()
+            }
+            Some(status) => {
+                let mut newest_first = self.db.prepare_cached(
+                    "SELECT record, created_ms FROM calls WHERE org = ?1 AND status = ?2 AND (created_ms, sid) < (?3, ?4)
+                     ORDER BY created_ms DESC, sid DESC LIMIT ?5",
+                )?;
+                let asked = params![query.org, status.as_str(), before_ms, before, limit];
+                newest_first.query_map(asked, listed)?.collect()
+            }
+        };
+        rows
     }
 
     pub(super) fn recall(&self, org: &str, key: &str) -> Result<Option<Recalled>, String> {
@@ -214,13 +226,19 @@ fn record(row: &Row<'_>) -> rusqlite::Result<CallRecord> {
         .map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e)))
 }
 
+fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
+    let record = record(row)?;
+    let created_ms = row.get::<_, i64>(1)?.cast_unsigned();
+    Ok(Listed { place: Place { created_ms, sid: record.sid.clone() }, record })
+}
+
 fn text(record: &CallRecord) -> String {
     serde_json::to_string(record).expect("a record is plain data: texts, numbers and names")
 }
 
 fn create(db: &Transaction<'_>, record: &CallRecord, remembered: Option<&Remembered>) -> rusqlite::Result<()> {
     let mut insert = db.prepare_cached(
-        "INSERT INTO calls (sid, org, started_ms, status, ended, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO calls (sid, org, created_ms, status, ended, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
     let (status, ended) = (record.status.as_str(), record.status.is_terminal());
     insert.execute(params![record.sid, record.org_id, record.started_ms as i64, status, ended, text(record)])?;
@@ -233,12 +251,10 @@ fn create(db: &Transaction<'_>, record: &CallRecord, remembered: Option<&Remembe
     Ok(())
 }
 
-/// A call's clock begins with its dialling, so its place in the list moves once; record and column agree at any time.
+/// Not its place in the list: who reads page after page misses nobody and sees nobody twice.
 fn update(db: &Transaction<'_>, record: &CallRecord) -> rusqlite::Result<()> {
-    let mut update =
-        db.prepare_cached("UPDATE calls SET status = ?2, ended = ?3, record = ?4, started_ms = ?5 WHERE sid = ?1")?;
-    let (status, ended) = (record.status.as_str(), record.status.is_terminal());
-    update.execute(params![record.sid, status, ended, text(record), record.started_ms as i64])?;
+    let mut update = db.prepare_cached("UPDATE calls SET status = ?2, ended = ?3, record = ?4 WHERE sid = ?1")?;
+    update.execute(params![record.sid, record.status.as_str(), record.status.is_terminal(), text(record)])?;
     Ok(())
 }
 
@@ -256,7 +272,7 @@ fn explain_write(error: &rusqlite::Error) -> String {
     format!("{error}; {remedy}")
 }
 
-fn explain_open(path: &Path, error: &rusqlite::Error) -> String {
+pub(super) fn explain_open(path: &Path, error: &rusqlite::Error) -> String {
     let remedy = match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "another engine uses this state folder: stop it, or name another in `state`"

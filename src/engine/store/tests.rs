@@ -1,3 +1,6 @@
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use super::*;
 use crate::call::EndReason;
 
@@ -23,7 +26,7 @@ fn wait<T>(pending: Pending<T>) -> Result<T, StoreError> {
 
 fn all(store: &Sqlite, status: Option<Status>) -> Vec<String> {
     let query = Query { org: "org_a".to_owned(), status, limit: 10_000, after: None };
-    wait(store.list(query)).unwrap().into_iter().map(|record| record.sid).collect()
+    wait(store.list(query)).unwrap().into_iter().map(|row| row.place.sid).collect()
 }
 
 #[test]
@@ -75,17 +78,108 @@ fn pages_of_a_list_meet_without_a_gap() {
         wait(store.create(CallRecord { started_ms: base + n / 3, ..record(n) }, None)).unwrap();
     }
     wait(store.create(CallRecord { org_id: "org_b".to_owned(), ..record(9) }, None)).unwrap();
-    // Dialled later than it was created: it comes once all the same.
-    store.update(CallRecord { started_ms: base + 3, ..record(2) });
+    let before = all(&store, None);
+    assert_eq!(before.len(), 7);
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
         let page = wait(store.list(Query { org: "org_a".to_owned(), status: None, limit: 2, after })).unwrap();
         let Some(last) = page.last() else { break };
-        after = Some(Place { started_ms: last.started_ms, sid: last.sid.clone() });
-        seen.extend(page.into_iter().map(|record| record.sid));
+        after = Some(last.place.clone());
+        seen.extend(page.into_iter().map(|row| row.place.sid));
+        // Meanwhile new calls come, and those that nobody has seen yet are dialled later than they were created.
+        let newer = record(100 + seen.len() as u64);
+        wait(store.create(newer, None)).unwrap();
+        (0..3).for_each(|n| store.update(CallRecord { started_ms: base + 1000, ..record(n) }));
     }
-    assert_eq!(seen, all(&store, None));
-    assert_eq!(seen.len(), 7);
+    assert_eq!(seen, before);
+}
+
+#[test]
+fn a_list_of_one_status_reads_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("calls.db");
+    drop(Sqlite::open(&path, BOUNDS).unwrap());
+    let db = rusqlite::Connection::open(&path).unwrap();
+    let plan = |status: &str| {
+        let sql = format!(
+            "EXPLAIN QUERY PLAN SELECT record FROM calls WHERE org = 'a' {status} AND (created_ms, sid) < (1, '')
+             ORDER BY created_ms DESC, sid DESC LIMIT 1"
+        );
+        db.query_row(&sql, [], |row| row.get::<_, String>(3)).unwrap()
+    };
+    assert!(plan("").contains("calls_of_org"), "{}", plan(""));
+    assert!(plan("AND status = 'ringing'").contains("calls_of_status"), "{}", plan("AND status = 'ringing'"));
+}
+
+/// `tests/data/store` keeps a file of each released layout, as its engine left it.
+#[test]
+fn files_of_every_release_are_read() {
+    let released = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/store");
+    let folder = tempfile::tempdir().unwrap();
+    for version in 1..schema::VERSION {
+        let path = folder.path().join(format!("v{version}.db"));
+        std::fs::copy(released.join(format!("v{version}.db")), &path).unwrap();
+        let rows = |path: &Path| {
+            let db = rusqlite::Connection::open(path).unwrap();
+            let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+            let mut all = db.prepare("SELECT record FROM calls ORDER BY sid").unwrap();
+            let texts: Vec<String> = all.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+            (version, texts)
+        };
+        let (before, texts) = rows(&path);
+        assert!(before == version && texts.len() >= 5, "v{version} has {} calls of version {before}", texts.len());
+        // Twice: what was led up stays as it is.
+        for _ in 0..2 {
+            let store = Sqlite::open(&path, Bounds { days: 100_000, ..BOUNDS }).unwrap();
+            for text in &texts {
+                let old: CallRecord = serde_json::from_str(text).unwrap();
+                let mut ended = old.clone();
+                ended.orphan(0);
+                let found = wait(store.get(&old.sid)).unwrap().unwrap();
+                let end = CallRecord { ended_ms: found.ended_ms, ..ended };
+                assert_eq!(found, end, "v{version}");
+            }
+            let org = serde_json::from_str::<CallRecord>(&texts[0]).unwrap().org_id;
+            let listed = wait(store.list(Query { org: org.clone(), status: None, limit: 500, after: None })).unwrap();
+            assert_eq!(listed.len(), texts.len());
+            assert!(listed.is_sorted_by(|newer, older| newer.place > older.place));
+            drop(store);
+        }
+        assert_eq!(rows(&path).0, schema::VERSION);
+    }
+}
+
+#[test]
+fn a_newer_file_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("calls.db");
+    drop(Sqlite::open(&path, BOUNDS).unwrap());
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.pragma_update(None, "user_version", schema::VERSION + 1).unwrap();
+    drop(db);
+    let error = Sqlite::open(&path, BOUNDS).err().unwrap();
+    assert!(error.contains("newer version"), "{error}");
+    let db = rusqlite::Connection::open(&path).unwrap();
+    let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, schema::VERSION + 1);
+}
+
+/// A step that fails half-way leaves the old layout whole.
+#[test]
+fn a_file_that_cant_be_led_up_stays_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("calls.db");
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/store/v1.db"), &path).unwrap();
+    let db = rusqlite::Connection::open(&path).unwrap();
+    // The second half of the second step finds its name taken.
+    db.execute_batch("CREATE TABLE calls_of_status (x)").unwrap();
+    drop(db);
+    assert!(Sqlite::open(&path, BOUNDS).err().unwrap().contains("calls_of_status"));
+    let db = rusqlite::Connection::open(&path).unwrap();
+    db.prepare("SELECT started_ms FROM calls").expect("the first half was taken back");
+    db.execute_batch("DROP TABLE calls_of_status").unwrap();
+    drop(db);
+    Sqlite::open(&path, BOUNDS).unwrap();
 }
 
 #[test]
@@ -115,6 +209,27 @@ fn the_oldest_ended_calls_are_forgotten() {
     drop(store);
     let store = Sqlite::open(&path, Bounds { records: 5, ..BOUNDS }).unwrap();
     assert_eq!(all(&store, None), (15..20).rev().map(|n| record(n).sid).collect::<Vec<_>>());
+    let Health { records, forgotten, .. } = store.health();
+    assert_eq!((records, forgotten), (5, Forgotten { by_age: 1, by_number: 14, by_size: 0 }));
+}
+
+#[test]
+fn age_is_looked_at_when_nobody_calls() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("calls.db");
+    let store = Sqlite::swept(&path, BOUNDS, Duration::from_millis(20)).unwrap();
+    wait(store.create(CallRecord { started_ms: 1000, ..ended(0) }, None)).unwrap();
+    wait(store.create(CallRecord { started_ms: 1000, ..record(1) }, None)).unwrap();
+    until(|| store.health().forgotten.by_age == 1);
+    assert_eq!(all(&store, None), [record(1).sid], "a call that lives is never too old");
+}
+
+fn until(so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !so() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it never came");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// A file that can't grow: live calls go on in memory, a new one is refused by cause, and all is well once there is room.
@@ -140,11 +255,16 @@ fn a_full_store_refuses_new_calls_and_loses_no_change() {
     let health = store.health();
     assert!(health.failing.is_some() && health.waiting > 0 && health.dropped == 0, "{health:?}");
     assert!(wait(store.create(record(9000), None)).unwrap_err().to_string().contains("full"));
+    // What only waits is what is true.
+    assert!(wait(store.get(&record(0).sid)).unwrap().unwrap().sip_phrase.is_some());
+    let listed = wait(store.list(Query { org: "org_a".to_owned(), status: None, limit: 10_000, after: None })).unwrap();
+    assert!(listed.len() as u64 == live && listed.iter().all(|row| row.record.sip_phrase.is_some()));
     // The calls end with short records: they fit, and may be forgotten in favour of new ones.
     (0..live).for_each(|n| store.update(ended(n)));
     wait(store.flush()).unwrap();
     assert_eq!(store.health().waiting, 0);
     wait(store.create(record(9001), None)).unwrap();
+    assert!(store.health().forgotten.by_size > 0, "{:?}", store.health());
     assert!(all(&store, Some(Status::Dialing)).contains(&record(9001).sid));
 }
 

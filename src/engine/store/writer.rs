@@ -9,11 +9,13 @@ use tokio::sync::oneshot;
 
 use super::queue::{Answer, Question, Queue};
 use super::sqlite::{Bounds, File};
-use super::{Health, Pending, Query, Recalled, Remembered, Store, StoreError};
+use super::{Health, Listed, Pending, Query, Recalled, Remembered, Store, StoreError};
 use crate::call::CallRecord;
 
 /// A failing disk is tried again after this long.
 const RETRY: Duration = Duration::from_millis(500);
+/// Without new calls the bounds of age are looked at this often.
+const SWEEP: Duration = Duration::from_secs(600);
 
 /// The embedded store. Dropping it writes what waits and ends the thread.
 pub struct Sqlite {
@@ -29,9 +31,14 @@ struct Shared {
 impl Sqlite {
     /// Opens the file and ends the calls that an engine which died has left open. Blocks until that is durable.
     pub fn open(path: &Path, bounds: Bounds) -> Result<Self, String> {
+        Self::swept(path, bounds, SWEEP)
+    }
+
+    pub(super) fn swept(path: &Path, bounds: Bounds, every: Duration) -> Result<Self, String> {
         let file = File::open(path, bounds)?;
         let shared = Arc::new(Shared { queue: Mutex::default(), wake: Condvar::new() });
-        let writer = Writer { file, shared: Arc::clone(&shared) };
+        let writer = Writer { file, shared: Arc::clone(&shared), swept: Instant::now(), every };
+        writer.tell();
         let thread = std::thread::Builder::new().name("clutchcall-store".to_owned()).spawn(|| writer.run());
         let thread = thread.map_err(|e| format!("the store's thread can't start: {e}"))?;
         Ok(Self { shared, thread: Some(thread) })
@@ -59,7 +66,7 @@ impl Store for Sqlite {
         self.ask(|answer| Question::Get { sid: sid.to_owned(), answer })
     }
 
-    fn list(&self, query: Query) -> Pending<Vec<CallRecord>> {
+    fn list(&self, query: Query) -> Pending<Vec<Listed>> {
         self.ask(|answer| Question::List { query, answer })
     }
 
@@ -96,12 +103,15 @@ impl Shared {
 struct Writer {
     file: File,
     shared: Arc<Shared>,
+    swept: Instant,
+    every: Duration,
 }
 
 impl Writer {
     fn run(mut self) {
         while let Some((changes, questions)) = self.wait() {
             self.turn(changes, questions);
+            self.sweep();
             let queue = self.shared.lock();
             if queue.failing.is_some() && queue.closed {
                 break;
@@ -114,21 +124,40 @@ impl Writer {
         }
     }
 
-    /// The next turn's work; while the disk fails, at the latest after [`RETRY`]. `None`: closed, and nothing is left.
+    /// Looks at the bounds when nobody has for long. A disk that fails is tried again by the next turn.
+    fn sweep(&mut self) {
+        if self.swept.elapsed() < self.every {
+            return;
+        }
+        self.swept = Instant::now();
+        if let Err(error) = self.file.sweep() {
+            tracing::warn!(%error, "old records can't be forgotten now");
+        }
+        self.tell();
+    }
+
+    /// What `health` shows of the file.
+    fn tell(&self) {
+        let (records, forgotten) = self.file.tally();
+        let mut queue = self.shared.lock();
+        queue.records = records;
+        queue.forgotten = forgotten;
+    }
+
+    /// The next turn's work; while the disk fails, at the latest after [`RETRY`], else when the bounds are to be looked at.
+    /// `None`: closed, and nothing is left.
     fn wait(&self) -> Option<(Vec<CallRecord>, Vec<Question>)> {
-        let retry_at = Instant::now() + RETRY;
+        let (retry_at, sweep_at) = (Instant::now() + RETRY, self.swept + self.every);
         let mut queue = self.shared.lock();
         loop {
-            let due = if queue.failing.is_some() { !queue.questions.is_empty() } else { queue.has_work() };
+            // Changes don't hurry a failing disk; only the clock and questions do.
+            let failing = queue.failing.is_some();
+            let due = if failing { !queue.questions.is_empty() } else { queue.has_work() };
             if due || queue.closed {
                 break;
             }
-            if queue.failing.is_none() {
-                queue = self.shared.wake.wait(queue).unwrap_or_else(|poisoned| poisoned.into_inner());
-                continue;
-            }
-            // Changes don't hurry a failing disk; only the clock and questions do.
-            let left = retry_at.saturating_duration_since(Instant::now());
+            let until = if failing { retry_at } else { sweep_at };
+            let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
@@ -156,6 +185,7 @@ impl Writer {
             }
             queue.failing = outcome.clone().err();
         }
+        self.tell();
         for question in questions {
             self.answer(question, &outcome);
         }
@@ -168,11 +198,28 @@ impl Writer {
             Question::Create { answer, .. } | Question::Flush { answer } => {
                 drop(answer.send(outcome.clone().map_err(failing)));
             }
-            Question::Get { sid, answer } => drop(answer.send(self.file.get(&sid).map_err(failing))),
-            Question::List { query, answer } => drop(answer.send(self.file.list(&query).map_err(failing))),
+            Question::Get { sid, answer } => drop(answer.send(self.get(&sid).map_err(failing))),
+            Question::List { query, answer } => drop(answer.send(self.list(&query).map_err(failing))),
             Question::Recall { org, key, answer } => {
                 drop(answer.send(self.file.recall(&org, &key).map_err(failing)));
             }
         }
+    }
+
+    /// What waits is newer than what the disk has, and is there when the disk can't be read.
+    fn get(&self, sid: &str) -> Result<Option<CallRecord>, String> {
+        let waiting = self.shared.lock().newest(sid).cloned();
+        if waiting.is_some() { Ok(waiting) } else { self.file.get(sid) }
+    }
+
+    fn list(&self, query: &Query) -> Result<Vec<Listed>, String> {
+        let mut rows = self.file.list(query)?;
+        let queue = self.shared.lock();
+        for row in &mut rows {
+            if let Some(newest) = queue.newest(&row.place.sid) {
+                row.record = newest.clone();
+            }
+        }
+        Ok(rows)
     }
 }
