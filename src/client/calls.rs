@@ -12,12 +12,15 @@ use super::http::{Ask, Http, random_id};
 use super::options::Options;
 use super::runtime::Runtime;
 use super::waits::Waits;
+use crate::call::record::{Metadata, check_metadata};
 use crate::call::wire::{TokenAnswer, TokenRequest};
 use crate::call::{CallRow, DEFAULT_RING_TIMEOUT_S, Status};
 use crate::error::{Error, Kind, Result};
 
 /// Longest text of an argument.
 const MAX_TEXT: usize = 512;
+/// Longest `Idempotency-Key`.
+const MAX_KEY: usize = 255;
 /// Calls of one page.
 const MAX_PAGE: u32 = 500;
 /// [`Client::wait`] asks at this pace first, and at [`POLL_CAP`] after a while.
@@ -43,6 +46,7 @@ pub struct Originate {
     pub agent: Option<String>,
     /// Seconds; the server clamps to 5..=120.
     pub ring_timeout_s: Option<f64>,
+    pub metadata: Metadata,
     /// Absent: one is drawn, so that a retry never dials twice.
     pub idempotency_key: Option<String>,
 }
@@ -63,6 +67,8 @@ struct OriginateInput<'a> {
     trunk_id: &'a str,
     agent: Option<&'a str>,
     ring_timeout_sec: Value,
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    metadata: &'a Metadata,
 }
 
 #[derive(Serialize)]
@@ -121,9 +127,10 @@ impl Client {
         }
         let key = call.idempotency_key.clone().unwrap_or_else(random_id);
         text("idempotency_key", &key)?;
-        if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Error::value("idempotency_key holds a character that a header can't: use visible ASCII"));
+        if key.len() > MAX_KEY || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Error::value(format!("idempotency_key: use 1 to {MAX_KEY} visible ASCII characters")));
         }
+        check_metadata(&call.metadata).map_err(Error::value)?;
         let ring_timeout_sec = call.ring_timeout_s.unwrap_or(f64::from(DEFAULT_RING_TIMEOUT_S));
         if !ring_timeout_sec.is_finite() {
             return Err(Error::value(format!(
@@ -138,6 +145,7 @@ impl Client {
                 trunk_id: &call.trunk_id,
                 agent: call.agent.as_deref(),
                 ring_timeout_sec: number(ring_timeout_sec),
+                metadata: &call.metadata,
             };
             inner.http.ask(Ask::Keyed(key), "voice.calls.originate", &input).await
         })
@@ -168,19 +176,19 @@ impl Client {
             (None, Some(agent)) => text("agent", agent)?,
             _ => return Err(Error::value("transfer takes exactly one of to and agent")),
         }
-        self.mutate("voice.calls.transfer", sid, transfer, waits)
+        self.mutate(Ask::Mutation, "voice.calls.transfer", sid, transfer, waits)
     }
 
-    /// Ends the call. A call that is over already is a success.
+    /// Ends the call. A call that is over already is a success, so it may be sent twice: a call that goes on costs money.
     pub fn hangup<W: Waits<()>>(&self, sid: &str, waits: W) -> Result<W::Outcome> {
-        self.mutate("voice.calls.hangup", sid, Transfer::default(), waits)
+        self.mutate(Ask::Keyed(random_id()), "voice.calls.hangup", sid, Transfer::default(), waits)
     }
 
     /// Binds an agent of the engine to a live call.
     pub fn attach_agent<W: Waits<()>>(&self, sid: &str, agent: &str, waits: W) -> Result<W::Outcome> {
         text("agent", agent)?;
         let agent = Transfer { to: None, agent: Some(agent.to_owned()) };
-        self.mutate("voice.agents.attach", sid, agent, waits)
+        self.mutate(Ask::Mutation, "voice.agents.attach", sid, agent, waits)
     }
 
     /// Asks until the call has one of these states. `None`: the time is over. A call that ended in another state will never
@@ -229,12 +237,19 @@ impl Client {
         &self.0
     }
 
-    fn mutate<W: Waits<()>>(&self, procedure: &'static str, sid: &str, to: Transfer, waits: W) -> Result<W::Outcome> {
+    fn mutate<W: Waits<()>>(
+        &self,
+        ask: Ask,
+        procedure: &'static str,
+        sid: &str,
+        to: Transfer,
+        waits: W,
+    ) -> Result<W::Outcome> {
         let sid = checked_sid(sid)?;
         self.run(waits, |inner| async move {
             let input =
                 SidInput { org_id: &inner.options.org_id, sid: &sid, to: to.to.as_deref(), agent: to.agent.as_deref() };
-            let _: Value = inner.http.ask(Ask::Mutation, procedure, &input).await?;
+            let _: Value = inner.http.ask(ask, procedure, &input).await?;
             Ok(())
         })
     }

@@ -2,23 +2,24 @@
 //!
 //! The wire is tRPC's without a transformer: a query is `GET …/api/trpc/{procedure}?input=<JSON>`, a mutation
 //! `POST …/api/trpc/{procedure}` with the JSON itself. Only what can't act twice is repeated: queries, and mutations that
-//! carry an `Idempotency-Key`. Connections are kept alive. Runs on the control thread; knows no procedure by name.
+//! carry an `Idempotency-Key`; `retry` says when. Connections are kept alive and shared. An engine that is not on this machine is reached
+//! through the proxy that `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name. Its certificate is checked against
+//! `ca_file`, or the machine's roots (`SSL_CERT_FILE`). Runs on the control thread; knows no procedure by name.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ::ring::rand::{SecureRandom, SystemRandom};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::options::Options;
+use super::retry::{self, Pace};
 use crate::error::{Error, Kind, Result};
 
-/// Wait before the first retry; it doubles up to [`RETRY_CAP`], each with jitter.
-const RETRY_STEP: Duration = Duration::from_millis(500);
-const RETRY_CAP: Duration = Duration::from_secs(8);
 /// An answer larger than this is not one of ours.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// What an error keeps of an answer.
@@ -27,6 +28,8 @@ const MAX_BODY_BYTES: usize = 4 << 10;
 const MAX_QUOTE_CHARS: usize = 200;
 /// Kept-alive connections close before a usual server's own limit.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections that are kept for the next request; more of them at the same time are closed after theirs.
+const MAX_IDLE: usize = 32;
 
 /// How a procedure is asked.
 pub(super) enum Ask {
@@ -42,7 +45,9 @@ pub(super) struct Http {
     client: reqwest::Client,
     base: String,
     timeout: Duration,
+    connect_timeout: Duration,
     max_retries: u32,
+    pace: Pace,
 }
 
 impl Http {
@@ -57,15 +62,22 @@ impl Http {
             .user_agent(concat!("clutchcall/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(options.connect_timeout)
             .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(MAX_IDLE)
             // A redirected request would lose its key or show it to somebody else.
             .redirect(reqwest::redirect::Policy::none());
         if is_loopback(options) {
             builder = builder.no_proxy();
         }
-        let client =
-            builder.build().map_err(|error| Error::config(format!("TLS can't be set up: {}", causes(&error))))?;
+        if !options.roots.is_empty() {
+            builder = builder.tls_certs_only(options.roots.iter().filter_map(|root| Certificate::from_der(root).ok()));
+        }
+        let client = builder.build().map_err(|error| {
+            let why = causes(&error);
+            Error::config(format!("TLS can't be set up: {why}; look at SSL_CERT_FILE and ca_file (CLUTCHCALL_CA_FILE)"))
+        })?;
         let base = options.base_url.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { client, base, timeout: options.timeout, max_retries: options.max_retries })
+        let Options { timeout, connect_timeout, max_retries, pace, .. } = *options;
+        Ok(Self { client, base, timeout, connect_timeout, max_retries, pace })
     }
 
     /// The procedure's answer. All attempts together take at most the timeout.
@@ -76,26 +88,24 @@ impl Http {
         input: &I,
     ) -> Result<O> {
         let input = serde_json::to_string(input).expect("inputs are plain structures with text keys");
-        let attempts = self.attempts(&ask, procedure, &input);
-        let data = tokio::time::timeout(self.timeout, attempts).await.map_err(|_| self.timed_out())??;
+        let data = self.attempts(&ask, procedure, &input).await?;
         serde_json::from_value(data).map_err(|error| self.foreign(format!("{procedure} answered {error}")))
     }
 
     async fn attempts(&self, ask: &Ask, procedure: &str, input: &str) -> Result<Value> {
         let retries = if matches!(ask, Ask::Mutation) { 0 } else { self.max_retries };
+        let deadline = Instant::now() + self.timeout;
         let mut attempt = 0;
         loop {
-            let error = match self.once(ask, procedure, input).await {
+            let once = tokio::time::timeout_at(deadline, self.once(ask, procedure, input));
+            let error = match once.await.unwrap_or_else(|_| Err(self.timed_out())) {
                 Ok(data) => return Ok(data),
                 Err(error) => error,
             };
-            if attempt == retries || !error.retryable {
-                return Err(error);
-            }
-            let pause = error.retry_after.unwrap_or_else(|| backoff(attempt));
-            if pause >= self.timeout {
-                return Err(error);
-            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let pause = self.pace.pause(attempt, &error, left, u32::from_le_bytes(random()));
+            let Some(pause) = pause.filter(|_| attempt < retries) else { return Err(error) };
+            tracing::debug!(procedure, %error, ?pause, "asked again");
             tokio::time::sleep(pause).await;
             attempt += 1;
         }
@@ -131,12 +141,15 @@ impl Http {
         };
         let data = error.get("data");
         let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
-        let said = data.and_then(|data| data.get("httpStatus")).and_then(Value::as_u64);
+        // Other engines than ours name an error in `code` itself, by name or by number.
+        let named = text(data.and_then(|data| data.get("code"))).or_else(|| text(error.get("code")));
+        let said = data.and_then(|data| data.get("httpStatus")).and_then(Value::as_u64).map(|said| said as u16);
+        let said = said.or_else(|| said_by(error.get("code")?.as_i64(), named.as_deref()));
         // An error inside a 200 counts as what it says it is.
-        let status = if status.is_success() { said.map_or(500, |said| said as u16) } else { status.as_u16() };
+        let status = if status.is_success() { said.unwrap_or(500) } else { status.as_u16() };
         let message = text(error.get("message")).unwrap_or_else(|| format!("the control plane answered {status}"));
         Error::from_status(status, message + remedy(status)).with(|detail| {
-            detail.code = text(data.and_then(|data| data.get("code")));
+            detail.code = named;
             detail.request_id = text(data.and_then(|data| data.get("requestId")));
             if let Some(retryable) = data.and_then(|data| data.get("retryable")).and_then(Value::as_bool) {
                 detail.retryable = retryable;
@@ -167,16 +180,31 @@ impl Http {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Error {
-        if error.is_timeout() {
-            return self.timed_out();
-        }
         let (base, why) = (&self.base, causes(error));
+        if error.is_timeout() {
+            return self.no_connection_in_time();
+        }
+        if is_certificate(error) {
+            let message = format!(
+                "the certificate of {base} is not trusted here ({why}): name the file of its authority in ca_file (CLUTCHCALL_CA_FILE) or SSL_CERT_FILE"
+            );
+            return Error::new(Kind::ApiConnection, message).with(|detail| detail.retryable = false);
+        }
         Error::new(
             Kind::ApiConnection,
             format!(
                 "no connection to the control plane at {base} ({why}): is the engine running (`clutchcall dev`), and base_url (CLUTCHCALL_BASE_URL) right?"
             ),
         )
+    }
+
+    /// Requests have no limit of their own: what is late here is the connection.
+    fn no_connection_in_time(&self) -> Error {
+        let (base, limit) = (&self.base, self.connect_timeout.as_secs_f64());
+        let message = format!(
+            "no connection to the control plane at {base} within connect_timeout ({limit} s): is base_url (CLUTCHCALL_BASE_URL) right, and is a proxy needed (HTTPS_PROXY)?"
+        );
+        Error::new(Kind::ApiTimeout, message)
     }
 
     fn timed_out(&self) -> Error {
@@ -216,16 +244,38 @@ fn remedy(status: u16) -> &'static str {
     }
 }
 
-/// Between half of the step and all of it.
-fn backoff(attempt: u32) -> Duration {
-    let step = (RETRY_STEP * 2u32.saturating_pow(attempt)).min(RETRY_CAP);
-    step / 2 + (step / 2).mul_f64(f64::from(u32::from_le_bytes(random())) / f64::from(u32::MAX))
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    retry::retry_after(text(RETRY_AFTER)?, text(DATE), SystemTime::now())
 }
 
-/// Delay seconds (RFC 9110 §10.2.3); the other form, a date, is nobody's here.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse::<u32>().ok()?;
-    Some(Duration::from_secs(seconds.into()))
+/// The status behind an error's number or name where nothing else tells it.
+fn said_by(number: Option<i64>, name: Option<&str>) -> Option<u16> {
+    /// tRPC's (JSON-RPC 2.0 §5.1 with its extensions).
+    const NAMES: [(&str, i64, u16); 8] = [
+        ("BAD_REQUEST", -32600, 400),
+        ("UNAUTHORIZED", -32001, 401),
+        ("FORBIDDEN", -32003, 403),
+        ("NOT_FOUND", -32004, 404),
+        ("TIMEOUT", -32008, 408),
+        ("CONFLICT", -32009, 409),
+        ("TOO_MANY_REQUESTS", -32029, 429),
+        ("INTERNAL_SERVER_ERROR", -32603, 500),
+    ];
+    let is_it = |row: &&(&str, i64, u16)| Some(row.0) == name || Some(row.1) == number;
+    NAMES.iter().find(is_it).map(|row| row.2)
+}
+
+/// Refused for what it showed, not for how the line is: trying again mends nothing.
+fn is_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return matches!(tls, rustls::Error::InvalidCertificate(_));
+    }
+    // An I/O error hides what it wraps: its source is the source of that.
+    match error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()) {
+        Some(inner) => is_certificate(inner),
+        None => error.source().is_some_and(is_certificate),
+    }
 }
 
 async fn read(mut response: Response) -> reqwest::Result<Vec<u8>> {

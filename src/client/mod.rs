@@ -8,7 +8,8 @@
 //! | `waits` | how an outcome is had: by waiting for it, or by being told |
 //! | `events` | what becomes of a call, as it happens |
 //! | `process` | whether this process was forked off |
-//! | `http`, `calls` | the procedures: one request, its retries, its errors |
+//! | `http`, `calls` | the procedures: one request, its answer, its errors |
+//! | `retry` | whether a request is sent again, and when |
 //! | `media` | the media worker's app: a [`tracks::Pool`](crate::tracks::Pool), its bridges and their playout queues |
 //! | `relay` | from a relay's URL to a dial |
 //! | `tokens` | when a token is renewed, and where that of a `MoqtClient` comes from |
@@ -32,6 +33,7 @@ pub mod options;
 pub mod process;
 mod profile;
 mod relay;
+mod retry;
 pub mod runtime;
 mod tokens;
 mod waits;
@@ -44,5 +46,9 @@ pub use runtime::{Cancel, Runtime};
 pub use tokens::Asked;
 pub use waits::{Told, Underway, Waits};
 
+#[cfg(test)]
+mod http_tests;
+#[cfg(test)]
+mod server_for_tests;
 #[cfg(test)]
 mod tests;

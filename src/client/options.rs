@@ -8,10 +8,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::profile::Profile;
+use super::retry::Pace;
 use crate::error::{Error, Result};
 use crate::moqt::Drafts;
 
@@ -43,6 +46,8 @@ pub struct Arguments {
     pub timeout_s: Option<f64>,
     pub connect_timeout_s: Option<f64>,
     pub max_retries: Option<u32>,
+    /// Path of a PEM file.
+    pub ca_file: Option<String>,
 }
 
 /// What an [`Arguments`] became.
@@ -61,6 +66,9 @@ pub struct Options {
     pub timeout: Duration,
     pub connect_timeout: Duration,
     pub max_retries: u32,
+    pub(super) pace: Pace,
+    /// Authorities that alone are trusted; empty: the machine's.
+    pub roots: Vec<CertificateDer<'static>>,
 }
 
 /// What `clutchcall dev` leaves in [`dev_state_path`] while it runs: a JSON object.
@@ -114,6 +122,7 @@ impl Options {
         );
         let pool = surroundings.pool(arguments.pool)?;
         let drafts = surroundings.drafts(&arguments.drafts)?;
+        let roots = surroundings.roots(arguments.ca_file)?;
         let credentials = surroundings.credentials()?;
         let (file_key, file_url, file_org) = match credentials {
             Some(file) => (Some(file.api_key), file.base_url, file.org_id),
@@ -144,6 +153,8 @@ impl Options {
             timeout: limits.0,
             connect_timeout: limits.1,
             max_retries: limits.2,
+            pace: Pace::default(),
+            roots,
         })
     }
 }
@@ -183,6 +194,23 @@ impl Surroundings<'_> {
         let variable = self.variable("CLUTCHCALL_DRAFTS").unwrap_or_default();
         let numbers: Vec<String> = variable.split_terminator(',').map(|number| number.trim().to_owned()).collect();
         Drafts::from_numbers(&numbers).map_err(|why| Error::config(format!("CLUTCHCALL_DRAFTS: {why}")))
+    }
+
+    fn roots(&self, argument: Option<String>) -> Result<Vec<CertificateDer<'static>>> {
+        let (name, path) = match argument {
+            Some(path) => ("ca_file", path),
+            None => match self.variable("CLUTCHCALL_CA_FILE") {
+                Some(path) => ("CLUTCHCALL_CA_FILE", path),
+                None => return Ok(Vec::new()),
+            },
+        };
+        let wrong = |what: &str| Error::config(format!("{name} names the file {path:?}: {what}"));
+        let roots = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>);
+        match roots {
+            Ok(roots) if !roots.is_empty() => Ok(roots),
+            Ok(_) => Err(wrong("it holds no certificate in PEM")),
+            Err(error) => Err(wrong(&error.to_string())),
+        }
     }
 
     fn pool(&self, argument: Option<u32>) -> Result<usize> {

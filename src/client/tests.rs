@@ -1,130 +1,14 @@
-//! The procedures against a real HTTP server of the test's own, which answers what it is told and keeps what it was asked.
+//! The procedures against a real HTTP server of the test's own (`server_for_tests`).
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::server_for_tests::{Answer, Server, client, never, ok, refusal, row};
 use super::*;
 use crate::call::Status;
 use crate::error::{Error, Kind};
-
-/// One request as it came.
-#[derive(Clone, Debug, Default)]
-struct Asked {
-    line: String,
-    headers: Vec<(String, String)>,
-    body: String,
-    connection: usize,
-}
-
-impl Asked {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-}
-
-/// Answers in turn; the last one is repeated.
-struct Server {
-    address: SocketAddr,
-    asked: Arc<Mutex<Vec<Asked>>>,
-}
-
-#[derive(Clone)]
-struct Answer {
-    status: u16,
-    headers: &'static str,
-    body: String,
-}
-
-fn ok(data: Value) -> Answer {
-    Answer { status: 200, headers: "", body: json!({ "result": { "data": data } }).to_string() }
-}
-
-fn refusal(status: u16, code: &str) -> Answer {
-    let data = json!({ "httpStatus": status, "code": code, "requestId": "req_7", "retryable": status == 503 });
-    let body = json!({ "error": { "message": format!("it is {code}"), "code": -32000, "data": data } });
-    Answer { status, headers: "", body: body.to_string() }
-}
-
-fn row(status: &str) -> Value {
-    json!({
-        "sid": "CA1", "status": status, "to": "+15550001", "from": "+15550002", "startedAt": "2026-01-01T00:00:00.000Z",
-        "trunkId": "trunk_main", "agent": null, "endReason": "busy", "sipCode": 486, "new": {"of": "a newer engine"}
-    })
-}
-
-impl Server {
-    fn start(answers: Vec<Answer>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let kept = asked.clone();
-        let turn = Arc::new(Mutex::new(answers));
-        // Ends with the test's process; connections end with the clients that made them.
-        std::thread::spawn(move || {
-            for (connection, stream) in listener.incoming().enumerate() {
-                let (kept, turn) = (kept.clone(), turn.clone());
-                std::thread::spawn(move || serve(stream.unwrap(), connection, &kept, &turn));
-            }
-        });
-        Self { address, asked }
-    }
-
-    fn client(&self) -> Client {
-        client(&format!("http://{}", self.address))
-    }
-
-    fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-fn client(base_url: &str) -> Client {
-    let text = |text: &str| Some(text.to_owned());
-    let arguments = Arguments {
-        base_url: text(base_url),
-        api_key: text("key_1"),
-        org_id: text("org_1"),
-        timeout_s: Some(20.0),
-        ..Arguments::default()
-    };
-    Client::new(Options::find(arguments).unwrap()).unwrap()
-}
-
-fn serve(stream: TcpStream, connection: usize, kept: &Mutex<Vec<Asked>>, turn: &Mutex<Vec<Answer>>) {
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    loop {
-        let mut asked = Asked { connection, ..Asked::default() };
-        if reader.read_line(&mut asked.line).unwrap_or(0) == 0 {
-            return;
-        }
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line).unwrap();
-            let Some((key, value)) = line.trim().split_once(": ") else { break };
-            asked.headers.push((key.to_lowercase(), value.to_owned()));
-        }
-        let length = asked.header("content-length").map_or(0, |length| length.parse().unwrap());
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).unwrap();
-        asked.body = String::from_utf8(body).unwrap();
-        kept.lock().unwrap().push(asked);
-        let answer = {
-            let mut turn = turn.lock().unwrap();
-            if turn.len() > 1 { turn.remove(0) } else { turn[0].clone() }
-        };
-        let Answer { status, headers, body } = answer;
-        let length = body.len();
-        write!(&stream, "HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n{headers}\r\n{body}").unwrap();
-    }
-}
-
-fn never() -> impl FnMut() -> bool {
-    || false
-}
 
 fn call() -> Originate {
     Originate {
@@ -184,37 +68,16 @@ fn an_error_in_a_success_envelope_is_an_error() {
 
 #[test]
 fn what_is_no_engine_is_named_so_and_cut() {
-    let page = Answer { status: 502, headers: "", body: "<html>".repeat(2000) };
+    let page = Answer::new(502, "<html>".repeat(2000));
     let error = Server::start(vec![page]).client().hangup("CA1", &mut never()).unwrap_err();
     assert_eq!((error.kind(), error.body.as_ref().map(String::len)), (Kind::Server, Some(4096)));
     assert!(error.message.len() < 400, "{error}");
-    let page = Answer { status: 200, headers: "", body: "hello".into() };
+    let page = Answer::new(200, "hello");
     let error = Server::start(vec![page]).client().call("CA1", &mut never()).unwrap_err();
     assert!(error.kind() == Kind::ApiStatus && error.message.contains("CLUTCHCALL_BASE_URL"), "{error}");
-    let moved = Answer { status: 308, headers: "location: https://elsewhere/\r\n", body: String::new() };
+    let moved = Answer { headers: "location: https://elsewhere/\r\n", ..Answer::new(308, "") };
     let error = Server::start(vec![moved]).client().call("CA1", &mut never()).unwrap_err();
     assert!(error.message.contains("https://elsewhere/"), "{error}");
-}
-
-#[test]
-fn only_what_cant_act_twice_is_repeated() {
-    let busy = || Answer { headers: "retry-after: 0\r\n", ..refusal(503, "SERVICE_UNAVAILABLE") };
-    let server = Server::start(vec![busy(), busy(), ok(row("dialing"))]);
-    server.client().originate(call(), &mut never()).unwrap();
-    let keys: Vec<_> = server.asked().iter().map(|asked| asked.header("idempotency-key").map(str::to_owned)).collect();
-    assert!(keys.len() == 3 && keys[0].is_some() && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
-
-    let server = Server::start(vec![busy()]);
-    let error = server.client().call("CA1", &mut never()).unwrap_err();
-    assert_eq!((error.status, error.retry_after, server.asked().len()), (Some(503), Some(Duration::ZERO), 3));
-
-    let server = Server::start(vec![busy()]);
-    server.client().hangup("CA1", &mut never()).unwrap_err();
-    assert_eq!(server.asked().len(), 1, "a mutation without a key is sent once");
-
-    let server = Server::start(vec![refusal(400, "BAD_REQUEST")]);
-    server.client().originate(call(), &mut never()).unwrap_err();
-    assert_eq!(server.asked().len(), 1, "repeating mends nothing");
 }
 
 #[test]
@@ -238,6 +101,12 @@ fn arguments_are_checked_before_anything_is_sent() {
         (
             client.originate(Originate { ring_timeout_s: Some(f64::NAN), ..call() }, &mut never()).unwrap_err(),
             "ring_timeout_sec",
+        ),
+        (
+            client
+                .originate(Originate { metadata: [("".into(), "x".into())].into(), ..call() }, &mut never())
+                .unwrap_err(),
+            "metadata",
         ),
         (client.call("", &mut never()).unwrap_err(), "sid"),
         (client.hangup(&"x".repeat(600), &mut never()).unwrap_err(), "sid"),

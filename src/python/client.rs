@@ -1,5 +1,6 @@
 //! `_core.Client`: the procedures of the control plane, and bridges.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub(super) struct Client(Native);
 #[pymethods]
 impl Client {
     #[new]
-    #[pyo3(signature = (base_url, api_key, org_id, relay_host, profile, pool, drafts, timeout, connect_timeout, max_retries))]
+    #[pyo3(signature = (base_url, api_key, org_id, relay_host, profile, pool, drafts, timeout, connect_timeout, max_retries, ca_file))]
     #[allow(clippy::too_many_arguments)] // One per setting of the public class.
     fn new(
         py: Python<'_>,
@@ -44,6 +45,7 @@ impl Client {
         timeout: f64,
         connect_timeout: f64,
         max_retries: i64,
+        ca_file: Option<String>,
     ) -> PyResult<Self> {
         delivery::watch_process(py)?;
         let max_retries = whole("max_retries", max_retries).map_err(|error| raise(py, error))?;
@@ -59,6 +61,7 @@ impl Client {
             timeout_s: Some(timeout),
             connect_timeout_s: Some(connect_timeout),
             max_retries: Some(max_retries),
+            ca_file,
         };
         let made = py.detach(|| Native::new(Options::find(arguments)?));
         made.map(Self).map_err(|error| raise(py, error))
@@ -79,7 +82,7 @@ impl Client {
         self.0.options().relay_host.as_deref()
     }
 
-    #[pyo3(signature = (to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key))]
+    #[pyo3(signature = (to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key, metadata))]
     #[allow(clippy::too_many_arguments)] // One per argument of the public method.
     fn originate(
         &self,
@@ -90,12 +93,14 @@ impl Client {
         agent: Option<String>,
         ring_timeout_sec: Option<f64>,
         idempotency_key: Option<String>,
+        metadata: BTreeMap<String, String>,
     ) -> PyResult<Row> {
-        let call = Originate { to, from: from_, trunk_id, agent, ring_timeout_s: ring_timeout_sec, idempotency_key };
+        let ring_timeout_s = ring_timeout_sec;
+        let call = Originate { to, from: from_, trunk_id, agent, ring_timeout_s, metadata, idempotency_key };
         waiting(py, |cancel| self.0.originate(call, cancel)).map(Row::from)
     }
 
-    #[pyo3(signature = (post, future, to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key))]
+    #[pyo3(signature = (post, future, to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key, metadata))]
     #[allow(clippy::too_many_arguments)] // One per argument of the public method.
     fn originate_later(
         &self,
@@ -108,8 +113,10 @@ impl Client {
         agent: Option<String>,
         ring_timeout_sec: Option<f64>,
         idempotency_key: Option<String>,
+        metadata: BTreeMap<String, String>,
     ) -> PyResult<Begun> {
-        let call = Originate { to, from: from_, trunk_id, agent, ring_timeout_s: ring_timeout_sec, idempotency_key };
+        let ring_timeout_s = ring_timeout_sec;
+        let call = Originate { to, from: from_, trunk_id, agent, ring_timeout_s, metadata, idempotency_key };
         later(py, self.0.runtime(), (post, future), |told| self.0.originate(call, told), later::row)
     }
 

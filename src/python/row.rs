@@ -1,5 +1,7 @@
 //! A call's row as the API gave it.
 
+use std::collections::BTreeMap;
+
 use pyo3::prelude::*;
 
 use crate::call::CallRow;
@@ -22,6 +24,7 @@ pub(super) struct Row {
     sip_code: Option<u16>,
     q850: Option<u8>,
     transferred_to: Option<String>,
+    metadata: BTreeMap<String, String>,
 }
 
 impl From<CallRow> for Row {
@@ -44,6 +47,7 @@ impl From<CallRow> for Row {
             sip_code: row.sip_code,
             q850: row.q850,
             transferred_to: row.transferred_to,
+            metadata: row.metadata.unwrap_or_default(),
         }
     }
 }

@@ -42,6 +42,11 @@ CASES: list[tuple[Callable[[Voice], object], type[Exception], list[str]]] = [
     (lambda v: originate(v, ring_timeout_sec="30"), TypeError, ["ring_timeout_sec"]),
     (lambda v: originate(v, ring_timeout_sec=float("inf")), ValueError, ["ring_timeout_sec", "5..120"]),
     (lambda v: originate(v, idempotency_key="ü"), ValueError, ["idempotency_key"]),
+    (lambda v: originate(v, metadata="order=7"), TypeError, ["metadata", "dict"]),
+    (lambda v: originate(v, metadata={"order": 7}), TypeError, ["metadata['order']", "int"]),
+    (lambda v: originate(v, metadata={1: "x"}), TypeError, ["metadata", "int"]),
+    (lambda v: originate(v, metadata={"": "x"}), ValueError, ["metadata"]),
+    (lambda v: originate(v, metadata={str(n): "" for n in range(33)}), ValueError, ["metadata", "32"]),
     (lambda v: v.calls.get(sid=""), ValueError, ["sid"]),
     (lambda v: v.calls.get(sid=None), TypeError, ["sid"]),  # type: ignore[arg-type]
     (lambda v: v.calls.list(limit=0), ValueError, ["limit", "500"]),

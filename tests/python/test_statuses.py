@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from listening import LIMIT_S, Heard, connected, dial, ended, report
@@ -65,6 +66,21 @@ def test_how_a_call_ends(calls: dict[str, Call], ending: tuple[str, str, str, in
         with pytest.raises(CallError) as told:
             call.wait("in_progress", timeout=LIMIT_S)
         assert (told.value.end_reason, told.value.sip_code, told.value.q850) == (reason, sip_code, q850)
+
+
+def test_a_key_dials_once_and_keeps_its_notes(voice: Voice) -> None:
+    key, notes = f"key-{uuid4()}", {"order": "7", "name": "Zoë"}
+    call = dial(voice, "9000", idempotency_key=key, metadata=notes)
+    assert dial(voice, "9000", idempotency_key=key, metadata=notes).sid == call.sid
+    with pytest.raises(ConflictError, match="Idempotency-Key"):
+        dial(voice, "9000", idempotency_key=key, metadata={"order": "8"})
+    other = dial(voice, "9000")
+    assert other.sid != call.sid, "each call of originate has a key of its own"
+    call.metadata["order"] = "9"
+    assert call.metadata == voice.calls.get(call.sid).metadata == notes
+    assert other.metadata == {}
+    for placed in (call, other):
+        placed.hangup()
 
 
 def test_statuses_come_in_their_order(voice: Voice) -> None:

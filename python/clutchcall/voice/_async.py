@@ -18,6 +18,7 @@ from clutchcall.voice._checks import (
     check_text,
     check_text_or_none,
     consumer,
+    text_pairs,
     wanted_statuses,
 )
 from clutchcall.voice._loops import asked, posted
@@ -25,7 +26,8 @@ from clutchcall.voice._voice import Settings
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from os import PathLike
     from types import TracebackType
     from typing import Any, Self
 
@@ -93,6 +95,7 @@ class AsyncVoice(Settings, AsyncClosing):
         timeout: float = 30.0,
         connect_timeout: float = 5.0,
         max_retries: int = 2,
+        ca_file: str | PathLike[str] | None = None,
     ) -> None:
         super().__init__(
             base_url,
@@ -105,6 +108,7 @@ class AsyncVoice(Settings, AsyncClosing):
             timeout=timeout,
             connect_timeout=connect_timeout,
             max_retries=max_retries,
+            ca_file=ca_file,
         )
         self.calls: AsyncCalls = AsyncCalls(self._core)
         """Control plane: place calls and fetch them."""
@@ -135,12 +139,14 @@ class AsyncCalls:
         agent: str | None = None,
         ring_timeout_sec: float | None = 30,
         idempotency_key: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> AsyncCall:
         """Places an outbound call; returns once it is `dialing`. See `Calls.originate`."""
         check_originate(to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key)
+        notes = {} if metadata is None else text_pairs("metadata", metadata)
         core = self._core
         row: _core.CallRow = await asked(
-            core.originate_later, to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key
+            core.originate_later, to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key, notes
         )
         return AsyncCall(core, row)
 

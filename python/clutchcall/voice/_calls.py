@@ -8,12 +8,13 @@ from clutchcall.voice._checks import (
     check_originate,
     check_text,
     check_text_or_none,
+    text_pairs,
     wanted_statuses,
 )
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import Literal, Self
 
     from clutchcall import _core
@@ -39,6 +40,7 @@ class Calls:
         agent: str | None = None,
         ring_timeout_sec: float | None = 30,
         idempotency_key: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> Call:
         """Places an outbound call; returns once it is `dialing`.
 
@@ -49,7 +51,9 @@ class Calls:
             agent: Agent of the engine to bind on answer.
             ring_timeout_sec: Seconds to ring; the server clamps to 5..120, `None` means 30.
             idempotency_key: The same key within 24 hours never dials twice. Without one each call of this method has
-                its own, which covers its retries.
+                its own, which covers its retries. With other arguments the same key is a `ConflictError`.
+            metadata: Names and texts to keep with the call, for yourself: at most 32 names of 64 bytes, with texts of
+                512, of 4,096 bytes together. `Call.metadata` shows them.
 
         Raises:
             NotFoundError: No such trunk or agent.
@@ -57,7 +61,9 @@ class Calls:
             APIConnectionError: The engine can't be reached.
         """
         check_originate(to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key)
-        return Call(self._core, self._core.originate(to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key))
+        notes = {} if metadata is None else text_pairs("metadata", metadata)
+        row = self._core.originate(to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key, notes)
+        return Call(self._core, row)
 
     def get(self, sid: str) -> Call:
         """The state of a call now.
@@ -164,6 +170,11 @@ class CallFields:
     def transferred_to(self) -> str | None:
         """Where the far end was transferred to."""
         return self._row.transferred_to
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What `originate(metadata=)` noted on it; a copy."""
+        return self._row.metadata
 
     def _watch_with(self, callback: StatusCallback | None) -> None:
         before, self._watch = self._watch, None

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from os import fspath
+
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+
     from clutchcall.types import BatchCallback, CallStatus, FrameCallback
 
 _FINAL: tuple[CallStatus, ...] = ("completed", "failed", "no_answer")
@@ -72,3 +77,22 @@ def wanted_statuses(status: CallStatus | tuple[CallStatus, ...] | None) -> tuple
     if status is None:
         return _FINAL
     return (status,) if isinstance(status, str) else tuple(status)
+
+
+def checked_path(field: str, value: str | PathLike[str]) -> str:
+    """The path as text."""
+    if not isinstance(value, str) and not hasattr(type(value), "__fspath__"):
+        raise TypeError(f"{field} is a {type(value).__name__}: give a path")
+    path = fspath(value)
+    check_text(**{field: path})
+    return path
+
+
+def text_pairs(field: str, value: Mapping[str, str]) -> dict[str, str]:
+    """A dict of texts from any mapping."""
+    if not hasattr(type(value), "keys"):
+        raise TypeError(f"{field} is a {type(value).__name__}: give a dict of texts")
+    pairs = dict(value)
+    for name, text in pairs.items():
+        check_text(**{f"a name in {field}": name, f"{field}[{name!r}]": text})
+    return pairs

@@ -6,11 +6,12 @@ from clutchcall import _core
 from clutchcall._closing import Closing
 from clutchcall.voice._bridges import AudioBridges
 from clutchcall.voice._calls import Calls
-from clutchcall.voice._checks import check_number, check_text, check_text_or_none
+from clutchcall.voice._checks import check_number, check_text, check_text_or_none, checked_path
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from os import PathLike
 
 __all__ = ["Agents", "Voice"]
 
@@ -33,10 +34,12 @@ class Settings:
         timeout: float = 30.0,
         connect_timeout: float = 5.0,
         max_retries: int = 2,
+        ca_file: str | PathLike[str] | None = None,
     ) -> None:
         check_text_or_none(base_url=base_url, api_key=api_key, org_id=org_id, relay_host=relay_host, profile=profile)
         check_number(timeout=timeout, connect_timeout=connect_timeout, max_retries=max_retries)
         check_number(pool=1 if pool is None else pool)
+        authority = None if ca_file is None else checked_path("ca_file", ca_file)
         self._core = _core.Client(
             base_url,
             api_key,
@@ -48,6 +51,7 @@ class Settings:
             timeout,
             connect_timeout,
             max_retries,
+            authority,
         )
 
     @property
@@ -94,7 +98,11 @@ class Voice(Settings, Closing):
             (`CLUTCHCALL_DRAFTS`, with commas). Empty: all that are spoken here.
         timeout: Seconds for one request with its retries.
         connect_timeout: Seconds for one attempt to connect.
-        max_retries: Repetitions after the first attempt, of requests that can't act twice.
+        max_retries: Repetitions after the first attempt, of requests that can't act twice: those that only ask,
+            `originate` (by its idempotency key) and `hangup`. They wait 0.5 s, then twice as long each time up to 8 s,
+            with jitter, or as long as the engine says (`Retry-After`) where that is within `timeout`.
+        ca_file: PEM file of the only authorities whose certificate the control plane may show (`CLUTCHCALL_CA_FILE`).
+            Without it the machine's own count, or those of `SSL_CERT_FILE`.
 
     Raises:
         ConfigError: A setting is missing or unusable; the message names it.
@@ -116,6 +124,7 @@ class Voice(Settings, Closing):
         timeout: float = 30.0,
         connect_timeout: float = 5.0,
         max_retries: int = 2,
+        ca_file: str | PathLike[str] | None = None,
     ) -> None:
         super().__init__(
             base_url,
@@ -128,6 +137,7 @@ class Voice(Settings, Closing):
             timeout=timeout,
             connect_timeout=connect_timeout,
             max_retries=max_retries,
+            ca_file=ca_file,
         )
         self.calls: Calls = Calls(self._core)
         """Control plane: place calls and fetch them."""

@@ -1,0 +1,224 @@
+//! What the client makes of servers that are late, broken, strict or not ours.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::retry::Pace;
+use super::server_for_tests::{Answer, Server, Then, arguments, client_with, never, ok, refusal, row};
+use super::{Arguments, Client, Originate, Transfer};
+use crate::error::{Error, Kind};
+
+fn call() -> Originate {
+    Originate {
+        to: "+15550001".into(),
+        from: "+15550002".into(),
+        trunk_id: "trunk_main".into(),
+        ..Originate::default()
+    }
+}
+
+fn busy() -> Answer {
+    refusal(503, "SERVICE_UNAVAILABLE")
+}
+
+fn ending(then: Then) -> Answer {
+    Answer { then, ..ok(row("dialing")) }
+}
+
+fn transfer(client: &Client) -> Error {
+    client.transfer("CA1", Transfer { to: Some("+1555".into()), agent: None }, &mut never()).unwrap_err()
+}
+
+#[test]
+fn only_what_cant_act_twice_is_repeated() {
+    for failure in [busy(), ending(Then::Cut), ending(Then::Close)] {
+        let server = Server::start(vec![failure.clone(), failure.clone(), ok(row("dialing"))]);
+        server.client().originate(call(), &mut never()).unwrap();
+        let asked = server.asked();
+        let keys: Vec<_> = asked.iter().map(|asked| asked.header("idempotency-key").map(str::to_owned)).collect();
+        assert!(keys.len() == 3 && keys[0].is_some() && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+        assert!(asked.iter().all(|again| again.body == asked[0].body), "a key stands for one request");
+
+        let server = Server::start(vec![failure.clone(), ok(row("ringing"))]);
+        server.client().call("CA1", &mut never()).unwrap();
+        assert_eq!(server.asked().len(), 2, "a query");
+
+        let server = Server::start(vec![failure.clone(), ok(row("ringing"))]);
+        server.client().hangup("CA1", &mut never()).unwrap();
+        assert_eq!(server.asked().len(), 2, "a hang-up of a call that is over is a success");
+
+        let server = Server::start(vec![failure]);
+        let error = transfer(&server.client());
+        assert!([Kind::Server, Kind::ApiConnection].contains(&error.kind()), "{error}");
+        assert!(error.retryable, "for the user to decide");
+        assert_eq!(server.asked().len(), 1, "a mutation without a key is sent once");
+    }
+}
+
+#[test]
+fn two_repetitions_are_the_last() {
+    let server = Server::start(vec![busy()]);
+    let error = server.client().call("CA1", &mut never()).unwrap_err();
+    assert_eq!((error.status, server.asked().len()), (Some(503), 3));
+    for max_retries in [0, 5] {
+        let server = Server::start(vec![busy()]);
+        let arguments =
+            Arguments { max_retries: Some(max_retries), ..arguments(&format!("http://{}", server.address)) };
+        let client = client_with(arguments, Pace::of_millis(1, 1));
+        client.call("CA1", &mut never()).unwrap_err();
+        assert_eq!(server.asked().len(), 1 + max_retries as usize);
+    }
+}
+
+#[test]
+fn repeating_mends_no_refusal() {
+    for (status, code) in [(400, "BAD_REQUEST"), (401, "UNAUTHORIZED"), (404, "NOT_FOUND"), (409, "CONFLICT")] {
+        let server = Server::start(vec![refusal(status, code)]);
+        server.client().originate(call(), &mut never()).unwrap_err();
+        assert_eq!(server.asked().len(), 1, "{code}");
+    }
+}
+
+#[test]
+fn each_call_has_a_key_of_its_own_and_the_users_own_is_kept() {
+    let server = Server::start(vec![ok(row("dialing"))]);
+    let client = server.client();
+    for key in [None, None, Some("order-7".to_owned())] {
+        client.originate(Originate { idempotency_key: key, ..call() }, &mut never()).unwrap();
+    }
+    let keys: Vec<_> = server.asked().iter().map(|asked| asked.header("idempotency-key").unwrap().to_owned()).collect();
+    assert!(keys[0] != keys[1] && keys[2] == "order-7", "{keys:?}");
+    for wrong in ["a b", "ü", &"k".repeat(256)] {
+        let wrong = Originate { idempotency_key: Some(wrong.to_owned()), ..call() };
+        let error = client.originate(wrong, &mut never()).unwrap_err();
+        assert!(error.kind() == Kind::Value && error.message.starts_with("idempotency_key"), "{error}");
+    }
+}
+
+/// The pace is an hour: without the server's word the test would not end.
+#[test]
+fn the_servers_retry_after_counts() {
+    let hour = Pace::of_millis(3_600_000, 3_600_000);
+    let told = |headers| Answer { headers, ..busy() };
+    let patient = |server: &Server| {
+        client_with(Arguments { timeout_s: Some(80_000.0), ..arguments(&format!("http://{}", server.address)) }, hour)
+    };
+    let past = "retry-after: Mon, 24 Nov 2025 16:00:00 GMT\r\n";
+    let server = Server::start(vec![told("retry-after: 0\r\n"), told(past), ok(row("ringing"))]);
+    assert_eq!(patient(&server).call("CA1", &mut never()).unwrap().sid, "CA1");
+    assert_eq!(server.asked().len(), 3);
+}
+
+/// A wait beyond the timeout is not begun: the refusal itself is told.
+#[test]
+fn a_retry_after_beyond_the_timeout_is_the_users_to_wait() {
+    let later = Answer { headers: "retry-after: 3600\r\n", ..busy() };
+    let server = Server::start(vec![later]);
+    let error = server.client().call("CA1", &mut never()).unwrap_err();
+    assert_eq!(
+        (error.status, error.retry_after, server.asked().len()),
+        (Some(503), Some(Duration::from_secs(3600)), 1)
+    );
+
+    let server = Server::start(vec![busy()]);
+    let hour = Pace::of_millis(3_600_000, 3_600_000);
+    let client = client_with(arguments(&format!("http://{}", server.address)), hour);
+    assert_eq!(client.call("CA1", &mut never()).unwrap_err().kind(), Kind::Server, "not a timeout");
+}
+
+#[test]
+fn a_server_that_says_nothing_is_a_timeout() {
+    let server = Server::start(vec![ending(Then::Silence)]);
+    let arguments = Arguments { timeout_s: Some(0.05), ..arguments(&format!("http://{}", server.address)) };
+    let client = client_with(arguments, Pace::default());
+    let error = client.call("CA1", &mut never()).unwrap_err();
+    assert!(error.kind() == Kind::ApiTimeout && error.message.contains("timeout 0.05 s"), "{error}");
+    assert!(error.retryable);
+}
+
+/// The other end takes no connection: its queue is full.
+#[test]
+fn a_connection_that_does_not_come_names_its_own_limit() {
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    // The kernel keeps one more than the queue's length.
+    let _queued: Vec<_> = (0..3).map(|_| connecting(address)).collect();
+    let arguments =
+        Arguments { connect_timeout_s: Some(0.05), max_retries: Some(0), ..arguments(&format!("http://{address}")) };
+    let error = client_with(arguments, Pace::default()).call("CA1", &mut never()).unwrap_err();
+    assert!(error.kind() == Kind::ApiTimeout && error.message.contains("connect_timeout (0.05 s)"), "{error}");
+}
+
+fn connecting(address: std::net::SocketAddr) -> socket2::Socket {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let _ = socket.connect(&address.into());
+    socket
+}
+
+#[test]
+fn a_private_authority_is_trusted_by_its_file_alone() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+    let server = Server::over(Some(Arc::new(config)), vec![ok(row("ringing"))]);
+    let base_url = format!("https://localhost:{}", server.address.port());
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        Some(path.to_str().unwrap().to_owned())
+    };
+    let with = |ca_file| client_with(Arguments { ca_file, ..arguments(&base_url) }, Pace::of_millis(1, 1));
+    let ca_file = file("ca.pem", &made.cert.pem());
+    assert_eq!(with(ca_file).call("CA1", &mut never()).unwrap().sid, "CA1");
+    let error = with(None).call("CA1", &mut never()).unwrap_err();
+    assert_eq!((error.kind(), error.retryable), (Kind::ApiConnection, false), "{error}");
+    assert!(error.message.contains("CLUTCHCALL_CA_FILE") && error.message.contains("SSL_CERT_FILE"), "{error}");
+    assert_eq!(server.asked().len(), 1, "nothing was said to whom nobody trusts");
+    for wrong in [file("empty.pem", ""), Some("/no/such/file".to_owned())] {
+        let arguments = Arguments { ca_file: wrong, ..arguments(&base_url) };
+        let error = super::Options::find(arguments).unwrap_err();
+        assert!(error.kind() == Kind::Config && error.message.starts_with("ca_file"), "{error}");
+    }
+}
+
+/// `tests/data/http/recorded.toml`: what engines of this wire have answered, and what our client makes of it.
+#[test]
+fn recorded_answers() {
+    let text = include_str!("../../tests/data/http/recorded.toml");
+    let cases: toml::Table = text.parse().unwrap();
+    assert!(cases.len() >= 15);
+    for (name, case) in cases {
+        let text = |field: &str| case.get(field).and_then(toml::Value::as_str);
+        let status = case.get("status").and_then(toml::Value::as_integer).unwrap_or(200) as u16;
+        let server = Server::start(vec![Answer::new(status, text("body").unwrap())]);
+        let client = server.client();
+        let outcome = match text("asked").unwrap() {
+            "originate" => client.originate(call(), &mut never()).map(|row| serde_json::to_value(row).unwrap()),
+            "get" => client.call("CA1", &mut never()).map(|row| serde_json::to_value(row).unwrap()),
+            "hangup" => client.hangup("CA1", &mut never()).map(|()| Value::Null),
+            other => panic!("{name} asks {other}"),
+        };
+        match (outcome, text("row"), text("error")) {
+            (Ok(row), wanted, None) => {
+                let wanted: Value = serde_json::from_str(wanted.unwrap_or("null")).unwrap();
+                for (field, value) in wanted.as_object().into_iter().flatten() {
+                    assert_eq!(row[field], *value, "{name}: {field}");
+                }
+            }
+            (Err(error), None, Some(class)) => {
+                assert_eq!(error.kind().class(), class, "{name}: {error}");
+                assert_eq!(error.code.as_deref(), text("code"), "{name}");
+                assert!(error.message.contains(text("says").unwrap_or_default()), "{name}: {error}");
+            }
+            (outcome, ..) => panic!("{name}: {outcome:?}"),
+        }
+    }
+}
