@@ -32,7 +32,7 @@ wheel_env := RUSTFLAGS="--remap-path-prefix=$(HOME)=~ --remap-path-prefix=$(CURD
 say = @printf '\n== %s\n'
 pip = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help call exits faults fuzz loss isolation hostile test lint types stubs docs wheel bench bench-peers peers moq-relay interop packages test-rust test-python venv-test clean
+.PHONY: help call exits faults fuzz loss isolation hostile soak test lint types stubs docs wheel bench bench-peers peers moq-relay interop packages test-rust test-python venv-test clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -99,6 +99,9 @@ faults: $(VENV_TEST)/wheel ## killed, cut and stopped processes under 100 bridge
 exits: $(VENV_TEST)/wheel ## how programs end that have audio running: each cell of the matrix 200 times (ten minutes)
 	$(say) "exits"
 	CLUTCHCALL_EXIT_RUNS=200 $(VENV_TEST)/bin/python -m pytest tests/python/test_exit.py -k test_a_program_ends $(PYTEST)
+
+soak: ## ten thousand calls: threads, files, tasks and memory as before (a minute once built)
+	cargo test --locked --profile bench --test engine soak::alone -- --exact --ignored --nocapture
 
 isolation: ## what a foreign token can't do, and whether a refusal's time tells anything (a minute)
 	cargo test --locked --profile bench --test relay isolation -- --include-ignored --nocapture --test-threads 1

@@ -143,7 +143,7 @@ fn every_call_is_heard_at_the_shard_in_charge_of_it() {
 }
 
 /// One answer over a plain socket.
-fn get(base_url: &str, path: &str) -> String {
+pub(crate) fn get(base_url: &str, path: &str) -> String {
     use std::io::{Read as _, Write as _};
     let address = base_url.trim_start_matches("http://");
     let mut stream = std::net::TcpStream::connect(address).expect("the engine listens");

@@ -4,6 +4,8 @@ mod answers;
 mod bridges;
 mod calls;
 mod common;
+mod disks;
 mod elsewhere;
 mod events;
 mod restarts;
+mod soak;
