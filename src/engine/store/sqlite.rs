@@ -191,7 +191,7 @@ impl File {
         };
         let limit = query.limit as i64;
         // Two texts, so that each has an index that leads to its rows alone.
-        let rows = match query.status {
+        match query.status {
             None => {
                 let mut newest_first = self.db.prepare_cached(
                     "SELECT record, created_ms FROM calls WHERE org = ?1 AND (created_ms, sid) < (?2, ?3)
@@ -207,8 +207,7 @@ impl File {
                 let asked = params![query.org, status.as_str(), before_ms, before, limit];
                 newest_first.query_map(asked, listed)?.collect()
             }
-        };
-        rows
+        }
     }
 
     pub(super) fn recall(&self, org: &str, key: &str) -> Result<Option<Recalled>, String> {
