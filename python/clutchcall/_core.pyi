@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
-__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Begun", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "Frame", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Post", "Relay", "Taker", "Watch", "_after_fork", "_bench_rings", "_error_classes", "_raise_sample", "_shutdown", "certificate_days", "check_token", "decode_alaw", "decode_ulaw", "drafts", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "mint_key", "mint_token", "opus_version", "public_key", "read_token"]
+__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Begun", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "Frame", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Post", "Relay", "Taker", "Watch", "_after_fork", "_bench_rings", "_claim", "_error_classes", "_raise_sample", "_shutdown", "certificate_days", "check_token", "decode_alaw", "decode_ulaw", "drafts", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "mint_key", "mint_token", "opus_version", "public_key", "read_token"]
 
 __version__: Final[str]
 """
@@ -546,6 +546,11 @@ def _bench_rings(on_frame: Any, bridges: SupportsIndex, frames_per_s: SupportsIn
     Feeds `bridges` rings with `frames_per_s` frames each, for `seconds`. `on_frame(frame, timestamp_us)` is called for each;
     the stamp is the moment of the push on `time.monotonic()`'s clock. Returns (pushed, dropped, late_slots): frames
     pushed, frames that made room in a full ring, and slots that the producer itself began more than 1 ms late.
+    """
+
+def _claim(interpreter: SupportsIndex) -> bool:
+    """
+    `interpreter` is the address of its `sys`. `false`: another interpreter of this process has the module.
     """
 
 def _error_classes() -> list[tuple[str, str]]:

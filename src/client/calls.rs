@@ -261,6 +261,12 @@ impl Inner {
         self.http.ask(Ask::Query, "voice.calls.get", &input).await
     }
 
+    /// The stream of what becomes of a call, from behind the event of this number.
+    pub(super) async fn events(&self, sid: &str, after: Option<&str>) -> Result<reqwest::Response> {
+        let input = SidInput { org_id: &self.options.org_id, sid, to: None, agent: None };
+        self.http.open("voice.calls.events", &input, after).await
+    }
+
     /// Where the tracks of a call are, and the right to use them. A holder's repeated request replaces its earlier one, so
     /// it may be sent twice.
     pub(super) async fn token(&self, request: &TokenRequest) -> Result<TokenAnswer> {

@@ -1,22 +1,36 @@
 //! What becomes of a call, as it happens.
 //!
 //! [`Client::follow`] puts the call's row into a ring: as it is now, and again whenever its status has changed. The last item
-//! is `Closed`, behind the row of a call that is over or behind the error that ended the watch. What can't be asked for a while
-//! is asked again; only a refusal ends the watch.
+//! is `Closed`, behind the row of a call that is over or behind the error that ended the watch.
+//!
+//! The engine tells it (`voice.calls.events`, Server-Sent Events); a stream that ends is opened again, and goes on behind the last event. An
+//! engine that has no such stream, or none left, is asked again and again. What can't be asked for a while is asked later; only
+//! a refusal ends the watch.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::calls::{Client, checked_sid};
+use reqwest::Response;
+use tokio::time::{sleep, timeout};
+
+use super::calls::{Client, Inner, checked_sid};
 use super::media::Delivered;
 use super::waits::{Told, Underway};
+use crate::call::{CallRow, Status};
 use crate::error::{Error, Kind, Result};
-use crate::ring::RingSender;
+use crate::ring::{Neighbour, RingSender};
 
 /// A call has at most four statuses one after the other, and then an error or the end.
 pub const RING_ROWS: usize = 8;
-/// The call is asked about at this pace while it moves, and at [`POLL_CAP`] once it stands.
+/// Without a stream the call is asked about at this pace while it moves, and at [`POLL_CAP`] once it stands.
 const POLL_STEP: Duration = Duration::from_millis(50);
 const POLL_CAP: Duration = Duration::from_millis(500);
+/// A stream that broke is opened again after this time.
+const AGAIN: Duration = Duration::from_millis(500);
+/// An engine says something every 15 s; one that is silent for so long is not there any more.
+const SILENCE: Duration = Duration::from_secs(45);
+/// An event is one row.
+const MAX_EVENT_BYTES: usize = 64 * 1024;
 
 impl Client {
     /// Returns at once. Nothing follows once the answer was abandoned.
@@ -25,35 +39,166 @@ impl Client {
         let delivery = self.runtime().delivery().neighbour();
         let told = Told(|_: Result<()>| ());
         self.run(told, |inner| async move {
-            let (mut pause, mut last) = (POLL_STEP, None);
-            let end = loop {
-                match inner.call(&sid).await {
-                    Ok(row) if last == Some(row.status) => pause = (pause * 2).min(POLL_CAP),
-                    Ok(row) => {
-                        (last, pause) = (Some(row.status), POLL_STEP);
-                        let over = row.status.is_terminal();
-                        ring.push(Delivered::Row(Ok(Box::new(row))));
-                        if over {
-                            break None;
-                        }
-                        delivery.flush();
-                    }
-                    Err(error) if passes(&error) => pause = POLL_CAP,
-                    Err(error) => break Some(error),
-                }
-                tokio::time::sleep(pause).await;
-            };
-            if let Some(error) = end {
-                ring.push(Delivered::Row(Err(Box::new(error))));
+            let mut follower = Follower { inner, sid, ring, delivery, last: None, event_id: None };
+            if let Some(error) = follower.run().await {
+                follower.ring.push(Delivered::Row(Err(Box::new(error))));
             }
-            ring.push(Delivered::Closed);
-            delivery.flush();
+            follower.ring.push(Delivered::Closed);
+            follower.delivery.flush();
             Ok(())
         })
     }
 }
 
+struct Follower {
+    inner: Arc<Inner>,
+    sid: String,
+    ring: RingSender<Delivered>,
+    delivery: Neighbour,
+    last: Option<Status>,
+    event_id: Option<String>,
+}
+
+impl Follower {
+    /// Until the call is over; or why nothing more can be known.
+    async fn run(&mut self) -> Option<Error> {
+        loop {
+            match self.stream().await {
+                Ok(true) => return None,
+                Err(error) if !passes(&error) => return self.poll().await,
+                Ok(false) | Err(_) => sleep(AGAIN).await,
+            }
+        }
+    }
+
+    /// `true`: the call is over. `false`: the stream is.
+    async fn stream(&mut self) -> Result<bool> {
+        let mut response = self.inner.events(&self.sid, self.event_id.as_deref()).await?;
+        let mut events = Events::default();
+        while let Ok(Ok(Some(chunk))) = timeout(SILENCE, next(&mut response)).await {
+            events.take(&chunk)?;
+            while let Some(event) = events.next() {
+                self.event_id = event.id.or(self.event_id.take());
+                // Others say that some are missing, or what a newer engine says.
+                let row = (event.kind == "call").then(|| serde_json::from_str(&event.data).ok()).flatten();
+                if row.is_some_and(|row| self.tell(row)) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    async fn poll(&mut self) -> Option<Error> {
+        let mut pause = POLL_STEP;
+        loop {
+            let before = self.last;
+            match self.inner.call(&self.sid).await {
+                Ok(row) => {
+                    if self.tell(row) {
+                        return None;
+                    }
+                    pause = if self.last == before { (pause * 2).min(POLL_CAP) } else { POLL_STEP };
+                }
+                Err(error) if passes(&error) => pause = POLL_CAP,
+                Err(error) => return Some(error),
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// `true`: the call is over.
+    fn tell(&mut self, row: CallRow) -> bool {
+        let over = row.status.is_terminal();
+        if self.last.replace(row.status) != Some(row.status) {
+            self.ring.push(Delivered::Row(Ok(Box::new(row))));
+            self.delivery.flush();
+        }
+        over
+    }
+}
+
 /// The control plane may be restarting: the call lives on or is found to have ended.
 fn passes(error: &Error) -> bool {
-    error.retryable || matches!(error.kind(), Kind::ApiConnection | Kind::ApiTimeout)
+    (error.retryable && error.kind() != Kind::RateLimit)
+        || matches!(error.kind(), Kind::ApiConnection | Kind::ApiTimeout)
+}
+
+async fn next(response: &mut Response) -> reqwest::Result<Option<bytes::Bytes>> {
+    response.chunk().await
+}
+
+/// A stream of events as it is read (WHATWG HTML §9.2.6).
+#[derive(Default)]
+struct Events {
+    bytes: Vec<u8>,
+    event: Event,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Event {
+    kind: String,
+    data: String,
+    id: Option<String>,
+}
+
+impl Events {
+    fn take(&mut self, chunk: &[u8]) -> Result<()> {
+        self.bytes.extend_from_slice(chunk);
+        if self.bytes.len() + self.event.data.len() > MAX_EVENT_BYTES {
+            return Err(Error::new(Kind::ApiStatus, "the control plane sent an event larger than any call"));
+        }
+        Ok(())
+    }
+
+    /// The next one that has come to its end.
+    fn next(&mut self) -> Option<Event> {
+        while let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.bytes.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line);
+            let line = line.trim_end_matches(['\n', '\r']);
+            if line.is_empty() {
+                let event = std::mem::take(&mut self.event);
+                if !event.data.is_empty() {
+                    return Some(event);
+                }
+                continue;
+            }
+            let (field, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match field {
+                "event" => value.clone_into(&mut self.event.kind),
+                "id" => self.event.id = Some(value.to_owned()),
+                "data" if self.event.data.is_empty() => value.clone_into(&mut self.event.data),
+                "data" => self.event.data += &format!("\n{value}"),
+                // A comment, or when to come back.
+                _ => {}
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_out_of_any_cuts() {
+        let text = b"retry: 1000\n\n: quiet\n\nevent: call\nid: r.1\ndata: {\"a\":1}\n\nevent: gap\r\ndata: x\r\ndata: y\r\n\r\nid: 3\n";
+        for size in 1..text.len() {
+            let (mut events, mut found) = (Events::default(), Vec::new());
+            for chunk in text.chunks(size) {
+                events.take(chunk).unwrap();
+                found.extend(std::iter::from_fn(|| events.next()));
+            }
+            let event = |kind: &str, data: &str, id: Option<&str>| Event {
+                kind: kind.into(),
+                data: data.into(),
+                id: id.map(str::to_owned),
+            };
+            assert_eq!(found, [event("call", "{\"a\":1}", Some("r.1")), event("gap", "x\ny", None)], "cut by {size}");
+        }
+        assert!(Events::default().take(&[b'a'; MAX_EVENT_BYTES + 1]).is_err());
+    }
 }

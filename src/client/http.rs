@@ -124,6 +124,24 @@ impl Http {
         Err(self.refusal(status, &headers, answer.as_ref(), &body))
     }
 
+    /// The answer to a query that goes on: a stream of events, for the asker to read as long as he wants.
+    pub(super) async fn open<I: Serialize>(&self, procedure: &str, input: &I, after: Option<&str>) -> Result<Response> {
+        let input = serde_json::to_string(input).expect("inputs are plain structures with text keys");
+        let mut request = self.request(&Ask::Query, procedure, &input).header("accept", "text/event-stream");
+        if let Some(id) = after {
+            request = request.header("last-event-id", id);
+        }
+        let response = tokio::time::timeout(self.timeout, request.send()).await.map_err(|_| self.timed_out())?;
+        let response = response.map_err(|error| self.unreachable(&error))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if status.is_success() && kind.starts_with("text/event-stream") {
+            return Ok(response);
+        }
+        let body = read(response).await.map_err(|error| self.unreachable(&error))?;
+        Err(self.refusal(status, &headers, serde_json::from_slice(&body).ok().as_ref(), &body))
+    }
+
     fn request(&self, ask: &Ask, procedure: &str, input: &str) -> RequestBuilder {
         let url = format!("{}/api/trpc/{procedure}", self.base);
         if matches!(ask, Ask::Query) {

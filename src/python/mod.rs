@@ -48,7 +48,7 @@ mod _core {
     #[pymodule_export]
     use super::counts::counts;
     #[pymodule_export]
-    use super::delivery::{after_fork, shutdown};
+    use super::delivery::{after_fork, claim, shutdown};
     #[pymodule_export]
     use super::engine::{Engine, example_config};
     #[pymodule_export]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -117,6 +118,80 @@ def test_ctrl_c_ends_a_wait() -> None:
     """)
         == "interrupted"
     )
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "next(v.audio_bridge.attach(silent.sid).uplink())",
+        "[next(events) for events in [silent.events()] for _ in range(5)]",
+        "silent.wait('completed')",
+        "asyncio.run(awaited())",
+    ],
+    ids=["frames", "events", "status", "loop"],
+)
+def test_ctrl_c_ends_any_wait(wait: str) -> None:
+    assert (
+        said(f"""
+        import asyncio
+        from clutchcall.voice import AsyncVoice
+        async def awaited():
+            async with AsyncVoice(engine.base_url, engine.api_key, engine.org_id) as voice:
+                async for frame in (await voice.audio_bridge.attach(silent.sid)).uplink():
+                    pass
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        silent = v.calls.originate(to="+15550009000", from_="+15550000000", trunk_id="trunk_main")
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+        try:
+            {wait}
+        except KeyboardInterrupt:
+            print("interrupted")
+        v.close()
+    """)
+        == "interrupted"
+    )
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_processes_of_a_pool_ask_for_themselves(method: str) -> None:
+    folder = os.path.dirname(__file__)
+    assert (
+        said(f"""
+        sys.path.insert(0, {folder!r})
+        import multiprocessing
+        from forked import ask
+        bridge = v.audio_bridge.attach(call.sid, on_uplink=on_uplink)
+        assert arrived.wait(20)
+        settings = (engine.base_url, engine.api_key, engine.org_id, call.sid)
+        with multiprocessing.get_context({method!r}).Pool(2) as pool:
+            print(set(pool.starmap(ask, [settings] * 6)))
+            pool.close()
+            pool.join()
+        bridge.close()
+    """)
+        == "{'in_progress'}"
+    )
+
+
+def test_a_second_interpreter_is_refused_in_words() -> None:
+    code = """
+        try:
+            import _interpreters as interpreters
+        except ImportError:
+            import _xxsubinterpreters as interpreters
+        import clutchcall
+        try:
+            told = interpreters.run_string(interpreters.create(), "import clutchcall.voice")
+        except Exception as error:
+            told = error
+        print(told)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert "ImportError" in done.stdout
+    assert "another one has imported it" in done.stdout or "does not support loading in subinterpreters" in done.stdout
 
 
 def test_a_handler_s_own_exception_ends_a_wait() -> None:

@@ -234,8 +234,8 @@ class Call(CallFields):
             print(now.status)
         ```
 
-        A status that lasts for less than half a second may be passed over. An engine that can't be asked for a while is
-        asked again.
+        The engine tells every change. One that can't be asked for a while is asked again; of an engine without events a
+        status that lasts for less than half a second may be passed over.
 
         Raises:
             NotFoundError: No such call any more (while iterating).

@@ -27,7 +27,7 @@ mod process;
 mod slot;
 mod turn;
 
-pub(super) use process::{after_fork, clock, shutdown, watch_process};
+pub(super) use process::{after_fork, claim, clock, shutdown, watch_process};
 pub(super) use slot::{Consumer, Found, Slot, Sort};
 use turn::Turn;
 

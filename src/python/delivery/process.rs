@@ -1,5 +1,6 @@
 //! The process as the SDK sees it: Python's clock, its exit, its forks.
 
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyResourceWarning;
@@ -12,6 +13,8 @@ use crate::client::{Clock, process, runtime};
 /// Exit waits no longer for callbacks.
 const EXIT_LIMIT: Duration = Duration::from_secs(1);
 
+/// The interpreter whose callbacks these threads call, by the address of its `sys`; 0: none yet.
+static OWNER: AtomicU64 = AtomicU64::new(0);
 static WATCHED: PyOnceLock<()> = PyOnceLock::new();
 
 /// Python's own monotonic clock, read now: stamps of `time.monotonic_ns() // 1000` are on it.
@@ -59,4 +62,11 @@ pub(in crate::python) fn after_fork() {
     process::after_fork();
     // Its locks may be shut for ever, and its callbacks are the parent's.
     std::mem::forget(DELIVERY.swap(None));
+}
+
+/// `interpreter` is the address of its `sys`. `false`: another interpreter of this process has the module.
+#[pyfunction]
+#[pyo3(name = "_claim")]
+pub(in crate::python) fn claim(interpreter: u64) -> bool {
+    OWNER.compare_exchange(0, interpreter, SeqCst, SeqCst).map_or_else(|owner| owner == interpreter, |_| true)
 }
