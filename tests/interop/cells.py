@@ -89,7 +89,7 @@ _MOQ_DEV = {
     "namespace-discovery": "refuses PUBLISH, by which aiomoqt's publisher offers its track",
     "publish-track-only": "refuses PUBLISH (NOT_SUPPORTED)",
     "publish-track-subscribe": "refuses PUBLISH (NOT_SUPPORTED)",
-    "join": "serves no FETCH of more than one group (NOT_SUPPORTED)",
+    "join": "serves no FETCH of more than one group (NOT_SUPPORTED), and fills no subscription",
 }
 
 
