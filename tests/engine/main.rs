@@ -9,3 +9,4 @@ mod elsewhere;
 mod events;
 mod restarts;
 mod soak;
+mod vendor;

@@ -45,6 +45,7 @@ pub(super) enum Code {
     PayloadTooLarge,
     TooManyRequests,
     Internal,
+    NotImplemented,
     Unavailable,
 }
 
@@ -64,6 +65,7 @@ impl Code {
             Self::PayloadTooLarge => ("PAYLOAD_TOO_LARGE", -32013, 413),
             Self::TooManyRequests => ("TOO_MANY_REQUESTS", -32029, 429),
             Self::Internal => ("INTERNAL_SERVER_ERROR", -32603, 500),
+            Self::NotImplemented => ("NOT_IMPLEMENTED", -32603, 501),
             Self::Unavailable => ("SERVICE_UNAVAILABLE", -32603, 503),
         }
     }
@@ -93,6 +95,10 @@ impl Failure {
 
     pub(super) fn with_sip_code(self, code: u16) -> Self {
         Self { sip_code: Some(code), ..self }
+    }
+
+    pub(super) fn message(&self) -> &str {
+        &self.message
     }
 
     pub(super) fn code(&self) -> Code {

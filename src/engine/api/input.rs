@@ -53,6 +53,18 @@ impl Input {
         }
     }
 
+    /// The same under other names.
+    pub(super) fn renamed(&self, names: &[(&str, &str)]) -> Self {
+        let name =
+            |old: &String| names.iter().find(|(from, _)| from == old).map_or(old.as_str(), |(_, to)| to).to_owned();
+        Self(self.0.iter().map(|(field, value)| (name(field), value.clone())).collect())
+    }
+
+    pub(super) fn with(mut self, field: &str, value: Value) -> Self {
+        self.0.insert(field.to_owned(), value);
+        self
+    }
+
     fn value(&self, field: &str) -> Option<&Value> {
         self.0.get(field).filter(|value| !value.is_null() && value.as_str() != Some(""))
     }

@@ -10,6 +10,7 @@
 //! | `input` | what a request says, field by field |
 //! | `answer` | the envelope of success and failure |
 //! | `voice` | the procedures |
+//! | `telephony` | the same under the names of the vendor's command line |
 //! | `events` | the one procedure that answers with a stream |
 //!
 //! What the vendor's clients can bear decides every answer: a success has no `error` key and always `data`, an object; a failure has an
@@ -21,6 +22,7 @@ mod events;
 mod gate;
 mod input;
 mod server;
+mod telephony;
 mod voice;
 
 use std::collections::BTreeMap;
@@ -91,7 +93,7 @@ impl Api {
             let message = format!("{name} is asked with {}", procedure.method());
             return Err(Failure::new(Code::MethodNotSupported, message));
         }
-        key.check_scope(name)?;
+        key.check_scope(procedure.scope_of(name))?;
         let idempotency_key = input::idempotency_key(request.headers())?;
         let seen = events::seen(request.headers());
         let input = match *request.method() {

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::Api;
 use super::answer::{Code, Failure, data};
 use super::input::Input;
+use super::telephony::{self, Alias};
 use crate::audio::{Codec, Params};
 use crate::call::wire::BridgeRole;
 use crate::call::{CallRow, DEFAULT_RING_TIMEOUT_S, Settled, Status, clamp_ring_timeout};
@@ -31,6 +32,8 @@ pub(super) enum Procedure {
     ListAgents,
     Token,
     ListTrunks,
+    /// Another name for one of the others.
+    Alias(Alias),
 }
 
 pub(super) fn find(name: &str) -> Option<Procedure> {
@@ -45,13 +48,22 @@ pub(super) fn find(name: &str) -> Option<Procedure> {
         "voice.agents.list" => Procedure::ListAgents,
         "voice.audioBridge.token" => Procedure::Token,
         "voice.trunks.list" => Procedure::ListTrunks,
-        _ => return None,
+        _ => return telephony::find(name).map(Procedure::Alias),
     })
 }
 
 impl Procedure {
+    /// What a key's scopes call it.
+    pub(super) fn scope_of(self, name: &str) -> &str {
+        match self {
+            Self::Alias(alias) => alias.stands_for(),
+            _ => name,
+        }
+    }
+
     pub(super) fn method(self) -> Method {
         match self {
+            Self::Alias(alias) => alias.method(),
             Self::Get | Self::List | Self::Events | Self::ListAgents | Self::ListTrunks => Method::GET,
             Self::Originate | Self::Transfer | Self::Hangup | Self::AttachAgent | Self::Token => Method::POST,
         }
@@ -112,6 +124,7 @@ impl Asked<'_> {
             }
             Procedure::Token => self.token().await,
             Procedure::ListTrunks => self.trunks().await,
+            Procedure::Alias(alias) => Box::pin(telephony::run(self, alias)).await,
         }
     }
 
