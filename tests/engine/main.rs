@@ -1,5 +1,6 @@
 //! The engine as a stranger sees it: HTTP over loopback, with the simulated phone at the other end.
 
+mod abuse;
 mod answers;
 mod bridges;
 mod calls;
