@@ -107,7 +107,7 @@ exits: $(VENV_TEST)/wheel ## how programs end that have audio running: each cell
 	$(say) "exits"
 	CLUTCHCALL_EXIT_RUNS=200 $(VENV_TEST)/bin/python -m pytest tests/python/test_exit.py -k test_a_program_ends $(PYTEST)
 
-soak: ## ten thousand calls: threads, files, tasks and memory as before (a minute once built)
+soak: ## ten thousand calls: threads, files and tasks as before, memory within 1 % (it still fails by 0.4 KiB a call)
 	cargo test --locked --profile bench --test engine soak::alone -- --exact --ignored --nocapture
 
 isolation: ## what a foreign token can't do, and whether a refusal's time tells anything (a minute)
