@@ -221,3 +221,16 @@ fn beyond_the_limit_a_connection_waits_for_another_to_go() {
     second.read_to_string(&mut text).unwrap();
     assert_eq!(Answer::parse(&text).status, 200);
 }
+
+#[test]
+fn every_figure_of_the_engine_is_in_the_docs() {
+    let bench = Bench::new();
+    let docs = include_str!("../../docs/api.md");
+    let metrics = bench.metrics();
+    let names = metrics.lines().filter_map(|line| line.split(['{', ' ']).next());
+    let ours: Vec<&str> = names.filter(|name| name.starts_with("clutchcall_") && !name.contains("_relay_")).collect();
+    assert!(ours.len() > 20, "{metrics}");
+    for name in ours {
+        assert!(docs.contains(&format!("`{name}`")) || docs.contains(&format!("`{name}{{")), "{name}");
+    }
+}
