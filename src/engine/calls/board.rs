@@ -68,8 +68,8 @@ pub(super) struct Entry {
     pub(super) told: Option<CallRow>,
     pub(super) forget_at: Option<Instant>,
     pub(super) timer: Option<Instant>,
-    /// What its media are about to take.
-    pub(super) _memory: Share,
+    /// What its media are about to take, until it is over.
+    pub(super) memory: Option<Share>,
 }
 
 pub(super) enum Phase {
@@ -345,6 +345,7 @@ impl Board {
         }
         entry.forget_at = Some(now + KEEP_ENDED);
         entry.agent = None;
+        entry.memory = None;
         let record = entry.record();
         tracing::info!(%sid, status = record.status.as_str(), reason = record.end_reason.map(|r| r.as_str()), "call ended");
         self.metrics.ended(record.status);

@@ -64,7 +64,7 @@ impl Board {
             told: None,
             forget_at: None,
             timer: None,
-            _memory: Share::of(CALL_BYTES),
+            memory: Some(Share::of(CALL_BYTES)),
         };
         self.calls.insert(sid, entry);
         self.metrics.active(self.trunks.active());

@@ -114,7 +114,7 @@ pub mod constants {
     pub const ERRAND_BYTES: usize = 256 * 1024;
     /// A fill, which nobody cancels, leaves this many times its room for everything else of its session.
     pub const FILL_SHARE: usize = 4;
-    /// [`Limits::listed`] of a stranger.
+    /// [`Limits::listed`](super::Limits::listed) of a stranger.
     pub const LISTED: usize = 4096;
     /// So many of those tracks, or of those namespaces, cost as much as a request.
     pub const OFFERS_PER_REQUEST: usize = 16;
