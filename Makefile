@@ -85,7 +85,8 @@ types: $(VENV_TEST)/wheel ## types of the package and of its tests
 	$(VENV_TEST)/bin/mypy --python-executable $(VENV_TEST)/bin/python
 	# Every public name has a type that is known: 100 %, or it fails.
 	if command -v node >/dev/null; then
-	  PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(VENV_TEST)/bin/pyright --pythonpath $(VENV_TEST)/bin/python --verifytypes clutchcall --ignoreexternal | tail -4
+	  # It looks for packages where the first `python` of the path does.
+	  PATH=$(CURDIR)/$(VENV_TEST)/bin:$$PATH PYRIGHT_PYTHON_IGNORE_WARNINGS=1 pyright --verifytypes clutchcall --ignoreexternal | tail -4
 	else
 	  echo "no node: how complete the public types are is not measured"
 	  [ -z "$${CI:-}" ] || exit 1
