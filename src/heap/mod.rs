@@ -22,8 +22,8 @@ use mapping::Mapping;
 pub const CALL_BYTES: usize = 96 << 10;
 /// What a relay begins with.
 pub const RELAY_BYTES: usize = 4 << 20;
-/// What a bridge takes in the SDK on a link that it shares.
-pub const BRIDGE_BYTES: usize = 48 << 10;
+/// What a bridge takes in the SDK when its audio begins, beyond what it takes while it is made.
+pub const BRIDGE_BYTES: usize = 12 << 10;
 
 /// Pages that are asked for at once, so that nobody waits long for his call.
 const AT_ONCE: usize = 4;
