@@ -14,7 +14,8 @@
 
 mod mapping;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, TryLockError};
 
 use mapping::Mapping;
 
@@ -28,23 +29,31 @@ pub const BRIDGE_BYTES: usize = 12 << 10;
 /// Pages that are asked for at once, so that nobody waits long for his call.
 const AT_ONCE: usize = 4;
 
-static AHEAD: Mutex<Ahead> = Mutex::new(Ahead { wanted: 0, prepared: 0, turn: 0, mapping: Found::NotYet });
+static HEAP: Reserve = Reserve::new();
 
-/// The memory that somebody is about to need, until it is dropped.
+/// The memory that somebody is about to need, until it is dropped. Dropping it waits for nobody, also in the child of a fork.
 #[derive(Debug)]
 pub struct Share {
     bytes: usize,
+    of: &'static Reserve,
 }
 
-struct Ahead {
+#[derive(Debug)]
+struct Reserve {
     /// By the shares of now.
-    wanted: usize,
+    wanted: AtomicUsize,
+    ahead: Mutex<Ahead>,
+}
+
+#[derive(Debug)]
+struct Ahead {
     /// So far; never less.
     prepared: usize,
     turn: usize,
     mapping: Found,
 }
 
+#[derive(Debug)]
 enum Found {
     NotYet,
     /// The heap has no huge pages, or the system can't prepare any.
@@ -54,23 +63,38 @@ enum Found {
 
 impl Share {
     pub fn of(bytes: usize) -> Self {
-        let mut ahead = AHEAD.lock().unwrap_or_else(PoisonError::into_inner);
-        ahead.wanted += bytes;
-        ahead.prepare();
-        Self { bytes }
+        HEAP.share(bytes)
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        AHEAD.lock().unwrap_or_else(PoisonError::into_inner).wanted -= self.bytes;
+        self.of.wanted.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+impl Reserve {
+    const fn new() -> Self {
+        let ahead = Mutex::new(Ahead { prepared: 0, turn: 0, mapping: Found::NotYet });
+        Self { wanted: AtomicUsize::new(0), ahead }
+    }
+
+    /// Whoever finds another at it leaves the pages to him, or to the next.
+    fn share(&'static self, bytes: usize) -> Share {
+        self.wanted.fetch_add(bytes, Relaxed);
+        match self.ahead.try_lock() {
+            Ok(mut ahead) => ahead.prepare(&self.wanted),
+            Err(TryLockError::Poisoned(ahead)) => ahead.into_inner().prepare(&self.wanted),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        Share { bytes, of: self }
     }
 }
 
 impl Ahead {
-    fn prepare(&mut self) {
+    fn prepare(&mut self, wanted: &AtomicUsize) {
         for _ in 0..AT_ONCE {
-            if self.prepared + mapping::PAGE > self.wanted {
+            if self.prepared + mapping::PAGE > wanted.load(Relaxed) {
                 return;
             }
             if matches!(self.mapping, Found::NotYet) {
@@ -96,12 +120,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_come_and_go() {
-        let wanted = || AHEAD.lock().expect("no test panics inside").wanted;
-        let before = wanted();
-        let shares = [Share::of(1 << 10), Share::of(CALL_BYTES)];
-        assert_eq!(wanted(), before + (1 << 10) + CALL_BYTES);
+    fn shares_come_and_go_also_while_another_is_at_it() {
+        static RESERVE: Reserve = Reserve::new();
+        let wanted = || RESERVE.wanted.load(Relaxed);
+        let shares = [RESERVE.share(1 << 10), RESERVE.share(CALL_BYTES)];
+        assert_eq!(wanted(), (1 << 10) + CALL_BYTES);
+        let busy = RESERVE.ahead.lock().expect("no test panics inside");
+        let third = RESERVE.share(CALL_BYTES);
         drop(shares);
-        assert_eq!(wanted(), before);
+        assert_eq!(wanted(), CALL_BYTES);
+        drop((third, busy));
+        assert_eq!(wanted(), 0);
     }
 }

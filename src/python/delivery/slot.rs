@@ -226,7 +226,7 @@ impl Slot {
     pub(super) fn note_sequence(&self, sequence: u64) -> u64 {
         // One thread at a time works on a ring; several takers share what they find out.
         let next = self.next_sequence.load(Relaxed);
-        self.next_sequence.store(next.max(sequence + 1), Relaxed);
+        self.next_sequence.store(next.max(sequence.saturating_add(1)), Relaxed);
         if next == 0 { 0 } else { sequence.saturating_sub(next) }
     }
 
