@@ -26,8 +26,7 @@ from clutchcall.voice._voice import Settings
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-    from os import PathLike
+    from collections.abc import Iterable, Mapping
     from types import TracebackType
     from typing import Any, Self
 
@@ -82,34 +81,7 @@ class AsyncVoice(Settings, AsyncClosing):
 
     __slots__ = ("agents", "audio_bridge", "calls")
 
-    def __init__(
-        self,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        org_id: str | None = None,
-        relay_host: str | None = None,
-        *,
-        profile: str | None = None,
-        pool: int | None = None,
-        drafts: Sequence[str] = (),
-        timeout: float = 30.0,
-        connect_timeout: float = 5.0,
-        max_retries: int = 2,
-        ca_file: str | PathLike[str] | None = None,
-    ) -> None:
-        super().__init__(
-            base_url,
-            api_key,
-            org_id,
-            relay_host,
-            profile=profile,
-            pool=pool,
-            drafts=drafts,
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-            max_retries=max_retries,
-            ca_file=ca_file,
-        )
+    def _begin(self) -> None:
         self.calls: AsyncCalls = AsyncCalls(self._core)
         """Control plane: place calls and fetch them."""
         self.audio_bridge: AsyncAudioBridges = AsyncAudioBridges(self._core)

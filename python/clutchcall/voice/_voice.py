@@ -53,6 +53,11 @@ class Settings:
             max_retries,
             authority,
         )
+        self._begin()
+
+    def _begin(self) -> None:
+        """What hangs on the settings: each class says what that is."""
+        raise NotImplementedError
 
     @property
     def base_url(self) -> str:
@@ -111,34 +116,7 @@ class Voice(Settings, Closing):
 
     __slots__ = ("agents", "audio_bridge", "calls")
 
-    def __init__(
-        self,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        org_id: str | None = None,
-        relay_host: str | None = None,
-        *,
-        profile: str | None = None,
-        pool: int | None = None,
-        drafts: Sequence[str] = (),
-        timeout: float = 30.0,
-        connect_timeout: float = 5.0,
-        max_retries: int = 2,
-        ca_file: str | PathLike[str] | None = None,
-    ) -> None:
-        super().__init__(
-            base_url,
-            api_key,
-            org_id,
-            relay_host,
-            profile=profile,
-            pool=pool,
-            drafts=drafts,
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-            max_retries=max_retries,
-            ca_file=ca_file,
-        )
+    def _begin(self) -> None:
         self.calls: Calls = Calls(self._core)
         """Control plane: place calls and fetch them."""
         self.audio_bridge: AudioBridges = AudioBridges(self._core)
