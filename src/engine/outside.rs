@@ -97,7 +97,11 @@ pub(super) fn signing_key(state: &Path) -> Result<SigningKey, String> {
         }
         Err(e) => return Err(format!("{} can't be read: {e}", path.display())),
     };
-    write_private(&state.join(PUBLIC_FILE), format!("{}\n", key.public()).as_bytes())?;
+    let (public, text) = (state.join(PUBLIC_FILE), format!("{}\n", key.public()));
+    // Whoever reads it may do so at any moment, and a full disk is no reason to touch it.
+    if std::fs::read(&public).ok().as_deref() != Some(text.as_bytes()) {
+        write_private(&public, text.as_bytes())?;
+    }
     Ok(key)
 }
 
@@ -110,7 +114,11 @@ fn write_private(path: &Path, bytes: &[u8]) -> Result<(), String> {
         file.sync_all()?;
         std::fs::rename(&unfinished, path)
     };
-    write().map_err(|e| format!("{} can't be written ({e}): is the state folder writable?", path.display()))
+    write().map_err(|e| {
+        // What is there of it is of no use to anybody; that it can't be removed either changes nothing.
+        let _ = std::fs::remove_file(&unfinished);
+        format!("{} can't be written ({e}): is the state folder writable?", path.display())
+    })
 }
 
 /// An address that somebody on this machine can use.
@@ -315,6 +323,26 @@ mod tests {
         assert_eq!(text.parse::<PublicKey>().unwrap(), first);
         std::fs::write(state.path().join(KEY_FILE), b"no key").unwrap();
         assert!(signing_key(state.path()).unwrap_err().contains("token.key is damaged"));
+    }
+
+    #[test]
+    fn the_public_key_is_written_when_it_differs_and_then_whole_or_not_at_all() {
+        use std::os::unix::fs::MetadataExt as _;
+        let state = tempfile::tempdir().unwrap();
+        let key = signing_key(state.path()).unwrap().public();
+        let (public, unfinished) = (state.path().join(PUBLIC_FILE), state.path().join("token.new"));
+        // Nothing can be written any more, as on a full disk, and nothing needs to be.
+        std::fs::create_dir_all(unfinished.join("taken")).unwrap();
+        let before = std::fs::metadata(&public).unwrap().ino();
+        signing_key(state.path()).unwrap();
+        assert_eq!(std::fs::metadata(&public).unwrap().ino(), before);
+        std::fs::write(&public, "another").unwrap();
+        let error = signing_key(state.path()).map(|_| ()).unwrap_err();
+        assert!(error.contains("token.pub can't be written"), "{error}");
+        assert_eq!(std::fs::read_to_string(&public).unwrap(), "another", "it was touched");
+        std::fs::remove_dir_all(&unfinished).unwrap();
+        signing_key(state.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(&public).unwrap().parse::<PublicKey>().unwrap(), key);
     }
 
     #[test]

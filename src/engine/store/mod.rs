@@ -121,7 +121,7 @@ pub trait Store: Send + Sync {
     fn update(&self, record: CallRecord);
     /// The newest state, also of what only waits for a failing disk.
     fn get(&self, sid: &str) -> Pending<Option<CallRecord>>;
-    /// Newest first, each in its newest state. Which rows these are is the disk's to say.
+    /// Newest first, each in its newest state, also with `status`. A call that no disk ever took is not there.
     fn list(&self, query: Query) -> Pending<Vec<Listed>>;
     /// The request that had this key within [`KEY_MEMORY_MS`].
     fn recall(&self, org: &str, key: &str) -> Pending<Option<Recalled>>;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use tokio::sync::oneshot;
 
 use super::{Forgotten, Health, Listed, MAX_QUESTIONS, MAX_WAITING, Query, Recalled, Remembered, StoreError};
-use crate::call::CallRecord;
+use crate::call::{CallRecord, Status};
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -73,6 +73,11 @@ impl Queue {
     /// The state of a call that the disk does not have yet.
     pub(super) fn newest(&self, sid: &str) -> Option<&CallRecord> {
         self.changes.get(sid)
+    }
+
+    /// The calls of an organisation that have this status and only wait.
+    pub(super) fn waiting(&self, org: &str, status: Status) -> Vec<CallRecord> {
+        self.changes.values().filter(|record| record.status == status && record.org_id == org).cloned().collect()
     }
 
     /// All changes, oldest first.

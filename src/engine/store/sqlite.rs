@@ -180,6 +180,15 @@ impl File {
         by_sid.query_row([sid], record).optional().map_err(|e| e.to_string())
     }
 
+    pub(super) fn place(&self, sid: &str) -> Result<Option<Place>, String> {
+        let find = || -> rusqlite::Result<Option<Place>> {
+            let mut by_sid = self.db.prepare_cached("SELECT created_ms FROM calls WHERE sid = ?1")?;
+            let created_ms: Option<i64> = by_sid.query_row([sid], |row| row.get(0)).optional()?;
+            Ok(created_ms.map(|ms| Place { created_ms: ms.cast_unsigned(), sid: sid.to_owned() }))
+        };
+        find().map_err(|e| e.to_string())
+    }
+
     pub(super) fn list(&self, query: &Query) -> Result<Vec<Listed>, String> {
         self.select(query).map_err(|e| e.to_string())
     }

@@ -259,6 +259,21 @@ fn a_full_store_refuses_new_calls_and_loses_no_change() {
     assert!(wait(store.get(&record(0).sid)).unwrap().unwrap().sip_phrase.is_some());
     let listed = wait(store.list(Query { org: "org_a".to_owned(), status: None, limit: 10_000, after: None })).unwrap();
     assert!(listed.len() as u64 == live && listed.iter().all(|row| row.record.sip_phrase.is_some()));
+    // A call is found by the status that it has, not by the one that the disk knows; page by page, too.
+    store.update(CallRecord { status: Status::Ringing, ..long(live / 2) });
+    store.update(CallRecord { status: Status::Ringing, ..long(3) });
+    assert_eq!(all(&store, Some(Status::Ringing)), [record(live / 2).sid, record(3).sid]);
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let query = Query { org: "org_a".to_owned(), status: Some(Status::Dialing), limit: 2, after };
+        let page = wait(store.list(query)).unwrap();
+        assert!(page.len() == 2 || seen.len() + page.len() == live as usize - 2, "a page is short in mid-list");
+        let Some(last) = page.last() else { break };
+        after = Some(last.place.clone());
+        seen.extend(page.into_iter().map(|row| row.place.sid));
+    }
+    let others = (0..live).rev().filter(|n| ![live / 2, 3].contains(n));
+    assert_eq!(seen, others.map(|n| record(n).sid).collect::<Vec<_>>());
     // The calls end with short records: they fit, and may be forgotten in favour of new ones.
     (0..live).for_each(|n| store.update(ended(n)));
     wait(store.flush()).unwrap();

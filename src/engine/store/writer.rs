@@ -1,5 +1,6 @@
 //! [`Sqlite`]: the store's thread, which commits all that waits at once.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -9,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::queue::{Answer, Question, Queue};
 use super::sqlite::{Bounds, File};
-use super::{Health, Listed, Pending, Query, Recalled, Remembered, Store, StoreError};
+use super::{Health, Listed, Pending, Place, Query, Recalled, Remembered, Store, StoreError};
 use crate::call::CallRecord;
 
 /// A failing disk is tried again after this long.
@@ -212,14 +213,44 @@ impl Writer {
         if waiting.is_some() { Ok(waiting) } else { self.file.get(sid) }
     }
 
+    /// Rows in their newest state, wherever that is. A row that the disk has in another status than it has by now is found by the new one
+    /// alone, at its own place.
     fn list(&self, query: &Query) -> Result<Vec<Listed>, String> {
-        let mut rows = self.file.list(query)?;
-        let queue = self.shared.lock();
-        for row in &mut rows {
-            if let Some(newest) = queue.newest(&row.place.sid) {
-                row.record = newest.clone();
+        let mut rows = self.moved(query)?;
+        let moved: HashSet<String> = rows.iter().map(|row| row.place.sid.clone()).collect();
+        let (mut found, mut after) = (0, query.after.clone());
+        loop {
+            let page = self.file.list(&Query { after, ..query.clone() })?;
+            let is_last = page.len() < query.limit;
+            after = page.last().map(|row| row.place.clone());
+            let page = page.into_iter().filter(|row| !moved.contains(&row.place.sid)).map(|row| self.freshened(row));
+            let before = rows.len();
+            rows.extend(page.filter(|row| query.status.is_none_or(|status| row.record.status == status)));
+            found += rows.len() - before;
+            if is_last || found >= query.limit {
+                break;
             }
         }
+        rows.sort_unstable_by(|one, other| other.place.cmp(&one.place));
+        rows.truncate(query.limit);
         Ok(rows)
+    }
+
+    /// Calls whose newest state only waits, and has the status that is asked for.
+    fn moved(&self, query: &Query) -> Result<Vec<Listed>, String> {
+        let Some(status) = query.status else { return Ok(Vec::new()) };
+        let waiting = self.shared.lock().waiting(&query.org, status);
+        let mut rows = Vec::new();
+        for record in waiting {
+            let place = self.file.place(&record.sid)?;
+            let is_asked = |place: &Place| query.after.as_ref().is_none_or(|after| place < after);
+            rows.extend(place.filter(is_asked).map(|place| Listed { place, record }));
+        }
+        Ok(rows)
+    }
+
+    fn freshened(&self, row: Listed) -> Listed {
+        let newest = self.shared.lock().newest(&row.place.sid).cloned();
+        Listed { record: newest.unwrap_or(row.record), ..row }
     }
 }
