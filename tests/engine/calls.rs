@@ -3,7 +3,7 @@
 use clutchcall::token::{Claims, KeySet, LEEWAY_S};
 use serde_json::{Value, json};
 
-use crate::common::{Bench, KEY, call, wait_for};
+use crate::common::{Bench, KEY, OTHER_KEY, call, wait_for};
 
 /// Status, end reason, SIP code and cause of an ended call.
 fn ending(row: &Value) -> (&str, &str, Option<u64>) {
@@ -178,6 +178,32 @@ fn a_key_dials_once() {
     input["metadata"] = json!({"order": "7"});
     assert!(post(&input, "k1").error(409, "CONFLICT").contains("Idempotency-Key"));
     assert_eq!(bench.get("voice.calls.list", &json!({})).data()["calls"].as_array().unwrap().len(), 2);
+}
+
+/// Whoever never got an answer to an originate has its key alone.
+#[test]
+fn a_call_is_hung_up_by_the_key_of_its_request() {
+    let bench = Bench::new();
+    let originate = |key: &str| {
+        let body = call("+15550009000").to_string();
+        bench.post_as(KEY, "voice.calls.originate", &body, &format!("idempotency-key: {key}\r\n"))
+    };
+    let hangup = |input: Value| bench.post("voice.calls.hangup", &input);
+    let sid = originate("k1").data()["sid"].as_str().unwrap().to_owned();
+    let other = json!({"orgId": "org_b", "idempotencyKey": "k1"}).to_string();
+    bench.post_as(OTHER_KEY, "voice.calls.hangup", &other, "").data();
+    assert!(["dialing", "ringing"].contains(&bench.row(&sid)["status"].as_str().unwrap()), "another organisation's key");
+    for _ in 0..2 {
+        assert_eq!(hangup(json!({"idempotencyKey": "k1"})).data(), json!({"ok": true}));
+    }
+    assert_eq!(bench.ended(&sid)["endReason"], "canceled");
+    assert_eq!(originate("k1").data()["sid"], *sid, "the key's call is the one that was hung up");
+    // The request itself comes later: nothing is dialled.
+    hangup(json!({"idempotencyKey": "k2"})).data();
+    assert!(originate("k2").error(409, "CONFLICT").contains("new key"));
+    assert_eq!(bench.get("voice.calls.list", &json!({})).data()["calls"].as_array().unwrap().len(), 1);
+    assert!(hangup(json!({"sid": sid, "idempotencyKey": "k1"})).error(400, "BAD_REQUEST").contains("exactly one"));
+    assert!(hangup(json!({})).error(400, "BAD_REQUEST").contains("sid"));
 }
 
 #[test]

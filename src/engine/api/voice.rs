@@ -107,10 +107,7 @@ impl Asked<'_> {
             Procedure::Originate => data(&self.api.desk.originate(self.originate()?).await?),
             Procedure::Get => data(&self.api.desk.call(&self.org, self.input.required("sid")?).await?),
             Procedure::Transfer => self.transfer().await,
-            Procedure::Hangup => {
-                self.api.desk.hangup(&self.org, self.input.required("sid")?).await?;
-                ok()
-            }
+            Procedure::Hangup => self.hangup().await,
             Procedure::List => self.list().await,
             Procedure::Events => Err(Failure::new(Code::Internal, "events are a stream")),
             Procedure::AttachAgent => {
@@ -152,6 +149,16 @@ impl Asked<'_> {
             asked.remembered = Some(Remembered { org: self.org.clone(), key: key.clone(), hash: hash(&asked) });
         }
         Ok(asked)
+    }
+
+    /// By its sid, or by the key of the request that placed it, for whoever never got an answer to that.
+    async fn hangup(&self) -> Result<String, Failure> {
+        match (self.input.text("sid")?, self.input.text("idempotencyKey")?) {
+            (None, Some(key)) => self.api.desk.take_back(&self.org, key).await?,
+            (Some(_), Some(_)) => return Err(Failure::bad("sid or idempotencyKey: send exactly one of both")),
+            _ => self.api.desk.hangup(&self.org, self.input.required("sid")?).await?,
+        }
+        ok()
     }
 
     async fn transfer(&self) -> Result<String, Failure> {

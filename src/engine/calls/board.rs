@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::ends::TakenBack;
 use super::feed::Feed;
 use super::lease::Leases;
 use super::mint::run;
@@ -16,11 +17,6 @@ use crate::engine::metrics::Metrics;
 use crate::engine::store::{Pending, Store};
 use crate::engine::trunk::{Dial, TrunkEvent, TrunkKind};
 use crate::heap::Share;
-
-/// An ended call stays in memory for this long, and longer while the store fails.
-const KEEP_ENDED: Duration = Duration::from_secs(60);
-/// Ended calls in memory; beyond, the oldest is left to the store alone, which knows its newest state too while the disk fails.
-const MAX_ENDED: usize = 1000;
 
 pub(super) type Sid = Arc<str>;
 
@@ -45,8 +41,10 @@ pub(super) struct Board {
     pub(super) is_closing: bool,
     /// Calls whose media was opened and is not yet closed.
     pub(super) open_media: HashSet<Sid>,
-    timers: BTreeSet<(Instant, Sid)>,
-    ended: VecDeque<Sid>,
+    pub(super) timers: BTreeSet<(Instant, Sid)>,
+    pub(super) ended: VecDeque<Sid>,
+    /// What was taken back before it came.
+    pub(super) taken_back: TakenBack,
 }
 
 /// One call in memory.
@@ -58,7 +56,7 @@ pub(super) struct Entry {
     /// Who asked for the call and waits for `dialing`.
     pub(super) asker: Option<Answer<CallRow>>,
     /// The request can be repeated by its key: it counts even when the asker has gone.
-    pub(super) is_keyed: bool,
+    pub(super) key: Option<String>,
     pub(super) transfers: Vec<Answer<Settled>>,
     pub(super) leases: Leases,
     /// The agent that speaks, or will speak after the answer.
@@ -128,6 +126,7 @@ impl Board {
             open_media: HashSet::new(),
             timers: BTreeSet::new(),
             ended: VecDeque::new(),
+            taken_back: TakenBack::default(),
         };
         (board, super::task::Channels { trunks: parts.trunk_events, media: parts.media_events })
     }
@@ -148,6 +147,7 @@ impl Board {
                 drop(answer.send(self.attach_agent(&org, &sid, &agent, now)));
             }
             Request::Hangup { org, sid, answer } => drop(answer.send(self.hangup(&org, &sid, now))),
+            Request::TakeBack { org, key, answer } => drop(answer.send(Ok(self.take_back(org, key, now)))),
             Request::Attach(asked, answer) => drop(answer.send(self.attach(&asked, now))),
             Request::Release(asked, answer) => drop(answer.send(self.release(&asked))),
             Request::Watch { org, sid, seen, answer } => {
@@ -232,19 +232,7 @@ impl Board {
         }
     }
 
-    /// While the store fails memory is what is true, so it is kept.
-    fn forget(&mut self, sid: &Sid, now: Instant) {
-        if self.store.health().failing.is_some() {
-            if let Some(entry) = self.calls.get_mut(sid) {
-                entry.forget_at = Some(now + KEEP_ENDED);
-            }
-            self.arm(sid);
-        } else {
-            self.calls.remove(sid);
-        }
-    }
-
-    fn hangup(&mut self, org: &str, sid: &str, now: Instant) -> Result<(), Refused> {
+    pub(super) fn hangup(&mut self, org: &str, sid: &str, now: Instant) -> Result<(), Refused> {
         let (sid, entry) = self.entry(org, sid)?;
         match &mut entry.phase {
             Phase::Saving(early) | Phase::Opening(early, _) => early.ended = Some(Command::Hangup),
@@ -334,28 +322,6 @@ impl Board {
                     drop(waiting.send(Ok(outcome)));
                 }
             }
-        }
-    }
-
-    /// Once per call, at its end.
-    fn note_end(&mut self, sid: &Sid, now: Instant) {
-        let Some(entry) = self.calls.get_mut(sid) else { return };
-        if !entry.is_over() || entry.forget_at.is_some() {
-            return;
-        }
-        entry.forget_at = Some(now + KEEP_ENDED);
-        entry.agent = None;
-        entry.memory = None;
-        let record = entry.record();
-        tracing::info!(%sid, status = record.status.as_str(), reason = record.end_reason.map(|r| r.as_str()), "call ended");
-        self.metrics.ended(record.status);
-        let trunk_id = entry.trunk_id.clone();
-        self.trunks.leave(&trunk_id);
-        self.metrics.active(self.trunks.active());
-        self.ended.push_back(Arc::clone(sid));
-        while self.ended.len() > MAX_ENDED {
-            let oldest = self.ended.pop_front();
-            oldest.into_iter().for_each(|oldest| drop(self.calls.remove(&oldest)));
         }
     }
 

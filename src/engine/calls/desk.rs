@@ -100,6 +100,22 @@ impl Desk {
         }
     }
 
+    /// Ends the call that an originate with this key has placed, or keeps it from being placed.
+    pub async fn take_back(&self, org: &str, key: &str) -> Result<(), Refused> {
+        let (owned_org, owned_key) = (org.to_owned(), key.to_owned());
+        if self.ask(|answer| Request::TakeBack { org: owned_org, key: owned_key, answer }).await? {
+            return Ok(());
+        }
+        match wait(self.store.recall(org, key)).await? {
+            Some(recalled) => match self.hangup(org, &recalled.sid).await {
+                // It ended so long ago that it is forgotten.
+                Err(refused) if refused.why == Why::NotFound => Ok(()),
+                outcome => outcome,
+            },
+            None => Ok(()),
+        }
+    }
+
     pub async fn attach(&self, asked: Attach) -> Result<TokenAnswer, Refused> {
         let (org, sid) = (asked.org.clone(), asked.sid.clone());
         let answer = self.ask(|answer| Request::Attach(Box::new(asked), answer)).await;

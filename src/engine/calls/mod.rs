@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `desk` | [`Desk`]: requests of the API, answered from the board or the store |
 //! | `board` | [`Board`](board::Board): the calls, and what happens to them |
+//! | `ends` | how they leave: ended, forgotten, taken back |
 //! | `feed` | [`Watch`]: what becomes of the calls, told to whoever watches |
 //! | `originate` | from a request to a dialled call |
 //! | `speak` | agents, leases and tokens of a call |
@@ -21,6 +22,7 @@
 
 mod board;
 mod desk;
+mod ends;
 mod feed;
 mod lease;
 mod mint;
@@ -161,6 +163,12 @@ enum Request {
         org: String,
         sid: String,
         answer: Answer<()>,
+    },
+    /// `false`: no call of this key is in memory, and none will be placed.
+    TakeBack {
+        org: String,
+        key: String,
+        answer: Answer<bool>,
     },
     Attach(Box<Attach>, Answer<TokenAnswer>),
     Release(Box<Attach>, Answer<()>),

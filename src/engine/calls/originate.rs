@@ -31,6 +31,10 @@ impl Board {
         if self.is_closing {
             return Err(Refused::shutting_down());
         }
+        if asked.remembered.as_ref().is_some_and(|remembered| self.taken_back.holds(remembered)) {
+            let message = "this Idempotency-Key was hung up before its request came: use a new key";
+            return Err(Refused::new(Why::Conflict, message));
+        }
         if let Some(agent) = &asked.agent {
             self.know_agent(agent)?;
         }
@@ -43,7 +47,7 @@ impl Board {
     }
 
     fn save(&mut self, asked: Originate, caller: Caller, answer: Answer<CallRow>) {
-        let is_keyed = asked.remembered.is_some();
+        let key = asked.remembered.as_ref().map(|remembered| remembered.key.clone());
         let started_ms = unix_ms();
         let record = record(&asked, sid(&self.node, started_ms), started_ms);
         let sid: Sid = Arc::from(record.sid.as_str());
@@ -56,7 +60,7 @@ impl Board {
             caller,
             phase: Phase::Saving(Early { record, max_duration, ended: None }),
             asker: Some(answer),
-            is_keyed,
+            key,
             transfers: Vec::new(),
             leases: Leases::default(),
             agent: asked.agent,
@@ -80,7 +84,7 @@ impl Board {
             self.calls.insert(Arc::clone(sid), entry);
             return;
         };
-        if early.ended.is_none() && !entry.is_keyed && entry.asker.as_ref().is_none_or(|asker| asker.is_closed()) {
+        if early.ended.is_none() && entry.key.is_none() && entry.asker.as_ref().is_none_or(|asker| asker.is_closed()) {
             // Whoever asked has given up, and nobody can ask for this call again.
             early.ended = Some(Command::Hangup);
         }

@@ -1,5 +1,7 @@
 //! The board in virtual time: a scripted trunk says what a far end can say, the store is the real one.
 
+mod keys;
+
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 

@@ -1,0 +1,88 @@
+//! What was asked for with a key and is taken back by it.
+
+use super::*;
+use crate::engine::calls::desk::Desk;
+
+fn keyed(key: &str) -> Originate {
+    let remembered = Remembered { org: "org_a".to_owned(), key: key.to_owned(), hash: [0; 32] };
+    Originate { remembered: Some(remembered), ..asked() }
+}
+
+fn take_back(bench: &mut Bench, org: &str, key: &str) -> bool {
+    let (org, key) = (org.to_owned(), key.to_owned());
+    bench.ask(|answer| Request::TakeBack { org, key, answer }).try_recv().unwrap().unwrap()
+}
+
+#[test]
+fn a_call_is_taken_back_by_its_key_wherever_it_stands() {
+    // Its record is on its way to the disk: it is never dialled.
+    let mut bench = Bench::new();
+    drop(bench.ask(|answer| Request::Originate(Box::new(keyed("k")), answer)));
+    assert!(take_back(&mut bench, "org_a", "k"));
+    bench.save();
+    assert_eq!(bench.told(), ["open Leg", "close"]);
+    // It rings.
+    let rings = bench.originate(keyed("k2")).unwrap().sid;
+    bench.told();
+    assert!(!take_back(&mut bench, "org_b", "k2"), "another organisation's key");
+    assert!(take_back(&mut bench, "org_a", "k2"));
+    assert_eq!(bench.told(), ["cancel", "close"]);
+    assert_eq!(bench.ending(&rings), (Status::Failed, Some("canceled".to_owned())));
+    assert!(take_back(&mut bench, "org_a", "k2"), "twice is once");
+}
+
+#[test]
+fn a_request_that_comes_behind_its_taking_back_is_refused() {
+    let mut bench = Bench::new();
+    assert!(!take_back(&mut bench, "org_a", "k"));
+    let refused = bench.originate(keyed("k")).unwrap_err();
+    assert!(refused.why == Why::Conflict && refused.message.contains("new key"), "{refused:?}");
+    assert!(bench.told().is_empty() && bench.board.calls.is_empty());
+    assert!(bench.board.trunks.states()[0].active == 0, "a refused call is counted");
+    bench.originate(keyed("another")).unwrap();
+    // The engine's memory for such keys has an end.
+    for n in 0..2000 {
+        take_back(&mut bench, "org_a", &format!("flood {n}"));
+    }
+    bench.originate(keyed("k")).unwrap();
+    assert_eq!(bench.originate(keyed("flood 1999")).unwrap_err().why, Why::Conflict);
+}
+
+/// The board has left it to the store.
+#[test]
+fn a_call_of_long_ago_is_taken_back_without_a_word() {
+    let mut bench = Bench::new();
+    let over = bench.originate(keyed("k")).unwrap().sid;
+    bench.hangup(&over);
+    bench.pass(60);
+    assert!(!bench.board.calls.contains_key(&*over));
+    let (requests, mut asked) = mpsc::channel(4);
+    let desk = Desk::new(requests, bench.store.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let done = runtime.block_on(async {
+        let board = async {
+            while let Some(request) = asked.recv().await {
+                bench.board.handle_request(request, bench.now);
+            }
+        };
+        tokio::select! {
+            done = async { (desk.take_back("org_a", "k").await, desk.take_back("org_a", "never").await) } => done,
+            () = board => unreachable!("the desk is there"),
+        }
+    });
+    assert_eq!(done, (Ok(()), Ok(())));
+}
+
+/// More calls than the board keeps end within its minute: nothing of those it has left stays, no timer either.
+#[test]
+fn the_board_keeps_so_many_ended_calls_and_nothing_of_the_others() {
+    let mut bench = Bench::with(2000, 100_000);
+    for _ in 0..1000 {
+        let sid = bench.dialed();
+        bench.hangup(&sid);
+    }
+    let (calls, timers) = (bench.board.calls.len(), bench.board.timers.len());
+    assert_eq!((calls, timers), (256, 256));
+    bench.pass(60);
+    assert!(bench.board.calls.is_empty() && bench.board.timers.is_empty());
+}
