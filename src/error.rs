@@ -132,6 +132,8 @@ pub struct Detail {
     pub request_id: Option<String>,
     /// The same request may succeed later.
     pub retryable: bool,
+    /// The request may have been carried out all the same: no answer says that it was not.
+    pub in_doubt: bool,
     /// The server's `Retry-After`.
     pub retry_after: Option<Duration>,
     /// The answer's body, at most 4 KiB of it.
@@ -153,6 +155,7 @@ impl Error {
             code: None,
             request_id: None,
             retryable,
+            in_doubt: false,
             retry_after: None,
             body: None,
             relay_code: None,

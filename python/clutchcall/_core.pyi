@@ -46,7 +46,7 @@ class Begun:
     """
     def abandon(self, /) -> None:
         """
-        Nobody awaits it any more: the work ends where it stands, and nothing of it stays.
+        Nobody awaits it any more: the work ends where it stands, nothing of it stays, a call that it placed is hung up.
         """
 
 @final

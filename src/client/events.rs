@@ -26,9 +26,9 @@ pub const RING_ROWS: usize = 8;
 const POLL_STEP: Duration = Duration::from_millis(50);
 const POLL_CAP: Duration = Duration::from_millis(500);
 /// A stream that broke is opened again after this time.
-const AGAIN: Duration = Duration::from_millis(500);
+pub(super) const AGAIN: Duration = Duration::from_millis(500);
 /// An engine says something every 15 s; one that is silent for so long is not there any more.
-const SILENCE: Duration = Duration::from_secs(45);
+pub(super) const SILENCE: Duration = Duration::from_secs(45);
 /// An event is one row.
 const MAX_EVENT_BYTES: usize = 64 * 1024;
 
@@ -73,18 +73,18 @@ impl Follower {
 
     /// `true`: the call is over. `false`: the stream is.
     async fn stream(&mut self) -> Result<bool> {
-        let mut response = self.inner.events(&self.sid, self.event_id.as_deref()).await?;
+        let mut response = self.inner.events(Some(&self.sid), self.event_id.as_deref()).await?;
         let mut events = Events::default();
         while let Ok(Ok(Some(chunk))) = timeout(SILENCE, next(&mut response)).await {
             events.take(&chunk)?;
             while let Some(event) = events.next() {
-                self.event_id = event.id.or(self.event_id.take());
                 // Others say that some are missing, or what a newer engine says.
                 let row = (event.kind == "call").then(|| serde_json::from_str(&event.data).ok()).flatten();
                 if row.is_some_and(|row| self.tell(row)) {
                     return Ok(true);
                 }
             }
+            self.event_id = events.last_id().map(str::to_owned).or(self.event_id.take());
         }
         Ok(false)
     }
@@ -119,7 +119,7 @@ impl Follower {
 }
 
 /// The control plane may be restarting: the call lives on or is found to have ended.
-fn passes(error: &Error) -> bool {
+pub(super) fn passes(error: &Error) -> bool {
     (error.retryable && error.kind() != Kind::RateLimit)
         || matches!(error.kind(), Kind::ApiConnection | Kind::ApiTimeout)
 }
@@ -130,20 +130,21 @@ async fn next(response: &mut Response) -> reqwest::Result<Option<bytes::Bytes>> 
 
 /// A stream of events as it is read (WHATWG HTML §9.2.6).
 #[derive(Default)]
-struct Events {
+pub(super) struct Events {
     bytes: Vec<u8>,
     event: Event,
+    last_id: Option<String>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Event {
-    kind: String,
-    data: String,
+pub(super) struct Event {
+    pub(super) kind: String,
+    pub(super) data: String,
     id: Option<String>,
 }
 
 impl Events {
-    fn take(&mut self, chunk: &[u8]) -> Result<()> {
+    pub(super) fn take(&mut self, chunk: &[u8]) -> Result<()> {
         self.bytes.extend_from_slice(chunk);
         if self.bytes.len() + self.event.data.len() > MAX_EVENT_BYTES {
             return Err(Error::new(Kind::ApiStatus, "the control plane sent an event larger than any call"));
@@ -151,14 +152,20 @@ impl Events {
         Ok(())
     }
 
+    /// What to come back with; an id counts without data, too.
+    pub(super) fn last_id(&self) -> Option<&str> {
+        self.last_id.as_deref()
+    }
+
     /// The next one that has come to its end.
-    fn next(&mut self) -> Option<Event> {
+    pub(super) fn next(&mut self) -> Option<Event> {
         while let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.bytes.drain(..=end).collect();
             let line = String::from_utf8_lossy(&line);
             let line = line.trim_end_matches(['\n', '\r']);
             if line.is_empty() {
                 let event = std::mem::take(&mut self.event);
+                self.last_id = event.id.clone().or(self.last_id.take());
                 if !event.data.is_empty() {
                     return Some(event);
                 }
@@ -197,6 +204,7 @@ mod tests {
                 data: data.into(),
                 id: id.map(str::to_owned),
             };
+            assert_eq!(events.last_id(), Some("r.1"), "the 3 has not come to its end");
             assert_eq!(found, [event("call", "{\"a\":1}", Some("r.1")), event("gap", "x\ny", None)], "cut by {size}");
         }
         assert!(Events::default().take(&[b'a'; MAX_EVENT_BYTES + 1]).is_err());

@@ -95,13 +95,16 @@ impl Http {
     async fn attempts(&self, ask: &Ask, procedure: &str, input: &str) -> Result<Value> {
         let retries = if matches!(ask, Ask::Mutation) { 0 } else { self.max_retries };
         let deadline = Instant::now() + self.timeout;
-        let mut attempt = 0;
+        let (mut attempt, mut in_doubt) = (0, false);
         loop {
             let once = tokio::time::timeout_at(deadline, self.once(ask, procedure, input));
             let error = match once.await.unwrap_or_else(|_| Err(self.timed_out())) {
                 Ok(data) => return Ok(data),
                 Err(error) => error,
             };
+            // A refusal says nothing about the attempts before it.
+            in_doubt |= error.in_doubt;
+            let error = error.with(|detail| detail.in_doubt = in_doubt);
             let left = deadline.saturating_duration_since(Instant::now());
             let pause = self.pace.pause(attempt, &error, left, u32::from_le_bytes(random()));
             let Some(pause) = pause.filter(|_| attempt < retries) else { return Err(error) };
@@ -168,6 +171,7 @@ impl Http {
         let message = text(error.get("message")).unwrap_or_else(|| format!("the control plane answered {status}"));
         Error::from_status(status, message + remedy(status)).with(|detail| {
             detail.code = named;
+            detail.in_doubt = matches!(status, 408 | 500 | 504);
             detail.request_id = text(data.and_then(|data| data.get("requestId")));
             if let Some(retryable) = data.and_then(|data| data.get("retryable")).and_then(Value::as_bool) {
                 detail.retryable = retryable;
@@ -192,6 +196,8 @@ impl Http {
             }
         };
         Error::from_status(status.as_u16(), message).with(|detail| {
+            // Whoever stands in front may say so when the engine has taken it already.
+            detail.in_doubt = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
             detail.retry_after = retry_after(headers);
             detail.body = Some(head(body));
         })
@@ -214,6 +220,7 @@ impl Http {
                 "no connection to the control plane at {base} ({why}): is the engine running (`clutchcall dev`), and base_url (CLUTCHCALL_BASE_URL) right?"
             ),
         )
+        .with(|detail| detail.in_doubt = !error.is_connect())
     }
 
     /// Requests have no limit of their own: what is late here is the connection.
@@ -233,6 +240,7 @@ impl Http {
                 "the control plane at {base} gave no answer in time (timeout {limit} s): try again, or give Voice a longer timeout"
             ),
         )
+        .with(|detail| detail.in_doubt = true)
     }
 
     fn foreign(&self, what: String) -> Error {
@@ -240,6 +248,7 @@ impl Http {
             Kind::ApiStatus,
             format!("{what}: is base_url (CLUTCHCALL_BASE_URL) {} really a ClutchCall engine?", self.base),
         )
+        .with(|detail| detail.in_doubt = true)
     }
 }
 

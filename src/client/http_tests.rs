@@ -35,7 +35,7 @@ fn transfer(client: &Client) -> Error {
 fn only_what_cant_act_twice_is_repeated() {
     for failure in [busy(), ending(Then::Cut), ending(Then::Close)] {
         let server = Server::start(vec![failure.clone(), failure.clone(), ok(row("dialing"))]);
-        server.client().originate(call(), &mut never()).unwrap();
+        server.client().originate(call(), &mut never()).unwrap().claim();
         let asked = server.asked();
         let keys: Vec<_> = asked.iter().map(|asked| asked.header("idempotency-key").map(str::to_owned)).collect();
         assert!(keys.len() == 3 && keys[0].is_some() && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
@@ -86,7 +86,7 @@ fn each_call_has_a_key_of_its_own_and_the_users_own_is_kept() {
     let server = Server::start(vec![ok(row("dialing"))]);
     let client = server.client();
     for key in [None, None, Some("order-7".to_owned())] {
-        client.originate(Originate { idempotency_key: key, ..call() }, &mut never()).unwrap();
+        client.originate(Originate { idempotency_key: key, ..call() }, &mut never()).unwrap().claim();
     }
     let keys: Vec<_> = server.asked().iter().map(|asked| asked.header("idempotency-key").unwrap().to_owned()).collect();
     assert!(keys[0] != keys[1] && keys[2] == "order-7", "{keys:?}");
@@ -201,7 +201,9 @@ fn recorded_answers() {
         let server = Server::start(vec![Answer::new(status, text("body").unwrap())]);
         let client = server.client();
         let outcome = match text("asked").unwrap() {
-            "originate" => client.originate(call(), &mut never()).map(|row| serde_json::to_value(row).unwrap()),
+            "originate" => {
+                client.originate(call(), &mut never()).map(|placed| serde_json::to_value(placed.claim()).unwrap())
+            }
             "get" => client.call("CA1", &mut never()).map(|row| serde_json::to_value(row).unwrap()),
             "hangup" => client.hangup("CA1", &mut never()).map(|()| Value::Null),
             other => panic!("{name} asks {other}"),

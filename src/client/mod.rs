@@ -9,6 +9,8 @@
 //! | `events` | what becomes of a call, as it happens |
 //! | `process` | whether this process was forked off |
 //! | `http`, `calls` | the procedures: one request, its answer, its errors |
+//! | `originate` | placing a call, and taking back one that nobody waits for any more |
+//! | `wait`, `watch` | waiting for a status, over one stream of events that all waits share |
 //! | `retry` | whether a request is sent again, and when |
 //! | `media` | the media worker's app: a [`tracks::Pool`](crate::tracks::Pool), its bridges and their playout queues |
 //! | `relay` | from a relay's URL to a dial |
@@ -30,24 +32,30 @@ pub mod interop;
 mod media;
 pub mod moqt;
 pub mod options;
+mod originate;
 pub mod process;
 mod profile;
 mod relay;
 mod retry;
 pub mod runtime;
 mod tokens;
+mod wait;
 mod waits;
+mod watch;
 
 pub use bridge::{Bridge, BridgeSpec, Stats, Unclaimed};
-pub use calls::{Client, List, Originate, Page, TERMINAL, Transfer, status};
+pub use calls::{Client, List, Page, TERMINAL, Transfer, status};
 pub use media::{Clock, Delivered, Link};
 pub use options::{Arguments, Options};
+pub use originate::{Lost, Originate, Placed};
 pub use runtime::{Cancel, Runtime};
 pub use tokens::Asked;
 pub use waits::{Told, Underway, Waits};
 
 #[cfg(test)]
 mod http_tests;
+#[cfg(test)]
+mod originate_tests;
 #[cfg(test)]
 mod server_for_tests;
 #[cfg(test)]

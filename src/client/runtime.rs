@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use super::media::{Command, Media, MediaPort, Parts};
 use super::process::forks;
@@ -24,6 +24,9 @@ use crate::ring::Inbox;
 
 /// How long a wait may go on without asking whether it still should.
 pub const CANCEL_STEP: Duration = Duration::from_millis(50);
+
+/// Abandoned work is gone in a moment; who abandoned it waits no longer for that.
+const ABORT_LIMIT: Duration = Duration::from_millis(200);
 
 /// Asked at least every [`CANCEL_STEP`] by whatever waits; `true` ends the wait with [`Kind::Interrupted`].
 pub type Cancel<'a> = &'a mut dyn FnMut() -> bool;
@@ -44,6 +47,9 @@ const SESSION_LIMITS: Limits = Limits {
     pending_bytes: 64 * 1024,
     pending_time: Duration::from_secs(2),
 };
+/// What must still be said when the process ends: how many such requests there may be, and how long the end waits for them.
+const MAX_LAST: u32 = 1024;
+const LAST_LIMIT: Duration = Duration::from_millis(800);
 /// Commands to the media worker that it has not looked at; whoever has more waits.
 const MAX_COMMANDS: usize = 1024;
 
@@ -80,6 +86,8 @@ impl TurnHook {
 pub struct Control {
     handle: tokio::runtime::Handle,
     stop: Arc<Notify>,
+    /// The whole is free when nothing must still be said.
+    last: Arc<Semaphore>,
     ended: Ended,
 }
 
@@ -219,9 +227,27 @@ impl Control {
             Error::config(format!("the control thread can't start: {error}; look at the limit of open files"))
         })?;
         let (handle, stop) = (runtime.handle().clone(), Arc::new(Notify::new()));
-        let stopped = stop.clone();
-        let ended = start("clutchcall-control", move || runtime.block_on(stopped.notified()))?;
-        Ok(Self { handle, stop, ended })
+        let last = Arc::new(Semaphore::new(MAX_LAST as usize));
+        let (stopped, said) = (stop.clone(), last.clone());
+        let run = async move {
+            stopped.notified().await;
+            // What was aborted just now has its last word, too.
+            tokio::task::yield_now().await;
+            let _ = tokio::time::timeout(LAST_LIMIT, said.acquire_many(MAX_LAST)).await;
+        };
+        let ended = start("clutchcall-control", move || runtime.block_on(run))?;
+        Ok(Self { handle, stop, last, ended })
+    }
+
+    /// Begins `work` that the end of the process waits for, if only for a moment. Beyond [`MAX_LAST`] of them it is not begun.
+    pub(super) fn spawn_last(&self, work: impl Future<Output = ()> + Send + 'static) {
+        match self.last.clone().try_acquire_owned() {
+            Ok(permit) => drop(self.handle.spawn(async move {
+                work.await;
+                drop(permit);
+            })),
+            Err(_) => tracing::warn!("{MAX_LAST} calls are being taken back already: a further one may ring"),
+        }
     }
 
     /// Begins `work`, whoever waits for it.
@@ -246,6 +272,8 @@ impl Control {
                 Err(RecvTimeoutError::Timeout) if !cancel() => {}
                 Err(RecvTimeoutError::Timeout) => {
                     task.abort();
+                    // Until it is gone: what it leaves to be said is begun then.
+                    let _ = waiting.recv_timeout(ABORT_LIMIT);
                     return Err(Error::new(Kind::Interrupted, "interrupted"));
                 }
                 Err(RecvTimeoutError::Disconnected) => {

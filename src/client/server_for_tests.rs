@@ -70,7 +70,7 @@ pub(super) fn row(status: &str) -> Value {
     })
 }
 
-/// Answers in turn; the last one is repeated.
+/// Answers in turn; the last one is repeated. It has no streams of events.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -127,8 +127,11 @@ impl Script {
         let mut reader = BufReader::new(stream);
         while let Some(mut asked) = read(&mut reader) {
             asked.connection = connection;
+            let is_stream = asked.line.contains("/voice.calls.events");
             self.asked.lock().unwrap().push(asked);
-            let answer = {
+            let answer = if is_stream {
+                refusal(404, "NOT_FOUND")
+            } else {
                 let mut answers = self.answers.lock().unwrap();
                 if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() }
             };

@@ -23,7 +23,7 @@ fn call() -> Originate {
 fn originate_speaks_the_vendors_wire() {
     let server = Server::start(vec![ok(row("dialing"))]);
     let client = server.client();
-    let row = client.originate(call(), &mut never()).unwrap();
+    let row = client.originate(call(), &mut never()).unwrap().claim();
     assert_eq!((row.sid.as_str(), row.status, row.agent), ("CA1", Status::Dialing, None));
     let asked = &server.asked()[0];
     assert_eq!(asked.line.trim(), "POST /api/trpc/voice.calls.originate HTTP/1.1");

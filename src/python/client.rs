@@ -97,7 +97,7 @@ impl Client {
     ) -> PyResult<Row> {
         let ring_timeout_s = ring_timeout_sec;
         let call = Originate { to, from: from_, trunk_id, agent, ring_timeout_s, metadata, idempotency_key };
-        waiting(py, |cancel| self.0.originate(call, cancel)).map(Row::from)
+        waiting(py, |cancel| self.0.originate(call, cancel)).map(|placed| Row::from(placed.claim()))
     }
 
     #[pyo3(signature = (post, future, to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key, metadata))]
@@ -117,7 +117,7 @@ impl Client {
     ) -> PyResult<Begun> {
         let ring_timeout_s = ring_timeout_sec;
         let call = Originate { to, from: from_, trunk_id, agent, ring_timeout_s, metadata, idempotency_key };
-        later(py, self.0.runtime(), (post, future), |told| self.0.originate(call, told), later::row)
+        later::placed(py, self.0.runtime(), (post, future), |told| self.0.originate(call, told))
     }
 
     fn call(&self, py: Python<'_>, sid: &str) -> PyResult<Row> {

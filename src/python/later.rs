@@ -13,7 +13,7 @@ use super::errors::raise;
 use super::post::{Deed, Post};
 use super::row::Row;
 use crate::call::CallRow;
-use crate::client::{Delivered, Runtime, Told, Underway};
+use crate::client::{Delivered, Lost, Placed, Runtime, Told, Underway};
 use crate::error::Result;
 
 /// Work that somebody awaits.
@@ -22,14 +22,20 @@ pub(super) struct Begun {
     underway: Underway,
     slot: Arc<Slot>,
     delivery: Arc<Delivery>,
+    /// A call whose row was given to the future.
+    lost: Held,
 }
+
+type Held = Arc<Mutex<Option<Lost>>>;
 
 #[pymethods]
 impl Begun {
-    /// Nobody awaits it any more: the work ends where it stands, and nothing of it stays.
+    /// Nobody awaits it any more: the work ends where it stands, nothing of it stays, a call that it placed is hung up.
     fn abandon(&self, py: Python<'_>) {
         self.underway.abandon();
         self.delivery.forget(py, &self.slot);
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).take();
+        py.detach(|| lost.into_iter().for_each(Lost::hang_up));
     }
 }
 
@@ -66,12 +72,34 @@ pub(super) fn later<T: Send + 'static>(
         neighbour.flush();
     };
     match work(Told(Box::new(told))) {
-        Ok(underway) => Ok(Begun { underway, slot, delivery }),
+        Ok(underway) => Ok(Begun { underway, slot, delivery, lost: Held::default() }),
         Err(error) => {
             delivery.forget(py, &slot);
             Err(raise(py, error))
         }
     }
+}
+
+/// The same for a call that is placed: whoever abandons it in the moment in which its row has come does not leave it ringing.
+pub(super) fn placed(
+    py: Python<'_>,
+    runtime: &Arc<Runtime>,
+    awaits: Awaits<'_>,
+    work: impl FnOnce(Sink<Placed>) -> Result<Underway>,
+) -> PyResult<Begun> {
+    let lost = Held::default();
+    let held = lost.clone();
+    let hand = move |py: Python<'_>, placed: Result<Placed>| {
+        let claimed = placed.map(Placed::claim_unless_lost);
+        row(
+            py,
+            claimed.map(|(row, lost)| {
+                *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(lost);
+                row
+            }),
+        )
+    };
+    Ok(Begun { lost, ..later(py, runtime, awaits, work, hand)? })
 }
 
 /// What comes of work without an outcome.

@@ -192,7 +192,10 @@ fn a_call_is_hung_up_by_the_key_of_its_request() {
     let sid = originate("k1").data()["sid"].as_str().unwrap().to_owned();
     let other = json!({"orgId": "org_b", "idempotencyKey": "k1"}).to_string();
     bench.post_as(OTHER_KEY, "voice.calls.hangup", &other, "").data();
-    assert!(["dialing", "ringing"].contains(&bench.row(&sid)["status"].as_str().unwrap()), "another organisation's key");
+    assert!(
+        ["dialing", "ringing"].contains(&bench.row(&sid)["status"].as_str().unwrap()),
+        "another organisation's key"
+    );
     for _ in 0..2 {
         assert_eq!(hangup(json!({"idempotencyKey": "k1"})).data(), json!({"ok": true}));
     }

@@ -70,7 +70,7 @@ fn calls(bench: &Bench, count: usize) {
                         trunk_id: "trunk_main".to_owned(),
                         ..Originate::default()
                     };
-                    let row = client.originate(call, &mut || false).unwrap();
+                    let row = client.originate(call, &mut || false).unwrap().claim();
                     client.hangup(&row.sid, &mut || false).unwrap();
                 }
             });

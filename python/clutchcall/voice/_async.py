@@ -2,8 +2,8 @@
 
 Same names, same arguments, same core. What waits in the one is awaited in the other, and never holds up the loop;
 what waits for nothing (`publish_downlink`, `state`, swapping a consumer) is the same method. A task that is
-cancelled while it awaits leaves nothing behind: the request ends, and a bridge that was about to be granted is given
-back.
+cancelled while it awaits leaves nothing behind: the request ends, a bridge that was about to be granted is given
+back, and a call that was about to be placed is hung up.
 """
 
 from __future__ import annotations

@@ -44,6 +44,10 @@ class Calls:
     ) -> Call:
         """Places an outbound call; returns once it is `dialing`.
 
+        Whoever gives up before that (Ctrl-C, a cancelled task, a lost answer) can't know whether a phone rings. Unless
+        `idempotency_key` is yours, the call is then taken back in the background: hung up if it was placed, refused if
+        it is yet to come. The end of the program waits for that, for less than a second.
+
         Args:
             to: Destination, E.164.
             from_: Caller id, E.164.
@@ -51,7 +55,8 @@ class Calls:
             agent: Agent of the engine to bind on answer.
             ring_timeout_sec: Seconds to ring; the server clamps to 5..120, `None` means 30.
             idempotency_key: The same key within 24 hours never dials twice. Without one each call of this method has
-                its own, which covers its retries. With other arguments the same key is a `ConflictError`.
+                its own, which covers its retries. With other arguments the same key is a `ConflictError`. A call with a
+                key of yours is never taken back: place it again with the same key, and you have it.
             metadata: Names and texts to keep with the call, for yourself: at most 32 names of 64 bytes, with texts of
                 512, of 4,096 bytes together. `Call.metadata` shows them.
 
@@ -196,7 +201,7 @@ class CallFields:
 class Call(CallFields):
     """One call: its state as it was when last asked, and what can be done with it.
 
-    The fields don't move by themselves: `refresh()` asks again, `wait()` asks until something is so, `events()` and
+    The fields don't move by themselves: `refresh()` asks again, `wait()` waits until something is so, `events()` and
     `on_status()` follow it.
     """
 
@@ -209,6 +214,9 @@ class Call(CallFields):
 
     def wait(self, status: CallStatus | tuple[CallStatus, ...] | None = None, timeout: float | None = None) -> Call:
         """Waits until the call has this status, and returns it refreshed.
+
+        The engine tells it, over one connection for all waits of this `Voice`; an engine without events is asked again
+        and again.
 
         Args:
             status: One status, or several of which any will do. `None`: any final one.
