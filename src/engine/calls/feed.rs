@@ -15,8 +15,10 @@ use super::board::{Board, Phase, Sid};
 use crate::call::CallRow;
 use crate::engine::metrics::Metrics;
 
-/// Rows that a watcher may come back for, of all calls together.
-const PAST: usize = 8192;
+/// Rows that a watcher may come back for, of all calls together: ten seconds of the fastest trunk, minutes of a usual one.
+const PAST: usize = 2048;
+/// And what they may take: a row with all the notes that a call can have is ten times one without.
+const PAST_BYTES: usize = 2 << 20;
 /// Rows that wait for one watcher; beyond, the oldest is dropped and counted.
 const QUEUE: usize = 256;
 
@@ -26,6 +28,19 @@ pub struct News {
     pub number: u64,
     pub row: CallRow,
     org: String,
+}
+
+impl News {
+    /// About what it takes in memory.
+    fn weight(&self) -> usize {
+        let row = &self.row;
+        let options =
+            [&row.trunk_id, &row.agent, &row.answered_at, &row.ended_at, &row.end_reason, &row.transferred_to];
+        let texts = [&row.sid, &row.to, &row.from, &row.started_at, &self.org].into_iter();
+        let texts: usize = texts.chain(options.into_iter().flatten()).map(String::len).sum();
+        let note = |(name, text): (&String, &String)| 2 * size_of::<String>() + name.len() + text.len();
+        size_of::<Self>() + texts + row.metadata.iter().flatten().map(note).sum::<usize>()
+    }
 }
 
 /// Where a watcher stopped: which run of the engine, and the number it saw last.
@@ -81,6 +96,7 @@ pub(super) struct Feed {
     run: Arc<str>,
     last: u64,
     past: VecDeque<Arc<News>>,
+    past_bytes: usize,
     by_org: HashMap<String, Vec<Weak<Queue>>>,
     by_sid: HashMap<Sid, Vec<Weak<Queue>>>,
     metrics: Arc<Metrics>,
@@ -89,17 +105,14 @@ pub(super) struct Feed {
 impl Feed {
     pub(super) fn new(run: &str, metrics: Arc<Metrics>) -> Self {
         let (by_org, by_sid) = (HashMap::new(), HashMap::new());
-        Self { run: run.into(), last: 0, past: VecDeque::new(), by_org, by_sid, metrics }
+        Self { run: run.into(), last: 0, past: VecDeque::new(), past_bytes: 0, by_org, by_sid, metrics }
     }
 
     pub(super) fn tell(&mut self, org: &str, sid: &Sid, row: CallRow) {
         self.last += 1;
         let is_over = row.status.is_terminal();
         let news = Arc::new(News { number: self.last, row, org: org.to_owned() });
-        if self.past.len() == PAST {
-            self.past.pop_front();
-        }
-        self.past.push_back(Arc::clone(&news));
+        self.keep(Arc::clone(&news));
         self.metrics.event();
         for watchers in [self.by_org.get_mut(org), self.by_sid.get_mut(sid)].into_iter().flatten() {
             watchers.retain(|watcher| match watcher.upgrade() {
@@ -113,6 +126,15 @@ impl Feed {
         if is_over {
             // Whoever watches this call alone has its last row.
             self.by_sid.remove(sid);
+        }
+    }
+
+    fn keep(&mut self, news: Arc<News>) {
+        self.past_bytes += news.weight();
+        self.past.push_back(news);
+        while self.past.len() > PAST || self.past_bytes > PAST_BYTES {
+            let Some(oldest) = self.past.pop_front() else { return };
+            self.past_bytes -= oldest.weight();
         }
     }
 
@@ -237,6 +259,7 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::record::Metadata;
     use crate::call::{CallRecord, Status};
 
     fn row(sid: &str, status: Status) -> CallRow {
@@ -300,6 +323,26 @@ mod tests {
         assert!(told(&mut late).unwrap().starts_with("gap None"));
         assert!(told(&mut late).unwrap().ends_with("a in_progress"), "as it is now");
         assert!(feed.past.len() == PAST && feed.remembers(&seen("r", 3).unwrap()));
+    }
+
+    #[test]
+    fn rows_with_notes_are_remembered_as_long_as_there_is_room() {
+        let (mut feed, a) = (feed(), Sid::from("a"));
+        let notes: Metadata = (0..8).map(|n| (n.to_string(), "x".repeat(511))).collect();
+        let noted = CallRow { metadata: Some(notes), ..row("a", Status::Ringing) };
+        for _ in 0..PAST {
+            feed.tell("one", &a, noted.clone());
+        }
+        assert!(feed.past_bytes <= PAST_BYTES && feed.past_bytes > PAST_BYTES - 8192);
+        let kept = feed.past.len() as u64;
+        assert!((PAST_BYTES as u64 / 8192..PAST as u64 / 2).contains(&kept), "{kept} of about 5 KiB");
+        let seen = |number| Seen { run: "r".to_owned(), number };
+        assert!(feed.remembers(&seen(PAST as u64 - kept)) && !feed.remembers(&seen(PAST as u64 - kept - 1)));
+        for _ in 0..PAST {
+            feed.tell("one", &a, row("a", Status::Ringing));
+        }
+        let weight: usize = feed.past.iter().map(|news| news.weight()).sum();
+        assert_eq!((feed.past.len(), feed.past_bytes), (PAST, weight));
     }
 
     #[test]

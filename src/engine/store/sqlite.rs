@@ -31,6 +31,9 @@ impl Bounds {
 /// One in so many pages takes no new call.
 const KEPT_FREE: u64 = 2;
 const RAISE: &str = "free space on the disk, or raise limits.store_mb";
+/// Pages that SQLite keeps in memory, in KiB. New records and their indexes stand at the ends of their trees, so few pages serve them; whoever
+/// reads old ones has the system's cache.
+const CACHE_KIB: i64 = 512;
 /// New records between two looks at the bounds.
 const SWEEP_EVERY: u64 = 256;
 
@@ -59,6 +62,7 @@ impl File {
         db.pragma_update(None, "locking_mode", "EXCLUSIVE").map_err(explain)?;
         db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).map_err(explain)?;
         db.pragma_update(None, "synchronous", "FULL").map_err(explain)?;
+        db.pragma_update(None, "cache_size", -CACHE_KIB).map_err(explain)?;
         db.pragma_update_and_check(None, "max_page_count", bounds.pages as i64, |_| Ok(())).map_err(explain)?;
         bring_up(&mut db, path)?;
         let records = db.query_row("SELECT COUNT(*) FROM calls", [], |row| row.get::<_, i64>(0)).map_err(explain)?;
