@@ -32,7 +32,7 @@ wheel_env := RUSTFLAGS="--remap-path-prefix=$(HOME)=~ --remap-path-prefix=$(CURD
 say = @printf '\n== %s\n'
 pip = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help call exits faults fuzz loss isolation hostile soak test lint types stubs docs wheel bench bench-peers peers moq-relay interop packages test-rust test-python venv-test clean
+.PHONY: help call exits faults fuzz loom loss isolation hostile soak test lint types stubs docs wheel bench bench-peers peers moq-relay interop packages test-rust test-python venv-test clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -124,6 +124,11 @@ loss: $(VENV_TEST)/wheel venv-peers ## frames through a lossy path beside aiomoq
 	$(VENV_TEST)/bin/python benches/python/loss.py $$peers
 	$(VENV_TEST)/bin/python benches/python/loss.py $$peers --rtt 40 --loss 0.05 0.3
 	[ -z "$(MINUTES)" ] || $(VENV_TEST)/bin/python benches/python/loss.py $$peers --rtt 40 --loss 0.3 --secs $$(( 60 * $(MINUTES) ))
+
+loom: ## the ring, its desk and the errands of event loops in every order that their threads can meet in (a minute)
+	$(say) "loom"
+	RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(TARGET)/loom LOOM_MAX_PREEMPTIONS=$(or $(PREEMPTIONS),3) \
+	cargo test --locked --quiet --release --package models
 
 FUZZ_RUNS ?= 1000000
 FUZZ_SECS ?= 0

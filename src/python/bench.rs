@@ -37,7 +37,7 @@ pub(super) fn bench_rings(
     let mut slots = Vec::with_capacity(bridges);
     for i in 0..bridges {
         let (sender, receiver) = runtime.delivery().ring(RING_FRAMES);
-        let consumer = Consumer::Each(on_frame.clone_ref(py));
+        let consumer = Some(Consumer::Each(on_frame.clone_ref(py)));
         slots.push(delivery.register(receiver, consumer, format!("bench {i}"), (Sort::Frames, "opus")));
         senders.push(sender);
     }

@@ -111,7 +111,7 @@ impl Listening {
         py: Python<'_>,
         client: &Client,
         spec: &BridgeSpec,
-        consumer: Consumer,
+        consumer: Option<Consumer>,
     ) -> PyResult<(Self, RingSender<Delivered>)> {
         let delivery = Delivery::of(py, client.runtime())?;
         let (ring, receiver) = client.runtime().delivery().ring(crate::client::bridge::RING_FRAMES);
@@ -136,16 +136,17 @@ impl Drop for Listening {
 }
 
 /// Who is given the frames: a callback, with one or with all that are there; without one, a taker that is still to come.
-pub(super) fn consumer(callback: Option<Py<PyAny>>, batch: bool) -> Consumer {
-    match callback {
-        Some(callback) if batch => Consumer::Batch(callback),
-        Some(callback) => Consumer::Each(callback),
-        None => Consumer::Taker(0),
-    }
+pub(super) fn consumer(callback: Option<Py<PyAny>>, batch: bool) -> Option<Consumer> {
+    callback.map(if batch { Consumer::Batch } else { Consumer::Each })
 }
 
 impl Bridge {
-    pub(super) fn attach(py: Python<'_>, client: &Client, spec: BridgeSpec, consumer: Consumer) -> PyResult<Self> {
+    pub(super) fn attach(
+        py: Python<'_>,
+        client: &Client,
+        spec: BridgeSpec,
+        consumer: Option<Consumer>,
+    ) -> PyResult<Self> {
         let (listening, ring) = Listening::begin(py, client, &spec, consumer)?;
         let native = waiting(py, |cancel| client.attach(spec, ring, cancel))?;
         Ok(listening.hold(native.claim()))
@@ -156,7 +157,7 @@ impl Bridge {
         client: &Client,
         awaits: Awaits<'_>,
         spec: BridgeSpec,
-        consumer: Consumer,
+        consumer: Option<Consumer>,
     ) -> PyResult<Begun> {
         let (listening, ring) = Listening::begin(py, client, &spec, consumer)?;
         later(
@@ -224,14 +225,20 @@ impl Bridge {
     /// Told of the link from now on, of its state now first, in place of whoever was told before.
     #[pyo3(signature = (callback))]
     fn on_state(&self, py: Python<'_>, callback: Option<Py<PyAny>>) {
-        let slot = callback.map(|callback| {
+        let (mut slot, mut ring) = (None, None);
+        if let Some(callback) = callback {
             let (states, receiver) = self.native.runtime().delivery().ring(RING_STATES);
-            let label = format!("states of call {}", self.native.sid());
-            let slot = self.delivery.register(receiver, Consumer::Each(callback), label, (Sort::States, ""));
-            py.detach(|| self.native.watch(states));
-            slot
+            let (label, sort) = (format!("states of call {}", self.native.sid()), (Sort::States, ""));
+            slot = Some(self.delivery.register(receiver, Some(Consumer::Each(callback)), label, sort));
+            ring = Some(states);
+        }
+        // Under the lock, so that of two who come at once the one who is told is the one who is kept; detached, so that neither keeps
+        // the other from it.
+        let before = py.detach(|| {
+            let mut kept = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+            ring.into_iter().for_each(|states| self.native.watch(states));
+            std::mem::replace(&mut *kept, slot)
         });
-        let before = std::mem::replace(&mut *self.states.lock().unwrap_or_else(PoisonError::into_inner), slot);
         if let Some(before) = before {
             self.delivery.forget(py, &before);
         }

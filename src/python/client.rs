@@ -230,7 +230,7 @@ impl Client {
     fn events(&self, py: Python<'_>, sid: &str) -> PyResult<Taker> {
         let delivery = Delivery::of(py, self.0.runtime())?;
         let (ring, receiver) = self.0.runtime().delivery().ring(RING_ROWS);
-        let slot = delivery.register(receiver, Consumer::Taker(0), format!("events of call {sid}"), (Sort::Frames, ""));
+        let slot = delivery.register(receiver, None, format!("events of call {sid}"), (Sort::Frames, ""));
         let underway = self.0.follow(sid, ring).map_err(|error| {
             delivery.forget(py, &slot);
             raise(py, error)
@@ -243,7 +243,7 @@ impl Client {
         let delivery = Delivery::of(py, self.0.runtime())?;
         let (ring, receiver) = self.0.runtime().delivery().ring(RING_ROWS);
         let label = format!("statuses of call {sid}");
-        let slot = delivery.register(receiver, Consumer::Each(callback), label, (Sort::Frames, ""));
+        let slot = delivery.register(receiver, Some(Consumer::Each(callback)), label, (Sort::Frames, ""));
         match self.0.follow(sid, ring) {
             Ok(underway) => Ok(Watch { underway, slot, delivery }),
             Err(error) => {

@@ -64,7 +64,7 @@ pub(super) fn later<T: Send + 'static>(
             None => Err(PyRuntimeError::new_err("the work ended without an outcome: the process is ending")),
         }
     }));
-    let slot = delivery.register(receiver, Consumer::Answer(post, deed), String::new(), (Sort::Frames, ""));
+    let slot = delivery.register(receiver, Some(Consumer::Answer(post, deed)), String::new(), (Sort::Frames, ""));
     let neighbour = runtime.delivery().neighbour();
     let told = move |result| {
         *cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);

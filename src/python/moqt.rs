@@ -58,13 +58,19 @@ impl MoqtClient {
         let origin = url.split('/').take(3).collect::<Vec<_>>().join("/");
         let listen = |ring| {
             if let Some(callback) = on_state {
-                delivery.register(ring, Consumer::Each(callback), format!("states of {origin}"), (Sort::States, ""));
+                delivery.register(
+                    ring,
+                    Some(Consumer::Each(callback)),
+                    format!("states of {origin}"),
+                    (Sort::States, ""),
+                );
             }
         };
         let mut asked = None;
         let (asks, label) = (&mut asked, format!("token for {origin}"));
         let ask = ask_token.map(|callback| {
-            let ask = |ring| *asks = Some(delivery.register(ring, Consumer::Each(callback), label, (Sort::Frames, "")));
+            let ask =
+                |ring| *asks = Some(delivery.register(ring, Some(Consumer::Each(callback)), label, (Sort::Frames, "")));
             Box::new(ask) as Ask<'_>
         });
         let native = py.detach(|| Native::connect(connect, listen, ask)).map_err(|error| raise(py, error))?;
@@ -122,7 +128,7 @@ impl MoqtClient {
         let label = format!("subscription of {track}");
         let mut slot = None;
         let listen =
-            |ring| slot = Some(self.delivery.register(ring, Consumer::Each(on_frame), label, (Sort::Frames, "")));
+            |ring| slot = Some(self.delivery.register(ring, Some(Consumer::Each(on_frame)), label, (Sort::Frames, "")));
         let native = py.detach(|| self.native.subscribe(track, listen)).map_err(|error| raise(py, error))?;
         let slot = slot.expect("a subscription has been listened to");
         Ok(AudioSubscription { native, slot, delivery: self.delivery.clone() })

@@ -3,11 +3,9 @@
 //! One [`Post`] per loop. The delivery thread adds what became ready in a turn and flushes once at its end; the loop does all of it
 //! in one callback. A loop that is closed or collected loses what was meant for it: nobody waits there any more.
 
-use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
-
 use pyo3::prelude::*;
+
+use crate::ring::Errands;
 
 /// Leads to one event loop.
 #[pyclass(frozen, module = "clutchcall._core")]
@@ -15,9 +13,7 @@ pub(super) struct Post {
     /// A `weakref.ref`: whoever keeps the post by its loop must not keep the loop by it.
     event_loop: Py<PyAny>,
     /// At most one for each future that somebody waits for.
-    deeds: Mutex<Vec<Deed>>,
-    /// The loop has been told, and has not looked since.
-    told: AtomicBool,
+    deeds: Errands<Deed>,
 }
 
 /// What a future is given.
@@ -57,14 +53,12 @@ impl Post {
     /// `event_loop`: a weak reference to it.
     #[new]
     fn new(event_loop: Py<PyAny>) -> Self {
-        Self { event_loop, deeds: Mutex::default(), told: AtomicBool::new(false) }
+        Self { event_loop, deeds: Errands::default() }
     }
 
     /// On the loop: does what there is to do.
     fn _run(&self, py: Python<'_>) -> PyResult<()> {
-        // Before looking: what is added after the look must tell the loop again.
-        self.told.store(false, SeqCst);
-        for deed in self.take() {
+        for deed in self.deeds.look() {
             deed.perform(py)?;
         }
         Ok(())
@@ -73,21 +67,13 @@ impl Post {
 
 impl Post {
     pub(super) fn add(&self, deed: Deed) {
-        self.deeds.lock().unwrap_or_else(PoisonError::into_inner).push(deed);
+        self.deeds.add(deed);
     }
 
-    fn take(&self) -> Vec<Deed> {
-        mem::take(&mut *self.deeds.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Tells the loop, unless it has been told and has not looked yet.
+    /// Tells the loop, unless it has been told and has not looked yet. What nobody waits for any more, because it is closed, is dropped
+    /// here, where no lock is held.
     pub(super) fn flush(this: &Py<Self>, py: Python<'_>) {
-        let post = this.get();
-        if !post.told.swap(true, SeqCst) && Self::tell(this, py).is_err() {
-            // It is closed. What nobody waits for any more is dropped here, where no lock is held.
-            post.told.store(false, SeqCst);
-            drop(post.take());
-        }
+        drop(this.get().deeds.flush(|| Self::tell(this, py).is_ok()));
     }
 
     fn tell(this: &Py<Self>, py: Python<'_>) -> PyResult<()> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 
 use super::cancel::waiting;
-use super::delivery::{Delivery, Found, Slot};
+use super::delivery::{Delivery, Slot, Taken};
 use super::errors::raise;
 use super::post::Post;
 use super::row::Row;
@@ -31,14 +31,14 @@ impl Taker {
 
     /// `Some(None)`: it is over.
     fn look(&self, py: Python<'_>) -> PyResult<Option<Option<Py<PyAny>>>> {
-        let item = match self.slot.find(self.number) {
-            Found::Item(item) => item,
-            Found::Nothing => return Ok(None),
-            Found::Over => return Ok(Some(None)),
+        let (item, lost_before) = match self.slot.find(self.number) {
+            Taken::Item(taken) => taken,
+            Taken::Nothing => return Ok(None),
+            Taken::Over => return Ok(Some(None)),
         };
         match item {
             Delivered::Frame { timestamp_us, payload, sequence } => {
-                let frame = self.slot.frame(py, &payload, (timestamp_us, sequence))?;
+                let frame = self.slot.frame(py, &payload, (timestamp_us, sequence, lost_before))?;
                 Ok(Some(Some(frame.into_any())))
             }
             Delivered::Row(Ok(row)) => Ok(Some(Some(Py::new(py, Row::from(*row))?.into_any()))),

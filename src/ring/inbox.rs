@@ -1,14 +1,13 @@
 //! The ready list and the signal of one consumer.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-
-use crossbeam_queue::SegQueue;
 
 use super::RingId;
 use super::queue::{self, HandoffReceiver, HandoffSender, RingReceiver, RingSender};
+use super::sync::{AtomicBool, AtomicU64, Condvar, Mutex, SegQueue};
 
 /// What a consumer waits on. Clones are the same inbox.
 #[derive(Clone)]
@@ -79,9 +78,10 @@ impl Inbox {
 
     /// The next queue with something in it. Whoever takes it drains it and says [`settle`](super::Source::settle).
     pub fn take(&self) -> Option<RingId> {
-        // Before looking, not after: a push that comes after the look must find the signal unset.
+        // Before looking, not after: a push that comes after the look must find the signal unset. Swapped, not stored: so whatever was
+        // done before the signal that this takes away is seen from here on.
         if self.0.signalled.load(SeqCst) {
-            self.0.signalled.store(false, SeqCst);
+            self.0.signalled.swap(false, SeqCst);
         }
         self.0.ready.pop()
     }

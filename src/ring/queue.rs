@@ -1,12 +1,11 @@
 //! The two queues. Both announce themselves to their inbox on the first push after they were settled.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-
-use crossbeam_queue::{ArrayQueue, SegQueue};
+use std::sync::atomic::Ordering::SeqCst;
 
 use super::RingId;
 use super::inbox::Shared;
+use super::sync::{ArrayQueue, AtomicBool, AtomicU64, SegQueue};
 
 /// What both receivers offer to whoever drains an inbox.
 pub trait Source {

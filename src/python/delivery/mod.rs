@@ -28,7 +28,7 @@ mod slot;
 mod turn;
 
 pub(super) use process::{after_fork, claim, clock, shutdown, watch_process};
-pub(super) use slot::{Consumer, Found, Slot, Sort};
+pub(super) use slot::{Consumer, Slot, Sort, Taken};
 use turn::Turn;
 
 /// Threads beside the first one, while callbacks block.
@@ -65,12 +65,24 @@ impl Delivery {
     /// The one of this process, started if it isn't.
     pub(super) fn of(py: Python<'_>, runtime: &Arc<Runtime>) -> PyResult<Arc<Self>> {
         watch_process(py)?;
-        let found = DELIVERY.load_full();
-        if let Some(delivery) = found.filter(|delivery| Arc::ptr_eq(&delivery.runtime, runtime)) {
-            return Ok(delivery);
-        }
-        // Attached, so nobody else is here at the same time.
-        let delivery = Arc::new(Self {
+        let delivery = loop {
+            let found = DELIVERY.load_full();
+            if let Some(delivery) = found.as_ref().filter(|delivery| Arc::ptr_eq(&delivery.runtime, runtime)) {
+                break delivery.clone();
+            }
+            // No lock: one that another thread held at a fork would stay shut in the child. Who comes second uses what the first made.
+            let fresh = Arc::new(Self::new(runtime));
+            let before = DELIVERY.compare_and_swap(&found, Some(fresh.clone()));
+            if before.as_ref().map(Arc::as_ptr) == found.as_ref().map(Arc::as_ptr) {
+                break fresh;
+            }
+        };
+        delivery.begin()?;
+        Ok(delivery)
+    }
+
+    fn new(runtime: &Arc<Runtime>) -> Self {
+        Self {
             runtime: runtime.clone(),
             slots: RwLock::default(),
             seats: Default::default(),
@@ -78,40 +90,48 @@ impl Delivery {
             stopping: AtomicBool::new(false),
             told_us: AtomicU64::new(0),
             ended: Default::default(),
-        });
-        if !delivery.start() {
-            return Err(PyRuntimeError::new_err(
-                "the delivery thread can't start: look at the limits of processes and memory",
-            ));
         }
-        let watching = Arc::downgrade(&delivery);
-        runtime.set_turn_hook(move |now| watching.upgrade()?.look(now));
-        DELIVERY.store(Some(delivery.clone()));
-        Ok(delivery)
     }
 
-    /// From now on `consumer` is given what comes through `frames`, which must be empty yet: a queue whose slot a
-    /// thread has looked for in vain is never given out again. Attached or not: no Python code runs under the lock.
+    /// Sees to it that there is a thread.
+    fn begin(self: &Arc<Self>) -> PyResult<()> {
+        let running = || self.seats.iter().any(|seat| seat.taken.load(SeqCst));
+        if running() {
+            return Ok(());
+        }
+        let watching = Arc::downgrade(self);
+        self.runtime.set_turn_hook(move |now| watching.upgrade()?.look(now));
+        match self.start() || running() {
+            true => Ok(()),
+            false => Err(PyRuntimeError::new_err(
+                "the delivery thread can't start: look at the limits of processes and memory",
+            )),
+        }
+    }
+
+    /// From now on `consumer` (without one: a taker that is still to come) is given what comes through `frames`, which must be
+    /// empty yet: a queue whose slot a thread has looked for in vain is never given out again. Attached or not: no Python code
+    /// runs under the lock.
     pub(super) fn register(
         &self,
         frames: RingReceiver<Delivered>,
-        consumer: Consumer,
+        consumer: Option<Consumer>,
         label: String,
         sort: (Sort, &'static str),
     ) -> Arc<Slot> {
         let slot = Arc::new(Slot::new(frames, consumer, label, sort));
-        self.slots.write().unwrap_or_else(PoisonError::into_inner).insert(slot.frames.id(), slot.clone());
+        self.slots.write().unwrap_or_else(PoisonError::into_inner).insert(slot.frames().id(), slot.clone());
         slot
     }
 
     /// No callback of it begins after this.
     pub(super) fn forget(&self, py: Python<'_>, slot: &Slot) {
-        self.slots.write().unwrap_or_else(PoisonError::into_inner).remove(&slot.frames.id());
+        self.slots.write().unwrap_or_else(PoisonError::into_inner).remove(&slot.frames().id());
         slot.close(py);
     }
 
     /// What comes from now on, and what is there, goes to another consumer.
-    pub(super) fn swap(&self, py: Python<'_>, slot: &Slot, consumer: Consumer) {
+    pub(super) fn swap(&self, py: Python<'_>, slot: &Slot, consumer: Option<Consumer>) {
         slot.swap(py, consumer);
         self.nudge();
     }
@@ -144,9 +164,10 @@ impl Delivery {
         // Refused when the interpreter is ending.
         let _ = Python::try_attach(|py| {
             let limit = (seat > 0).then_some(SPARE_IDLE);
-            while !self.stopping.load(SeqCst) {
+            loop {
                 self.deliver(py, seat);
-                if py.detach(|| self.runtime.delivery().wait(limit)) == Wait::TimedOut {
+                // After the look, which takes the signal: who sets this signals then.
+                if self.stopping.load(SeqCst) || py.detach(|| self.runtime.delivery().wait(limit)) == Wait::TimedOut {
                     break;
                 }
             }

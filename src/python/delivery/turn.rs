@@ -9,7 +9,7 @@ use pyo3::types::{PyBytes, PyList};
 use super::super::errors::raise;
 use super::super::post::{Deed, Post};
 use super::super::row::Row;
-use super::slot::{Slot, Sort, Way};
+use super::slot::{Called, Slot, Sort, Way};
 use super::{Delivery, Seat};
 use crate::client::{Delivered, Link};
 use crate::ring::Source;
@@ -39,20 +39,20 @@ impl<'a> Turn<'a> {
     /// Takes what is in the slot's ring to whoever is its consumer, and gives the ring back, unless a taker comes for it.
     pub(super) fn drain(&mut self, py: Python<'_>, slot: &Slot) {
         loop {
-            if slot.frames.is_empty() {
+            if slot.frames().is_empty() {
                 break;
             }
             match slot.way(py) {
-                Way::Each(callback) => self.one(py, slot, callback.bind(py)),
-                Way::Batch(callback) => self.batch(py, slot, callback.bind(py)),
+                Way::Called(Called::Each(callback)) => self.one(py, slot, callback.bind(py)),
+                Way::Called(Called::Batch(callback)) => self.batch(py, slot, callback.bind(py)),
                 Way::Taker(waiting) => {
                     for (post, future) in waiting {
                         self.add(post, Deed::wake(future));
                     }
                     return;
                 }
-                Way::Answer => {
-                    drop(slot.frames.pop());
+                Way::Called(Called::Answer) => {
+                    drop(slot.frames().pop());
                     let answer = slot.take_answer();
                     self.delivery.forget(py, slot);
                     if let Some((post, deed)) = answer {
@@ -63,7 +63,7 @@ impl<'a> Turn<'a> {
                 Way::Nowhere => break,
             }
         }
-        slot.frames.settle();
+        slot.frames().settle();
     }
 
     /// Tells every loop of what became ready, once.
@@ -81,7 +81,7 @@ impl<'a> Turn<'a> {
     }
 
     fn one(&mut self, py: Python<'_>, slot: &Slot, callback: &Bound<'_, PyAny>) {
-        let Some(item) = slot.frames.pop() else { return };
+        let Some(item) = slot.frames().pop() else { return };
         self.enter();
         let called = match item {
             Delivered::Frame { timestamp_us, payload, sequence } => {
@@ -109,10 +109,11 @@ impl<'a> Turn<'a> {
     fn batch(&mut self, py: Python<'_>, slot: &Slot, callback: &Bound<'_, PyAny>) {
         let (mut frames, mut over, mut failed) = (Vec::new(), false, Ok(()));
         // No more than were there at first: more may come as fast as they are taken.
-        for _ in 0..slot.frames.len() {
-            match slot.frames.pop() {
+        for _ in 0..slot.frames().len() {
+            match slot.frames().pop() {
                 Some(Delivered::Frame { timestamp_us, payload, sequence }) => {
-                    match slot.frame(py, &payload, (timestamp_us, sequence)) {
+                    let lost_before = slot.note_sequence(sequence);
+                    match slot.frame(py, &payload, (timestamp_us, sequence, lost_before)) {
                         Ok(frame) => frames.push(frame),
                         Err(error) => failed = Err(error),
                     }
