@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
-__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Begun", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "Frame", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Post", "Relay", "Taker", "Watch", "_after_fork", "_bench_rings", "_claim", "_error_classes", "_raise_sample", "_shutdown", "certificate_days", "check_token", "decode_alaw", "decode_ulaw", "drafts", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "mint_key", "mint_token", "opus_version", "public_key", "read_token"]
+__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Begun", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "Frame", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Post", "Relay", "Taker", "Watch", "_after_fork", "_bench_rings", "_claim", "_error_classes", "_raise_sample", "_shutdown", "certificate_days", "check_token", "create_key", "decode_alaw", "decode_ulaw", "drafts", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "list_keys", "mint_key", "mint_token", "opus_version", "public_key", "read_token", "revoke_key"]
 
 __version__: Final[str]
 """
@@ -578,6 +578,11 @@ def check_token(token: str, public_keys: SupportsGetItem[int, str], now_s: Suppo
     What a relay with these public keys says to a token at this Unix time: nothing, or why it is refused.
     """
 
+def create_key(file: str | PathLike[str], org: str, scopes: SupportsGetItem[int, str], name: str | None, now_ms: SupportsIndex) -> tuple[str, str]:
+    """
+    Adds an API key to a key file: its id, and its text, which is shown once. No scopes: all of them.
+    """
+
 def decode_alaw(data: Any) -> bytes: ...
 def decode_ulaw(data: Any) -> bytes: ...
 
@@ -604,6 +609,11 @@ def interop_cases() -> list[str]:
     The names of the cases, in the order in which they are run.
     """
 
+def list_keys(file: str | PathLike[str]) -> list[tuple[str, str, list[str], str | None, str | None]]:
+    """
+    The keys of a key file: id, organisation, scopes, name, when it was made. No file: none.
+    """
+
 def mint_key(org: str) -> tuple[str, str]:
     """
     A fresh API key of this organisation: its text, which is shown once, and the hash that a configuration file keeps.
@@ -628,4 +638,9 @@ def public_key(state: str | PathLike[str]) -> str:
 def read_token(token: str) -> tuple[str, str]:
     """
     Header and claims of a token as JSON texts. Nothing is verified.
+    """
+
+def revoke_key(file: str | PathLike[str], id: str) -> str:
+    """
+    Takes a key out of a key file by its id; whose it was.
     """

@@ -106,7 +106,10 @@ class Engine(Closing):
         return None if folder is None else os.fspath(folder)
 
     def reload(self) -> None:
-        """Reads `relay.public_keys` and `relay.revoked` again; they are read by themselves soon after they change."""
+        """Reads again what may change in files: API keys, `relay.public_keys`, `relay.revoked`, certificates.
+
+        They are read by themselves soon after they change.
+        """
         self._core.reload()
 
     def close(self) -> None:

@@ -23,12 +23,20 @@ pub struct Metrics {
     events: AtomicU64,
     events_missed: AtomicU64,
     event_streams: AtomicU64,
+    reloads: [[AtomicU64; 2]; 2],
     frames_up: AtomicU64,
     frames_down: AtomicU64,
     gaps_up: AtomicU64,
     gaps_down: AtomicU64,
     dropped_down: AtomicU64,
     dropped_before_answer: AtomicU64,
+}
+
+/// What was read again.
+#[derive(Clone, Copy, Debug)]
+pub enum Reloaded {
+    Keys,
+    Certificate,
 }
 
 impl Metrics {
@@ -77,6 +85,11 @@ impl Metrics {
         self.event_streams.store(open as u64, Relaxed);
     }
 
+    /// `done` is false where the old ones go on.
+    pub fn reloaded(&self, what: Reloaded, done: bool) {
+        self.reloads[what as usize][usize::from(done)].fetch_add(1, Relaxed);
+    }
+
     pub fn media(&self, stats: &Stats) {
         self.frames_up.fetch_add(stats.frames_up, Relaxed);
         self.frames_down.fetch_add(stats.frames_down, Relaxed);
@@ -116,6 +129,11 @@ impl Metrics {
             ("dropped_before_answer_total", &self.dropped_before_answer),
         ] {
             line(name, counter.load(Relaxed));
+        }
+        for (what, results) in ["key", "certificate"].iter().zip(&self.reloads) {
+            for (result, counter) in ["failed", "done"].iter().zip(results) {
+                line(&format!("api_{what}_reloads_total{{result=\"{result}\"}}"), counter.load(Relaxed));
+            }
         }
         line("store_failing", u64::from(store.failing.is_some()));
         line("store_waiting", store.waiting as u64);

@@ -106,7 +106,7 @@ pub(super) fn signing_key(state: &Path) -> Result<SigningKey, String> {
 }
 
 /// Whole or not at all, whatever happens in between.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), String> {
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), String> {
     let unfinished = path.with_extension("new");
     let write = || {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;

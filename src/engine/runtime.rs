@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::agents::{Agent, Echo};
 use super::api::{self, Api};
@@ -45,6 +45,8 @@ pub struct Engine {
     state: PathBuf,
     public_key: PublicKey,
     ending: watch::Sender<bool>,
+    /// The files of the API are to be read again.
+    reload: Arc<Notify>,
     control: Option<JoinHandle<()>>,
     relay: Option<relay::Server>,
 }
@@ -57,6 +59,7 @@ struct Control {
     minter: Arc<Minter>,
     outside: Outside,
     ending: watch::Receiver<bool>,
+    reload: Arc<Notify>,
 }
 
 impl Engine {
@@ -78,11 +81,13 @@ impl Engine {
             state: config.state.clone(),
             public_key,
             ending,
+            reload: Arc::default(),
             control: None,
             relay,
         };
         let (phone, minter) = (engine.phone.clone(), Arc::new(Minter::new(key, config.limits.token_ttl)));
-        engine.begin(Control { config, phone, store, minter, outside, ending: told })?;
+        let reload = Arc::clone(&engine.reload);
+        engine.begin(Control { config, phone, store, minter, outside, ending: told, reload })?;
         Ok(engine)
     }
 
@@ -135,8 +140,9 @@ impl Engine {
         &self.phone
     }
 
-    /// Reads the files of keys, revocations and the certificate of its own relay again.
+    /// Reads again what may change in files: API keys, keys and revocations of its own relay, and the certificates of both.
     pub fn reload(&self) {
+        self.reload.notify_one();
         if let Some(relay) = &self.relay {
             relay.reload();
         }
@@ -179,7 +185,8 @@ impl Control {
     }
 
     async fn assemble(self) -> Result<(SocketAddr, Serving), String> {
-        let Self { config, phone, store, minter, outside, ending } = self;
+        let Self { config, phone, store, minter, outside, ending, reload } = self;
+        let (files, keys) = api::Files::open(&config)?;
         let listen = config.api.listen;
         let listener = TcpListener::bind(listen).await.map_err(|e| {
             format!("api.listen {listen} can't be bound ({e}): stop what uses it, or choose another port")
@@ -209,8 +216,8 @@ impl Control {
             metrics: Arc::clone(&metrics),
         });
         let connections = config.limits.connections;
-        let api = Arc::new(Api::new(&config, desk.clone(), metrics, outside.gauges));
-        Ok((address, Serving { listener, connections, api, task, desk, audio, resolving, ending }))
+        let api = Arc::new(Api::new(&config, keys, desk.clone(), metrics, outside.gauges));
+        Ok((address, Serving { listener, connections, api, files, reload, task, desk, audio, resolving, ending }))
     }
 }
 
@@ -219,6 +226,8 @@ struct Serving {
     listener: TcpListener,
     connections: usize,
     api: Arc<Api>,
+    files: api::Files,
+    reload: Arc<Notify>,
     task: Task,
     desk: super::calls::Desk,
     audio: Arc<AudioThreads>,
@@ -228,8 +237,8 @@ struct Serving {
 
 impl Serving {
     async fn run(self) {
-        let Self { listener, connections, api, task, desk, audio, resolving, mut ending } = self;
-        let http = api::serve(listener, api, connections, ending.clone());
+        let Self { listener, connections, api, files, reload, task, desk, audio, resolving, mut ending } = self;
+        let http = api::serve(listener, Arc::clone(&api), connections, ending.clone());
         let end = async {
             // An engine that is gone has ended too.
             drop(ending.wait_for(|ending| *ending).await);
@@ -239,6 +248,7 @@ impl Serving {
         tokio::select! {
             _ = calls => {}
             () = outside::keep_resolving(resolving) => {}
+            () = files.keep(&api, &reload) => {}
         }
         // The last owner: the board's share went with its task. This joins the audio threads.
         drop(audio);

@@ -66,7 +66,7 @@ mod _core {
     #[pymodule_export]
     use super::post::Post;
     #[pymodule_export]
-    use super::relay::{Relay, certificate_days, mint_key, public_key};
+    use super::relay::{Relay, certificate_days, create_key, list_keys, mint_key, public_key, revoke_key};
     #[pymodule_export]
     use super::row::Row;
     #[pymodule_export]

@@ -8,7 +8,9 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use super::errors::raise;
-use crate::engine::{self, config::Alone};
+use crate::call::stamp::iso8601;
+use crate::engine;
+use crate::engine::config::{Alone, keyfile};
 use crate::error::Error;
 use crate::net::tls::{self, Identity};
 use crate::relay::Server;
@@ -120,6 +122,43 @@ pub(super) fn public_key(py: Python<'_>, state: PathBuf) -> PyResult<String> {
 pub(super) fn mint_key(org: &str) -> (String, String) {
     let (key, text) = engine::config::mint(org, &["voice:*"]);
     (text, key.hash())
+}
+
+/// What `list_keys` tells of a key.
+type KeyEntry = (String, String, Vec<String>, Option<String>, Option<String>);
+
+/// Adds an API key to a key file: its id, and its text, which is shown once. No scopes: all of them.
+#[pyfunction]
+#[pyo3(signature = (file, org, scopes, name, now_ms))]
+pub(super) fn create_key(
+    py: Python<'_>,
+    file: PathBuf,
+    org: String,
+    scopes: Vec<String>,
+    name: Option<String>,
+    now_ms: u64,
+) -> PyResult<(String, String)> {
+    let wanted = keyfile::Wanted { org, scopes, name, created: iso8601(now_ms) };
+    let made = py.detach(|| keyfile::create(&file, wanted)).map_err(|text| raise(py, Error::config(text)))?;
+    Ok((made.0.key.id(), made.1))
+}
+
+/// The keys of a key file: id, organisation, scopes, name, when it was made. No file: none.
+#[pyfunction]
+pub(super) fn list_keys(py: Python<'_>, file: PathBuf) -> PyResult<Vec<KeyEntry>> {
+    let read = py.detach(|| keyfile::read(&file)).map_err(|text| raise(py, Error::config(text)))?;
+    let shown = |entry: keyfile::Entry| {
+        let id = entry.key.id();
+        (id, entry.key.org, entry.key.scopes, entry.name, entry.created)
+    };
+    Ok(read.unwrap_or_default().into_iter().map(shown).collect())
+}
+
+/// Takes a key out of a key file by its id; whose it was.
+#[pyfunction]
+pub(super) fn revoke_key(py: Python<'_>, file: PathBuf, id: &str) -> PyResult<String> {
+    let revoked = py.detach(|| keyfile::revoke(&file, id)).map_err(|text| raise(py, Error::config(text)))?;
+    Ok(revoked.key.org)
 }
 
 /// Whole days until the leaf of this PEM chain runs out; negative: since.

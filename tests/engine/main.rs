@@ -8,6 +8,7 @@ mod common;
 mod disks;
 mod elsewhere;
 mod events;
+mod keys;
 mod restarts;
 mod soak;
 mod vendor;

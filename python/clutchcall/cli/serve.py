@@ -15,7 +15,7 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
         "serve",
         help="run an engine from a configuration file",
         description="Runs an engine until Ctrl-C or SIGTERM; calls that are up end as server_shutdown. SIGHUP reads "
-        "the files of relay.public_keys and relay.revoked again.",
+        "again what may change in files: API keys, relay.public_keys, relay.revoked, certificates.",
         epilog="CLUTCHCALL_API_LISTEN and the like replace single values of the file.",
     )
     parser.add_argument("--example", action="store_true", help="print a file with every key, to begin with")

@@ -2,7 +2,7 @@
 //!
 //! Every event carries an id, `{run}.{number}`; a client that comes back sends the last one as `Last-Event-ID` and misses nothing that
 //! is still remembered. `call` is a call's row; `gap` says that rows are missing before the next one. A stream of one call ends behind
-//! its last row, any other with the engine. Comments keep a quiet stream alive.
+//! its last row, any other with the engine, and each with the key that asked for it. Comments keep a quiet stream alive.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -17,6 +17,7 @@ use hyper::body::{Bytes, Frame};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::{Code, Failure, RequestId};
+use super::gate::Gone;
 use crate::call::CallRow;
 use crate::engine::calls::{Seen, Told, Watch};
 use crate::engine::metrics::Metrics;
@@ -86,9 +87,8 @@ pub(super) fn seen(headers: &HeaderMap) -> Option<Seen> {
     Some(Seen { run: run.to_owned(), number })
 }
 
-pub(super) fn response(id: &RequestId, watch: Watch, is_single: bool, place: Place) -> Response {
-    let first = format!("retry: {RETRY_MS}\nid: {}.{}\n\n", watch.run, watch.since);
-    let stream = Stream { watch, is_single, last: None, _place: place };
+pub(super) fn response(id: &RequestId, stream: Stream) -> Response {
+    let first = format!("retry: {RETRY_MS}\nid: {}.{}\n\n", stream.watch.run, stream.watch.since);
     let mut response = Response::new(Body::new(Chunks { first: Some(first.into()), next: Box::pin(stream.next()) }));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -101,24 +101,32 @@ pub(super) fn response(id: &RequestId, watch: Watch, is_single: bool, place: Pla
     response
 }
 
-struct Stream {
+pub(super) struct Stream {
     watch: Watch,
     /// It ends behind the last row of its call.
     is_single: bool,
     last: Option<CallRow>,
     _place: Place,
+    /// Whose key it is that asked.
+    key: Gone,
 }
 
 impl Stream {
+    pub(super) fn new(watch: Watch, is_single: bool, place: Place, key: Gone) -> Self {
+        Self { watch, is_single, last: None, _place: place, key }
+    }
+
     /// The next piece of text; `None`: the stream ends.
     async fn next(mut self) -> Option<(Bytes, Self)> {
         if self.is_single && self.last.as_ref().is_some_and(|row| row.status.is_terminal()) {
             return None;
         }
         loop {
-            let Ok(told) = tokio::time::timeout(HEARTBEAT, self.watch.next()).await else {
-                return Some((Bytes::from_static(b":\n\n"), self));
+            let told = tokio::select! {
+                told = tokio::time::timeout(HEARTBEAT, self.watch.next()) => told,
+                () = self.key.wait() => return None,
             };
+            let Ok(told) = told else { return Some((Bytes::from_static(b":\n\n"), self)) };
             let text = match told? {
                 Told::Gap { missed, number } => {
                     let data = serde_json::json!({ "missed": missed });

@@ -1,17 +1,32 @@
 //! Who may ask: the key, what it may do, for whom, and how often.
+//!
+//! Keys of the engine's own file stay as they are; those of the key file are replaced as a whole ([`Gate::replace`]). A key that is
+//! there before and after keeps its rate; one that has gone is refused from the next request on, and what it holds open ends.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, header};
+use tokio::sync::watch;
 
 use super::answer::{Code, Failure};
 use crate::engine::config::{ApiKey, Limits};
 
 pub(super) struct Gate {
-    keys: Vec<(ApiKey, Mutex<Bucket>)>,
+    fixed: Vec<Arc<Holder>>,
+    /// Those of the key file behind the fixed ones.
+    keys: ArcSwap<Vec<Arc<Holder>>>,
     per_s: f64,
     burst: f64,
+}
+
+/// Somebody with a key.
+struct Holder {
+    key: ApiKey,
+    bucket: Mutex<Bucket>,
+    /// Falls with the holder: who looks at it sees that the key has gone.
+    here: watch::Sender<()>,
 }
 
 /// Requests that may come now; it fills up with time.
@@ -21,30 +36,47 @@ struct Bucket {
 }
 
 /// A request whose key is known.
-pub(super) struct Key<'a>(&'a ApiKey);
+pub(super) struct Key(Arc<Holder>);
+
+/// Ends when a key has gone.
+pub(super) struct Gone(watch::Receiver<()>);
 
 impl Gate {
-    pub(super) fn new(keys: Vec<ApiKey>, limits: &Limits) -> Self {
-        let burst = f64::from(limits.request_burst);
-        let bucket = |key| (key, Mutex::new(Bucket { tokens: burst, filled: Instant::now() }));
-        Self { keys: keys.into_iter().map(bucket).collect(), per_s: f64::from(limits.requests_per_s), burst }
+    pub(super) fn new(fixed: &[ApiKey], limits: &Limits) -> Self {
+        let (per_s, burst) = (f64::from(limits.requests_per_s), f64::from(limits.request_burst));
+        let fixed: Vec<_> = fixed.iter().map(|key| Holder::new(key.clone(), burst)).collect();
+        Self { keys: ArcSwap::from_pointee(fixed.clone()), fixed, per_s, burst }
+    }
+
+    /// The keys of the file, all of them.
+    pub(super) fn replace(&self, of_file: Vec<ApiKey>) {
+        let before = self.keys.load();
+        let kept = |key: &ApiKey| before.iter().skip(self.fixed.len()).find(|holder| holder.key == *key).cloned();
+        let of_file = of_file.into_iter().map(|key| kept(&key).unwrap_or_else(|| Holder::new(key, self.burst)));
+        self.keys.store(Arc::new(self.fixed.iter().cloned().chain(of_file).collect()));
+    }
+
+    /// How many keys count.
+    pub(super) fn len(&self) -> usize {
+        self.keys.load().len()
     }
 
     /// Looks at the headers alone. All keys are compared, each in constant time.
-    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<Key<'_>, Failure> {
+    pub(super) fn admit(&self, headers: &HeaderMap) -> Result<Key, Failure> {
         let header = headers
             .get(header::AUTHORIZATION)
             .ok_or_else(|| Failure::new(Code::Unauthorized, "no API key: send it as `Authorization: Bearer <key>`"))?;
         let text = header.to_str().ok().and_then(bearer).unwrap_or_default();
-        let found = self.keys.iter().fold(None, |found, key| if key.0.is(text) { Some(key) } else { found });
-        let (key, bucket) = found.ok_or_else(|| {
+        let keys = self.keys.load();
+        let found = keys.iter().fold(None, |found, holder| if holder.key.is(text) { Some(holder) } else { found });
+        let holder = found.ok_or_else(|| {
             Failure::new(Code::Unauthorized, "the API key is not known here: check CLUTCHCALL_API_KEY")
         })?;
-        if !self.take(bucket, Instant::now()) {
+        if !self.take(&holder.bucket, Instant::now()) {
             let message = format!("more than {} requests per second with this key: slow down", self.per_s);
             return Err(Failure::new(Code::TooManyRequests, message));
         }
-        Ok(Key(key))
+        Ok(Key(Arc::clone(holder)))
     }
 
     fn take(&self, bucket: &Mutex<Bucket>, now: Instant) -> bool {
@@ -60,17 +92,29 @@ impl Gate {
     }
 }
 
+impl Holder {
+    fn new(key: ApiKey, burst: f64) -> Arc<Self> {
+        let bucket = Mutex::new(Bucket { tokens: burst, filled: Instant::now() });
+        Arc::new(Self { key, bucket, here: watch::Sender::default() })
+    }
+}
+
 /// RFC 6750 §2.1; the scheme's case does not matter (RFC 9110 §11.1).
 fn bearer(header: &str) -> Option<&str> {
     let (scheme, key) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
-impl<'a> Key<'a> {
+impl Key {
+    /// Its name in a log.
+    pub(super) fn id(&self) -> String {
+        self.0.key.id()
+    }
+
     /// `voice.calls.get` needs `voice:calls.get`, or a wider scope such as `voice:*`.
     pub(super) fn check_scope(&self, procedure: &str) -> Result<(), Failure> {
         let scope = procedure.replacen('.', ":", 1);
-        if self.0.allows(&scope) {
+        if self.0.key.allows(&scope) {
             return Ok(());
         }
         Err(Failure::new(
@@ -80,13 +124,25 @@ impl<'a> Key<'a> {
     }
 
     /// The organisation of the request: the key's, also when none is named.
-    pub(super) fn check_org(&self, named: Option<&str>) -> Result<&'a str, Failure> {
+    pub(super) fn check_org(&self, named: Option<&str>) -> Result<&str, Failure> {
+        let own = self.0.key.org.as_str();
         match named {
-            Some(org) if org != self.0.org => {
+            Some(org) if org != own => {
                 Err(Failure::new(Code::Forbidden, format!("orgId {org:?} is not the API key's organisation")))
             }
-            _ => Ok(&self.0.org),
+            _ => Ok(own),
         }
+    }
+
+    pub(super) fn gone(&self) -> Gone {
+        Gone(self.0.here.subscribe())
+    }
+}
+
+impl Gone {
+    /// Returns when the key counts no longer.
+    pub(super) async fn wait(&mut self) {
+        while self.0.changed().await.is_ok() {}
     }
 }
 
@@ -95,14 +151,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::engine::config::mint;
+    use crate::engine::config::{compared, mint};
+
+    fn gate(keys: &[ApiKey]) -> Gate {
+        Gate::new(keys, &Limits { requests_per_s: 2, request_burst: 3, ..Limits::default() })
+    }
+
+    fn headers(key: &str) -> HeaderMap {
+        HeaderMap::from_iter([(header::AUTHORIZATION, format!("Bearer {key}").parse().unwrap())])
+    }
 
     #[test]
     fn requests_per_second_come_back_with_time() {
-        let (key, _) = mint("org_a", &["voice:*"]);
-        let limits = Limits { requests_per_s: 2, request_burst: 3, ..Limits::default() };
-        let gate = Gate::new(vec![key], &limits);
-        let (bucket, now) = (&gate.keys[0].1, Instant::now() + Duration::from_secs(1));
+        let gate = gate(&[mint("org_a", &["voice:*"]).0]);
+        let (bucket, now) = (&gate.fixed[0].bucket, Instant::now() + Duration::from_secs(1));
         assert_eq!([0; 4].map(|_| gate.take(bucket, now)), [true, true, true, false]);
         let later = now + Duration::from_secs(1);
         assert_eq!([0; 3].map(|_| gate.take(bucket, later)), [true, true, false]);
@@ -113,5 +175,39 @@ mod tests {
         assert_eq!(bearer("bearer  k "), Some("k"));
         assert_eq!(bearer("Basic k"), None);
         assert_eq!(bearer("k"), None);
+    }
+
+    /// The work for a right key, a nearly right one, a wrong one and none is the same, wherever the key stands.
+    #[test]
+    fn every_request_is_compared_with_every_key() {
+        let (keys, texts): (Vec<_>, Vec<_>) = (0..5).map(|_| mint("org_a", &["voice:*"])).unzip();
+        let gate = gate(&keys[..3]);
+        gate.replace(keys[3..].to_vec());
+        let nearly = format!("{}0", &texts[0][..texts[0].len() - 1]);
+        let asked = texts.iter().map(String::as_str).chain([nearly.as_str(), "short", ""]);
+        for text in asked {
+            let before = compared();
+            let admitted = gate.admit(&headers(text)).is_ok();
+            assert_eq!(admitted, texts.iter().any(|known| known == text), "{text}");
+            assert_eq!(compared() - before, 5, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_replaced_is_refused_and_told_so() {
+        let (fixed, _) = mint("org_a", &["voice:*"]);
+        let ((first, old), (second, kept)) = (mint("org_a", &["voice:*"]), mint("org_b", &["voice:*"]));
+        let gate = gate(&[fixed]);
+        gate.replace(vec![first, second.clone()]);
+        assert_eq!(gate.len(), 3);
+        let mut gone = gate.admit(&headers(&old)).unwrap().gone();
+        for _ in 0..3 {
+            gate.admit(&headers(&kept)).unwrap();
+        }
+        gate.replace(vec![second]);
+        gone.wait().await;
+        assert_eq!(gate.admit(&headers(&old)).map(drop).unwrap_err().code(), Code::Unauthorized);
+        let refused = gate.admit(&headers(&kept)).map(drop).unwrap_err();
+        assert_eq!(refused.code(), Code::TooManyRequests, "who stays keeps the rate");
     }
 }

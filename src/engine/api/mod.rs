@@ -6,6 +6,7 @@
 //! | File | Holds |
 //! |---|---|
 //! | `server` | connections: how many, how slow, how they end |
+//! | `files` | key file and certificate, read again when they change |
 //! | `gate` | keys, scopes, organisations, requests per second |
 //! | `input` | what a request says, field by field |
 //! | `answer` | the envelope of success and failure |
@@ -19,6 +20,7 @@
 
 mod answer;
 mod events;
+mod files;
 mod gate;
 mod input;
 mod server;
@@ -37,7 +39,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 
 use super::calls::Desk;
-use super::config::{Agent, Config, Trunk};
+use super::config::{Agent, ApiKey, Config, Trunk};
 use super::metrics::Metrics;
 use crate::relay::{Gauges, figures};
 use answer::{Code, Failure, RequestId};
@@ -45,6 +47,7 @@ use events::Streams;
 use gate::Gate;
 use input::Input;
 
+pub use files::Files;
 pub use server::serve;
 
 /// Every answer comes within this time: the vendor's clients give up at 30 s.
@@ -63,8 +66,16 @@ pub struct Api {
 }
 
 impl Api {
-    pub fn new(config: &Config, desk: Desk, metrics: Arc<Metrics>, relay: Option<Gauges>) -> Self {
-        let gate = Gate::new(config.keys.clone(), &config.limits);
+    /// `of_file`: the keys of the key file.
+    pub fn new(
+        config: &Config,
+        of_file: Vec<ApiKey>,
+        desk: Desk,
+        metrics: Arc<Metrics>,
+        relay: Option<Gauges>,
+    ) -> Self {
+        let gate = Gate::new(&config.keys, &config.limits);
+        gate.replace(of_file);
         let streams = Streams::new(config.limits.connections, Arc::clone(&metrics));
         let (trunks, agents) = (config.trunks.clone(), config.agents.clone());
         Self { gate, desk, trunks, agents, metrics, streams, relay }
@@ -101,11 +112,11 @@ impl Api {
             _ => Input::from_body(request.into_body()).await?,
         };
         let org = key.check_org(input.text("orgId")?)?.to_owned();
-        tracing::debug!(request = %id, procedure = name, org, "request");
+        tracing::debug!(request = %id, procedure = name, org, key = key.id(), "request");
         if procedure.is_stream() {
             let (sid, place) = (input.text("sid")?, self.streams.enter()?);
             let watch = self.desk.watch(&org, sid, seen).await?;
-            return Ok(events::response(id, watch, sid.is_some(), place));
+            return Ok(events::response(id, events::Stream::new(watch, sid.is_some(), place, key.gone())));
         }
         let asked = voice::Asked { api: self, org, input, idempotency_key };
         Ok(answer::response(id, asked.run(procedure).await))
@@ -144,7 +155,7 @@ async fn readyz(State(api): State<Arc<Api>>) -> Response {
 async fn metrics(State(api): State<Arc<Api>>) -> Response {
     let mut text = api.metrics.render(&api.desk.store().health());
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    text.push_str(&format!("clutchcall_tasks {tasks}\n"));
+    text.push_str(&format!("clutchcall_tasks {tasks}\nclutchcall_api_keys {}\n", api.gate.len()));
     if let Some(relay) = &api.relay {
         text.push_str(&figures::render(&relay.figures()));
     }

@@ -19,6 +19,7 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
     ("node", Kind::Text),
     ("audio_threads", Kind::Number),
     ("api.listen", Kind::Text),
+    ("api.keys_file", Kind::Text),
     ("relay.listen", Kind::Text),
     ("relay.certificate", Kind::Text),
     ("relay.key", Kind::Text),

@@ -8,9 +8,25 @@ use ring::rand::{SecureRandom, SystemRandom};
 const PREFIX: &str = "tqs_live_";
 /// First field of a hash's text: how it was made.
 const SCHEME: &str = "hmac-sha256";
+/// Of the hash, in a key's id: two of a thousand keys have the same once in two million files.
+const ID_BYTES: usize = 5;
+
+/// What a scope can name: each procedure, `voice.calls.get` as `voice:calls.get`.
+pub const SCOPES: &[&str] = &[
+    "voice:calls.originate",
+    "voice:calls.get",
+    "voice:calls.list",
+    "voice:calls.events",
+    "voice:calls.transfer",
+    "voice:calls.hangup",
+    "voice:agents.attach",
+    "voice:agents.list",
+    "voice:trunks.list",
+    "voice:audioBridge.token",
+];
 
 /// Whose a key is and what it may do.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey {
     pub org: String,
     /// `voice:*`, or one procedure such as `voice:calls.get`; a last `*` stands for any rest.
@@ -48,18 +64,52 @@ impl ApiKey {
         format!("{SCHEME}${}${}", hex(&self.salt), hex(&self.tag))
     }
 
+    /// How people speak of it: made of its hash, so it never changes and tells nothing of the key.
+    pub fn id(&self) -> String {
+        format!("key_{}", hex(&self.tag[..ID_BYTES]))
+    }
+
     /// In constant time.
     pub fn is(&self, text: &str) -> bool {
+        #[cfg(test)]
+        COMPARED.set(COMPARED.get() + 1);
         hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, &self.salt), text.as_bytes(), &self.tag).is_ok()
     }
 
     /// `scope`: such as `voice:calls.originate`.
     pub fn allows(&self, scope: &str) -> bool {
-        self.scopes.iter().any(|have| match have.strip_suffix('*') {
-            Some(start) => scope.starts_with(start),
-            None => have == scope,
-        })
+        self.scopes.iter().any(|have| covers(have, scope))
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    static COMPARED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+/// How often this thread has compared a key.
+#[cfg(test)]
+pub(in crate::engine) fn compared() -> u64 {
+    COMPARED.get()
+}
+
+fn covers(have: &str, scope: &str) -> bool {
+    match have.strip_suffix('*') {
+        Some(start) => scope.starts_with(start),
+        None => have == scope,
+    }
+}
+
+/// A scope that opens nothing is a slip of the pen.
+pub(super) fn check_scope(scope: &str) -> Result<(), String> {
+    if SCOPES.iter().any(|known| covers(scope, known)) {
+        return Ok(());
+    }
+    let remedy = match super::table::nearest(scope, SCOPES.iter().copied()) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("write voice:*, or one of {}", SCOPES.join(", ")),
+    };
+    Err(format!("scope {scope:?} opens nothing: {remedy}"))
 }
 
 impl std::fmt::Debug for ApiKey {

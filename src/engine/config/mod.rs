@@ -11,12 +11,14 @@
 //! | `relay` | what a relay is told wherever it runs |
 //! | `env` | `CLUTCHCALL_*` laid over the file |
 //! | `key` | [`ApiKey`]: organisation, scopes, salted hash |
+//! | `keyfile` | [`keyfile`]: keys that come and go while the engine runs |
 //!
 //! The room reads files and the environment; it opens no socket and starts nothing.
 
 mod alone;
 mod env;
 mod key;
+pub mod keyfile;
 mod parse;
 mod relay;
 mod table;
@@ -36,7 +38,9 @@ use crate::relay::KeySources;
 
 pub use alone::Alone;
 pub(super) use key::hex;
-pub use key::{ApiKey, mint};
+#[cfg(test)]
+pub(super) use key::compared;
+pub use key::{ApiKey, SCOPES, mint};
 pub use relay::{Relaying, Upstream};
 
 /// The trunk and the agent that a development engine has.
@@ -86,6 +90,8 @@ pub struct Minted {
 pub struct Api {
     /// TCP; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Keys beside [`Config::keys`], read again when they change; there need not be one.
+    pub keys_file: PathBuf,
 }
 
 /// The engine's own relay, or the foreign one that it publishes to.
@@ -229,11 +235,12 @@ impl Config {
     /// An engine without keys, trunks and agents that listens on loopback.
     pub fn new(state: impl Into<PathBuf>) -> Self {
         let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let state = state.into();
         Self {
-            state: state.into(),
+            api: Api { listen: loopback(API_PORT), keys_file: state.join(keyfile::NAME) },
+            state,
             node: "1".to_owned(),
             audio_threads: 1,
-            api: Api { listen: loopback(API_PORT) },
             relay: Relay {
                 listen: loopback(RELAY_PORT),
                 certificate: None,

@@ -37,6 +37,9 @@ pub(super) fn config(root: toml::Table, base: &Path) -> Result<Config, String> {
     config.audio_threads = root.number("audio_threads", 1, 1..=64)? as usize;
     let mut api = root.table("api")?;
     config.api.listen = listen(&mut api, config.api.listen)?;
+    if let Some(file) = path(&mut api, "keys_file", base)? {
+        config.api.keys_file = file;
+    }
     api.finish()?;
     relay(root.table("relay")?, base, &mut config.relay)?;
     config.phone = phone(root.table("phone")?, base)?;
@@ -85,7 +88,7 @@ fn named<T>(tables: Vec<(String, Table)>, read: fn(Table) -> Result<T, String>) 
     Ok(all)
 }
 
-fn check_id(path: &str, id: &str) -> Result<(), String> {
+pub(super) fn check_id(path: &str, id: &str) -> Result<(), String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     let right = (1..=64).contains(&id.len()) && id.bytes().all(fits);
     if right { Ok(()) } else { Err(format!("{path}: {id:?} is no id: write {ID}")) }
