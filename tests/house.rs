@@ -46,6 +46,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("quinn_udp", &["net"]),
     ("mio", &["net"]),
     ("rustls", &["net", "client"]),
+    ("tokio_rustls", &["engine"]),
     ("web_transport_proto", &["net"]),
     ("audiopus", &["audio"]),
     ("ring::signature", &["token"]),

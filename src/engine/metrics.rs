@@ -20,6 +20,7 @@ pub struct Metrics {
     requests: AtomicU64,
     rate_limited: AtomicU64,
     unauthorized: AtomicU64,
+    tls_failed: AtomicU64,
     events: AtomicU64,
     events_missed: AtomicU64,
     event_streams: AtomicU64,
@@ -73,6 +74,10 @@ impl Metrics {
         self.unauthorized.fetch_add(1, Relaxed);
     }
 
+    pub fn tls_failed(&self) {
+        self.tls_failed.fetch_add(1, Relaxed);
+    }
+
     pub fn event(&self) {
         self.events.fetch_add(1, Relaxed);
     }
@@ -118,6 +123,7 @@ impl Metrics {
             ("api_requests_total", &self.requests),
             ("api_rate_limited_total", &self.rate_limited),
             ("api_unauthorized_total", &self.unauthorized),
+            ("api_tls_failed_total", &self.tls_failed),
             ("events_total", &self.events),
             ("events_missed_total", &self.events_missed),
             ("event_streams", &self.event_streams),

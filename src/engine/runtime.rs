@@ -86,18 +86,19 @@ impl Engine {
             relay,
         };
         let (phone, minter) = (engine.phone.clone(), Arc::new(Minter::new(key, config.limits.token_ttl)));
-        let reload = Arc::clone(&engine.reload);
-        engine.begin(Control { config, phone, store, minter, outside, ending: told, reload })?;
+        let (reload, scheme) =
+            (Arc::clone(&engine.reload), if config.api.certificate.is_some() { "https" } else { "http" });
+        engine.begin(scheme, Control { config, phone, store, minter, outside, ending: told, reload })?;
         Ok(engine)
     }
 
-    fn begin(&mut self, control: Control) -> Result<(), String> {
+    fn begin(&mut self, scheme: &str, control: Control) -> Result<(), String> {
         let (ready, serving) = blocking::sync_channel(1);
         let run = move || control.run(&ready);
         let thread = std::thread::Builder::new().name("engine-control".to_owned()).spawn(run);
         self.control = Some(thread.map_err(|e| format!("the engine's control thread can't start: {e}"))?);
         let address = serving.recv().map_err(|_| "the engine's control thread died at its start".to_owned())??;
-        self.base_url = format!("http://{}", outside::reachable(address));
+        self.base_url = format!("{scheme}://{}", outside::reachable(address));
         Ok(())
     }
 
@@ -187,7 +188,7 @@ impl Control {
     async fn assemble(self) -> Result<(SocketAddr, Serving), String> {
         let Self { config, phone, store, minter, outside, ending, reload } = self;
         let (files, keys) = api::Files::open(&config)?;
-        let listen = config.api.listen;
+        let (listen, tls) = (config.api.listen, files.tls()?);
         let listener = TcpListener::bind(listen).await.map_err(|e| {
             format!("api.listen {listen} can't be bound ({e}): stop what uses it, or choose another port")
         })?;
@@ -215,16 +216,15 @@ impl Control {
             relay: Relays::new(outside.reference, outside.shards, outside.identity),
             metrics: Arc::clone(&metrics),
         });
-        let connections = config.limits.connections;
+        let door = api::Door { listener, tls, most: config.limits.connections };
         let api = Arc::new(Api::new(&config, keys, desk.clone(), metrics, outside.gauges));
-        Ok((address, Serving { listener, connections, api, files, reload, task, desk, audio, resolving, ending }))
+        Ok((address, Serving { door, api, files, reload, task, desk, audio, resolving, ending }))
     }
 }
 
 /// Everything that runs on the control thread.
 struct Serving {
-    listener: TcpListener,
-    connections: usize,
+    door: api::Door,
     api: Arc<Api>,
     files: api::Files,
     reload: Arc<Notify>,
@@ -237,8 +237,8 @@ struct Serving {
 
 impl Serving {
     async fn run(self) {
-        let Self { listener, connections, api, files, reload, task, desk, audio, resolving, mut ending } = self;
-        let http = api::serve(listener, Arc::clone(&api), connections, ending.clone());
+        let Self { door, api, files, reload, task, desk, audio, resolving, mut ending } = self;
+        let http = api::serve(door, Arc::clone(&api), ending.clone());
         let end = async {
             // An engine that is gone has ended too.
             drop(ending.wait_for(|ending| *ending).await);

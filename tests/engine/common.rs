@@ -50,7 +50,7 @@ impl Bench {
     }
 
     fn address(&self) -> &str {
-        self.engine.base_url().strip_prefix("http://").unwrap()
+        self.engine.base_url().split_once("://").unwrap().1
     }
 
     pub(crate) fn connect(&self) -> TcpStream {

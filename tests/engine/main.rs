@@ -11,4 +11,5 @@ mod events;
 mod keys;
 mod restarts;
 mod soak;
+mod tls;
 mod vendor;

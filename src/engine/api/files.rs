@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
 
 use super::Api;
 use crate::engine::config::{ApiKey, Config, keyfile};
 use crate::engine::metrics::Reloaded;
+use crate::net::tls::Identity;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -27,6 +29,14 @@ pub struct Files {
     keys_seen: Stamp,
     /// There has been a key file.
     had_keys: bool,
+    shown: Option<Shown>,
+}
+
+/// The certificate of the API, and how its two files looked.
+struct Shown {
+    identity: Identity,
+    files: [PathBuf; 2],
+    seen: [Stamp; 2],
 }
 
 impl Files {
@@ -34,9 +44,15 @@ impl Files {
     pub fn open(config: &Config) -> Result<(Self, Vec<ApiKey>), String> {
         let (path, orgs) = (config.api.keys_file.clone(), config.orgs.keys().cloned().collect());
         let keys_seen = stamp(&path);
-        let files = Self { keys: path, orgs, had_keys: keys_seen.is_some(), keys_seen };
+        let shown = config.api.certificate.as_ref().map(|(chain, key)| Shown::read(chain, key, &config.state));
+        let files = Self { keys: path, orgs, had_keys: keys_seen.is_some(), keys_seen, shown: shown.transpose()? };
         let keys = files.read_keys()?;
         Ok((files, keys))
+    }
+
+    /// How connections are made secret; `None`: they are not.
+    pub fn tls(&self) -> Result<Option<TlsAcceptor>, String> {
+        self.shown.as_ref().map(|shown| shown.identity.https().map(TlsAcceptor::from)).transpose()
     }
 
     /// Never ends.
@@ -44,6 +60,9 @@ impl Files {
         loop {
             let told = tokio::time::timeout(LOOK_EVERY, asked.notified()).await.is_ok();
             self.look_at_keys(api, told);
+            if let Some(shown) = &mut self.shown {
+                shown.look(api, told);
+            }
         }
     }
 
@@ -71,7 +90,9 @@ impl Files {
         let shown = self.keys.display();
         let entries = match keyfile::read(&self.keys)? {
             Some(entries) => entries,
-            None if self.had_keys => return Err(format!("{shown} has gone: put it back, an empty one revokes its keys")),
+            None if self.had_keys => {
+                return Err(format!("{shown} has gone: put it back, an empty one revokes its keys"));
+            }
             None => Vec::new(),
         };
         match entries.iter().find(|entry| !self.orgs.is_empty() && !self.orgs.contains(&entry.key.org)) {
@@ -80,6 +101,34 @@ impl Files {
                 Err(format!("{shown}: {} is of {org:?}, and there is no [orgs.{org}]", entry.key.id()))
             }
             None => Ok(entries.into_iter().map(|entry| entry.key).collect()),
+        }
+    }
+}
+
+impl Shown {
+    fn read(chain: &Path, key: &Path, state: &Path) -> Result<Self, String> {
+        let files = [chain.to_owned(), key.to_owned()];
+        let seen = [stamp(chain), stamp(key)];
+        let identity = Identity::from_pem(chain, key, state).map_err(|error| format!("api.certificate: {error}"))?;
+        Ok(Self { identity, files, seen })
+    }
+
+    /// Chain and key are two files: between the two writes they don't fit, and the old pair goes on.
+    fn look(&mut self, api: &Api, told: bool) {
+        let seen = [stamp(&self.files[0]), stamp(&self.files[1])];
+        if !told && seen == self.seen {
+            return;
+        }
+        self.seen = seen;
+        match self.identity.renew() {
+            Ok(changed) => {
+                tracing::info!(changed, "the API's certificate was read again");
+                api.metrics.reloaded(Reloaded::Certificate, true);
+            }
+            Err(error) => {
+                tracing::error!("the API's old certificate goes on: {error}");
+                api.metrics.reloaded(Reloaded::Certificate, false);
+            }
         }
     }
 }

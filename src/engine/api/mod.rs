@@ -48,7 +48,7 @@ use gate::Gate;
 use input::Input;
 
 pub use files::Files;
-pub use server::serve;
+pub use server::{Door, serve};
 
 /// Every answer comes within this time: the vendor's clients give up at 30 s.
 const ANSWER_LIMIT: Duration = Duration::from_secs(24);

@@ -7,9 +7,11 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use super::Api;
 
@@ -22,10 +24,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// At the end, how long requests that are being answered may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// Serves until `ending` is true, then lets running requests finish. Beyond `most` connections the next one waits in the
-/// kernel's queue.
-pub async fn serve(listener: TcpListener, api: Arc<Api>, most: usize, mut ending: watch::Receiver<bool>) {
-    let (router, room) = (api.router(), Arc::new(Semaphore::new(most)));
+/// Where clients come in.
+pub struct Door {
+    pub listener: TcpListener,
+    /// `None`: plain HTTP.
+    pub tls: Option<TlsAcceptor>,
+    /// Connections at the same time. One beyond waits in the kernel's queue.
+    pub most: usize,
+}
+
+/// Serves until `ending` is true, then lets running requests finish.
+pub async fn serve(door: Door, api: Arc<Api>, mut ending: watch::Receiver<bool>) {
+    let Door { listener, tls, most } = door;
+    let (router, room) = (Arc::clone(&api).router(), Arc::new(Semaphore::new(most)));
     let mut connections = JoinSet::new();
     loop {
         let permit = tokio::select! {
@@ -40,7 +51,7 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, most: usize, mut ending
         };
         match stream {
             Ok((stream, _)) => {
-                let connection = connection(stream, router.clone(), ending.clone());
+                let connection = connection(stream, tls.clone(), Arc::clone(&api), router.clone(), ending.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(permit);
@@ -57,9 +68,30 @@ pub async fn serve(listener: TcpListener, api: Arc<Api>, most: usize, mut ending
     drop(tokio::time::timeout(GOODBYE, all).await);
 }
 
-async fn connection(stream: TcpStream, router: Router, mut ending: watch::Receiver<bool>) {
+async fn connection(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    api: Arc<Api>,
+    router: Router,
+    ending: watch::Receiver<bool>,
+) {
     // An answer is one small write: waiting for more of it would only cost time.
     drop(stream.set_nodelay(true));
+    let Some(tls) = tls else { return http(stream, router, ending).await };
+    let error = match tokio::time::timeout(HEAD_LIMIT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => return http(stream, router, ending).await,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no TLS handshake within {} s", HEAD_LIMIT.as_secs()),
+    };
+    api.metrics.tls_failed();
+    tracing::debug!(error, "a connection is no TLS");
+}
+
+async fn http(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    mut ending: watch::Receiver<bool>,
+) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).max_buf_size(MAX_HEAD_BYTES);
     let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));

@@ -20,6 +20,8 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
     ("audio_threads", Kind::Number),
     ("api.listen", Kind::Text),
     ("api.keys_file", Kind::Text),
+    ("api.certificate", Kind::Text),
+    ("api.private_key", Kind::Text),
     ("relay.listen", Kind::Text),
     ("relay.certificate", Kind::Text),
     ("relay.key", Kind::Text),

@@ -37,9 +37,9 @@ use crate::moqt::Drafts;
 use crate::relay::KeySources;
 
 pub use alone::Alone;
-pub(super) use key::hex;
 #[cfg(test)]
 pub(super) use key::compared;
+pub(super) use key::hex;
 pub use key::{ApiKey, SCOPES, mint};
 pub use relay::{Relaying, Upstream};
 
@@ -92,6 +92,8 @@ pub struct Api {
     pub listen: SocketAddr,
     /// Keys beside [`Config::keys`], read again when they change; there need not be one.
     pub keys_file: PathBuf,
+    /// Certificate chain and key, PEM; `None`: plain HTTP.
+    pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
 /// The engine's own relay, or the foreign one that it publishes to.
@@ -237,7 +239,7 @@ impl Config {
         let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let state = state.into();
         Self {
-            api: Api { listen: loopback(API_PORT), keys_file: state.join(keyfile::NAME) },
+            api: Api { listen: loopback(API_PORT), keys_file: state.join(keyfile::NAME), certificate: None },
             state,
             node: "1".to_owned(),
             audio_threads: 1,

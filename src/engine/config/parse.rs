@@ -40,6 +40,7 @@ pub(super) fn config(root: toml::Table, base: &Path) -> Result<Config, String> {
     if let Some(file) = path(&mut api, "keys_file", base)? {
         config.api.keys_file = file;
     }
+    config.api.certificate = pem(&mut api, "private_key", base)?;
     api.finish()?;
     relay(root.table("relay")?, base, &mut config.relay)?;
     config.phone = phone(root.table("phone")?, base)?;
@@ -118,12 +119,17 @@ pub(super) fn drafts(table: &mut Table) -> Result<Drafts, String> {
     Drafts::from_numbers(&table.texts("drafts")?).map_err(|error| format!("{}: {error}", table.at("drafts")))
 }
 
-/// PEM files of a chain and its key: both or none.
+/// A relay's certificate.
 pub(super) fn certificate(table: &mut Table, base: &Path) -> Result<Option<(PathBuf, PathBuf)>, String> {
-    match (path(table, "certificate", base)?, path(table, "key", base)?) {
+    pem(table, "key", base)
+}
+
+/// PEM files of a chain, `certificate`, and its key: both or none.
+fn pem(table: &mut Table, key: &'static str, base: &Path) -> Result<Option<(PathBuf, PathBuf)>, String> {
+    match (path(table, "certificate", base)?, path(table, key, base)?) {
         (None, None) => Ok(None),
         (Some(chain), Some(key)) => Ok(Some((chain, key))),
-        (Some(_), None) => Err(format!("{} is missing: name the PEM file of the certificate's key", table.at("key"))),
+        (Some(_), None) => Err(format!("{} is missing: name the PEM file of the certificate's key", table.at(key))),
         (None, Some(_)) => Err(format!("{} is missing: name the PEM file of the chain", table.at("certificate"))),
     }
 }

@@ -142,6 +142,17 @@ impl Identity {
         Ok(Arc::new(quic))
     }
 
+    /// For HTTP/1 over TCP: TLS 1.2 and 1.3; each handshake shows the certificate of then.
+    pub fn https(&self) -> Result<Arc<rustls::ServerConfig>, String> {
+        let mut tls = rustls::ServerConfig::builder_with_provider(super::verify::provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| format!("TLS can't be set up: {error}"))?
+            .with_no_client_auth()
+            .with_cert_resolver(self.0.current.clone());
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(tls))
+    }
+
     pub(super) fn quic_keys(&self) -> &QuicKeys {
         &self.0.quic
     }
