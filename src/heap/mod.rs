@@ -20,7 +20,7 @@ use std::sync::{Mutex, TryLockError};
 use mapping::Mapping;
 
 /// What a call takes in the engine: its tracks, their renditions, its part of the relay's tables and of what the relay keeps.
-pub const CALL_BYTES: usize = 96 << 10;
+pub const CALL_BYTES: usize = 144 << 10;
 /// What a relay begins with.
 pub const RELAY_BYTES: usize = 4 << 20;
 /// What a bridge takes in the SDK when its audio begins, beyond what it takes while it is made.

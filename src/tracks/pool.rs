@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 use super::publisher::Publisher;
 use super::reconnect::Jitter;
-use super::stamp::Clock;
+use super::stamp::{Clock, Stamp};
 use super::subscriber::Subscriber;
 use super::timers::Timers;
 use super::{
@@ -91,6 +91,7 @@ pub struct Pool {
     links: IdMap<LinkId, SlotId>,
     roles: IdMap<(LinkId, RequestId), Role>,
     timers: Timers<Timer>,
+    stamp: Stamp,
     /// Emptied by the app in the turn that filled it.
     events: VecDeque<Event>,
     counters: Counters,
@@ -112,6 +113,7 @@ impl Pool {
             links: IdMap::default(),
             roles: IdMap::default(),
             timers: Timers::default(),
+            stamp: Stamp::default(),
             events: VecDeque::new(),
             counters: Counters::default(),
         }
@@ -222,7 +224,7 @@ impl Pool {
             return Written::Offline;
         };
         let before = publisher.subscribers();
-        let written = publisher.write(links, timestamp_us, payload, now);
+        let written = publisher.write(links, || self.stamp.encode(timestamp_us), payload, now);
         let (count, dropped) = (publisher.subscribers(), publisher.take_dropped());
         match written {
             Written::Sent => self.counters.frames_out += 1,

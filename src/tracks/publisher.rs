@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::stamp::{Clock, Numbering, Place, Stamp, TIMESCALE};
+use super::stamp::{Clock, Numbering, Place, TIMESCALE};
 use super::{Delivery, LeaseId, PublishTrack, Wires, Written};
 use crate::moqt::message::{Filter, GroupOrder, Location, PublishDone, SubscribeOk, TrackProperties};
 use crate::moqt::properties::{kind, with_number};
@@ -54,7 +54,6 @@ pub(super) struct Publisher {
     delivery: Delivery,
     frame_us: u32,
     properties: TrackProperties,
-    stamp: Stamp,
     numbering: Numbering,
     served: Vec<Served>,
     /// Where END_OF_TRACK stands, and the object before it.
@@ -84,7 +83,6 @@ impl Publisher {
             delivery,
             frame_us: frame_us.max(1),
             properties: TrackProperties(pairs),
-            stamp: Stamp::default(),
             numbering: Numbering::new(delivery, frame_us, clock),
             served: Vec::new(),
             ended: None,
@@ -194,13 +192,19 @@ impl Publisher {
         }
     }
 
-    /// One frame to everybody who listens.
-    pub(super) fn write(&mut self, links: &mut impl Wires, timestamp_us: u64, payload: Bytes, now: Instant) -> Written {
+    /// One frame to everybody who listens. `stamp` makes its properties, if anybody does.
+    pub(super) fn write(
+        &mut self,
+        links: &mut impl Wires,
+        stamp: impl FnOnce() -> Bytes,
+        payload: Bytes,
+        now: Instant,
+    ) -> Written {
         if !self.online {
             return Written::Offline;
         }
         let limit = self.behind_bytes(payload.len());
-        let mut payload = Some(payload);
+        let mut content = Some((stamp, payload));
         let mut object: Option<(Object, Place)> = None;
         let (mut sent, mut behind, mut lost) = (false, false, 0);
         for served in self.served.iter_mut().filter(|served| served.forward) {
@@ -214,8 +218,9 @@ impl Publisher {
             }
             let (object, place) = object.get_or_insert_with(|| {
                 let place = self.numbering.next(now);
-                let properties = self.stamp.encode(timestamp_us);
-                (frame(place, self.delivery, properties, payload.take().unwrap_or_default()), place)
+                let (properties, payload) =
+                    content.take().map(|(stamp, payload)| (stamp(), payload)).unwrap_or_default();
+                (frame(place, self.delivery, properties, payload), place)
             });
             let passed = match self.delivery {
                 Delivery::Stream => served.stream(session, object, *place),
