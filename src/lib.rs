@@ -4,7 +4,7 @@
 //!
 //! 1. brains — [`audio`], [`call`], [`moqt`], [`playout`], [`token`]: no sockets, clocks, locks or threads;
 //!    time is an argument, bytes go in, bytes and events come out.
-//! 2. wires — [`net`]: QUIC, WebTransport, TLS, and the loop that drives a [`moqt::Session`].
+//! 2. wires — [`net`]: QUIC, WebTransport, TLS, and the loop that drives a [`moqt::Session`]; [`files`].
 //! 3. joints — [`error`], [`heap`], [`ring`], [`tracks`].
 //! 4. hands — [`client`], [`relay`], [`engine`].
 //! 5. face — `python`, the only room that knows PyO3 (cargo feature `python`).
@@ -14,6 +14,7 @@ pub mod call;
 pub mod client;
 pub mod engine;
 pub mod error;
+pub mod files;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod heap;

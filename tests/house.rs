@@ -16,16 +16,20 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("playout", &["audio"]),
     ("token", &[]),
     // 2 wires
-    ("net", &["moqt"]),
+    ("files", &[]),
+    ("net", &["files", "moqt"]),
     // 2½ joints
     ("error", &["moqt"]),
     ("heap", &[]),
     ("ring", &[]),
     ("tracks", &["audio", "moqt", "net"]),
     // 3 hands
-    ("client", &["audio", "call", "error", "heap", "moqt", "net", "playout", "ring", "token", "tracks"]),
-    ("relay", &["error", "heap", "moqt", "net", "ring", "token", "tracks"]),
-    ("engine", &["audio", "call", "error", "heap", "moqt", "net", "playout", "relay", "ring", "token", "tracks"]),
+    ("client", &["audio", "call", "error", "files", "heap", "moqt", "net", "playout", "ring", "token", "tracks"]),
+    ("relay", &["error", "files", "heap", "moqt", "net", "ring", "token", "tracks"]),
+    (
+        "engine",
+        &["audio", "call", "error", "files", "heap", "moqt", "net", "playout", "relay", "ring", "token", "tracks"],
+    ),
     // Tests of all floors.
     ("fuzz", &["audio", "call", "engine", "moqt", "net", "token", "tracks"]),
     // 4 face

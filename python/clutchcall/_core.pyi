@@ -21,7 +21,7 @@ class AudioPublication:
     """
     def close(self, /) -> None: ...
     def subscriber_count(self, /) -> int: ...
-    def write(self, /, timestamp_us: SupportsIndex, data: Any) -> None:
+    def write(self, /, timestamp_us: Any, data: Any) -> None:
         """
         Neither lets go of the interpreter nor takes a lock.
         """
@@ -69,7 +69,7 @@ class Bridge:
         """
         Told of the link from now on, of its state now first, in place of whoever was told before.
         """
-    def publish(self, /, frame: Any, timestamp_us: SupportsIndex | None) -> None:
+    def publish(self, /, frame: Any, timestamp_us: Any | None) -> None:
         """
         Neither lets go of the interpreter nor takes a lock: it copies once and returns.
         """
@@ -418,7 +418,7 @@ class OpusDecoder:
     Opus packets to 16-bit PCM.
     """
     def __new__(cls, /, sample_rate: SupportsIndex, channels: SupportsIndex) -> OpusDecoder: ...
-    def decode(self, /, packet: Any | None, lost_ms: SupportsIndex) -> bytes:
+    def decode(self, /, packet: Any | None, lost_ms: Any) -> bytes:
         """
         `None` for a packet that was lost: `lost_ms` of what may have stood in it.
         """

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 
 from clutchcall import _core
+from clutchcall._checks import check_whole, check_whole_or_none, checked_path, path_or_none
 from clutchcall._closing import Closing
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
@@ -55,6 +56,10 @@ class Engine(Closing):
         record: str | os.PathLike[str] | None = None,
         ring_ms: int | None = None,
     ) -> None:
+        check_whole(port=port, relay_port=relay_port)
+        check_whole_or_none(ring_ms=ring_ms)
+        clip, record, state = path_or_none("clip", clip), path_or_none("record", record), path_or_none("state", state)
+        path, toml = _read(config)
         changes = (port or None, relay_port or None, clip, record, ring_ms)
         if config is not None and any(change is not None for change in changes):
             raise ValueError(
@@ -65,14 +70,6 @@ class Engine(Closing):
             import tempfile
 
             state = self._temporary = tempfile.mkdtemp(prefix="clutchcall-")
-        path: str | os.PathLike[str] | None = None
-        toml: str | None = None
-        if isinstance(config, (str, os.PathLike)):
-            path = config
-        elif config is not None:
-            from clutchcall._toml import toml as written
-
-            toml = written(config)
         try:
             self._core = _core.Engine(path, toml, state, (port, relay_port), clip, record, ring_ms)
         except BaseException:
@@ -133,3 +130,16 @@ class Engine(Closing):
 
     def __repr__(self) -> str:
         return f"<Engine {self.base_url}{' closed' if self._core.closed else ''}>"
+
+
+def _read(config: str | os.PathLike[str] | Mapping[str, object] | None) -> tuple[str | None, str | None]:
+    """The path of a file, or TOML."""
+    if config is None:
+        return None, None
+    if isinstance(config, (str, os.PathLike)):
+        return checked_path("config", config), None
+    if not hasattr(type(config), "items"):
+        raise TypeError(f"config is a {type(config).__name__}: give the path of a file, or nested dicts")
+    from clutchcall._toml import toml
+
+    return None, toml(config)

@@ -7,6 +7,7 @@ results are `bytes`.
 from __future__ import annotations
 
 from clutchcall import _core
+from clutchcall._checks import check_whole
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class OpusEncoder:
     __slots__ = ("_core",)
 
     def __init__(self, sample_rate: int = 48000, channels: int = 1) -> None:
+        check_whole(sample_rate=sample_rate, channels=channels)
         self._core = _core.OpusEncoder(sample_rate, channels)
 
     @property
@@ -49,6 +51,7 @@ class OpusDecoder:
     __slots__ = ("_core",)
 
     def __init__(self, sample_rate: int = 48000, channels: int = 1) -> None:
+        check_whole(sample_rate=sample_rate, channels=channels)
         self._core = _core.OpusDecoder(sample_rate, channels)
 
     def decode(self, packet: AudioBuffer | None, *, lost_ms: int = 20) -> bytes:

@@ -12,6 +12,7 @@ track.write(0, frame)
 from __future__ import annotations
 
 from clutchcall import _core
+from clutchcall._checks import check_callback, check_flag, check_text, check_whole, items_of, texts
 from clutchcall._closing import Closing
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
@@ -63,12 +64,17 @@ class MoqtClient(Closing):
             ValueError: `url`, a hash or a draft can't be read.
             RelayUnreachable: No socket can be had.
         """
-        if on_state is not None and not callable(on_state):
-            raise TypeError(f"on_state is a {type(on_state).__name__}: give a callable that takes the state")
+        check_text(url=url)
+        check_flag(insecure=insecure)
+        if on_state is not None:
+            check_callback("on_state", on_state, "(state: str)")
         text, ask = (token, None) if token is None or isinstance(token, str) else (None, token)
-        if ask is not None and not callable(ask):
-            raise TypeError(f"token is a {type(ask).__name__}: give a text, or a callable that returns one")
-        return cls(_core.MoqtClient(url, text, ask, on_state, list(certificate_hashes), insecure, list(drafts)))
+        if text is not None:
+            check_text(token=text)
+        if ask is not None:
+            check_callback("token", ask, "nothing and returns one, or give a text")
+        hashes, numbers = texts("certificate_hashes", certificate_hashes), texts("drafts", drafts)
+        return cls(_core.MoqtClient(url, text, ask, on_state, hashes, insecure, numbers))
 
     @property
     def url(self) -> str:
@@ -112,6 +118,8 @@ class MoqtClient(Closing):
             frame_ms: Milliseconds that one frame covers, 1 to 1000: a group of objects is about a second.
             delivery: How frames travel.
         """
+        check_text(name=name, capability=capability, delivery=delivery)
+        check_whole(sample_rate=sample_rate, channels=channels, frame_ms=frame_ms)
         return AudioPublication(self._core.publish_audio(_fields(namespace), name, frame_ms, delivery))
 
     def subscribe_audio(self, namespace: Namespace, name: str, on_frame: FrameCallback) -> AudioSubscription:
@@ -122,9 +130,8 @@ class MoqtClient(Closing):
             name: The track's name.
             on_frame: Called with each payload and its stamp in microseconds, on the SDK's own thread.
         """
-        if not callable(on_frame):
-            kind = type(on_frame).__name__
-            raise TypeError(f"on_frame is a {kind}: give a callable that takes (frame: bytes, timestamp_us: int)")
+        check_text(name=name)
+        check_callback("on_frame", on_frame)
         return AudioSubscription(self._core.subscribe_audio(_fields(namespace), name, on_frame))
 
     def subscriber_count(self) -> int:
@@ -197,5 +204,26 @@ class AudioSubscription:
 
 
 def _fields(namespace: Namespace) -> list[bytes]:
-    fields = namespace.split("/") if isinstance(namespace, str) else namespace
-    return [field.encode() if isinstance(field, str) else bytes(field) for field in fields]
+    if isinstance(namespace, str):
+        check_text(namespace=namespace)
+        return [field.encode() for field in namespace.split("/")]
+    return [_field(number, field) for number, field in enumerate(items_of("namespace", namespace))]
+
+
+def _field(number: int, field: object) -> bytes:
+    if isinstance(field, (bytes, bytearray)):
+        return bytes(field)
+    check_text(**{f"namespace[{number}]": field})
+    assert isinstance(field, str)
+    return field.encode()
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name in ("captureMicrophone", "capture_microphone", "OpusPlayer"):
+            raise AttributeError(
+                f"{name} is the browser's, whose softphone comes with a later version: here encode with "
+                "media.OpusEncoder, speak with AudioBridge.publish_uplink, and play what media.OpusDecoder gives"
+            )
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

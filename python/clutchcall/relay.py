@@ -10,6 +10,17 @@ from __future__ import annotations
 import os
 
 from clutchcall import _core
+from clutchcall._checks import (
+    check_flag,
+    check_seconds,
+    check_text,
+    check_text_or_none,
+    check_whole,
+    checked_path,
+    items_of,
+    path_or_none,
+    texts,
+)
 from clutchcall._closing import Closing
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
@@ -17,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["Relay"]
+
+# Who waits for longer forgot that he does.
+_LONGEST_DRAIN_S = 86_400
 
 
 class Relay(Closing):
@@ -66,21 +80,26 @@ class Relay(Closing):
     ) -> None:
         from clutchcall._toml import toml
 
-        chain, key = certificate or (None, None)
+        check_text(listen=listen)
+        check_text_or_none(metrics=metrics)
+        check_flag(open=open)
+        check_whole(shards=shards)
+        folder, revoked = checked_path("state", state), path_or_none("revoked", revoked)
+        chain, key = _pair(certificate)
         settings = {
             "listen": listen,
-            "public_keys": [_absolute(key) for key in public_keys],
+            "public_keys": [_absolute(key) for key in _paths("public_keys", public_keys)],
             "revoked": revoked and os.path.abspath(revoked),
             "certificate": chain and os.path.abspath(chain),
             "key": key and os.path.abspath(key),
-            "drafts": list(drafts),
+            "drafts": texts("drafts", drafts),
             "open": open,
-            "shards": shards,
-            "limits": dict(limits or {}),
-            "upstream": _files_in_full(upstream or {}),
+            "shards": shards.__index__(),
+            "limits": _table("limits", limits),
+            "upstream": _files_in_full(_table("upstream", upstream)),
             "metrics": metrics,
         }
-        self._core = _core.Relay(toml(settings), state)
+        self._core = _core.Relay(toml(settings, ""), folder)
 
     @property
     def address(self) -> str:
@@ -125,6 +144,10 @@ class Relay(Closing):
         """
         import time
 
+        check_seconds(seconds=seconds)
+        check_text(to=to)
+        if not 0 <= seconds <= _LONGEST_DRAIN_S:
+            raise ValueError(f"seconds is {seconds}: give 0 to {_LONGEST_DRAIN_S}")
         self._core.drain(seconds, to)
         deadline = time.monotonic() + seconds
         while self.counters().get("sessions"):
@@ -141,9 +164,31 @@ class Relay(Closing):
         return f"<Relay {self.url}>"
 
 
-def _absolute(key: str | os.PathLike[str]) -> str:
+def _pair(certificate: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None) -> tuple[str | None, str | None]:
+    """Chain and key."""
+    if certificate is None:
+        return None, None
+    files = _paths("certificate", certificate)
+    if len(files) != 2:
+        raise ValueError(f"certificate holds {len(files)} paths: give two, that of the chain and that of its key")
+    return files[0], files[1]
+
+
+def _paths(field: str, value: Iterable[str | os.PathLike[str]]) -> list[str]:
+    return [checked_path(f"{field}[{n}]", path) for n, path in enumerate(items_of(field, value))]  # type: ignore[arg-type]
+
+
+def _table(field: str, value: Mapping[str, object] | None) -> dict[str, object]:
+    if value is not None and not hasattr(type(value), "keys"):
+        raise TypeError(f"{field} is a {type(value).__name__}: give a dict")
+    table = dict(value or {})
+    for name in table:
+        check_text(**{f"a name in {field}": name})
+    return table
+
+
+def _absolute(path: str) -> str:
     """A file's name in full; a key's text as it is."""
-    path = os.fspath(key)
     return os.path.abspath(path) if os.path.isfile(path) else path
 
 
@@ -152,5 +197,5 @@ def _files_in_full(upstream: Mapping[str, object]) -> dict[str, object]:
     named = {key: value for key, value in upstream.items() if value is not None}
     for key in ("token", "roots"):
         if key in named:
-            named[key] = _absolute(str(named[key]))
+            named[key] = _absolute(checked_path(f"upstream[{key!r}]", named[key]))  # type: ignore[arg-type]
     return named

@@ -16,6 +16,7 @@ use url::Url;
 use super::profile::Profile;
 use super::retry::Pace;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::moqt::Drafts;
 
 /// The whole of one operation, its retries included.
@@ -205,7 +206,8 @@ impl Surroundings<'_> {
             },
         };
         let wrong = |what: &str| Error::config(format!("{name} names the file {path:?}: {what}"));
-        let roots = CertificateDer::pem_file_iter(&path).and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>);
+        let pem = files::read(Path::new(&path), files::SETTINGS).map_err(|error| wrong(&error.to_string()))?;
+        let roots = CertificateDer::pem_slice_iter(&pem).collect::<std::result::Result<Vec<_>, _>>();
         match roots {
             Ok(roots) if !roots.is_empty() => Ok(roots),
             Ok(_) => Err(wrong("it holds no certificate in PEM")),
@@ -268,10 +270,7 @@ fn running_dev(path: &Path) -> Option<DevState> {
 }
 
 pub(super) fn read_small(path: &Path) -> std::io::Result<String> {
-    use std::io::Read as _;
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(MAX_FILE_BYTES).read_to_string(&mut text)?;
-    Ok(text)
+    files::text(path, MAX_FILE_BYTES)
 }
 
 fn parse_base_url(text: &str) -> Result<Url> {

@@ -19,6 +19,7 @@ use url::Url;
 use super::config::{self, Config, hex};
 use super::media::Supply;
 use crate::call::wire::RelayRef;
+use crate::files;
 use crate::moqt::Drafts;
 use crate::net::Trust;
 use crate::net::tls::Identity;
@@ -76,7 +77,7 @@ pub fn public_key(state: &Path) -> Result<PublicKey, String> {
 
 /// The key in a file of the user's: PKCS#8, DER or PEM.
 pub fn signing_key_of(file: &Path) -> Result<SigningKey, String> {
-    let bytes = std::fs::read(file).map_err(|e| format!("{} can't be read: {e}", file.display()))?;
+    let bytes = files::read(file, files::SETTINGS).map_err(|e| format!("{} can't be read: {e}", file.display()))?;
     let pem = PrivatePkcs8KeyDer::from_pem_slice(&bytes);
     let document = pem.as_ref().map_or(bytes.as_slice(), |pem| pem.secret_pkcs8_der());
     SigningKey::from_pkcs8(document).map_err(|e| {
@@ -255,7 +256,9 @@ fn roots(file: &Path) -> Result<Vec<Vec<u8>>, String> {
     let unreadable = |e: rustls_pki_types::pem::Error| {
         format!("relay.roots {}: no PEM certificates can be read ({e})", file.display())
     };
-    let certificates = CertificateDer::pem_file_iter(file).map_err(unreadable)?;
+    let pem =
+        files::read(file, files::SETTINGS).map_err(|error| unreadable(rustls_pki_types::pem::Error::Io(error)))?;
+    let certificates = CertificateDer::pem_slice_iter(&pem);
     let roots: Vec<_> =
         certificates.map(|der| der.map(|der| der.to_vec()).map_err(unreadable)).collect::<Result<_, _>>()?;
     if roots.is_empty() {

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 
 use super::buffer;
 use super::cancel::waiting;
+use super::client::int;
 use super::delivery::{Consumer, Delivery, Slot, Sort};
 use super::errors::raise;
 use super::later::{Awaits, Begun, later};
@@ -202,9 +203,10 @@ impl Bridge {
 
     /// Neither lets go of the interpreter nor takes a lock: it copies once and returns.
     #[pyo3(signature = (frame, timestamp_us))]
-    fn publish(&self, frame: &Bound<'_, PyAny>, timestamp_us: Option<i64>) -> PyResult<()> {
+    fn publish(&self, frame: &Bound<'_, PyAny>, timestamp_us: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let py = frame.py();
         let negative = |at: i64| Error::value(format!("timestamp_us is {at}: give microseconds of a monotonic clock"));
+        let timestamp_us = timestamp_us.map(|at| int("timestamp_us", at)).transpose()?;
         let timestamp_us = timestamp_us.map(|at| u64::try_from(at).map_err(|_| negative(at)));
         let timestamp_us = timestamp_us.transpose().map_err(|error| raise(py, error))?;
         let payload = buffer::bytes(frame, "frame")?;

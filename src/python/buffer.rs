@@ -24,6 +24,10 @@ pub(super) fn bytes(object: &Bound<'_, PyAny>, field: &str) -> PyResult<Bytes> {
     if !FORMATS.contains(&format.as_str()) || !view.getattr("c_contiguous")?.extract::<bool>()? {
         return Err(wrong());
     }
+    // Several dimensions of which one is 0 can't be cast.
+    if view.getattr("nbytes")?.extract::<usize>()? == 0 {
+        return Ok(Bytes::new());
+    }
     let plain = view.call_method1("cast", ("B",))?;
     let buffer = PyBuffer::<u8>::get(&plain)?;
     Ok(buffer.to_vec(object.py())?.into())

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::buffer;
-use super::client::whole;
+use super::client::{int, whole};
 use super::errors::raise;
 use crate::audio::opus::{Decoder, Encoder, version};
 use crate::audio::{CodecError, Params, g711, pcm};
@@ -90,10 +90,10 @@ impl OpusDecoder {
         &self,
         py: Python<'py>,
         packet: Option<&Bound<'py, PyAny>>,
-        lost_ms: i64,
+        lost_ms: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let packet = packet.map(|packet| buffer::bytes(packet, "packet")).transpose()?;
-        let lost_ms = whole("lost_ms", lost_ms).map_err(|error| raise(py, error))? as usize;
+        let lost_ms = whole("lost_ms", int("lost_ms", lost_ms)?).map_err(|error| raise(py, error))? as usize;
         if packet.is_none() && (lost_ms == 0 || lost_ms > 120 || !lost_ms.is_multiple_of(10)) {
             return Err(raise(py, Error::value(format!("lost_ms is {lost_ms}: choose 10 to 120 in steps of 10"))));
         }

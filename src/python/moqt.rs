@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 
 use super::buffer;
-use super::client::whole;
+use super::client::{int, whole};
 use super::delivery::{Consumer, Delivery, Slot, Sort};
 use super::errors::raise;
 use crate::client::moqt::{
@@ -149,8 +149,8 @@ impl MoqtClient {
 #[pymethods]
 impl AudioPublication {
     /// Neither lets go of the interpreter nor takes a lock.
-    fn write(&self, timestamp_us: i64, data: &Bound<'_, PyAny>) -> PyResult<()> {
-        let py = data.py();
+    fn write(&self, timestamp_us: &Bound<'_, PyAny>, data: &Bound<'_, PyAny>) -> PyResult<()> {
+        let (py, timestamp_us) = (data.py(), int("timestamp_us", timestamp_us)?);
         let at = u64::try_from(timestamp_us)
             .map_err(|_| Error::value(format!("timestamp_us is {timestamp_us}: give microseconds, 0 or more")))
             .map_err(|error| raise(py, error))?;

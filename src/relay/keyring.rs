@@ -39,7 +39,10 @@ impl KeySources {
             keys = keys.plus(read);
         }
         let revoked = match &self.revoked {
-            Some(file) => Revoked::read(&text(file)?).map_err(|error| format!("{}, {error}", file.display()))?,
+            Some(file) => {
+                let told = text(file).map_err(|error| format!("revoked: {error}"))?;
+                Revoked::read(&told).map_err(|error| format!("revoked: {}, {error}", file.display()))?
+            }
             None => Revoked::default(),
         };
         Ok(Keyring { keys, revoked })
@@ -66,7 +69,8 @@ impl From<KeySet> for KeySources {
 }
 
 fn text(file: &Path) -> Result<String, String> {
-    std::fs::read_to_string(file).map_err(|error| format!("{} can't be read: {error}", file.display()))
+    crate::files::text(file, crate::files::SETTINGS)
+        .map_err(|error| format!("{} can't be read: {error}", file.display()))
 }
 
 #[cfg(test)]

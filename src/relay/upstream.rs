@@ -63,7 +63,7 @@ impl UpstreamToken {
     pub(super) fn read(&self) -> Result<String, String> {
         match self {
             Self::Text(text) => Ok(text.clone()),
-            Self::File(file) => std::fs::read_to_string(file)
+            Self::File(file) => crate::files::text(file, crate::files::SETTINGS)
                 .map(|text| text.trim().to_owned())
                 .map_err(|error| format!("upstream token {}: {error}", file.display())),
         }

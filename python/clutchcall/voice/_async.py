@@ -13,10 +13,11 @@ from clutchcall.voice._calls import CallFields
 from clutchcall.voice._checks import (
     check_attach,
     check_callback,
-    check_number,
     check_originate,
+    check_seconds_or_none,
     check_text,
     check_text_or_none,
+    check_whole,
     consumer,
     text_pairs,
     wanted_statuses,
@@ -133,7 +134,7 @@ class AsyncCalls:
     ) -> AsyncCallPage:
         """The organisation's calls, newest first. See `Calls.list`."""
         check_text_or_none(status=status, cursor=cursor)
-        check_number(limit=limit)
+        check_whole(limit=limit)
         rows, following = await asked(self._core.list_later, status, limit, cursor)
         return AsyncCallPage((AsyncCall(self._core, row) for row in rows), following)
 
@@ -156,6 +157,7 @@ class AsyncCall(CallFields):
     ) -> AsyncCall:
         """Waits until the call has this status, and returns it refreshed. See `Call.wait`."""
         wanted = wanted_statuses(status)
+        check_seconds_or_none(timeout=timeout)
         row: _core.CallRow | None = await asked(self._core.wait_later, self.sid, list(wanted), timeout)
         if row is None:
             raise TimeoutError(f"call {self.sid} was not {' or '.join(wanted)} within {timeout} s")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from clutchcall.voice._checks import (
     check_callback,
-    check_number,
     check_originate,
+    check_seconds_or_none,
     check_text,
     check_text_or_none,
+    check_whole,
     text_pairs,
     wanted_statuses,
 )
@@ -88,7 +89,7 @@ class Calls:
             cursor: `CallPage.cursor` of the page before; `None` begins at the newest.
         """
         check_text_or_none(status=status, cursor=cursor)
-        check_number(limit=limit)
+        check_whole(limit=limit)
         rows, following = self._core.list(status, limit, cursor)
         return CallPage((Call(self._core, row) for row in rows), following)
 
@@ -228,6 +229,7 @@ class Call(CallFields):
                 `sip_code` and `q850` say how.
         """
         wanted = wanted_statuses(status)
+        check_seconds_or_none(timeout=timeout)
         row = self._core.wait(self.sid, list(wanted), timeout)
         if row is None:
             raise TimeoutError(f"call {self.sid} was not {' or '.join(wanted)} within {timeout} s")

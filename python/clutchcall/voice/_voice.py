@@ -6,7 +6,15 @@ from clutchcall import _core
 from clutchcall._closing import Closing
 from clutchcall.voice._bridges import AudioBridges
 from clutchcall.voice._calls import Calls
-from clutchcall.voice._checks import check_number, check_text, check_text_or_none, checked_path
+from clutchcall.voice._checks import (
+    check_seconds,
+    check_text,
+    check_text_or_none,
+    check_whole,
+    check_whole_or_none,
+    checked_path,
+    texts,
+)
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
@@ -37,8 +45,9 @@ class Settings:
         ca_file: str | PathLike[str] | None = None,
     ) -> None:
         check_text_or_none(base_url=base_url, api_key=api_key, org_id=org_id, relay_host=relay_host, profile=profile)
-        check_number(timeout=timeout, connect_timeout=connect_timeout, max_retries=max_retries)
-        check_number(pool=1 if pool is None else pool)
+        check_seconds(timeout=timeout, connect_timeout=connect_timeout)
+        check_whole(max_retries=max_retries)
+        check_whole_or_none(pool=pool)
         authority = None if ca_file is None else checked_path("ca_file", ca_file)
         self._core = _core.Client(
             base_url,
@@ -47,7 +56,7 @@ class Settings:
             relay_host,
             profile,
             pool,
-            list(drafts),
+            texts("drafts", drafts),
             timeout,
             connect_timeout,
             max_retries,

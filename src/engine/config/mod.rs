@@ -287,7 +287,8 @@ impl Config {
 
     /// The same with an environment of the caller's.
     pub fn load_with(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path).map_err(|e| format!("{} can't be read: {e}", path.display()))?;
+        let text = crate::files::text(path, crate::files::SETTINGS)
+            .map_err(|e| format!("{} can't be read: {e}", path.display()))?;
         let base = path.parent().unwrap_or(Path::new("."));
         Self::from_toml(&text, base, environment).map_err(|e| format!("{}: {e}", path.display()))
     }

@@ -40,10 +40,7 @@ impl Clip {
 
     pub fn read(path: &Path) -> Result<Self, ClipError> {
         let failed = |error| ClipError::Read { path: path.to_owned(), error };
-        if std::fs::metadata(path).map_err(failed)?.len() > MOST_BYTES {
-            return Err(ClipError::TooLong);
-        }
-        let bytes = std::fs::read(path).map_err(failed)?;
+        let bytes = crate::files::read(path, MOST_BYTES).map_err(failed)?;
         Self::new(&Wav::parse(&bytes).map_err(|error| ClipError::Wav { path: path.to_owned(), error })?)
     }
 

@@ -5,16 +5,20 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{Error, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::files;
 
 pub(super) type Pem = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 pub(super) fn read_pem(chain_file: &Path, key_file: &Path) -> Result<Pem, String> {
-    let chain = CertificateDer::pem_file_iter(chain_file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let read = |file| files::read(file, files::SETTINGS).map_err(Error::Io);
+    let chain = read(chain_file)
+        .and_then(|pem| CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>())
         .map_err(|error| format!("can't read certificates from {}: {error}; it must be PEM", chain_file.display()))?;
-    let key = PrivateKeyDer::from_pem_file(key_file)
+    let key = read(key_file)
+        .and_then(|pem| PrivateKeyDer::from_pem_slice(&pem))
         .map_err(|error| format!("can't read a private key from {}: {error}; it must be PEM", key_file.display()))?;
     Ok((chain, key))
 }

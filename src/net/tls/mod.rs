@@ -186,7 +186,9 @@ fn certified((chain, key): Pem) -> Result<Arc<CertifiedKey>, String> {
 /// Whole days until the leaf of this PEM chain runs out; negative: since.
 pub fn days_left(chain: &Path) -> Result<i64, String> {
     let unreadable = |error: rustls_pki_types::pem::Error| format!("{}: no PEM certificate ({error})", chain.display());
-    let leaf = CertificateDer::pem_file_iter(chain).map_err(unreadable)?.next();
+    let pem = crate::files::read(chain, crate::files::SETTINGS)
+        .map_err(|error| unreadable(rustls_pki_types::pem::Error::Io(error)))?;
+    let leaf = CertificateDer::pem_slice_iter(&pem).next();
     let leaf = leaf.ok_or_else(|| format!("{} holds no certificate", chain.display()))?.map_err(unreadable)?;
     let facts = certificate::Facts::of(&leaf).ok_or_else(|| format!("{}: no X.509 certificate", chain.display()))?;
     let seconds = facts.not_after.as_secs() as i64 - now().as_secs() as i64;
