@@ -63,7 +63,7 @@ fn every_client_of_the_vendors_is_answered_as_it_expects() {
         }
         cases += 1;
     }
-    assert_eq!(cases, 36);
+    assert_eq!(cases, 50);
 }
 
 #[test]
