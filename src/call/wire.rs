@@ -41,17 +41,20 @@ pub struct TrackRef {
 }
 
 /// Where the tracks of a call are to be had.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RelayRef {
-    /// `moqt://host:port` (raw QUIC).
+    /// `moqt://host:port` (raw QUIC). Empty: the documented default of `relay_host`.
+    #[serde(default)]
     pub url: String,
     /// `https://host:port/…` (WebTransport).
+    #[serde(default)]
     pub web_transport_url: String,
     /// SHA-256 of the certificates to accept, hexadecimal; empty: the machine's roots decide.
     #[serde(default)]
     pub certificate_hashes: Vec<String>,
     /// Bridges that may share one connection; 1 towards strangers.
+    #[serde(default)]
     pub pool: usize,
 }
 
@@ -59,6 +62,7 @@ pub struct RelayRef {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenAnswer {
+    #[serde(default)]
     pub relay: RelayRef,
     /// JWT for SETUP and for every request.
     pub token: String,

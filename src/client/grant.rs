@@ -16,6 +16,8 @@ use crate::error::{Error, Kind, Result};
 use crate::moqt::message::Token;
 use crate::moqt::{FullTrackName, TrackNamespace};
 
+/// Where audio is when neither the control plane nor the user says so.
+const DEFAULT_RELAY: &str = "moqt://relay.clutchcall.dev";
 /// A token this young, and younger than half its life, serves the next dial; an older one is fetched afresh.
 const FRESH: Duration = Duration::from_secs(5);
 
@@ -32,7 +34,8 @@ pub(super) struct Granted {
 impl Granted {
     pub(super) fn read(answer: &TokenAnswer, holder: &str, options: &Options) -> Result<Self> {
         let foreign = |why: String| Error::new(Kind::ApiStatus, format!("the token answer can't be used: {why}"));
-        let relay = Relay::new(&answer.relay.url, &answer.relay.certificate_hashes, false).map_err(foreign)?;
+        let url = Some(answer.relay.url.as_str()).filter(|url| !url.is_empty()).unwrap_or(DEFAULT_RELAY);
+        let relay = Relay::new(url, &answer.relay.certificate_hashes, false).map_err(foreign)?;
         let relay = match &options.relay_host {
             Some(host) => relay.at_host(host),
             None => relay,
@@ -137,4 +140,38 @@ impl Dialer for BridgeDialer {
 fn refused(error: Error) -> Refused {
     let ask = matches!(error.kind(), Kind::NotFound | Kind::Conflict | Kind::BadRequest);
     Refused { reason: format!("no token for the relay: {error}"), ask }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::client::options::{Arguments, Surroundings};
+
+    fn granted(relay: serde_json::Value, relay_host: Option<&str>) -> String {
+        let text = |text: &str| Some(text.to_owned());
+        let (base_url, api_key, org_id) = (text("http://h"), text("k"), text("o"));
+        let relay_host = relay_host.map(str::to_owned);
+        let arguments = Arguments { base_url, api_key, org_id, relay_host, ..Arguments::default() };
+        let options = Options::resolve(arguments, &Surroundings { variable: &|_| None, dev_state: None }).unwrap();
+        let track = json!({"namespace": ["voice", "CA1", "uplink"], "name": "audio"});
+        let mut answer = json!({"token": "t", "expiresInS": 60, "publish": track, "subscribe": track});
+        if !relay.is_null() {
+            answer["relay"] = relay;
+        }
+        let answer: TokenAnswer = serde_json::from_value(answer).unwrap();
+        Granted::read(&answer, "holder", &options).unwrap().route.url
+    }
+
+    #[test]
+    fn the_answers_relay_then_the_users_then_the_documented_one() {
+        let named = json!({"url": "moqt://relay.example:4443"});
+        assert_eq!(granted(named.clone(), None), "moqt://relay.example:4443");
+        assert_eq!(granted(named, Some("mine.example")), "moqt://mine.example:4443");
+        for absent in [json!(null), json!({}), json!({"url": ""})] {
+            assert_eq!(granted(absent.clone(), None), "moqt://relay.clutchcall.dev");
+            assert_eq!(granted(absent, Some("mine.example:7")), "moqt://mine.example:7");
+        }
+    }
 }
