@@ -111,6 +111,10 @@ exits: $(VENV_TEST)/wheel ## how programs end that have audio running: each cell
 soak: ## ten thousand calls: threads, files and tasks as before, memory within 1 % (it still fails by 0.4 KiB a call)
 	cargo test --locked --profile bench --test engine soak::alone -- --exact --ignored --nocapture
 
+idle: ## ten thousand connections to the API that say nothing, and a call beside them (ten seconds)
+	ulimit -n "$$(ulimit -H -n)"
+	cargo test --locked --profile bench --test engine limits::idle -- --exact --ignored --nocapture
+
 isolation: ## what a foreign token can't do, and whether a refusal's time tells anything (a minute)
 	cargo test --locked --profile bench --test relay isolation -- --include-ignored --nocapture --test-threads 1
 

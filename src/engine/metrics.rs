@@ -21,6 +21,11 @@ pub struct Metrics {
     rate_limited: AtomicU64,
     unauthorized: AtomicU64,
     tls_failed: AtomicU64,
+    /// Open now.
+    connections: AtomicU64,
+    accept_failed: AtomicU64,
+    ambiguous: AtomicU64,
+    reached: [AtomicU64; BOUNDS.len()],
     events: AtomicU64,
     events_missed: AtomicU64,
     event_streams: AtomicU64,
@@ -32,6 +37,19 @@ pub struct Metrics {
     dropped_down: AtomicU64,
     dropped_before_answer: AtomicU64,
 }
+
+/// A limit of the API that was reached: its key in `[limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    Head,
+    Idle,
+    Body,
+    BodyBytes,
+    Connections,
+    ConnectionsPerAddress,
+}
+
+const BOUNDS: [&str; 6] = ["head_ms", "idle_ms", "body_ms", "body_bytes", "connections", "connections_per_address"];
 
 /// What was read again.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +90,27 @@ impl Metrics {
 
     pub fn unauthorized(&self) {
         self.unauthorized.fetch_add(1, Relaxed);
+    }
+
+    pub fn connection_came(&self) {
+        self.connections.fetch_add(1, Relaxed);
+    }
+
+    pub fn connection_went(&self) {
+        self.connections.fetch_sub(1, Relaxed);
+    }
+
+    pub fn accept_failed(&self) {
+        self.accept_failed.fetch_add(1, Relaxed);
+    }
+
+    /// A head said twice where its body ends.
+    pub fn ambiguous(&self) {
+        self.ambiguous.fetch_add(1, Relaxed);
+    }
+
+    pub fn reached(&self, bound: Bound) {
+        self.reached[bound as usize].fetch_add(1, Relaxed);
     }
 
     pub fn tls_failed(&self) {
@@ -124,6 +163,9 @@ impl Metrics {
             ("api_rate_limited_total", &self.rate_limited),
             ("api_unauthorized_total", &self.unauthorized),
             ("api_tls_failed_total", &self.tls_failed),
+            ("api_connections", &self.connections),
+            ("api_accept_failed_total", &self.accept_failed),
+            ("api_ambiguous_total", &self.ambiguous),
             ("events_total", &self.events),
             ("events_missed_total", &self.events_missed),
             ("event_streams", &self.event_streams),
@@ -135,6 +177,9 @@ impl Metrics {
             ("dropped_before_answer_total", &self.dropped_before_answer),
         ] {
             line(name, counter.load(Relaxed));
+        }
+        for (bound, counter) in BOUNDS.iter().zip(&self.reached) {
+            line(&format!("api_limit_total{{limit=\"{bound}\"}}"), counter.load(Relaxed));
         }
         for (what, results) in ["key", "certificate"].iter().zip(&self.reloads) {
             for (result, counter) in ["failed", "done"].iter().zip(results) {

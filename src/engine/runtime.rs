@@ -216,7 +216,7 @@ impl Control {
             relay: Relays::new(outside.reference, outside.shards, outside.identity),
             metrics: Arc::clone(&metrics),
         });
-        let door = api::Door { listener, tls, most: config.limits.connections };
+        let door = api::Door { listener, tls, limits: config.limits.clone() };
         let api = Arc::new(Api::new(&config, keys, desk.clone(), metrics, outside.gauges));
         Ok((address, Serving { door, api, files, reload, task, desk, audio, resolving, ending }))
     }

@@ -26,6 +26,12 @@ fn ambiguous_framing_is_refused_and_the_connection_closed() {
         "content-length : 2",
         "transfer-encoding: chunked, identity",
         "transfer-encoding: gzip",
+        "content-length: 2\r\ntransfer-encoding: chunked",
+        "transfer-encoding: chunked\r\ncontent-length: 2",
+        "Transfer-Encoding: chunked\r\nx: y\r\nContent-Length: 2\r\nTransfer-Encoding: chunked",
+        // obs-fold (RFC 9112 §5.2)
+        "content-length: 2\r\nx: a\r\n b",
+        "content-length: 2\r\nx: a\r\n\ttransfer-encoding: chunked",
     ] {
         let request = format!(
             "POST /api/trpc/voice.calls.hangup HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n{framing}\r\n\r\n\
@@ -35,6 +41,36 @@ fn ambiguous_framing_is_refused_and_the_connection_closed() {
         assert!(answers.starts_with("HTTP/1.1 400"), "{framing}: {answers}");
         assert!(!answers.contains("clutchcall_"), "{framing}: the hidden request was answered: {answers}");
     }
+}
+
+#[test]
+fn a_body_said_twice_is_a_failure_like_ours_and_counted() {
+    let bench = Bench::new();
+    let request = format!(
+        "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n\
+         POST /api/trpc/voice.calls.hangup HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n\
+         content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n\
+         GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
+    );
+    let answers = all_answers(&bench, &request);
+    // Both heads came at once, so the doubt is there before the first is answered.
+    assert!(!answers.contains("clutchcall_"), "{answers}");
+    let refused = Answer::parse(&answers[answers.find("HTTP/1.1 400").unwrap_or_else(|| panic!("{answers}"))..]);
+    assert!(refused.error(400, "BAD_REQUEST").contains("Content-Length and Transfer-Encoding"));
+    assert!(refused.head.contains("connection: close"), "{refused:?}");
+    assert!(bench.metrics().contains("clutchcall_api_ambiguous_total 1\n"));
+}
+
+#[test]
+fn a_connection_ends_behind_a_coded_body() {
+    let bench = Bench::new();
+    let request = format!(
+        "POST /api/trpc/voice.calls.hangup HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n\
+         transfer-encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\nGET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
+    );
+    let answer = Answer::parse(&all_answers(&bench, &request));
+    assert!(answer.error(400, "BAD_REQUEST").contains("sid is missing"), "the body was read");
+    assert!(answer.head.contains("connection: close") && !answer.body.contains("clutchcall_"), "{answer:?}");
 }
 
 #[test]

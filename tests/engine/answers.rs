@@ -101,7 +101,7 @@ fn what_is_no_request_is_refused() {
     let deep = "[".repeat(20_000);
     post(&deep).error(400, "PARSE_ERROR");
     let large = format!("{{\"sid\":\"{}\"}}", "x".repeat(70_000));
-    assert!(post(&large).error(413, "PAYLOAD_TOO_LARGE").contains("64 KiB"));
+    assert!(post(&large).error(413, "PAYLOAD_TOO_LARGE").contains("65536 bytes"));
     bench.post("voice.calls.list", &json!({})).error(405, "METHOD_NOT_SUPPORTED");
     bench.get("voice.calls.hangup", &json!({})).error(405, "METHOD_NOT_SUPPORTED");
     bench.get("voice.calls.get,voice.calls.get", &json!({})).error(404, "NOT_FOUND");

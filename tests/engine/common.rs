@@ -166,6 +166,27 @@ impl Answer {
     }
 }
 
+/// One request on a connection that stays.
+pub(crate) fn ask(stream: &mut (impl std::io::Read + std::io::Write), path: &str) -> Answer {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes);
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let head = head.to_ascii_lowercase();
+            let length = head.split("content-length: ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
+            if body.len() >= length {
+                return Answer::parse(&text);
+            }
+        }
+        let mut more = [0; 4096];
+        let n = stream.read(&mut more).unwrap();
+        assert!(n > 0, "closed after {text:?}");
+        bytes.extend_from_slice(&more[..n]);
+    }
+}
+
 /// Looks again and again until there is something.
 pub(crate) fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();

@@ -9,6 +9,7 @@ mod disks;
 mod elsewhere;
 mod events;
 mod keys;
+mod limits;
 mod restarts;
 mod soak;
 mod tls;

@@ -10,7 +10,7 @@ use clutchcall::error::Kind;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::{CertificateDer, ServerName};
 
-use crate::common::{Answer, Bench, KEY, wait_for};
+use crate::common::{Bench, KEY, ask, wait_for};
 
 const CHAIN: &str = "api.pem";
 const PRIVATE: &str = "api.key";
@@ -62,27 +62,6 @@ impl Secret {
         let before = look();
         self.bench.engine.reload();
         wait_for(|| (look() > before).then_some(()));
-    }
-}
-
-/// One request on a connection that stays.
-fn ask(tls: &mut Tls, path: &str) -> Answer {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n\r\n");
-    tls.write_all(request.as_bytes()).unwrap();
-    let mut bytes = Vec::new();
-    loop {
-        let text = String::from_utf8_lossy(&bytes);
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.to_ascii_lowercase();
-            let length = length.split("content-length: ").nth(1).unwrap().lines().next().unwrap().parse().unwrap();
-            if body.len() >= length {
-                return Answer::parse(&text);
-            }
-        }
-        let mut more = [0; 4096];
-        let n = tls.read(&mut more).unwrap();
-        assert!(n > 0, "closed after {text:?}");
-        bytes.extend_from_slice(&more[..n]);
     }
 }
 

@@ -70,6 +70,14 @@ impl Code {
         }
     }
 
+    pub(super) fn name(self) -> &'static str {
+        self.row().0
+    }
+
+    pub(super) fn status(self) -> u16 {
+        self.row().2
+    }
+
     fn is_retryable(self) -> bool {
         matches!(self, Self::RequestTimeout | Self::Timeout | Self::TooManyRequests | Self::Unavailable)
     }

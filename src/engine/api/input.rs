@@ -5,15 +5,20 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
+use hyper::body::Body as _;
 use serde_json::{Map, Value};
 
 use super::answer::{Code, Failure};
 use crate::call::record::{Metadata, check_metadata};
 
-/// A larger body is refused.
-const MAX_BODY_BYTES: usize = 64 * 1024;
-/// A body must have come by then.
-const BODY_LIMIT: Duration = Duration::from_secs(10);
+/// What an input may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) bytes: usize,
+    /// Of a body.
+    pub(super) time: Duration,
+}
+
 /// Longest text of one field.
 const MAX_TEXT: usize = 512;
 const MAX_KEY: usize = 255;
@@ -23,21 +28,22 @@ pub(super) struct Input(Map<String, Value>);
 
 impl Input {
     /// `input=` of a query string, with `+` for a space. None at all is an empty object.
-    pub(super) fn from_query(query: Option<&str>) -> Result<Self, Failure> {
+    pub(super) fn from_query(query: Option<&str>, bounds: Bounds) -> Result<Self, Failure> {
         let mut pairs = url::form_urlencoded::parse(query.unwrap_or_default().as_bytes());
         match pairs.find(|(name, _)| name == "input") {
-            Some((_, text)) if text.len() > MAX_BODY_BYTES => Err(too_large()),
+            Some((_, text)) if text.len() > bounds.bytes => Err(too_large(bounds)),
             Some((_, text)) => Self::parse(text.as_bytes()),
             None => Ok(Self(Map::new())),
         }
     }
 
-    pub(super) async fn from_body(body: Body) -> Result<Self, Failure> {
-        let read = tokio::time::timeout(BODY_LIMIT, axum::body::to_bytes(body, MAX_BODY_BYTES));
-        let bytes = read
-            .await
-            .map_err(|_| Failure::new(Code::RequestTimeout, format!("no body within {} s", BODY_LIMIT.as_secs())))?
-            .map_err(|_| too_large())?;
+    pub(super) async fn from_body(body: Body, bounds: Bounds) -> Result<Self, Failure> {
+        let late = || Failure::new(Code::RequestTimeout, format!("no body within {} ms", bounds.time.as_millis()));
+        if body.size_hint().lower() > bounds.bytes as u64 {
+            return Err(too_large(bounds));
+        }
+        let read = tokio::time::timeout(bounds.time, axum::body::to_bytes(body, bounds.bytes));
+        let bytes = read.await.map_err(|_| late())?.map_err(|_| too_large(bounds))?;
         Self::parse(&bytes)
     }
 
@@ -155,8 +161,8 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Fai
     }
 }
 
-fn too_large() -> Failure {
-    Failure::new(Code::PayloadTooLarge, format!("the input is larger than {} KiB", MAX_BODY_BYTES / 1024))
+fn too_large(bounds: Bounds) -> Failure {
+    Failure::new(Code::PayloadTooLarge, format!("the input is larger than {} bytes", bounds.bytes))
 }
 
 /// Short enough for a message.

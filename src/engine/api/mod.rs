@@ -5,7 +5,9 @@
 //!
 //! | File | Holds |
 //! |---|---|
-//! | `server` | connections: how many, how slow, how they end |
+//! | `server` | connections: how many, how they end |
+//! | `wire` | one connection: how slow it may be |
+//! | `framing` | whether its bytes say twice where a body ends |
 //! | `files` | key file and certificate, read again when they change |
 //! | `gate` | keys, scopes, organisations, requests per second |
 //! | `input` | what a request says, field by field |
@@ -21,11 +23,13 @@
 mod answer;
 mod events;
 mod files;
+mod framing;
 mod gate;
 mod input;
 mod server;
 mod telephony;
 mod voice;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,7 +44,7 @@ use axum::routing::{any, get};
 
 use super::calls::Desk;
 use super::config::{Agent, ApiKey, Config, Trunk};
-use super::metrics::Metrics;
+use super::metrics::{Bound, Metrics};
 use crate::relay::{Gauges, figures};
 use answer::{Code, Failure, RequestId};
 use events::Streams;
@@ -61,6 +65,7 @@ pub struct Api {
     agents: BTreeMap<String, Agent>,
     metrics: Arc<Metrics>,
     streams: Streams,
+    bounds: input::Bounds,
     /// Of the engine's own relay.
     relay: Option<Gauges>,
 }
@@ -78,7 +83,8 @@ impl Api {
         gate.replace(of_file);
         let streams = Streams::new(config.limits.connections, Arc::clone(&metrics));
         let (trunks, agents) = (config.trunks.clone(), config.agents.clone());
-        Self { gate, desk, trunks, agents, metrics, streams, relay }
+        let bounds = input::Bounds { bytes: config.limits.body_bytes, time: config.limits.body };
+        Self { gate, desk, trunks, agents, metrics, streams, bounds, relay }
     }
 
     fn router(self: Arc<Self>) -> Router {
@@ -107,10 +113,7 @@ impl Api {
         key.check_scope(procedure.scope_of(name))?;
         let idempotency_key = input::idempotency_key(request.headers())?;
         let seen = events::seen(request.headers());
-        let input = match *request.method() {
-            Method::GET => Input::from_query(request.uri().query())?,
-            _ => Input::from_body(request.into_body()).await?,
-        };
+        let input = self.input(request).await?;
         let org = key.check_org(input.text("orgId")?)?.to_owned();
         tracing::debug!(request = %id, procedure = name, org, key = key.id(), "request");
         if procedure.is_stream() {
@@ -119,7 +122,19 @@ impl Api {
             return Ok(events::response(id, events::Stream::new(watch, sid.is_some(), place, key.gone())));
         }
         let asked = voice::Asked { api: self, org, input, idempotency_key };
-        Ok(answer::response(id, asked.run(procedure).await))
+        Ok(answer::response(id, Ok(asked.run(procedure).await?)))
+    }
+
+    async fn input(&self, request: Request) -> Result<Input, Failure> {
+        let input = match *request.method() {
+            Method::GET => Input::from_query(request.uri().query(), self.bounds),
+            _ => Input::from_body(request.into_body(), self.bounds).await,
+        };
+        input.inspect_err(|failure| match failure.code() {
+            Code::PayloadTooLarge => self.metrics.reached(Bound::BodyBytes),
+            Code::RequestTimeout => self.metrics.reached(Bound::Body),
+            _ => {}
+        })
     }
 }
 
@@ -127,7 +142,20 @@ async fn procedure(State(api): State<Arc<Api>>, Path(name): Path<String>, reques
     let id = RequestId::new();
     let answer = tokio::time::timeout(ANSWER_LIMIT, api.answer(&id, &name, request)).await;
     let late = || Failure::new(Code::Timeout, format!("no answer within {} s: ask again", ANSWER_LIMIT.as_secs()));
-    answer.unwrap_or_else(|_| Err(late())).unwrap_or_else(|failure| answer::response(&id, Err(failure)))
+    answer.unwrap_or_else(|_| Err(late())).unwrap_or_else(|failure| {
+        refused(&id, &name, &failure);
+        answer::response(&id, Err(failure))
+    })
+}
+
+/// What a request said is nobody's business but its sender's: a refusal's words are logged where they are the engine's own.
+fn refused(id: &RequestId, name: &str, failure: &Failure) {
+    let procedure = voice::find(name).map_or("?", |_| name);
+    let (code, status) = (failure.code().name(), failure.code().status());
+    if status < 500 {
+        return tracing::debug!(request = %id, procedure, code, status, "refused");
+    }
+    tracing::warn!(request = %id, procedure, code, status, reason = failure.message(), "failed");
 }
 
 async fn no_such_path(request: Request) -> Response {

@@ -199,8 +199,15 @@ impl AgentKind {
 pub struct Limits {
     /// Calls at the same time, over all trunks.
     pub calls: usize,
-    /// TCP connections of the API.
+    /// TCP connections of the API, and how many of them from one IPv4 address or one IPv6 /64; 0: no bound of its own.
     pub connections: usize,
+    pub connections_per_address: usize,
+    /// What the head of a request may take, a connection between two requests, and a body.
+    pub head: Duration,
+    pub idle: Duration,
+    pub body: Duration,
+    /// Of one request's input.
+    pub body_bytes: usize,
     /// Requests per second of one API key, and how many may come at once.
     pub requests_per_s: u32,
     pub request_burst: u32,
@@ -217,6 +224,11 @@ impl Default for Limits {
         Self {
             calls: 2000,
             connections: 1024,
+            connections_per_address: 0,
+            head: Duration::from_secs(5),
+            idle: Duration::from_secs(30),
+            body: Duration::from_secs(10),
+            body_bytes: 64 * 1024,
             requests_per_s: 5000,
             request_burst: 10_000,
             records: 100_000,

@@ -22,6 +22,12 @@ const ID: &str = "letters, digits, - and _, at most 64";
 const CALLS_PER_AUDIO_THREAD: usize = 4096;
 /// A token's times are whole seconds, so a shorter one may be over before it is used; a longer one is a password.
 const TOKEN_TTL_S: RangeInclusive<u64> = 2..=86_400;
+/// Shorter ones cut off honest clients, longer ones are none.
+const TIME_MS: RangeInclusive<u64> = 100..=600_000;
+/// A body is part of what has to be answered within 24 s.
+const BODY_MS: RangeInclusive<u64> = 100..=20_000;
+/// The smallest still holds an originate with its metadata.
+const BODY_BYTES: RangeInclusive<u64> = 8192..=16_777_216;
 const RELAY_SCHEMES: [&str; 4] = ["moqt", "moq", "quic", "https"];
 
 pub(super) fn config(root: toml::Table, base: &Path) -> Result<Config, String> {
@@ -212,7 +218,18 @@ fn phone(mut table: Table, base: &Path) -> Result<Phone, String> {
 
 fn limits(mut table: Table) -> Result<Limits, String> {
     let default = Limits::default();
+    let mut time = |key, default: Duration, range| {
+        Ok::<_, String>(Duration::from_millis(table.number(key, default.as_millis() as u64, range)?))
+    };
+    let head = time("head_ms", default.head, TIME_MS)?;
+    let idle = time("idle_ms", default.idle, TIME_MS)?;
+    let body = time("body_ms", default.body, BODY_MS)?;
     let limits = Limits {
+        head,
+        idle,
+        body,
+        body_bytes: table.number("body_bytes", default.body_bytes as u64, BODY_BYTES)? as usize,
+        connections_per_address: table.number("connections_per_address", 0, 0..=100_000)? as usize,
         calls: table.number("calls", default.calls as u64, 1..=100_000)? as usize,
         connections: table.number("connections", default.connections as u64, 1..=100_000)? as usize,
         requests_per_s: table.number("requests_per_s", u64::from(default.requests_per_s), 1..=1_000_000)? as u32,
