@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
-__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Begun", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "Frame", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Post", "Relay", "Taker", "Watch", "_after_fork", "_bench_rings", "_claim", "_error_classes", "_raise_sample", "_shutdown", "certificate_days", "check_token", "create_key", "decode_alaw", "decode_ulaw", "drafts", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "list_keys", "mint_key", "mint_token", "opus_version", "public_key", "read_token", "revoke_key"]
+__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Begun", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "Frame", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Post", "Relay", "Taker", "Watch", "_after_fork", "_bench_rings", "_claim", "_error_classes", "_log_sample", "_raise_sample", "_shutdown", "certificate_days", "check_token", "create_key", "decode_alaw", "decode_ulaw", "drafts", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "list_keys", "mint_key", "mint_token", "opus_version", "public_key", "read_token", "revoke_key"]
 
 __version__: Final[str]
 """
@@ -556,6 +556,11 @@ def _claim(interpreter: SupportsIndex) -> bool:
 def _error_classes() -> list[tuple[str, str]]:
     """
     Every (class, parent class) that this module can raise; a test compares it with `clutchcall.errors`.
+    """
+
+def _log_sample(level: str, text: str, count: SupportsIndex) -> None:
+    """
+    Says something in the core, so that a test can follow it into `logging`.
     """
 
 def _raise_sample(name: str) -> None:

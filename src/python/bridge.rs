@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::prelude::*;
 
 use super::buffer;
-use super::cancel::waiting;
+use super::cancel::asking;
 use super::client::int;
 use super::delivery::{Consumer, Delivery, Slot, Sort};
 use super::errors::raise;
@@ -149,7 +149,7 @@ impl Bridge {
         consumer: Option<Consumer>,
     ) -> PyResult<Self> {
         let (listening, ring) = Listening::begin(py, client, &spec, consumer)?;
-        let native = waiting(py, |cancel| client.attach(spec, ring, cancel))?;
+        let native = asking(py, |cancel| client.attach(spec, ring, cancel))?;
         Ok(listening.hold(native.claim()))
     }
 
@@ -248,7 +248,7 @@ impl Bridge {
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.delivery.forget(py, &self.slot);
-        waiting(py, |cancel| self.native.close(cancel))
+        asking(py, |cancel| self.native.close(cancel))
     }
 
     fn close_later(&self, py: Python<'_>, post: Py<Post>, future: Bound<'_, PyAny>) -> PyResult<Begun> {

@@ -3,8 +3,17 @@
 use pyo3::prelude::*;
 
 use super::errors::raise;
+use super::logs;
 use crate::client::Cancel;
 use crate::error::Result;
+
+/// A question to the engine: `logging`'s levels of now count for it, and what was said meanwhile is carried there.
+pub(super) fn asking<T: Send>(py: Python<'_>, work: impl FnOnce(Cancel<'_>) -> Result<T> + Send) -> PyResult<T> {
+    logs::look(py)?;
+    let answered = waiting(py, work);
+    logs::carry(py);
+    answered
+}
 
 /// Does `work` detached. Signals are looked at whenever it asks; the exception that a handler raised is the result then.
 pub(super) fn waiting<T: Send>(py: Python<'_>, work: impl FnOnce(Cancel<'_>) -> Result<T> + Send) -> PyResult<T> {

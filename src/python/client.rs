@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use super::bridge::{self as face, Bridge};
 use super::buffer::type_name;
-use super::cancel::waiting;
+use super::cancel::asking;
 use super::delivery::{self, Consumer, Delivery, Slot, Sort};
 use super::errors::raise;
 use super::later::{self, Begun, later};
@@ -99,7 +99,7 @@ impl Client {
     ) -> PyResult<Row> {
         let ring_timeout_s = ring_timeout_sec;
         let call = Originate { to, from: from_, trunk_id, agent, ring_timeout_s, metadata, idempotency_key };
-        waiting(py, |cancel| self.0.originate(call, cancel)).map(|placed| Row::from(placed.claim()))
+        asking(py, |cancel| self.0.originate(call, cancel)).map(|placed| Row::from(placed.claim()))
     }
 
     #[pyo3(signature = (post, future, to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key, metadata))]
@@ -123,7 +123,7 @@ impl Client {
     }
 
     fn call(&self, py: Python<'_>, sid: &str) -> PyResult<Row> {
-        waiting(py, |cancel| self.0.call(sid, cancel)).map(Row::from)
+        asking(py, |cancel| self.0.call(sid, cancel)).map(Row::from)
     }
 
     fn call_later(&self, py: Python<'_>, post: Py<Post>, future: Bound<'_, PyAny>, sid: &str) -> PyResult<Begun> {
@@ -140,7 +140,7 @@ impl Client {
         cursor: Option<String>,
     ) -> PyResult<(Vec<Row>, Option<String>)> {
         let list = listed(status, limit, cursor).map_err(|error| raise(py, error))?;
-        waiting(py, |cancel| self.0.list(list, cancel)).map(rows)
+        asking(py, |cancel| self.0.list(list, cancel)).map(rows)
     }
 
     #[pyo3(signature = (post, future, status, limit, cursor))]
@@ -163,7 +163,7 @@ impl Client {
 
     #[pyo3(signature = (sid, to, agent))]
     fn transfer(&self, py: Python<'_>, sid: &str, to: Option<String>, agent: Option<String>) -> PyResult<()> {
-        waiting(py, |cancel| self.0.transfer(sid, Transfer { to, agent }, cancel))
+        asking(py, |cancel| self.0.transfer(sid, Transfer { to, agent }, cancel))
     }
 
     #[pyo3(signature = (post, future, sid, to, agent))]
@@ -181,7 +181,7 @@ impl Client {
     }
 
     fn hangup(&self, py: Python<'_>, sid: &str) -> PyResult<()> {
-        waiting(py, |cancel| self.0.hangup(sid, cancel))
+        asking(py, |cancel| self.0.hangup(sid, cancel))
     }
 
     fn hangup_later(&self, py: Python<'_>, post: Py<Post>, future: Bound<'_, PyAny>, sid: &str) -> PyResult<Begun> {
@@ -189,7 +189,7 @@ impl Client {
     }
 
     fn attach_agent(&self, py: Python<'_>, sid: &str, agent: &str) -> PyResult<()> {
-        waiting(py, |cancel| self.0.attach_agent(sid, agent, cancel))
+        asking(py, |cancel| self.0.attach_agent(sid, agent, cancel))
     }
 
     fn attach_agent_later(
@@ -207,7 +207,7 @@ impl Client {
     #[pyo3(signature = (sid, statuses, timeout))]
     fn wait(&self, py: Python<'_>, sid: &str, statuses: Vec<String>, timeout: Option<f64>) -> PyResult<Option<Row>> {
         let (until, limit) = awaited(&statuses, timeout).map_err(|error| raise(py, error))?;
-        Ok(waiting(py, |cancel| self.0.wait(sid, until, limit, cancel))?.map(Row::from))
+        Ok(asking(py, |cancel| self.0.wait(sid, until, limit, cancel))?.map(Row::from))
     }
 
     #[pyo3(signature = (post, future, sid, statuses, timeout))]

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 use super::client::whole;
 use super::errors::raise;
+use super::logs::carried;
 use crate::engine::config::EXAMPLE;
 use crate::engine::{Config, Engine as Native};
 use crate::error::{Error, Result};
@@ -55,6 +56,7 @@ impl Engine {
         record: Option<PathBuf>,
         ring_ms: Option<i64>,
     ) -> PyResult<Self> {
+        carried(py)?;
         let ports = port("port", ports.0).and_then(|api| Ok((api, port("relay_port", ports.1)?)));
         let ports = ports.map_err(|error| raise(py, error))?;
         let dev = Dev { state, ports, clip, record, ring_ms };

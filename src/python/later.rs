@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 
 use super::delivery::{Consumer, Delivery, Slot, Sort};
 use super::errors::raise;
+use super::logs;
 use super::post::{Deed, Post};
 use super::row::Row;
 use crate::call::CallRow;
@@ -54,6 +55,7 @@ pub(super) fn later<T: Send + 'static>(
     hand: impl FnOnce(Python<'_>, Result<T>) -> PyResult<Py<PyAny>> + Send + 'static,
 ) -> PyResult<Begun> {
     let delivery = Delivery::of(py, runtime)?;
+    logs::look(py)?;
     let cell = Arc::new(Mutex::new(None));
     let (ring, receiver) = runtime.delivery().ring(1);
     let outcome = cell.clone();

@@ -20,6 +20,7 @@ mod errors;
 mod frame;
 mod interop;
 mod later;
+mod logs;
 mod media;
 mod moqt;
 mod post;
@@ -59,6 +60,8 @@ mod _core {
     use super::interop::{InteropReport, drafts, interop, interop_cases};
     #[pymodule_export]
     use super::later::Begun;
+    #[pymodule_export]
+    use super::logs::log_sample;
     #[pymodule_export]
     use super::media::{OpusDecoder, OpusEncoder, decode_alaw, decode_ulaw, encode_alaw, encode_ulaw, opus_version};
     #[pymodule_export]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use super::errors::raise;
+use super::logs::carried;
 use crate::call::stamp::iso8601;
 use crate::engine;
 use crate::engine::config::{Alone, keyfile};
@@ -36,6 +37,7 @@ impl Relay {
     #[new]
     #[pyo3(signature = (toml, state))]
     fn new(py: Python<'_>, toml: &str, state: PathBuf) -> PyResult<Self> {
+        carried(py)?;
         let told = Alone::from_toml(toml, &state).map_err(|text| raise(py, Error::value(text)))?;
         let start = || {
             let identity = match &told.certificate {

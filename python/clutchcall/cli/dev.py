@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clutchcall.cli.folder import state_folder
-from clutchcall.cli.terminal import Stop, say
+from clutchcall.cli.terminal import Stop, say, show_logs
 
 if TYPE_CHECKING:
     from clutchcall.voice import Voice
@@ -66,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     folder = state_folder()
     stop = Stop()
+    show_logs()
     key, _ = _core.mint_key(_ORG)
     with Engine(_config(arguments, folder, key)) as engine:
         known = {"base_url": engine.base_url, "relay_url": engine.relay_url, "api_key": key, "org_id": _ORG}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clutchcall.cli.folder import state_folder
-from clutchcall.cli.terminal import USAGE, Stop, complain, say
+from clutchcall.cli.terminal import USAGE, Stop, complain, say, show_logs
 
 # What the interop runner reads as: this program has no such role.
 UNSUPPORTED = 127
@@ -107,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         return USAGE
     certificate = None if arguments.cert is None else (arguments.cert, arguments.key)
     stop = Stop()
+    show_logs()
     with Relay(
         arguments.listen or "127.0.0.1:4433",
         open=arguments.open,

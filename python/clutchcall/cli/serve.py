@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from clutchcall.cli.terminal import Stop, say
+from clutchcall.cli.terminal import Stop, say, show_logs
 
 
 def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for it)
@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from clutchcall.engine import Engine
 
     stop = Stop()
+    show_logs()
     with Engine(arguments.config) as engine:
         stop.on_hangup(engine.reload)
         if arguments.json:

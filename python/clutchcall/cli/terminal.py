@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 
-__all__ = ["FAILED", "INTERRUPTED", "NO_ENGINE", "USAGE", "LiveLine", "Stop", "complain", "say"]
+__all__ = ["FAILED", "INTERRUPTED", "NO_ENGINE", "USAGE", "LiveLine", "Stop", "complain", "say", "show_logs"]
 
 FAILED = 1
 USAGE = 2
@@ -25,6 +25,13 @@ def say(text: str = "") -> None:
 def complain(text: str) -> None:
     """One line on standard error."""
     print(f"clutchcall: {text}", file=sys.stderr, flush=True)
+
+
+def show_logs() -> None:
+    """What a server has to say goes to standard error: warnings and errors, or what `CLUTCHCALL_LOG` says."""
+    from clutchcall import _logs
+
+    _logs.begin("warning")
 
 
 class LiveLine:

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::Receiver;
 
 use super::holders::{Chore, Holder};
+use super::news::News;
 use super::publisher::Publisher;
 use super::{Clock, Command, Delivered, HolderId, Link, MediaPort, Publication, RouteKey, Subscription};
 use crate::client::runtime::TurnHook;
@@ -40,6 +41,7 @@ pub(in crate::client) struct Media {
     /// When tracks have a frame to send.
     paces: BinaryHeap<Reverse<(Instant, RingId)>>,
     pub(super) chores: Timers<Chore>,
+    pub(super) news: News,
     done: bool,
 }
 
@@ -78,6 +80,7 @@ impl Media {
             subscribers: IdMap::default(),
             paces: BinaryHeap::new(),
             chores: Timers::default(),
+            news: News::default(),
             done: false,
         }
     }
@@ -198,7 +201,8 @@ impl Media {
                 true => ": connect again with a fresh one, or give a callable that returns one",
                 false => "",
             };
-            holder.stand(Link::Failed, Some(format!("the relay refused a track: {reason} ({code:#x}){remedy}")));
+            let reason = format!("the relay refused a track: {reason} ({code:#x}){remedy}");
+            holder.stand(Link::Failed, Some(reason), &mut self.news);
         }
         self.ask(id);
     }
@@ -215,7 +219,7 @@ impl Media {
             publisher.holder != id
         });
         self.published.retain(|_, ring| self.publishers.contains_key(ring));
-        holder.stand(Link::Closed, Some(reason.to_owned()));
+        holder.stand(Link::Closed, Some(reason.to_owned()), &mut self.news);
         self.subscribers.retain(|_, subscriber| {
             if subscriber.holder != id {
                 return true;
@@ -329,6 +333,7 @@ impl App for Media {
 
     fn flush(&mut self, now: Instant) {
         self.delivery.flush();
+        self.news.tell();
         self.hook_due = self.hook.look(now);
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::app::Media;
+use super::news::News;
 use super::{Answer, Command, Delivered, Dialer, HolderId, Link, Measured, Prepared, Refused, Seat, Standing, Verdict};
 use crate::net::Links;
 use crate::ring::RingSender;
@@ -36,7 +37,8 @@ pub(super) enum Chore {
 }
 
 impl Holder {
-    pub(super) fn stand(&self, link: Link, reason: Option<String>) {
+    pub(super) fn stand(&self, link: Link, reason: Option<String>, news: &mut News) {
+        news.note(self.standing.link(), link, reason.as_deref());
         let changed = self.standing.set(link, reason);
         // The last word is that nothing follows.
         if let Some(states) = self.states.as_ref().filter(|_| changed && link != Link::Closed) {
@@ -150,7 +152,7 @@ impl Media {
             State::Reconnecting => Link::Reconnecting,
             State::Failed => Link::Failed,
         };
-        holder.stand(link, reason);
+        holder.stand(link, reason, &mut self.news);
         if state == State::Failed {
             self.ask(id);
         }

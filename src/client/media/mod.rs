@@ -9,6 +9,7 @@
 
 mod app;
 mod holders;
+mod news;
 mod publisher;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,7 @@ use arc_swap::ArcSwapOption;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use super::logs;
 use crate::client::{Delivered, Runtime};
 use crate::moqt::ids::IdMap;
 use crate::ring::{RingId, RingReceiver, Source, Wait};
@@ -38,7 +39,17 @@ const BLOCK: Duration = Duration::from_millis(10);
 /// A spare without work ends.
 const SPARE_IDLE: Duration = Duration::from_secs(2);
 
+/// Which levels loggers want is looked at this often while something is delivered.
+const LEVELS_PAUSE: Duration = Duration::from_secs(1);
+
 static DELIVERY: ArcSwapOption<Delivery> = ArcSwapOption::const_empty();
+
+/// Wakes the delivery thread, if there is one, for what is not in a ring. From any thread.
+pub(super) fn nudge() {
+    if let Some(delivery) = DELIVERY.load().as_ref() {
+        delivery.runtime.delivery().neighbour().nudge();
+    }
+}
 
 /// The threads and the registry of one process.
 pub(super) struct Delivery {
@@ -47,8 +58,9 @@ pub(super) struct Delivery {
     seats: [Seat; SPARES + 1],
     born: Instant,
     stopping: AtomicBool,
-    /// When the last slow callback was told of, in microseconds since birth.
+    /// When the last slow callback was told of, and when it was looked which records are wanted, in microseconds since birth.
     told_us: AtomicU64,
+    looked_us: AtomicU64,
     /// Signalled whenever a thread ends.
     ended: (Mutex<()>, Condvar),
 }
@@ -89,6 +101,7 @@ impl Delivery {
             born: Instant::now(),
             stopping: AtomicBool::new(false),
             told_us: AtomicU64::new(0),
+            looked_us: AtomicU64::new(0),
             ended: Default::default(),
         }
     }
@@ -188,8 +201,20 @@ impl Delivery {
                 break;
             }
         }
-        turn.end(py);
+        let now = turn.end(py);
         self.runtime.flush();
+        self.look_at_levels(py, now);
+    }
+
+    /// Programs change the levels of their loggers without telling anybody.
+    fn look_at_levels(&self, py: Python<'_>, now: Instant) {
+        let (now_us, looked_us) = (self.us(now), self.looked_us.load(Relaxed));
+        if now_us - looked_us.min(now_us) > LEVELS_PAUSE.as_micros() as u64 {
+            self.looked_us.store(now_us, Relaxed);
+            if let Err(error) = logs::look(py) {
+                error.write_unraisable(py, None);
+            }
+        }
     }
 
     /// At the end of the media worker's turn: is everybody stuck while something is ready?

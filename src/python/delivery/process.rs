@@ -7,6 +7,7 @@ use pyo3::exceptions::PyResourceWarning;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use super::super::logs;
 use super::DELIVERY;
 use crate::client::{Clock, process, runtime};
 
@@ -26,6 +27,8 @@ pub(in crate::python) fn clock(py: Python<'_>) -> PyResult<Clock> {
 /// Once per process: be told of exit and of forks.
 pub(in crate::python) fn watch_process(py: Python<'_>) -> PyResult<()> {
     WATCHED.get_or_try_init(py, || {
+        // Before `atexit`, which ends what began last first: `logging` is there until we are done.
+        logs::begin(py)?;
         let core = py.import("clutchcall._core")?;
         py.import("atexit")?.call_method1("register", (core.getattr("_shutdown")?,))?;
         let hooks = [("after_in_child", core.getattr("_after_fork")?)];
@@ -48,6 +51,8 @@ pub(in crate::python) fn shutdown(py: Python<'_>) -> PyResult<()> {
         }
         runtime::shutdown(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(100)));
     });
+    // The last words; of those that nobody carried before too.
+    logs::carry(py);
     for label in forgotten {
         let text = std::ffi::CString::new(format!("unclosed {label}: call close(), or use it in a with statement"))?;
         PyErr::warn(py, &py.get_type::<PyResourceWarning>(), &text, 1)?;
@@ -62,6 +67,7 @@ pub(in crate::python) fn after_fork() {
     process::after_fork();
     // Its locks may be shut for ever, and its callbacks are the parent's.
     std::mem::forget(DELIVERY.swap(None));
+    logs::reset();
 }
 
 /// `interpreter` is the address of its `sys`. `false`: another interpreter of this process has the module.

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use super::super::errors::raise;
+use super::super::logs;
 use super::super::post::{Deed, Post};
 use super::super::row::Row;
 use super::slot::{Called, Slot, Sort, Way};
@@ -66,11 +67,18 @@ impl<'a> Turn<'a> {
         slot.frames().settle();
     }
 
-    /// Tells every loop of what became ready, once.
-    pub(super) fn end(self, py: Python<'_>) {
+    /// Tells every loop of what became ready, once, and `logging` of what was said. When it was over, or nearly.
+    pub(super) fn end(self, py: Python<'_>) -> Instant {
         for post in &self.posts {
             Post::flush(post, py);
         }
+        if !logs::is_empty() {
+            // A handler may block as any callback.
+            self.seat.entered_us.store(self.delivery.us(Instant::now()), Relaxed);
+            logs::carry(py);
+            self.seat.entered_us.store(0, Relaxed);
+        }
+        self.now
     }
 
     fn add(&mut self, post: Py<Post>, deed: Deed) {
@@ -152,27 +160,16 @@ impl<'a> Turn<'a> {
             let told_us = self.delivery.told_us.load(Relaxed);
             if told_us == 0 || now_us - told_us > SLOW_PAUSE.as_micros() as u64 {
                 self.delivery.told_us.store(now_us, Relaxed);
-                warn_slow(py, slot, self.now - began);
+                tracing::warn!(
+                    "a callback took {} ms ({}): frames wait while it runs, and more than 10 of them are dropped; hand long work to a thread of yours",
+                    (self.now - began).as_millis(),
+                    slot.label
+                );
             }
         }
         if self.now - self.flushed > FLUSH {
             self.flushed = self.now;
             self.delivery.runtime.flush();
         }
-    }
-}
-
-fn warn_slow(py: Python<'_>, slot: &Slot, took: Duration) {
-    let message = format!(
-        "a callback took {} ms ({}): frames wait while it runs, and more than 10 of them are dropped; hand long work to a thread of yours",
-        took.as_millis(),
-        slot.label
-    );
-    let told = || -> PyResult<()> {
-        let logger = py.import("logging")?.call_method1("getLogger", ("clutchcall",))?;
-        logger.call_method1("warning", (message,)).map(drop)
-    };
-    if let Err(error) = told() {
-        error.write_unraisable(py, None);
     }
 }
