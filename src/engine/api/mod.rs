@@ -1,7 +1,7 @@
 //! HTTP: the procedures of the control plane, their answers and their refusals.
 //!
 //! The wire is tRPC's without a transformer: `GET …/api/trpc/{procedure}?input=<JSON>` asks, `POST …/api/trpc/{procedure}` does, and the
-//! same under `/trpc/`. Beside it `/healthz`, `/readyz` and `/metrics`, which need no key.
+//! same under `/trpc/`. Beside it `/healthz`, `/readyz`, `/metrics` and `/openapi.json`, which need no key.
 //!
 //! | File | Holds |
 //! |---|---|
@@ -57,6 +57,14 @@ pub use server::{Door, serve};
 /// Every answer comes within this time: the vendor's clients give up at 30 s.
 const ANSWER_LIMIT: Duration = Duration::from_secs(24);
 
+/// All of it for machines; a test holds it to what the handlers do.
+const OPENAPI: &str = include_str!("openapi.json");
+
+/// Every procedure under each of its names, and the method that it is asked with.
+pub fn procedures() -> impl Iterator<Item = (&'static str, Method)> {
+    voice::all().map(|(name, procedure)| (name, procedure.method()))
+}
+
 /// What every request sees.
 pub struct Api {
     gate: Gate,
@@ -94,6 +102,7 @@ impl Api {
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
+            .route("/openapi.json", get(openapi))
             .fallback(no_such_path)
             .with_state(self)
     }
@@ -178,6 +187,10 @@ async fn readyz(State(api): State<Arc<Api>>) -> Response {
             json(StatusCode::SERVICE_UNAVAILABLE, format!("{{\"ok\":false,\"reason\":{reason}}}"))
         }
     }
+}
+
+async fn openapi() -> Response {
+    json(StatusCode::OK, OPENAPI.to_owned())
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> Response {

@@ -25,19 +25,16 @@ pub(super) enum Alias {
     Unable(&'static str),
 }
 
-pub(super) fn find(name: &str) -> Option<Alias> {
-    Some(match name {
-        "telephony.originate" => Alias::Originate,
-        "telephony.terminate" => Alias::Terminate,
-        "telephony.transfer" => Alias::Transfer,
-        "telephony.mute" => Alias::Unable("voice.calls.mute"),
-        "telephony.hold" => Alias::Unable("voice.calls.hold"),
-        "telephony.unhold" => Alias::Unable("voice.calls.unhold"),
-        "telephony.sendDtmf" => Alias::Unable("voice.calls.sendDtmf"),
-        "admin.listTrunks" => Alias::ListTrunks,
-        _ => return None,
-    })
-}
+pub(super) const NAMES: &[(&str, Alias)] = &[
+    ("telephony.originate", Alias::Originate),
+    ("telephony.terminate", Alias::Terminate),
+    ("telephony.transfer", Alias::Transfer),
+    ("telephony.mute", Alias::Unable("voice.calls.mute")),
+    ("telephony.hold", Alias::Unable("voice.calls.hold")),
+    ("telephony.unhold", Alias::Unable("voice.calls.unhold")),
+    ("telephony.sendDtmf", Alias::Unable("voice.calls.sendDtmf")),
+    ("admin.listTrunks", Alias::ListTrunks),
+];
 
 impl Alias {
     pub(super) fn method(self) -> Method {

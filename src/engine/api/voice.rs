@@ -36,20 +36,28 @@ pub(super) enum Procedure {
     Alias(Alias),
 }
 
+/// Our own, by name.
+const NAMES: &[(&str, Procedure)] = &[
+    ("voice.calls.originate", Procedure::Originate),
+    ("voice.calls.get", Procedure::Get),
+    ("voice.calls.transfer", Procedure::Transfer),
+    ("voice.calls.hangup", Procedure::Hangup),
+    ("voice.calls.list", Procedure::List),
+    ("voice.calls.events", Procedure::Events),
+    ("voice.agents.attach", Procedure::AttachAgent),
+    ("voice.agents.list", Procedure::ListAgents),
+    ("voice.audioBridge.token", Procedure::Token),
+    ("voice.trunks.list", Procedure::ListTrunks),
+];
+
 pub(super) fn find(name: &str) -> Option<Procedure> {
-    Some(match name {
-        "voice.calls.originate" => Procedure::Originate,
-        "voice.calls.get" => Procedure::Get,
-        "voice.calls.transfer" => Procedure::Transfer,
-        "voice.calls.hangup" => Procedure::Hangup,
-        "voice.calls.list" => Procedure::List,
-        "voice.calls.events" => Procedure::Events,
-        "voice.agents.attach" => Procedure::AttachAgent,
-        "voice.agents.list" => Procedure::ListAgents,
-        "voice.audioBridge.token" => Procedure::Token,
-        "voice.trunks.list" => Procedure::ListTrunks,
-        _ => return telephony::find(name).map(Procedure::Alias),
-    })
+    all().find(|(known, _)| *known == name).map(|(_, procedure)| procedure)
+}
+
+/// Every procedure under each of its names.
+pub(super) fn all() -> impl Iterator<Item = (&'static str, Procedure)> {
+    let aliases = telephony::NAMES.iter().map(|(name, alias)| (*name, Procedure::Alias(*alias)));
+    NAMES.iter().copied().chain(aliases)
 }
 
 impl Procedure {
@@ -274,4 +282,18 @@ fn hash(asked: &Originate) -> [u8; 32] {
         text += &json!(metadata).to_string();
     }
     digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("a SHA-256 has 32 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::engine::config::SCOPES;
+
+    #[test]
+    fn each_procedure_has_a_scope() {
+        let named: BTreeSet<String> = NAMES.iter().map(|(name, _)| name.replacen('.', ":", 1)).collect();
+        assert_eq!(named, SCOPES.iter().map(|scope| (*scope).to_owned()).collect());
+    }
 }
