@@ -80,13 +80,14 @@ stubs: $(VENV_TEST)/tools ## fails when python/clutchcall/_core.pyi differs from
 	diff -u python/clutchcall/_core.pyi $$out/clutchcall/_core.pyi || { echo "run: make stubs FIX=1"; exit 1; }
 	rm -r $$out
 
-types: $(VENV_TEST)/wheel ## types of the package and of its tests
+types: $(VENV_TEST)/wheel ## types of the package, of its examples and of its tests
 	$(say) "types"
 	$(VENV_TEST)/bin/mypy --python-executable $(VENV_TEST)/bin/python
 	# Every public name has a type that is known: 100 %, or it fails.
 	if command -v node >/dev/null; then
 	  # It looks for packages where the first `python` of the path does.
 	  PATH=$(CURDIR)/$(VENV_TEST)/bin:$$PATH PYRIGHT_PYTHON_IGNORE_WARNINGS=1 pyright --verifytypes clutchcall --ignoreexternal | tail -4
+	  PATH=$(CURDIR)/$(VENV_TEST)/bin:$$PATH PYRIGHT_PYTHON_IGNORE_WARNINGS=1 pyright examples
 	else
 	  echo "no node: how complete the public types are is not measured"
 	  [ -z "$${CI:-}" ] || exit 1
