@@ -9,6 +9,8 @@ use pyo3::types::{PyByteArray, PyBytes, PyMemoryView};
 const CHOICES: &str = "give bytes, bytearray, memoryview, or a contiguous buffer of bytes or 16-bit integers";
 /// Of the `struct` module: bytes and native 16-bit integers.
 const FORMATS: [&str; 5] = ["B", "b", "c", "h", "H"];
+/// Before a format: little-endian.
+const LITTLE: char = '<';
 
 /// The bytes of `object`, copied once.
 pub(super) fn bytes(object: &Bound<'_, PyAny>, field: &str) -> PyResult<Bytes> {
@@ -21,14 +23,19 @@ pub(super) fn bytes(object: &Bound<'_, PyAny>, field: &str) -> PyResult<Bytes> {
     let wrong = || PyTypeError::new_err(format!("{field} is {}: {CHOICES}", type_name(object)));
     let view = PyMemoryView::from(object).map_err(|_| wrong())?;
     let format: String = view.getattr("format")?.extract()?;
-    if !FORMATS.contains(&format.as_str()) || !view.getattr("c_contiguous")?.extract::<bool>()? {
+    // Arrays of `ctypes` say the order of bytes too; this way they are copied twice.
+    let said = format.strip_prefix(LITTLE).filter(|_| cfg!(target_endian = "little"));
+    if !FORMATS.contains(&said.unwrap_or(&format)) || !view.getattr("c_contiguous")?.extract::<bool>()? {
         return Err(wrong());
     }
     // Several dimensions of which one is 0 can't be cast.
     if view.getattr("nbytes")?.extract::<usize>()? == 0 {
         return Ok(Bytes::new());
     }
-    let plain = view.call_method1("cast", ("B",))?;
+    let plain = match said {
+        None => view.call_method1("cast", ("B",))?,
+        Some(_) => view.call_method0("tobytes")?,
+    };
     let buffer = PyBuffer::<u8>::get(&plain)?;
     Ok(buffer.to_vec(object.py())?.into())
 }

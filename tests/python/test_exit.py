@@ -58,7 +58,8 @@ def test_a_program_ends(engine: Engine, mode: str, ending: str) -> None:
         check(done, ending)
 
 
+@pytest.mark.parametrize("ending", ["live", "blocked", "collected", "exception"])
 @pytest.mark.parametrize("mode", ["sync", "threads", "asyncio"])
-def test_a_program_ends_in_development_mode(engine: Engine, mode: str) -> None:
+def test_a_program_ends_in_development_mode(engine: Engine, mode: str, ending: str) -> None:
     """`PYTHONDEVMODE`: faulthandler, debug hooks of the allocators, asyncio's debug mode, every warning."""
-    check(end(engine, mode, "live", "-X", "dev"), "live")
+    check(end(engine, mode, ending, "-X", "dev"), ending)
