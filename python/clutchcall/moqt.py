@@ -143,7 +143,10 @@ class MoqtClient(Closing):
         self._core.close()
 
     def __repr__(self) -> str:
-        return f"<MoqtClient {self.url} {self.state}>"
+        # Without the path, which may hold a token.
+        scheme, _, rest = self.url.partition("//")
+        host = rest.partition("/")[0].rpartition("@")[2]
+        return f"<MoqtClient {scheme}//{host} {self.state}>"
 
 
 class AudioPublication:

@@ -275,7 +275,9 @@ pub(super) fn read_small(path: &Path) -> std::io::Result<String> {
 
 fn parse_base_url(text: &str) -> Result<Url> {
     let text = text.trim().trim_end_matches('/');
-    let wrong = |why: &str| Error::config(format!("base_url is {text:?}: {why}, such as http://127.0.0.1:8080"));
+    let wrong = |why: &str| {
+        Error::config(format!("base_url is {:?}: {why}, such as http://127.0.0.1:8080", without_secrets(text)))
+    };
     let url = Url::parse(text).map_err(|_| wrong("write a URL with its scheme"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
         return Err(wrong("write an http:// or https:// URL"));
@@ -284,6 +286,18 @@ fn parse_base_url(text: &str) -> Result<Url> {
         return Err(wrong("write the origin alone, without user, query or fragment"));
     }
     Ok(url)
+}
+
+/// A URL as a message may show it: a user, a password and a query may be secrets.
+pub(super) fn without_secrets(url: &str) -> String {
+    let begin = url.find("//").map_or(0, |at| at + 2);
+    let (scheme, rest) = url.split_at(begin);
+    let rest = rest.split_once(['?', '#']).map_or(rest, |(before, _)| before);
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match host.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}…@{host}{path}"),
+        None => format!("{scheme}{host}{path}"),
+    }
 }
 
 /// A header's value: visible ASCII.
@@ -299,7 +313,12 @@ fn parse_key(key: String) -> Result<String> {
 fn parse_relay_host(text: String) -> Result<String> {
     let url = Url::parse(&format!("https://{}", text.trim()));
     let sound = url.is_ok_and(|url| url.path() == "/" && url.query().is_none() && url.username().is_empty());
-    let wrong = || Error::config(format!("relay_host is {text:?}: write a host or host:port, without a scheme"));
+    let wrong = || {
+        Error::config(format!(
+            "relay_host is {:?}: write a host or host:port, without a scheme",
+            without_secrets(&text)
+        ))
+    };
     if sound && !text.contains("//") { Ok(text.trim().to_owned()) } else { Err(wrong()) }
 }
 
@@ -370,6 +389,19 @@ mod tests {
         assert!(error.message.contains("CLUTCHCALL_BASE_URL") && error.message.contains("clutchcall dev"));
         let error = resolve(Arguments { base_url: Some(" ".into()), ..Arguments::default() }, &[], None).unwrap_err();
         assert!(error.message.starts_with("base_url is empty"));
+    }
+
+    #[test]
+    fn a_url_is_shown_without_its_secrets() {
+        for (url, shown) in [
+            ("http://user:pass@h:1/a?key=b#c", "http://…@h:1/a"),
+            ("http://h/a@b", "http://h/a@b"),
+            ("user@h", "…@h"),
+            ("h?token", "h"),
+            ("", ""),
+        ] {
+            assert_eq!(without_secrets(url), shown);
+        }
     }
 
     #[test]

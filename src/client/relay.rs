@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use url::Url;
 
+use super::options::without_secrets;
 use crate::moqt::Drafts;
 use crate::moqt::message::{Setup, Token};
 use crate::net::{Dial, Trust};
@@ -30,15 +31,20 @@ pub(super) struct Relay {
     pub(super) drafts: Drafts,
 }
 
+/// The URL up to its host: what stands behind may be a token.
+fn origin(url: &str) -> String {
+    without_secrets(url).split('/').take(3).collect::<Vec<_>>().join("/")
+}
+
 impl Relay {
     /// The error names what is wrong with the text.
     pub(super) fn new(url: &str, hashes: &[String], anything: bool) -> Result<Self, String> {
-        let parsed = Url::parse(url.trim()).map_err(|_| format!("{url:?} is no URL"))?;
+        let parsed = Url::parse(url.trim()).map_err(|_| format!("{:?} is no URL", origin(url)))?;
         if !matches!(parsed.scheme(), "moqt" | "moq" | "quic" | "https") {
-            return Err(format!("{url:?} has the scheme {}: choose moqt or https", parsed.scheme()));
+            return Err(format!("{:?} has the scheme {}: choose moqt or https", origin(url), parsed.scheme()));
         }
         if parsed.host_str().is_none_or(str::is_empty) {
-            return Err(format!("{url:?} names no host"));
+            return Err(format!("{:?} names no host", origin(url)));
         }
         let hashes = hashes.iter().map(|hash| parse_hash(hash)).collect::<Result<_, _>>()?;
         Ok(Self { url: parsed, hashes, anything, drafts: Drafts::default() })

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -56,8 +56,10 @@ const MAX_COMMANDS: usize = 1024;
 /// The threads, and the inbox of those who take what they deliver.
 pub struct Runtime {
     forks: u32,
-    control: OnceLock<Result<Control>>,
-    media: OnceLock<Result<MediaThread>>,
+    control: OnceLock<Control>,
+    media: OnceLock<MediaThread>,
+    /// Held by whoever starts a thread. A start that failed is tried again by the next one who needs it.
+    starting: Mutex<()>,
     delivery: Inbox,
     hook: Arc<TurnHook>,
 }
@@ -116,8 +118,8 @@ impl Runtime {
     }
 
     fn new(forks: u32) -> Self {
-        let (control, media, hook) = (OnceLock::new(), OnceLock::new(), Arc::new(TurnHook::default()));
-        Self { forks, control, media, delivery: Inbox::parking(), hook }
+        let (control, media, starting) = (OnceLock::new(), OnceLock::new(), Mutex::default());
+        Self { forks, control, media, starting, delivery: Inbox::parking(), hook: Arc::default() }
     }
 
     /// Not in the process it was made in?
@@ -148,20 +150,34 @@ impl Runtime {
 
     /// Tells the media worker of the frames that were published in this turn.
     pub fn flush(&self) {
-        if let Some(Ok(media)) = self.media.get() {
+        if let Some(media) = self.media.get() {
             media.port.flush();
         }
     }
 
     pub(super) fn control(&self) -> Result<&Control> {
         self.check()?;
-        self.control.get_or_init(Control::start).as_ref().map_err(Clone::clone)
+        self.started(&self.control, Control::start)
     }
 
     pub(super) fn media(&self) -> Result<&MediaPort> {
         let control = self.control()?;
-        let media = self.media.get_or_init(|| self.start_media(control.handle.clone()));
-        media.as_ref().map(|media| &media.port).map_err(Clone::clone)
+        let media = self.started(&self.media, || self.start_media(control.handle.clone()))?;
+        Ok(&media.port)
+    }
+
+    fn started<'a, T>(&self, thread: &'a OnceLock<T>, start: impl FnOnce() -> Result<T>) -> Result<&'a T> {
+        if let Some(thread) = thread.get() {
+            return Ok(thread);
+        }
+        let _one = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        match thread.get() {
+            Some(thread) => Ok(thread),
+            None => {
+                let fresh = start()?;
+                Ok(thread.get_or_init(|| fresh))
+            }
+        }
     }
 
     fn start_media(&self, control: tokio::runtime::Handle) -> Result<MediaThread> {
@@ -179,11 +195,11 @@ impl Runtime {
     }
 
     fn end(&self, deadline: Instant) -> bool {
-        let media = self.media.get().and_then(|media| media.as_ref().ok()).is_none_or(|media| {
+        let media = self.media.get().is_none_or(|media| {
             media.port.send(Command::Shutdown);
             has_ended(&media.ended, deadline)
         });
-        let control = self.control.get().and_then(|control| control.as_ref().ok()).is_none_or(|control| {
+        let control = self.control.get().is_none_or(|control| {
             control.stop.notify_one();
             has_ended(&control.ended, deadline)
         });

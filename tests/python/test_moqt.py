@@ -179,3 +179,16 @@ def test_a_token_that_nobody_gives_is_a_reason_and_no_link(engine: Engine, voice
     with pytest.raises(TypeError, match="token is a int"):
         MoqtClient.connect(answer["relay"]["url"], token=7)  # type: ignore[arg-type]
     call.hangup()
+
+
+def test_an_api_key_opens_no_relay(engine: Engine, voice: Voice) -> None:
+    """A relay knows tokens alone, that of a development engine too: keys are the control plane's."""
+    call = dial(voice, EMPTY)
+    answer = token(engine, call.sid, "server")
+    hashes = answer["relay"]["certificateHashes"]
+    with MoqtClient.connect(answer["relay"]["url"], token=engine.api_key, certificate_hashes=hashes) as client:
+        client.subscribe_audio(answer["subscribe"]["namespace"], "audio", print)
+        until(lambda: bool(client.reason), lambda: f"{client} is refused")
+        assert client.state != "connected"
+        assert engine.api_key not in (client.reason or "")
+    call.hangup()

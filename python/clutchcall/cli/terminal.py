@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
-import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -63,7 +64,12 @@ class Stop:
     """The first Ctrl-C or SIGTERM asks for an orderly end, the second ends the process at once."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._asked_for = False
+        # A signal may come in on any thread, and interrupt whoever holds a lock: so the interpreter itself writes
+        # each into a pipe, and who waits looks at that. Both ends are open as long as the process lives.
+        self._woken, wakes = os.pipe()
+        os.set_blocking(wakes, False)
+        signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._asked)
 
@@ -72,14 +78,18 @@ class Stop:
         signal.signal(signal.SIGHUP, lambda *_: reload())
 
     def _asked(self, number: int, _frame: FrameType | None) -> None:
-        if self._event.is_set():
+        if self._asked_for:
             os._exit(INTERRUPTED)
-        self._event.set()
+        self._asked_for = True
 
     def is_set(self) -> bool:
         """Whether somebody asked."""
-        return self._event.is_set()
+        return self._asked_for
 
     def wait(self, seconds: float) -> bool:
         """Waits for the question; `True` when it came."""
-        return self._event.wait(seconds)
+        deadline = time.monotonic() + seconds
+        while not self._asked_for and (left := deadline - time.monotonic()) > 0:
+            if select.select([self._woken], [], [], left)[0]:
+                os.read(self._woken, 4096)
+        return self._asked_for

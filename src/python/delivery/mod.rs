@@ -16,11 +16,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use super::errors::raise;
 use super::logs;
 use crate::client::{Delivered, Runtime};
+use crate::error::Error;
 use crate::moqt::ids::IdMap;
 use crate::ring::{RingId, RingReceiver, Source, Wait};
 
@@ -89,7 +90,7 @@ impl Delivery {
                 break fresh;
             }
         };
-        delivery.begin()?;
+        delivery.begin(py)?;
         Ok(delivery)
     }
 
@@ -107,7 +108,7 @@ impl Delivery {
     }
 
     /// Sees to it that there is a thread.
-    fn begin(self: &Arc<Self>) -> PyResult<()> {
+    fn begin(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         let running = || self.seats.iter().any(|seat| seat.taken.load(SeqCst));
         if running() {
             return Ok(());
@@ -116,9 +117,10 @@ impl Delivery {
         self.runtime.set_turn_hook(move |now| watching.upgrade()?.look(now));
         match self.start() || running() {
             true => Ok(()),
-            false => Err(PyRuntimeError::new_err(
-                "the delivery thread can't start: look at the limits of processes and memory",
-            )),
+            false => {
+                let why = "the delivery thread can't start: look at the limits of processes and memory";
+                Err(raise(py, Error::config(why)))
+            }
         }
     }
 

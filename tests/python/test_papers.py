@@ -1,0 +1,35 @@
+"""Every test that `docs/` names exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAPERS = sorted((ROOT / "docs").glob("*.md"))
+NAMED = re.compile(r"`((?:tests|src|crates)/[\w/]+\.(?:py|rs))::(\w+)`")
+
+
+def named(paper: Path) -> list[tuple[str, str]]:
+    return NAMED.findall(paper.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.name)
+def test_the_tests_that_it_names_exist(paper: Path) -> None:
+    missing = []
+    for file, test in named(paper):
+        path = ROOT / file
+        keyword = "def" if file.endswith(".py") else "fn"
+        if not path.exists() or not re.search(rf"\b{keyword} {test}\(", path.read_text(encoding="utf-8")):
+            missing.append(f"{file}::{test}")
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", ["reliability.md", "verdicts.md"])
+def test_every_row_names_a_test(name: str) -> None:
+    rows = [line for line in (ROOT / "docs" / name).read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    body = [row for row in rows if not row.startswith(("| Fault", "| #", "| Feature"))]
+    assert len(body) > 15
+    assert [row for row in body if not NAMED.search(row)] == []

@@ -1,0 +1,142 @@
+"""Row "secrets" of `docs/reliability.md`: keys, tokens and passwords stand in no log, traceback, `repr` or record.
+
+A user who logs everything and prints every traceback goes through successes and failures of each kind, with an engine
+that logs everything; then all that either of them left is searched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from listening import LIMIT_S
+from test_cli import command, run
+
+# What only secrets hold. The engine's key is made for each run.
+SECRETS = {
+    "a wrong key": "tqs_live_wrong_but_secret_all_the_same",
+    "a proxy's password": "the-password-of-the-proxy",
+    "a token of one's own": "eyJhbGciOiJFZERTQSJ9.a-token-of-ones-own",
+    "a token in a URL": "a-token-in-a-path",
+    "a text that is no key": "secret with a space",
+}
+
+USER = """
+    import faulthandler, gc, json, logging, os, sys, traceback
+    logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+    faulthandler.enable()
+    from clutchcall.errors import ClutchCallError
+    from clutchcall.moqt import MoqtClient
+    from clutchcall.relay import Relay
+    from clutchcall.voice import AsyncVoice, Voice
+    import asyncio
+
+    base_url, key, secrets = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+    wrong, password, token, path, no_key = secrets
+
+    def told(act):
+        try:
+            print(repr(act()))
+        except Exception as error:
+            traceback.print_exc()
+            print(repr(error), vars(error), error.args)
+
+    def user(base_url=base_url, key=key, **more):
+        return Voice(base_url, key, "org_abc", max_retries=0, timeout=5, connect_timeout=1, **more)
+
+    voice = user()
+    call = voice.calls.originate(to="+15550009010", from_="+15550000000", trunk_id="trunk_main", idempotency_key="mine")
+    heard = []
+
+    def on_uplink(frame, timestamp_us):
+        heard.append(frame)
+        raise LookupError("a callback's own")
+
+    bridge = voice.audio_bridge.attach(call.sid, on_uplink=on_uplink)
+    while len(heard) < 5:
+        pass
+    for thing in (voice, voice.calls, voice.audio_bridge, voice.agents, call, bridge, bridge.stats(), voice._core):
+        print(repr(thing), str(thing))
+    told(lambda: voice.audio_bridge.attach(call.sid))
+    told(lambda: user(key=wrong).calls.get(call.sid))
+    told(lambda: user(key=wrong).audio_bridge.attach(call.sid))
+    told(lambda: user(key=no_key))
+    told(lambda: user(key=7))
+    told(lambda: user(base_url=f"http://{password}@127.0.0.1:1"))
+    told(lambda: user(base_url="http://127.0.0.1:9").calls.get(call.sid))
+    told(lambda: user(base_url="https://127.0.0.1:9").calls.get(call.sid))
+    told(lambda: asyncio.run(AsyncVoice(base_url, wrong, "org_abc").calls.get("CA1")))
+    os.environ["HTTP_PROXY"] = f"http://user:{password}@127.0.0.1:9"
+    told(lambda: user(base_url="http://engine.test").calls.get("CA1"))
+    for url in ("moqt://127.0.0.1:9", f"moqt://127.0.0.1:9/{path}", f"ftp://127.0.0.1/{token}"):
+        told(lambda: MoqtClient.connect(url, token=token))
+    with Relay("127.0.0.1:0", state=sys.argv[4]) as relay:
+        client = MoqtClient.connect(f"{relay.url}", token=token, certificate_hashes=[relay.certificate_hash])
+        while client.reason is None:
+            pass
+        print(client, client.reason)
+        client.close()
+    os.environ["CLUTCHCALL_CREDENTIALS"] = wrong
+    told(lambda: Voice(base_url).calls.get("CA1"))
+    call.hangup()
+    bridge.close()
+    del voice, call, bridge
+    gc.collect()
+    print("over", flush=True)
+"""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_secrets_stand_in_no_log_or_traceback(tmp_path: Path) -> None:
+    key, _, told = run("keys", "mint", "--org", "org_abc").stdout.partition("\n")
+    key, hashed = key.split()[0], told.rsplit('"', 2)[1]
+    assert key.startswith("tqs_live_")
+    config = tmp_path / "clutchcall.toml"
+    config.write_text(
+        f"""
+state = "state"
+api.listen = "127.0.0.1:0"
+relay.listen = "127.0.0.1:0"
+trunks.trunk_main.kind = "phone"
+keys = [{{ org = "org_abc", hash = "{hashed}" }}]
+"""
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CLUTCHCALL_")}
+    environment |= {"CLUTCHCALL_LOG": "debug", "RUST_LOG": "trace", "RUST_BACKTRACE": "full"}
+    serve = command("serve", "--config", config, "--json")
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as engine:
+        assert engine.stdout is not None
+        try:
+            base_url = json.loads(engine.stdout.readline())["base_url"]
+            arguments = [base_url, key, json.dumps(list(SECRETS.values())), str(tmp_path / "relay")]
+            user = subprocess.run(
+                [sys.executable, "-X", "dev", "-W", "ignore", "-c", textwrap.dedent(USER), *arguments],
+                capture_output=True,
+                text=True,
+                timeout=90,
+                env=environment,
+                check=False,
+            )
+        finally:
+            engine.terminate()
+            output, complaints = engine.communicate(timeout=LIMIT_S)
+    assert user.returncode == 0, user.stderr
+    assert user.stdout.endswith("over\n"), user.stdout
+    assert user.stderr.count("Traceback") >= 10, "every failure was printed"
+    assert "DEBUG" in user.stderr, "everything was logged"
+    assert "DEBUG" in complaints, "and by the engine"
+    kept = {
+        str(path): path.read_bytes().decode("latin-1") for path in (tmp_path / "state").rglob("*") if path.is_file()
+    }
+    assert any(path.endswith("calls.db") for path in kept)
+    everything = {"stdout": user.stdout, "stderr": user.stderr, "the engine": output + complaints, **kept}
+    for name, secret in {**SECRETS, "the key": key, "the key's end": key[-12:]}.items():
+        for place, text in everything.items():
+            assert secret not in text, f"{name} stands in {place}"
+    for place, text in everything.items():
+        assert "eyJ" not in text, f"a token stands in {place}"
