@@ -13,6 +13,7 @@ mod limits;
 mod openapi;
 mod restarts;
 mod schema;
+mod secrets;
 mod soak;
 mod tls;
 mod vendor;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::table::Table;
+use super::table::{Table, parsed};
 use super::{Relaying, parse};
 use crate::engine::outside;
 use crate::moqt::Drafts;
@@ -32,8 +32,7 @@ pub struct Alone {
 impl Alone {
     /// Relative paths start at `base`.
     pub fn from_toml(text: &str, base: &Path) -> Result<Self, String> {
-        let root: toml::Table = text.parse().map_err(|e: toml::de::Error| e.to_string())?;
-        let mut table = Table::new(String::new(), root);
+        let mut table = Table::new(String::new(), parsed(text)?);
         let listen = parse::listen(&mut table, SocketAddr::from(([127, 0, 0, 1], super::RELAY_PORT)))?;
         let certificate = parse::certificate(&mut table, base)?;
         let drafts = parse::drafts(&mut table)?;

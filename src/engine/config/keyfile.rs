@@ -12,7 +12,7 @@ use std::path::Path;
 
 use super::key::{ApiKey, check_scope, mint};
 use super::parse::check_id;
-use super::table::Table;
+use super::table::{Table, parsed};
 use crate::engine::outside::{make_folder, write_private};
 
 /// What the file is called in a state folder.
@@ -129,8 +129,7 @@ fn quoted(text: &str) -> String {
 }
 
 fn parse(text: &str) -> Result<Vec<Entry>, String> {
-    let root: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
-    let mut root = Table::new(String::new(), root);
+    let mut root = Table::new(String::new(), parsed(text)?);
     let entries: Vec<Entry> = root.rows("keys")?.into_iter().map(entry).collect::<Result<_, _>>()?;
     root.finish()?;
     if entries.len() > MOST_KEYS {
@@ -142,7 +141,7 @@ fn parse(text: &str) -> Result<Vec<Entry>, String> {
 fn entry(mut table: Table) -> Result<Entry, String> {
     let (id, id_at) = (table.text("id")?, table.at("id"));
     let org = table.text("org")?.ok_or_else(|| format!("{} is missing: whose key is it?", table.at("org")))?;
-    let hash = table.text("hash")?.ok_or_else(|| format!("{} is missing", table.at("hash")))?;
+    let hash = table.secret("hash")?.ok_or_else(|| format!("{} is missing", table.at("hash")))?;
     let scopes = table.texts("scopes")?;
     if scopes.is_empty() {
         return Err(format!("{} is missing: write [\"voice:*\"] for all", table.at("scopes")));
@@ -212,9 +211,10 @@ mod tests {
         let hash = mint("o", &["voice:*"]).0.hash();
         let row = |more: &str| format!("[[keys]]\norg = \"o\"\nscopes = [\"voice:*\"]\nhash = \"{hash}\"\n{more}");
         for (text, part) in [
-            ("[[keys]".to_owned(), "line 1"),
+            ("\n[[keys]".to_owned(), "line 2"),
             (row("id = \"key_other\""), "keys[0].id"),
             (row("expires = 1"), "keys[0].expires is not a key"),
+            (row("").replace(&format!("{hash}\""), &hash), "line 4"),
             (format!("{}[[keys]]\nhash = \"{hash}\"", row("")), "keys[1].org"),
             ("[[keys]]\norg = \"o\"\nscopes = [\"voice:*\"]\nhash = \"abc\"".to_owned(), "keys[0].hash"),
             (format!("[[keys]]\norg = \"o\"\nhash = \"{hash}\""), "keys[0].scopes"),
@@ -223,6 +223,7 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             let error = read(&path).unwrap_err();
             assert!(error.contains("keys.toml") && error.contains(part), "{error}");
+            assert!(!error.contains(&hash), "a hash stands in no message: {error}");
         }
         std::fs::write(&path, row("")).unwrap();
         assert_eq!(read(&path).unwrap().unwrap().len(), 1, "id, name and created are for people");

@@ -311,7 +311,7 @@ impl Config {
         base: &Path,
         environment: impl Iterator<Item = (String, String)>,
     ) -> Result<Self, String> {
-        let mut root: toml::Table = text.parse().map_err(|e: toml::de::Error| e.to_string())?;
+        let mut root = table::parsed(text)?;
         env::overlay(&mut root, environment)?;
         parse::config(root, base)
     }

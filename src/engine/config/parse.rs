@@ -286,7 +286,7 @@ fn key(mut table: Table) -> Result<ApiKey, String> {
     if scopes.is_empty() {
         scopes.push("voice:*".to_owned());
     }
-    let key = match (table.text("hash")?, table.text("key")?) {
+    let key = match (table.secret("hash")?, table.secret("key")?) {
         (Some(hash), None) => ApiKey::from_hash(&org, scopes, &hash).ok_or_else(|| {
             format!(
                 "{} is no hash of a key: write hmac-sha256$<salt>$<tag>, both hexadecimal, or the key itself as `key`",

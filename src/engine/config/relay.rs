@@ -109,7 +109,7 @@ fn upstream(mut table: Table, base: &Path) -> Result<Option<Upstream>, String> {
     let url =
         url.ok_or_else(|| format!("{} is missing: name the relay that this one is an edge of", table.at("url")))?;
     let trust = parse::trust(&mut table, base)?;
-    let token = table.text("token")?.map(|text| {
+    let token = table.secret("token")?.map(|text| {
         let file = base.join(&text);
         if file.is_file() { UpstreamToken::File(file) } else { UpstreamToken::Text(text) }
     });

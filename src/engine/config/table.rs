@@ -12,6 +12,14 @@ pub(super) struct Table {
     known: Vec<&'static str>,
 }
 
+/// A whole file. The parser's own text quotes the line, and that line may hold a key.
+pub(super) fn parsed(text: &str) -> Result<toml::Table, String> {
+    text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        format!("line {line}: {}", error.message())
+    })
+}
+
 impl Table {
     pub(super) fn new(path: String, entries: toml::Table) -> Self {
         Self { path, entries, known: Vec::new() }
@@ -37,6 +45,15 @@ impl Table {
             None => Ok(None),
             Some(Value::String(text)) if !text.is_empty() => Ok(Some(text)),
             Some(other) => Err(format!("{} is {}: write a text in quotes", self.at(key), shown(&other))),
+        }
+    }
+
+    /// A text that no message shows, whatever stands there.
+    pub(super) fn secret(&mut self, key: &'static str) -> Result<Option<String>, String> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::String(text)) if !text.is_empty() => Ok(Some(text)),
+            Some(_) => Err(format!("{} is no text, or an empty one: write it in quotes", self.at(key))),
         }
     }
 

@@ -94,6 +94,24 @@ fn mistakes_name_their_key_and_the_remedy() {
     }
 }
 
+/// A mistake beside a secret, and in its place.
+#[test]
+fn no_message_shows_a_secret() {
+    for text in [
+        "state = \"s\"\n[[keys]]\norg = \"o\"\nkey = \"tqs_live_5551234",
+        "state = \"s\"\n[[keys]]\norg = \"o\"\nkey = tqs_live_5551234",
+        "state = \"s\"\n[[keys]]\norg = \"o\"\nkey = 5551234",
+        "state = \"s\"\n[[keys]]\norg = \"o\"\nkey = [\"tqs_live_5551234\"]",
+        "state = \"s\"\n[[keys]]\norg = \"o\"\nhash = \"hmac-sha256$5551234$\"",
+        "state = \"s\"\n[[keys]]\norg = \"o\"\nhash = \"x\"\nkey = \"tqs_live_5551234\"",
+        "state = \"s\"\n[relay.upstream]\nurl = \"moqt://x\"\ntoken = \"5551234\"",
+        "state = \"s\"\n[relay.upstream]\nurl = \"moqt://x\"\ntoken = 5551234",
+    ] {
+        let error = parse(text).unwrap_err();
+        assert!(!error.contains("5551234"), "{error}");
+    }
+}
+
 #[test]
 fn the_environment_wins() {
     let environment = [
