@@ -35,6 +35,44 @@ impl Drop for Disk {
     }
 }
 
+/// A disk image of its own, which its file system makes read-only when it finds an error: what a real disk that breaks becomes.
+struct Image {
+    disk: Disk,
+    _file: tempfile::NamedTempFile,
+}
+
+impl Image {
+    /// `None`: nobody may mount here, or there is no ext4.
+    fn new() -> Option<Self> {
+        Disk::of("1m")?;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(16 << 20).unwrap();
+        let made = Command::new("mkfs.ext4").arg("-q").arg(file.path()).status();
+        let disk = Disk(tempfile::tempdir().unwrap());
+        let options = ["-o", "loop,errors=remount-ro", file.path().to_str().unwrap()];
+        if made.is_ok_and(|made| made.success()) && mount(&options, disk.path()) {
+            return Some(Self { disk, _file: file });
+        }
+        eprintln!("left out: no ext4 on a loop device here");
+        None
+    }
+
+    /// From now on nothing can be written, also by whoever has a file open.
+    fn breaks(&self) {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let mine = fields.filter(|fields| Path::new(fields[1]) == self.disk.path()).next_back().unwrap();
+        let device = Path::new(mine[0]).file_name().unwrap();
+        let trigger = Path::new("/sys/fs/ext4").join(device).join("trigger_fs_error");
+        std::fs::write(trigger, "a test").unwrap();
+        let probe = self.disk.path().join("probe");
+        wait_for(|| {
+            let error = std::fs::write(&probe, "x").err()?;
+            (error.kind() == std::io::ErrorKind::ReadOnlyFilesystem).then_some(())
+        });
+    }
+}
+
 fn mount(arguments: &[&str], at: &Path) -> bool {
     Command::new("mount").args(arguments).arg(at).output().is_ok_and(|done| done.status.success())
 }
@@ -112,6 +150,37 @@ fn a_disk_that_is_full_or_read_only_at_the_start_is_named() {
     assert!(mount(&["-o", "remount,ro"], disk.path()));
     let error = Engine::start(config(&state)).err().unwrap();
     assert!(error.contains(folder) && error.contains("writable"), "{error}");
+}
+
+/// Row "disk read-only" of the faults, as it happens: under a running engine.
+#[test]
+fn a_disk_that_becomes_read_only_refuses_new_calls_and_ends_none() {
+    let Some(image) = Image::new() else { return };
+    let state = tempfile::tempdir_in(image.disk.path()).unwrap();
+    let bench = Bench { engine: Engine::start(config(state.path())).unwrap(), state };
+    let (lives, ends) = (bench.originate("+15550009011"), bench.originate("+15550009011"));
+    bench.wait(&lives, &["in_progress"]);
+    bench.wait(&ends, &["in_progress"]);
+    image.breaks();
+    for _ in 0..2 {
+        let refused = bench.post("voice.calls.originate", &call("+15550009000"));
+        let message = refused.error(503, "SERVICE_UNAVAILABLE");
+        assert!(message.contains("Read-only file system") && message.contains("writable"), "{message}");
+    }
+    assert!(get(bench.engine.base_url(), "/readyz").contains("Read-only file system"));
+    bench.hangup(&ends).data();
+    for (sid, status) in [(&lives, "in_progress"), (&ends, "completed")] {
+        assert_eq!(bench.row(sid)["status"], status);
+        let listed = bench.get("voice.calls.list", &json!({"status": status})).data();
+        assert_eq!(listed["calls"].as_array().unwrap().iter().map(|row| &row["sid"]).collect::<Vec<_>>(), [sid]);
+    }
+    assert_eq!(figure(&bench, "clutchcall_store_failing"), 1);
+    assert!(figure(&bench, "clutchcall_store_waiting") >= 1);
+    assert_eq!(figure(&bench, "clutchcall_store_dropped_total"), 0);
+    // What lives goes on to its own end, and so does the engine.
+    bench.hangup(&lives).data();
+    assert_eq!(bench.row(&lives)["status"], "completed");
+    bench.engine.shutdown();
 }
 
 /// A file that is spoiled under a running engine: whatever is still in memory goes on, and nothing panics or hangs. The next start says

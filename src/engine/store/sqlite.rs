@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, params};
@@ -31,6 +31,9 @@ impl Bounds {
 /// One in so many pages takes no new call.
 const KEPT_FREE: u64 = 2;
 const RAISE: &str = "free space on the disk, or raise limits.store_mb";
+const WRITABLE: &str = "make the state folder writable";
+const MOVE_AWAY: &str = "move the file away and start again, or restore it from a backup";
+const LOOK: &str = "look at the disk of the state folder";
 /// Pages that SQLite keeps in memory, in KiB. New records and their indexes stand at the ends of their trees, so few pages serve them; whoever
 /// reads old ones has the system's cache.
 const CACHE_KIB: i64 = 512;
@@ -39,6 +42,7 @@ const SWEEP_EVERY: u64 = 256;
 
 pub(super) struct File {
     db: Connection,
+    path: PathBuf,
     bounds: Bounds,
     /// Since the bounds were last looked at.
     created: u64,
@@ -66,8 +70,8 @@ impl File {
         db.pragma_update_and_check(None, "max_page_count", bounds.pages as i64, |_| Ok(())).map_err(explain)?;
         bring_up(&mut db, path)?;
         let records = db.query_row("SELECT COUNT(*) FROM calls", [], |row| row.get::<_, i64>(0)).map_err(explain)?;
-        let mut file =
-            Self { db, bounds, created: 0, records: records.cast_unsigned(), forgotten: Forgotten::default() };
+        let (path, records) = (path.to_owned(), records.cast_unsigned());
+        let mut file = Self { db, path, bounds, created: 0, records, forgotten: Forgotten::default() };
         file.end_orphans().map_err(explain)?;
         file.sweep().map_err(explain)?;
         Ok(file)
@@ -93,14 +97,14 @@ impl File {
         while creates && !self.has_room() && self.make_room().unwrap_or(0) > 0 {}
         if creates && !self.has_room() {
             // What lives still gets its place; only what is new is refused.
-            self.write(changes, &[]).map_err(|e| explain_write(&e))?;
+            self.write(changes, &[]).map_err(|e| self.explain_write(&e))?;
             return Err(format!("the file is full of live calls and of the keys of 24 hours; {RAISE}"));
         }
         let mut outcome = self.write(changes, questions);
         if is_full(&outcome) && self.make_room().unwrap_or(0) > 0 {
             outcome = self.write(changes, questions);
         }
-        outcome.map_err(|e| explain_write(&e))?;
+        outcome.map_err(|e| self.explain_write(&e))?;
         // What was asked for is durable; forgetting may fail and is tried again with the next commit.
         if self.created >= SWEEP_EVERY && self.sweep().is_ok() {
             self.created = 0;
@@ -171,6 +175,21 @@ impl File {
         self.forgotten.by_number += by_number as u64;
         self.records = self.records.saturating_sub((by_age + by_number) as u64);
         Ok(())
+    }
+
+    fn explain_write(&self, error: &rusqlite::Error) -> String {
+        let remedy = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => RAISE,
+            Some(ErrorCode::ReadOnly) => WRITABLE,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => MOVE_AWAY,
+            // SQLite calls every other failure of the system an I/O error: who asks once more is told which.
+            _ => match OpenOptions::new().append(true).open(&self.path) {
+                Err(e) if e.kind() == std::io::ErrorKind::ReadOnlyFilesystem => return format!("{e}; {WRITABLE}"),
+                Err(e) => return format!("{error}: {e}; {LOOK}"),
+                Ok(_) => LOOK,
+            },
+        };
+        format!("{error}; {remedy}")
     }
 
     /// Records, and what was forgotten since the start.
@@ -272,16 +291,6 @@ fn update(db: &Transaction<'_>, record: &CallRecord) -> rusqlite::Result<()> {
 
 fn is_full<T>(outcome: &rusqlite::Result<T>) -> bool {
     outcome.as_ref().is_err_and(|e| e.sqlite_error_code() == Some(ErrorCode::DiskFull))
-}
-
-fn explain_write(error: &rusqlite::Error) -> String {
-    let remedy = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => RAISE,
-        Some(ErrorCode::ReadOnly) => "make the state folder writable",
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "move the file away and start again",
-        _ => "look at the disk of the state folder",
-    };
-    format!("{error}; {remedy}")
 }
 
 pub(super) fn explain_open(path: &Path, error: &rusqlite::Error) -> String {
