@@ -9,6 +9,7 @@ mod disks;
 mod elsewhere;
 mod events;
 mod keys;
+mod kills;
 mod limits;
 mod openapi;
 mod restarts;
