@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::retry::Pace;
 use super::server_for_tests::{Answer, Server, Then, arguments, client_with, never, ok, refusal, row};
-use super::{Arguments, Client, Originate, Transfer};
+use super::{Arguments, Client, List, Originate, Transfer};
 use crate::error::{Error, Kind};
 
 fn call() -> Originate {
@@ -48,6 +48,14 @@ fn only_what_cant_act_twice_is_repeated() {
         let server = Server::start(vec![failure.clone(), ok(row("ringing"))]);
         server.client().hangup("CA1", &mut never()).unwrap();
         assert_eq!(server.asked().len(), 2, "a hang-up of a call that is over is a success");
+
+        let server = Server::start(vec![failure.clone(), ok(json!({ "calls": [] }))]);
+        server.client().list(List { limit: 1, ..List::default() }, &mut never()).unwrap();
+        assert_eq!(server.asked().len(), 2, "a query");
+
+        let server = Server::start(vec![failure.clone()]);
+        server.client().attach_agent("CA1", "echo", &mut never()).unwrap_err();
+        assert_eq!(server.asked().len(), 1, "an agent may have spoken meanwhile");
 
         let server = Server::start(vec![failure]);
         let error = transfer(&server.client());
@@ -158,6 +166,47 @@ fn connecting(address: std::net::SocketAddr) -> socket2::Socket {
     socket.set_nonblocking(true).unwrap();
     let _ = socket.connect(&address.into());
     socket
+}
+
+/// A server closes what is idle when it likes. Nobody notices, also where a request is sent once only.
+#[test]
+fn a_connection_that_was_closed_while_idle_is_replaced() {
+    let server = Server::start(vec![ending(Then::Leave), ok(row("ringing"))]);
+    let client = server.client();
+    client.call("CA1", &mut never()).unwrap();
+    let begun = std::time::Instant::now();
+    while server.left() == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the client holds on to what is closed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    client.transfer("CA1", Transfer { to: Some("+1555".into()), agent: None }, &mut never()).unwrap();
+    let connections: Vec<_> = server.asked().iter().map(|asked| asked.connection).collect();
+    assert_eq!(connections, [0, 1]);
+}
+
+/// Requests at the same time have connections of their own, and the next ones find these again.
+#[test]
+fn requests_at_the_same_time_share_a_pool() {
+    let server = Server::start(vec![ok(row("ringing"))]);
+    let client = server.client();
+    for _ in 0..3 {
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| client.call("CA1", &mut never()).unwrap());
+            }
+        });
+    }
+    let connections = server.asked().iter().map(|asked| asked.connection).max().unwrap() + 1;
+    assert!(server.asked().len() == 24 && connections <= 8, "{connections} connections");
+    client.clone().call("CA1", &mut never()).unwrap();
+    assert!(server.asked().last().unwrap().connection < connections, "a clone is the same client");
+}
+
+#[test]
+fn an_answer_without_end_is_not_read_to_it() {
+    let server = Server::start(vec![Answer::new(200, "x".repeat(5 << 20))]);
+    let error = server.client().call("CA1", &mut never()).unwrap_err();
+    assert_eq!((error.kind(), error.body.as_ref().map(String::len)), (Kind::ApiStatus, Some(4096)));
 }
 
 #[test]

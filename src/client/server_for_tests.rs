@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -43,6 +44,8 @@ pub(super) enum Then {
     Close,
     /// Nothing is ever sent.
     Silence,
+    /// All is sent, and the connection closed while it is idle. What the client still says is not heard.
+    Leave,
 }
 
 impl Answer {
@@ -74,10 +77,12 @@ pub(super) fn row(status: &str) -> Value {
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
+    left: Arc<AtomicUsize>,
 }
 
 struct Script {
     asked: Arc<Mutex<Vec<Asked>>>,
+    left: Arc<AtomicUsize>,
     answers: Mutex<Vec<Answer>>,
     tls: Option<Arc<ServerConfig>>,
 }
@@ -91,8 +96,8 @@ impl Server {
     pub(super) fn over(tls: Option<Arc<ServerConfig>>, answers: Vec<Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let script = Arc::new(Script { asked: asked.clone(), answers: Mutex::new(answers), tls });
+        let (asked, left) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+        let script = Arc::new(Script { asked: asked.clone(), left: left.clone(), answers: Mutex::new(answers), tls });
         // Ends with the test's process; connections end with the clients that made them.
         std::thread::spawn(move || {
             for (connection, stream) in listener.incoming().enumerate() {
@@ -100,11 +105,16 @@ impl Server {
                 std::thread::spawn(move || script.connection(stream.unwrap(), connection));
             }
         });
-        Self { address, asked }
+        Self { address, asked, left }
     }
 
     pub(super) fn client(&self) -> Client {
         client(&format!("http://{}", self.address))
+    }
+
+    /// Connections that were left by both sides.
+    pub(super) fn left(&self) -> usize {
+        self.left.load(Relaxed)
     }
 
     pub(super) fn asked(&self) -> Vec<Asked> {
@@ -114,16 +124,17 @@ impl Server {
 
 impl Script {
     fn connection(&self, stream: TcpStream, number: usize) {
+        let stop = stream.try_clone().unwrap();
         match &self.tls {
-            None => self.serve(stream, number),
+            None => self.serve(stream, &stop, number),
             Some(config) => {
                 let session = ServerConnection::new(config.clone()).unwrap();
-                self.serve(StreamOwned::new(session, stream), number);
+                self.serve(StreamOwned::new(session, stream), &stop, number);
             }
         }
     }
 
-    fn serve(&self, stream: impl Read + Write, connection: usize) {
+    fn serve(&self, stream: impl Read + Write, stop: &TcpStream, connection: usize) {
         let mut reader = BufReader::new(stream);
         while let Some(mut asked) = read(&mut reader) {
             asked.connection = connection;
@@ -139,7 +150,7 @@ impl Script {
             let length = body.len();
             let text = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n{headers}\r\n{body}");
             let sent = match then {
-                Then::Keep => text.len(),
+                Then::Keep | Then::Leave => text.len(),
                 Then::Cut => text.len() / 2,
                 Then::Close => return,
                 Then::Silence => 0,
@@ -147,6 +158,13 @@ impl Script {
             // A client that has gone needs no answer.
             let _ = reader.get_mut().write_all(&text.as_bytes()[..sent]).and_then(|()| reader.get_mut().flush());
             if then == Then::Cut {
+                return;
+            }
+            if then == Then::Leave {
+                stop.shutdown(std::net::Shutdown::Write).unwrap();
+                // Ends when the client has noticed and gone, too.
+                assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap_or(0), 0, "the client spoke to nobody");
+                self.left.fetch_add(1, Relaxed);
                 return;
             }
         }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
+import socketserver
 import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -100,6 +102,72 @@ def test_a_tls_engine_is_asked_through_a_tunnel(server: Server, monkeypatch: pyt
     assert "secret_key" not in str(headers), "the key is the engine's alone"
 
 
+class Tunnel(socketserver.ThreadingTCPServer):
+    """A proxy of either sort that leads every connection to the same place, and keeps what it was asked for."""
+
+    daemon_threads = True
+    allow_reuse_address = True
+
+    def __init__(self, port: int, sort: str) -> None:
+        super().__init__(("127.0.0.1", 0), self.Handler)
+        self.port, self.sort = port, sort
+        self.asked: list[str] = []
+        self.seen = b""
+
+    class Handler(socketserver.StreamRequestHandler):
+        server: Tunnel
+
+        def handle(self) -> None:
+            self.server.asked.append(self._http() if self.server.sort == "http" else self._socks())
+            with socket.create_connection(("127.0.0.1", self.server.port)) as there:
+                threading.Thread(target=self._back, args=(there,), daemon=True).start()
+                while chunk := self.connection.recv(65536):
+                    self.server.seen += chunk
+                    there.sendall(chunk)
+
+        def _back(self, there: socket.socket) -> None:
+            with suppress(OSError):
+                while chunk := there.recv(65536):
+                    self.connection.sendall(chunk)
+
+        def _http(self) -> str:
+            line = self.rfile.readline().decode().split()[1]
+            while self.rfile.readline().strip():
+                pass
+            self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            return line
+
+        def _socks(self) -> str:
+            """RFC 1928: no authentication, CONNECT to a name."""
+            _, methods = self.rfile.read(2)
+            self.rfile.read(methods)
+            self.wfile.write(b"\x05\x00")
+            assert self.rfile.read(4) == b"\x05\x01\x00\x03"
+            name = self.rfile.read(self.rfile.read(1)[0]).decode()
+            port = int.from_bytes(self.rfile.read(2), "big")
+            self.wfile.write(b"\x05\x00\x00\x01" + bytes(6))
+            return f"{name}:{port}"
+
+
+@pytest.mark.parametrize(("sort", "scheme"), [("http", "http"), ("socks", "socks5h")])
+def test_a_tls_engine_behind_a_proxy_shows_its_own_certificate(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sort: str, scheme: str
+) -> None:
+    """The proxy hears the name, and nothing of what is said."""
+    with serving(with_certificate(tmp_path, "engine.test")) as engine, Tunnel(engine.server_port, sort) as tunnel:
+        threading.Thread(target=tunnel.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        monkeypatch.setenv(
+            "HTTPS_PROXY" if sort == "http" else "ALL_PROXY", f"{scheme}://127.0.0.1:{tunnel.server_address[1]}"
+        )
+        with Voice("https://engine.test", "secret_key", "o", ca_file=tmp_path / "certificate.pem") as voice:
+            assert [voice.calls.get("CA1").status for _ in range(2)] == ["ringing"] * 2
+        tunnel.shutdown()
+        assert tunnel.asked == ["engine.test:443"]
+        assert b"secret_key" not in tunnel.seen
+        assert len(engine.asked) == 2
+    assert server.asked == []
+
+
 def test_no_proxy_and_this_machine_go_past_it(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", url(server))
     monkeypatch.setenv("NO_PROXY", "engine.test,.invalid")
@@ -112,20 +180,25 @@ def test_no_proxy_and_this_machine_go_past_it(server: Server, monkeypatch: pytes
     assert server.asked == []
 
 
-@pytest.fixture
-def tls(server: Server, tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """The base URL of a server with a certificate of its own, and the file of that."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
-    extensions = "-addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE"
+def with_certificate(folder: Path, name: str) -> Server:
+    """A server for this name, with a certificate of its own in `certificate.pem`."""
+    key, certificate = folder / "key.pem", folder / "certificate.pem"
+    made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=engine"
+    extensions = f"-addext subjectAltName=DNS:{name} -addext basicConstraints=critical,CA:FALSE"
     files = ["-keyout", str(key), "-out", str(certificate)]
     subprocess.run([*made.split(), *extensions.split(), *files], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    other = Server()
-    other.socket = context.wrap_socket(other.socket, server_side=True, do_handshake_on_connect=False)
-    with serving(other):
-        yield f"https://localhost:{other.server_port}", certificate
+    server = Server()
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    return server
+
+
+@pytest.fixture
+def tls(server: Server, tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """The base URL of a server with a certificate of its own, and the file of that."""
+    with serving(with_certificate(tmp_path, "localhost")) as other:
+        yield f"https://localhost:{other.server_port}", tmp_path / "certificate.pem"
 
 
 @pytest.mark.parametrize("how", ["argument", "CLUTCHCALL_CA_FILE", "SSL_CERT_FILE"])
@@ -177,8 +250,6 @@ def test_a_long_retry_after_is_told_not_waited_for(server: Server) -> None:
 
 
 def test_an_engine_that_says_nothing_is_a_timeout() -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with Voice(address, "k", "o", timeout=0.1) as voice, pytest.raises(APITimeoutError, match=r"timeout 0\.1 s"):
