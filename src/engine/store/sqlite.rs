@@ -1,7 +1,8 @@
 //! The file: statements and bounds. Everything here runs on the store's thread.
 
+use std::cell::OnceCell;
 use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -32,7 +33,8 @@ impl Bounds {
 const KEPT_FREE: u64 = 2;
 const RAISE: &str = "free space on the disk, or raise limits.store_mb";
 const WRITABLE: &str = "make the state folder writable";
-const MOVE_AWAY: &str = "move the file away and start again, or restore it from a backup";
+const MOVE_AWAY: &str =
+    "move calls.db and calls.db-wal away, or put a backup in their place: the engine goes on with what it finds there";
 const LOOK: &str = "look at the disk of the state folder";
 /// Pages that SQLite keeps in memory, in KiB. New records and their indexes stand at the ends of their trees, so few pages serve them; whoever
 /// reads old ones has the system's cache.
@@ -43,6 +45,10 @@ const SWEEP_EVERY: u64 = 256;
 pub(super) struct File {
     db: Connection,
     path: PathBuf,
+    /// Device and number of the file that is open: another one may come to stand at its path.
+    inode: Option<(u64, u64)>,
+    /// What of it is damaged. From then on nothing is written to it: what still could be would be lost with it.
+    damage: OnceCell<String>,
     bounds: Bounds,
     /// Since the bounds were last looked at.
     created: u64,
@@ -71,7 +77,8 @@ impl File {
         bring_up(&mut db, path)?;
         let records = db.query_row("SELECT COUNT(*) FROM calls", [], |row| row.get::<_, i64>(0)).map_err(explain)?;
         let (path, records) = (path.to_owned(), records.cast_unsigned());
-        let mut file = Self { db, path, bounds, created: 0, records, forgotten: Forgotten::default() };
+        let (inode, damage, forgotten) = (inode(&path), OnceCell::new(), Forgotten::default());
+        let mut file = Self { db, path, inode, damage, bounds, created: 0, records, forgotten };
         file.end_orphans().map_err(explain)?;
         file.sweep().map_err(explain)?;
         Ok(file)
@@ -93,6 +100,10 @@ impl File {
 
     /// One commit for all of it. A full file forgets its oldest ended calls once and tries again.
     pub(super) fn commit(&mut self, changes: &[CallRecord], questions: &[Question]) -> Result<(), String> {
+        if let Some(damage) = self.damage.get() {
+            let damage = damage.clone();
+            self.replace(&damage)?;
+        }
         let creates = questions.iter().any(|question| matches!(question, Question::Create { .. }));
         while creates && !self.has_room() && self.make_room().unwrap_or(0) > 0 {}
         if creates && !self.has_room() {
@@ -110,6 +121,31 @@ impl File {
             self.created = 0;
         }
         Ok(())
+    }
+
+    /// A damaged file is left for what stands in its place by now: a backup, or nothing yet.
+    fn replace(&mut self, damage: &str) -> Result<(), String> {
+        if inode(&self.path) == self.inode {
+            return Err(damage.to_owned());
+        }
+        // The old one first: whoever holds a file in a place keeps others from it.
+        self.db = Connection::open_in_memory().map_err(|e| e.to_string())?;
+        let fresh = Self::open(&self.path, self.bounds)?;
+        tracing::warn!(path = %self.path.display(), "the damaged record store was replaced");
+        *self = Self { forgotten: self.forgotten, ..fresh };
+        Ok(())
+    }
+
+    /// What of the file is damaged, as far as that is known.
+    pub(super) fn damage(&self) -> Option<&String> {
+        self.damage.get()
+    }
+
+    fn failed(&self, error: &rusqlite::Error) -> String {
+        if !is_damage(error) {
+            return error.to_string();
+        }
+        self.damage.get_or_init(|| format!("{error}; {MOVE_AWAY}")).clone()
     }
 
     fn write(&mut self, changes: &[CallRecord], questions: &[Question]) -> rusqlite::Result<()> {
@@ -158,7 +194,8 @@ impl File {
         let oldest = now_ms.saturating_sub(self.bounds.days.saturating_mul(86_400_000)) as i64;
         let transaction = self.db.transaction()?;
         let by_age = transaction.execute("DELETE FROM calls WHERE ended = 1 AND created_ms < ?1", [oldest])?;
-        let count: i64 = transaction.query_row("SELECT COUNT(*) FROM calls WHERE ended = 1", [], |row| row.get(0))?;
+        let count = |sql: &str| transaction.query_row(sql, [], |row| row.get::<_, i64>(0));
+        let (all, count) = (count("SELECT COUNT(*) FROM calls")?, count("SELECT COUNT(*) FROM calls WHERE ended = 1")?);
         let surplus = count - i64::try_from(self.bounds.records).unwrap_or(i64::MAX);
         let mut by_number = 0;
         if surplus > 0 {
@@ -173,7 +210,7 @@ impl File {
         transaction.commit()?;
         self.forgotten.by_age += by_age as u64;
         self.forgotten.by_number += by_number as u64;
-        self.records = self.records.saturating_sub((by_age + by_number) as u64);
+        self.records = all.cast_unsigned().saturating_sub(by_number as u64);
         Ok(())
     }
 
@@ -181,7 +218,7 @@ impl File {
         let remedy = match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => RAISE,
             Some(ErrorCode::ReadOnly) => WRITABLE,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => MOVE_AWAY,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => return self.failed(error),
             // SQLite calls every other failure of the system an I/O error: who asks once more is told which.
             _ => match OpenOptions::new().append(true).open(&self.path) {
                 Err(e) if e.kind() == std::io::ErrorKind::ReadOnlyFilesystem => return format!("{e}; {WRITABLE}"),
@@ -199,8 +236,8 @@ impl File {
 
     pub(super) fn get(&self, sid: &str) -> Result<Option<CallRecord>, String> {
         let mut by_sid =
-            self.db.prepare_cached("SELECT record FROM calls WHERE sid = ?1").map_err(|e| e.to_string())?;
-        by_sid.query_row([sid], record).optional().map_err(|e| e.to_string())
+            self.db.prepare_cached("SELECT record FROM calls WHERE sid = ?1").map_err(|e| self.failed(&e))?;
+        by_sid.query_row([sid], record).optional().map_err(|e| self.failed(&e))
     }
 
     pub(super) fn place(&self, sid: &str) -> Result<Option<Place>, String> {
@@ -209,11 +246,11 @@ impl File {
             let created_ms: Option<i64> = by_sid.query_row([sid], |row| row.get(0)).optional()?;
             Ok(created_ms.map(|ms| Place { created_ms: ms.cast_unsigned(), sid: sid.to_owned() }))
         };
-        find().map_err(|e| e.to_string())
+        find().map_err(|e| self.failed(&e))
     }
 
     pub(super) fn list(&self, query: &Query) -> Result<Vec<Listed>, String> {
-        self.select(query).map_err(|e| e.to_string())
+        self.select(query).map_err(|e| self.failed(&e))
     }
 
     fn select(&self, query: &Query) -> rusqlite::Result<Vec<Listed>> {
@@ -246,8 +283,8 @@ impl File {
         let since = unix_ms().saturating_sub(KEY_MEMORY_MS) as i64;
         let sql = "SELECT sid, hash FROM requests WHERE org = ?1 AND key = ?2 AND asked_ms >= ?3";
         let read = |row: &Row<'_>| Ok(Recalled { sid: row.get(0)?, hash: row.get(1)? });
-        let mut by_key = self.db.prepare_cached(sql).map_err(|e| e.to_string())?;
-        by_key.query_row(params![org, key, since], read).optional().map_err(|e| e.to_string())
+        let mut by_key = self.db.prepare_cached(sql).map_err(|e| self.failed(&e))?;
+        by_key.query_row(params![org, key, since], read).optional().map_err(|e| self.failed(&e))
     }
 }
 
@@ -282,11 +319,24 @@ fn create(db: &Transaction<'_>, record: &CallRecord, remembered: Option<&Remembe
     Ok(())
 }
 
-/// Not its place in the list: who reads page after page misses nobody and sees nobody twice.
+/// Not its place in the list: who reads page after page misses nobody and sees nobody twice. In a file that has replaced another the
+/// call may be new.
 fn update(db: &Transaction<'_>, record: &CallRecord) -> rusqlite::Result<()> {
-    let mut update = db.prepare_cached("UPDATE calls SET status = ?2, ended = ?3, record = ?4 WHERE sid = ?1")?;
-    update.execute(params![record.sid, record.status.as_str(), record.status.is_terminal(), text(record)])?;
+    let mut update = db.prepare_cached(
+        "INSERT INTO calls (sid, org, created_ms, status, ended, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (sid) DO UPDATE SET status = excluded.status, ended = excluded.ended, record = excluded.record",
+    )?;
+    let (status, ended) = (record.status.as_str(), record.status.is_terminal());
+    update.execute(params![record.sid, record.org_id, record.started_ms as i64, status, ended, text(record)])?;
     Ok(())
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 fn is_full<T>(outcome: &rusqlite::Result<T>) -> bool {

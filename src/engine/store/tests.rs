@@ -283,6 +283,49 @@ fn a_full_store_refuses_new_calls_and_loses_no_change() {
     assert!(all(&store, Some(Status::Dialing)).contains(&record(9001).sid));
 }
 
+/// Whoever finds the damage first: from then on nothing is written, live calls go on in memory, and what stands in the file's place later
+/// takes all that waited.
+#[test]
+fn a_damaged_store_refuses_new_calls_until_it_is_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("calls.db");
+    let store = Sqlite::open(&path, Bounds { records: 10_000, ..BOUNDS }).unwrap();
+    let pending: Vec<_> = (0..4000).map(|n| store.create(if n < 2 { record(n) } else { ended(n) }, None)).collect();
+    pending.into_iter().for_each(|pending| wait(pending).unwrap());
+    for file in ["calls.db", "calls.db-wal"] {
+        let path = folder.path().join(file);
+        let length = std::fs::metadata(&path).unwrap().len() as usize;
+        // In place: the store has it open.
+        let mut open = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        std::io::Write::write_all(&mut open, &vec![b'x'; length]).unwrap();
+    }
+    let query = Query { org: "org_a".to_owned(), status: None, limit: 10_000, after: None };
+    let found = wait(store.list(query.clone())).unwrap_err().to_string();
+    assert!(found.contains("malformed") && found.contains("move calls.db"), "{found}");
+    for _ in 0..2 {
+        let refused = wait(store.create(record(5000), None)).unwrap_err().to_string();
+        assert_eq!(refused, found);
+    }
+    store.update(ended(0));
+    assert!(wait(store.flush()).is_err());
+    let health = store.health();
+    assert!(health.failing.is_some() && health.waiting == 1 && health.dropped == 0, "{health:?}");
+    assert_eq!(wait(store.get(&record(0).sid)).unwrap().unwrap().status, Status::Completed);
+    for file in ["calls.db", "calls.db-wal"] {
+        std::fs::rename(folder.path().join(file), folder.path().join(format!("damaged-{file}"))).unwrap();
+    }
+    // The next retry finds the place free, without being asked.
+    until(|| store.health().failing.is_none());
+    assert_eq!(store.health().waiting, 0);
+    wait(store.create(record(5000), None)).unwrap();
+    store.update(ended(1));
+    wait(store.flush()).unwrap();
+    drop(store);
+    let store = Sqlite::open(&path, BOUNDS).unwrap();
+    assert_eq!(all(&store, Some(Status::Completed)), [record(1).sid, record(0).sid]);
+    assert_eq!(store.health().records, 3);
+}
+
 #[test]
 fn too_many_waiting_changes_cost_the_oldest_ended_call() {
     let mut queue = queue::Queue::default();

@@ -190,6 +190,10 @@ impl Writer {
         for question in questions {
             self.answer(question, &outcome);
         }
+        // Whoever read may have found what no writer had.
+        if let Some(damage) = self.file.damage() {
+            self.shared.lock().failing.get_or_insert_with(|| damage.clone());
+        }
     }
 
     /// An asker who has gone needs no answer.
