@@ -60,8 +60,8 @@ impl Image {
     /// From now on nothing can be written, also by whoever has a file open.
     fn breaks(&self) {
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-        let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-        let mine = fields.filter(|fields| Path::new(fields[1]) == self.disk.path()).next_back().unwrap();
+        let mut fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let mine = fields.rfind(|fields| Path::new(fields[1]) == self.disk.path()).unwrap();
         let device = Path::new(mine[0]).file_name().unwrap();
         let trigger = Path::new("/sys/fs/ext4").join(device).join("trigger_fs_error");
         std::fs::write(trigger, "a test").unwrap();
