@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+import urllib.request
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -214,3 +215,24 @@ def test_audio_bridge_methods_call_sid(both: tuple[AudioBridge, AudioBridge, Hea
     assert server.call_sid == caller.call_sid
     server.close()
     assert server.call_sid == caller.call_sid
+
+
+def test_audio_bridge_methods_close_ends_the_session(engine: Engine) -> None:
+    """Not only both tracks: the session beneath them, where no other bridge shares it."""
+
+    def sessions() -> int:
+        with urllib.request.urlopen(f"{engine.base_url}/metrics", timeout=LIMIT_S) as answer:
+            text: str = answer.read().decode()
+        rows = [line for line in text.splitlines() if line.startswith("clutchcall_relay_sessions{")]
+        return sum(int(row.split(" ")[1]) for row in rows)
+
+    with Voice(engine.base_url, engine.api_key, engine.org_id, pool=1) as voice:
+        call = dial(voice, "9010")
+        # What earlier tests left may still be on its way out.
+        bridge = connected(voice.audio_bridge.attach(call.sid, on_uplink=Heard()))
+        others = [connected(voice.audio_bridge.attach(dial(voice, "9000").sid)) for _ in range(3)]
+        until(lambda: sessions() >= 4, lambda: f"each has its own: {sessions()}")
+        for open_bridge in (bridge, *others):
+            open_bridge.close()
+        until(lambda: sessions() < 4, lambda: f"they end: {sessions()}")
+        call.hangup()
