@@ -57,6 +57,8 @@ fn every_client_of_the_vendors_is_answered_as_it_expects() {
         let answer = bench.raw(&format!("{request}connection: close\r\n\r\n{body}"));
         let (status, expected) = answered.trim_end().split_once('\n').unwrap();
         assert_eq!(answer.status.to_string(), status, "{name}: {answer:?}");
+        assert!(answer.head.contains("content-type: application/json"), "{name}: {answer:?}");
+        assert!(!answer.head.contains("location:") && !answer.head.contains("content-encoding:"), "{name}: {answer:?}");
         let found = fits(expected, &answer.body).unwrap_or_else(|| panic!("{name}: {expected}\n{}", answer.body));
         if !found.is_empty() {
             sid = found;

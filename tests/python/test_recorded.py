@@ -21,6 +21,9 @@ from clutchcall.voice import AsyncVoice, Voice
 
 CASES = (Path(__file__).parents[1] / "data/vendor/client.txt").read_text(encoding="utf-8").split("=== ")[1:]
 
+# A bridge's name for itself, drawn anew for each.
+HOLDER = re.compile('(?<="holder":")[0-9a-f]{32}(?=")')
+
 
 def parts(case: str) -> tuple[str, str, dict[str, Any], str, int, str, str]:
     """Name, method, arguments, request, status, answer, outcome."""
@@ -42,7 +45,7 @@ def as_sent(request: Request) -> str:
         return {"user-agent": "{agent}", "host": "{host}"}.get(name, value)
 
     headers = "\n".join(f"{name}: {plain(name, value)}" for name, value in request.headers)
-    return f"{request.line.removesuffix(' HTTP/1.1')}\n{headers}\n\n{request.body}"
+    return f"{request.line.removesuffix(' HTTP/1.1')}\n{headers}\n\n{HOLDER.sub('{holder}', request.body)}"
 
 
 def of(voice: Any, method: str) -> Any:  # noqa: ANN401
@@ -91,7 +94,7 @@ def test_what_is_asked_and_what_comes_of_it(case: str, twin: str) -> None:
 
 
 def test_there_are_as_many_cases_as_were_written() -> None:
-    assert len(CASES) == len({parts(case)[0] for case in CASES}) == 27
+    assert len(CASES) == len({parts(case)[0] for case in CASES}) == 29
 
 
 def test_the_data_can_fail() -> None:
