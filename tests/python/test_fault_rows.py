@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from listening import LIMIT_S, Heard, connected, dial, ended, until
+from listening import LIMIT_S, Heard, connected, dial, ended, is_calm, until
 
 from clutchcall.engine import Engine
 from clutchcall.errors import BridgeClosed
@@ -261,3 +261,32 @@ def test_an_engine_that_ends_under_everything(voice: Voice) -> None:
     in_time(bridge.close)
     assert [now.status for now in events][-1:] in ([], ["completed"], ["failed"])
     in_time(mine.close)
+
+
+def test_busy_interpreter_hears_every_frame(voice: Voice) -> None:
+    """Threads that compute in Python all the time take the lock from the delivery thread, and no frame for that."""
+    calls, heard = [dial(voice, "9010") for _ in range(5)], [Heard() for _ in range(5)]
+    over = threading.Event()
+
+    def compute() -> None:
+        while not over.is_set():
+            sum(range(1000))
+
+    busy = [threading.Thread(target=compute) for _ in range(2)]
+    bridges = [voice.audio_bridge.attach(call.sid, on_uplink=ears) for call, ears in zip(calls, heard, strict=True)]
+    for thread in busy:
+        thread.start()
+    try:
+        for ears in heard:
+            ears.wait_more(100)
+        dropped = [bridge.stats().dropped for bridge in bridges]
+    finally:
+        over.set()
+    for thread in busy:
+        thread.join(LIMIT_S)
+    for bridge, call in zip(bridges, calls, strict=True):
+        bridge.close()
+        call.hangup()
+    if is_calm():
+        assert dropped == [0] * 5
+        assert {step for ears in heard for step in ears.steps_us()} == {20_000}
