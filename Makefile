@@ -43,7 +43,7 @@ call: packages $(VENV)/bin/clutchcall ## make a real call: engine, relay, phone 
 	$(VENV)/bin/clutchcall call $(NUMBER) --play $(SPEECH)/demo-congrats.wav --record $(TARGET)/heard.wav \
 	  --phone-says $(SPEECH)/demo-instruct.wav --phone-records $(TARGET)/phone
 
-test: packages venv-test venv-peers lint docs test-rust wheel stubs types test-python ## every check; sets up all it needs (about 20 minutes when cold)
+test: packages venv-test venv-peers lint docs test-rust loom wheel stubs types test-python ## every check; sets up all it needs (about 20 minutes when cold)
 
 lint: $(VENV_TEST)/tools ## formatting and lints of both languages
 	$(say) "formatting"

@@ -7,6 +7,7 @@ import inspect
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Coroutine
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar
@@ -40,11 +41,16 @@ async def dial(voice: AsyncVoice, ending: str) -> AsyncCall:
 
 
 def members(kind: type) -> dict[str, Any]:
-    return {
-        name: getattr(kind, name)
-        for name in dir(kind)
-        if callable(getattr(kind, name)) and (not name.startswith("_") or name == "__init__") and name not in OWN
-    }
+    public = (name for name in dir(kind) if not name.startswith("_") or name == "__init__")
+    return {name: inspect.getattr_static(kind, name) for name in public if name not in OWN}
+
+
+def test_every_class_has_its_twin_or_serves_both() -> None:
+    names = set(surface.__all__)
+    both = {name for name in names if not name.startswith("Async") and f"Async{name}" not in names}
+    assert both == {"BridgeStats", "Frame"}
+    assert {name for name in names - both if not name.startswith("Async")} == {*TWINS, "CallPage"}
+    assert {f"Async{name}" for name in (*TWINS, "CallPage")} == {name for name in names if name.startswith("Async")}
 
 
 @pytest.mark.parametrize("name", TWINS)
@@ -52,10 +58,15 @@ def test_twins_have_the_same_names_and_arguments(name: str) -> None:
     sync, twin = members(getattr(surface, name)), members(getattr(surface, f"Async{name}"))
     assert set(sync) - {"close"} == set(twin) - {"close"}
     for member in set(sync) & set(twin):
+        if not inspect.isfunction(sync[member]):
+            assert type(sync[member]) is type(twin[member]), member
+            continue
         if member == "__init__" and name != "Voice":
             continue
-        here, there = (list(inspect.signature(kind[member]).parameters.values()) for kind in (sync, twin))
-        assert [str(parameter) for parameter in here] == [str(parameter) for parameter in there], member
+        here, there = (inspect.signature(kind[member]) for kind in (sync, twin))
+        assert list(map(str, here.parameters.values())) == list(map(str, there.parameters.values())), member
+        # What one returns the other returns or is awaited for.
+        assert here.return_annotation == there.return_annotation.replace("Async", ""), member
 
 
 def test_a_call_from_beginning_to_end(engine: Engine) -> None:
@@ -267,3 +278,44 @@ def test_asyncio_is_imported_by_those_who_await_only() -> None:
     code = "import sys, clutchcall.voice; clutchcall.voice.AsyncVoice; print('asyncio' in sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_callback_that_blocks_holds_up_no_loop(engine: Engine) -> None:
+    """Also where the same wake-up of the delivery thread found something for the loop, and then for the callback."""
+    armed, release = threading.Event(), threading.Event()
+
+    def block(frame: bytes, timestamp_us: int) -> None:
+        if armed.is_set():
+            armed.clear()
+            release.wait(LIMIT_S)
+
+    async def scenario() -> int:
+        rounds = 0
+        async with user(engine) as voice:
+            heard, blocked = await dial(voice, "9010"), await dial(voice, "9010")
+            async with (
+                await voice.audio_bridge.attach(heard.sid) as bridge,
+                await voice.audio_bridge.attach(blocked.sid, on_uplink=block),
+            ):
+                frames = bridge.uplink()
+                await anext(frames)
+                while rounds < 20:
+                    waiting = asyncio.ensure_future(anext(frames))
+                    await asyncio.sleep(0)
+                    if waiting.done():
+                        continue
+                    rounds += 1
+                    armed.set()
+                    # In C, so that no other thread runs until both have something.
+                    sum(range(3_000_000))
+                    await asyncio.wait_for(waiting, 10.0)
+                    release.set()
+                    await asyncio.sleep(0.02)
+                    release.clear()
+                release.set()
+        return rounds
+
+    try:
+        assert run(scenario()) == 20
+    finally:
+        release.set()

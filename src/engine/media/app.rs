@@ -292,7 +292,8 @@ impl Media {
         if self.homes.contains(&lease) {
             match state {
                 State::Connected => tracing::info!("the relay is connected"),
-                State::Connecting | State::Reconnecting => tracing::warn!(?state, ?reason, "no link to the relay"),
+                State::Connecting => tracing::debug!(?reason, "no link to the relay yet"),
+                State::Reconnecting => tracing::warn!(?reason, "no link to the relay"),
                 State::Failed => tracing::error!(?reason, "the relay refuses the engine's tokens"),
             }
         }

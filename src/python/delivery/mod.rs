@@ -8,7 +8,8 @@
 //! The registry ([`Delivery::register`]) holds every callback until its bridge is closed or its call is over: a collected
 //! handle stays audible. Python's exit ends the threads within a second (`process`); a forked child has none and makes its own.
 //!
-//! What is awaited on an event loop comes this way too: a turn that found something for a loop tells it once, at its end.
+//! What is awaited on an event loop comes this way too: a turn that found something for a loop tells it at its end, or before it
+//! calls a callback, which may block; a loop that has been told and has not looked is not told again.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};

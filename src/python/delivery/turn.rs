@@ -68,10 +68,8 @@ impl<'a> Turn<'a> {
     }
 
     /// Tells every loop of what became ready, once, and `logging` of what was said. When it was over, or nearly.
-    pub(super) fn end(self, py: Python<'_>) -> Instant {
-        for post in &self.posts {
-            Post::flush(post, py);
-        }
+    pub(super) fn end(mut self, py: Python<'_>) -> Instant {
+        self.tell(py);
         if !logs::is_empty() {
             // A handler may block as any callback.
             self.seat.entered_us.store(self.delivery.us(Instant::now()), Relaxed);
@@ -79,6 +77,12 @@ impl<'a> Turn<'a> {
             self.seat.entered_us.store(0, Relaxed);
         }
         self.now
+    }
+
+    fn tell(&mut self, py: Python<'_>) {
+        for post in self.posts.drain(..) {
+            Post::flush(&post, py);
+        }
     }
 
     fn add(&mut self, post: Py<Post>, deed: Deed) {
@@ -90,7 +94,7 @@ impl<'a> Turn<'a> {
 
     fn one(&mut self, py: Python<'_>, slot: &Slot, callback: &Bound<'_, PyAny>) {
         let Some(item) = slot.frames().pop() else { return };
-        self.enter();
+        self.enter(py);
         let called = match item {
             Delivered::Frame { timestamp_us, payload, sequence } => {
                 slot.note_sequence(sequence);
@@ -133,7 +137,7 @@ impl<'a> Turn<'a> {
             }
         }
         if !frames.is_empty() {
-            self.enter();
+            self.enter(py);
             let called = PyList::new(py, frames).and_then(|frames| callback.call1((frames,))).map(drop);
             self.leave(py, slot, callback, failed.and(called));
         }
@@ -142,7 +146,9 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn enter(&self) {
+    /// Loops are told first: the callback may block.
+    fn enter(&mut self, py: Python<'_>) {
+        self.tell(py);
         self.seat.entered_us.store(self.delivery.us(self.now), Relaxed);
     }
 
