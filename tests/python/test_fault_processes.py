@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -88,6 +89,9 @@ def test_out_of_fds_in_the_engine(tmp_path: Path) -> None:
         heard.wait(5)
         soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (descriptors(process.pid), hard))
+        address = voice.base_url.removeprefix("http://").split(":")
+        # Those that the engine closes meanwhile are taken, too.
+        held = [socket.create_connection((address[0], int(address[1]))) for _ in range(16)]
         with (
             Voice(voice.base_url, KEY, "org_abc", max_retries=0, timeout=0.5) as stranger,
             pytest.raises(APIConnectionError),
@@ -97,6 +101,8 @@ def test_out_of_fds_in_the_engine(tmp_path: Path) -> None:
         assert call.refresh().status == "in_progress"
         assert dial(voice, "9000").status == "dialing"
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        for connection in held:
+            connection.close()
         with Voice(voice.base_url, KEY, "org_abc", max_retries=0) as stranger:
             until(lambda: answers(stranger, call.sid), "a stranger is served again")
         heard.wait_more(10)
