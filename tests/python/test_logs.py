@@ -270,7 +270,11 @@ def test_the_child_of_a_fork_tells_its_own(engine: Engine) -> None:
 
 def test_a_server_says_what_it_has_to_say(tmp_path: Path) -> None:
     """`clutchcall serve` prints warnings of its own accord."""
-    with Stage(tmp_path) as stage:
+    with Stage(tmp_path) as stage, Voice(stage.base_url, stage._key, ORG) as voice:
+        call = voice.calls.originate(to="+15550009010", from_=FROM, trunk_id="trunk_main")
+        # Audio: the engine has reached its relay.
+        next(voice.audio_bridge.attach(call.sid).uplink())
+        assert stage.engine.output() == ""
         stage.relay.kill()
         until(lambda: "WARNING clutchcall.engine: no link to the relay" in stage.engine.output(), stage.engine.output)
         stage.restart_relay()

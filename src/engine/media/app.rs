@@ -292,9 +292,13 @@ impl Media {
         if self.homes.contains(&lease) {
             match state {
                 State::Connected => tracing::info!("the relay is connected"),
-                State::Connecting => tracing::debug!(?reason, "no link to the relay yet"),
-                State::Reconnecting => tracing::warn!(?reason, "no link to the relay"),
-                State::Failed => tracing::error!(?reason, "the relay refuses the engine's tokens"),
+                State::Connecting if reason.is_none() => tracing::debug!("no link to the relay yet"),
+                State::Connecting | State::Reconnecting => {
+                    tracing::warn!(reason = reason.unwrap_or_default(), "no link to the relay");
+                }
+                State::Failed => {
+                    tracing::error!(reason = reason.unwrap_or_default(), "the relay refuses the engine's tokens");
+                }
             }
         }
     }
