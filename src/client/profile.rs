@@ -85,7 +85,10 @@ fn config_path(surroundings: &Surroundings<'_>) -> Option<PathBuf> {
 }
 
 fn read(path: &std::path::Path) -> Result<File> {
-    let wrong = |why: String| Error::config(format!("the settings in {} can't be read: {why}", path.display()));
+    let wrong = |why: String| {
+        let file = path.display();
+        Error::config(format!("the settings in {file} can't be read: {why} (CLUTCHCALL_CONFIG names another file)"))
+    };
     let text = read_small(path).map_err(|error| wrong(error.to_string()))?;
     // The error's own text quotes the line, and that line may hold a key.
     toml::from_str(&text).map_err(|error: toml::de::Error| {
