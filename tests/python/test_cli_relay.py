@@ -178,11 +178,11 @@ def settled(told: dict[str, Any], token: str | None) -> tuple[str, str]:
     try:
         while (state := states.get(timeout=LIMIT_S)) not in ("connected", "failed"):
             pass
-        # The relay's word about the token comes behind the transport's.
         client.publish_audio(("voice", "CA1", "uplink"), "audio")
         with contextlib.suppress(queue.Empty):
-            while (state := states.get(timeout=1.0)) != "failed":
-                pass
+            while state != "failed":
+                # The relay's word about the token comes behind the transport's; while it dials it is not at rest.
+                state = states.get(timeout=2.0 if state == "connected" else LIMIT_S)
         return state, client.reason or ""
     finally:
         client.close()
