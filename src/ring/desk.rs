@@ -119,6 +119,8 @@ impl<T, C, W> Desk<T, C, W> {
             Some(Consumer::Taker(_)) => {
                 place.held = true;
                 let waiting = mem::take(&mut place.waiting);
+                // Whoever wakes up wants the lock first.
+                drop(place);
                 self.news.notify_all();
                 Way::Taker(waiting)
             }

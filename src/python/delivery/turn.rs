@@ -148,7 +148,9 @@ impl<'a> Turn<'a> {
 
     /// Loops are told first: the callback may block.
     fn enter(&mut self, py: Python<'_>) {
-        self.tell(py);
+        if !self.posts.is_empty() {
+            self.tell(py);
+        }
         self.seat.entered_us.store(self.delivery.us(self.now), Relaxed);
     }
 
