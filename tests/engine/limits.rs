@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::common::{Answer, Bench, KEY, ask, wait_for};
+use crate::common::{Answer, Bench, KEY, ask, call, wait_for};
 
 const POST: &str = "POST /api/trpc/voice.calls.hangup HTTP/1.1\r\nhost: x\r\n";
 
@@ -90,6 +90,27 @@ fn an_input_that_is_too_large_is_refused_before_it_is_read() {
     let large = serde_json::json!({"sid": "x".repeat(10_000)});
     bench.get("voice.calls.get", &large).error(413, "PAYLOAD_TOO_LARGE");
     assert_eq!(count(&bench, "body_bytes"), 2);
+}
+
+/// Of the engine, of a trunk, of a trunk in a second; that of a key is `answers`', that of event streams `events`'.
+#[test]
+fn each_limit_on_calls_is_named() {
+    type Change = fn(&mut clutchcall::engine::Config);
+    let table: [(&str, Change); 3] = [
+        ("limits.calls", |config| config.limits.calls = 1),
+        ("channel_limit", |config| config.trunks.get_mut("trunk_main").unwrap().channel_limit = 1),
+        ("max_cps", |config| config.trunks.get_mut("trunk_main").unwrap().max_cps = 1),
+    ];
+    for (limit, change) in table {
+        let bench = Bench::with(change);
+        bench.originate("+15550009000");
+        // A second may pass between two requests on a busy machine.
+        let refused = wait_for(|| {
+            Some(bench.post("voice.calls.originate", &call("+15550009000"))).filter(|answer| answer.status != 200)
+        });
+        assert!(refused.error(429, "TOO_MANY_REQUESTS").contains(limit), "{refused:?}");
+        assert!(refused.head.contains("retry-after: "), "{refused:?}");
+    }
 }
 
 #[test]

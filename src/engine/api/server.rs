@@ -130,7 +130,8 @@ impl Visit {
         let (wire, router) = (Wire::new(stream, Arc::clone(&told)), TowerToHyperService::new(router));
         let service = service_fn(|request| visit(request, &router, &told, &metrics));
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).max_buf_size(MAX_HEAD_BYTES);
+        // hyper's own time for a head, 30 s, would run between two requests too.
+        http.timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(MAX_HEAD_BYTES);
         let connection = http.serve_connection(TokioIo::new(wire), service);
         tokio::pin!(connection);
         let outcome = tokio::select! {
