@@ -161,7 +161,7 @@ bench: $(VENV_BENCH)/wheel ## the figures of docs/performance.md, in about ten m
 	$(VENV_TEST)/bin/python benches/python/bridges.py --counted-python $(VENV_BENCH)/bin/python
 	$(say) "delivery and publishing inside the process"
 	$(VENV_BENCH)/bin/python benches/python/rings.py
-	$(say) "the floor, the brains, the codecs"
+	$(say) "the floor, the brains, the codecs, the control plane"
 	cargo bench --locked
 
 bench-peers: $(VENV_TEST)/wheel $(VENV_BENCH_PEERS)/requirements.txt ## us beside our peers, in about a quarter of an hour once built; needs a quiet machine
