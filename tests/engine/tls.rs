@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clutchcall::client::{Arguments, Client, Options, Originate};
 use clutchcall::error::Kind;
@@ -33,10 +34,17 @@ type Tls = StreamOwned<ClientConnection, TcpStream>;
 
 impl Secret {
     fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut clutchcall::engine::config::Limits)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let certificate = mint(folder.path());
         let files = (folder.path().join(CHAIN), folder.path().join(PRIVATE));
-        let bench = Bench::with(|config| config.api.certificate = Some(files));
+        let bench = Bench::with(|config| {
+            config.api.certificate = Some(files);
+            change(&mut config.limits);
+        });
         assert!(bench.engine.base_url().starts_with("https://127.0.0.1:"));
         Self { bench, folder, certificate }
     }
@@ -130,6 +138,20 @@ fn what_is_no_tls_is_counted_and_closed() {
     let mut tls = secret.connect(&secret.certificate);
     let metrics = ask(&mut tls, "/metrics").body;
     assert!(metrics.contains("clutchcall_api_tls_failed_total 1\n"), "{metrics}");
+}
+
+#[test]
+fn a_handshake_that_does_not_come_is_cut_off() {
+    let secret = Secret::with(|limits| limits.head = Duration::from_millis(500));
+    let mut silent = secret.bench.connect();
+    // The beginning of a TLS record, and no more.
+    silent.write_all(&[22, 3, 1]).unwrap();
+    let mut answer = Vec::new();
+    let _ = silent.read_to_end(&mut answer);
+    wait_for(|| {
+        let metrics = ask(&mut secret.connect(&secret.certificate), "/metrics").body;
+        metrics.contains("limit=\"head_ms\"} 1\n").then_some(())
+    });
 }
 
 #[test]

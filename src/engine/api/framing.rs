@@ -149,4 +149,31 @@ mod tests {
         assert!(!is_twice(&format!("{POST}x: content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n")));
         assert!(!is_twice(&format!("{POST}content-length: {}\r\n\r\n{hidden}", "9".repeat(40))), "no overflow");
     }
+
+    proptest::proptest! {
+        /// Whatever comes, and however it is cut.
+        #[test]
+        fn pieces_are_read_like_the_whole(words in proptest::collection::vec(0..WORDS.len(), 0..60), size in 1..9usize) {
+            let text: String = words.into_iter().map(|word| WORDS[word]).collect();
+            let (mut whole, mut parts) = (Framing::default(), Framing::default());
+            let found = whole.read(text.as_bytes());
+            let in_parts = text.as_bytes().chunks(size).any(|part| parts.read(part));
+            proptest::prop_assert_eq!(found, in_parts);
+        }
+    }
+
+    const WORDS: [&str; 12] = [
+        "\r\n",
+        "\r\n\r\n",
+        "\n",
+        "\r",
+        ":",
+        " ",
+        "content-length",
+        "Transfer-Encoding",
+        "POST / HTTP/1.1\r\n",
+        "3",
+        "99999999999",
+        "\u{e9}x",
+    ];
 }
