@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::reason::{EndReason, EndedBy};
 use super::stamp::iso8601;
@@ -13,6 +14,8 @@ pub const DEFAULT_RING_TIMEOUT_S: u32 = 30;
 /// What a user notes on a call: names and texts of his own, which nobody here reads.
 pub type Metadata = BTreeMap<String, String>;
 
+/// As long as any text of an argument.
+const MAX_SID: usize = 512;
 const MAX_NOTES: usize = 32;
 const MAX_NOTE_NAME: usize = 64;
 const MAX_NOTE: usize = 512;
@@ -172,10 +175,20 @@ impl CallRecord {
     }
 }
 
+/// Whoever is told of a call can ask about it.
+fn addressable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let sid = String::deserialize(deserializer)?;
+    if sid.trim().is_empty() || sid.len() > MAX_SID || sid.chars().any(char::is_control) {
+        return Err(D::Error::custom("a sid that nobody can ask with"));
+    }
+    Ok(sid)
+}
+
 /// One call in the API's JSON (camelCase). The first five are always there; an absent, null or empty `agent` means none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CallRow {
+    #[serde(deserialize_with = "addressable")]
     pub sid: String,
     pub status: Status,
     pub to: String,

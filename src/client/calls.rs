@@ -168,7 +168,9 @@ impl Client {
 impl Inner {
     pub(super) async fn call(&self, sid: &str) -> Result<CallRow> {
         let input = SidInput { org_id: &self.options.org_id, sid, to: None, agent: None };
-        self.http.ask(Ask::Query, "voice.calls.get", &input).await
+        let row: CallRow = self.http.ask(Ask::Query, "voice.calls.get", &input).await?;
+        // Else the next question about it would be about another call.
+        if row.sid == sid { Ok(row) } else { Err(self.http.foreign("the answer is about another call".into())) }
     }
 
     /// The stream of what becomes of a call, or of all calls, from behind the event of this number.

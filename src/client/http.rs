@@ -243,7 +243,7 @@ impl Http {
         .with(|detail| detail.in_doubt = true)
     }
 
-    fn foreign(&self, what: String) -> Error {
+    pub(super) fn foreign(&self, what: String) -> Error {
         Error::new(
             Kind::ApiStatus,
             format!("{what}: is base_url (CLUTCHCALL_BASE_URL) {} really a ClutchCall engine?", self.base),

@@ -35,8 +35,20 @@ fn originate_speaks_the_vendors_wire() {
 }
 
 #[test]
+fn an_answer_about_another_call_is_none() {
+    for sid in ["CA2", "", " ", "a\nb"] {
+        let mut other = row("ringing");
+        other["sid"] = json!(sid);
+        let error = Server::start(vec![ok(other)]).client().call("CA1", &mut never()).unwrap_err();
+        assert!(error.message.contains("another call") || error.message.contains("nobody can ask with"), "{error}");
+    }
+}
+
+#[test]
 fn get_is_a_query_and_connections_are_kept() {
-    let server = Server::start(vec![ok(row("ringing"))]);
+    let mut spaced = row("ringing");
+    spaced["sid"] = json!("CA 1");
+    let server = Server::start(vec![ok(spaced)]);
     let client = server.client();
     for _ in 0..3 {
         assert_eq!(client.call("CA 1", &mut never()).unwrap().status, Status::Ringing);
