@@ -109,8 +109,9 @@ exits: $(VENV_TEST)/wheel ## how programs end that have audio running: each cell
 	$(say) "exits"
 	CLUTCHCALL_EXIT_RUNS=200 $(VENV_TEST)/bin/python -m pytest tests/python/test_exit.py -k test_a_program_ends $(PYTEST)
 
-soak: ## ten thousand calls: threads, files and tasks as before, memory within 1 % (it still fails by 0.4 KiB a call)
-	cargo test --locked --profile bench --test engine soak::alone -- --exact --ignored --nocapture
+soak: $(VENV_TEST)/wheel ## ten thousand calls and ten thousand bridges: threads, files and tasks as before, memory within 1 % (eight minutes)
+	$(say) "through the Python API, with the wheel"
+	$(VENV_TEST)/bin/python -m pytest -m soak -s tests/python/test_soak.py $(PYTEST)
 
 idle: ## ten thousand connections to the API that say nothing, and a call beside them (ten seconds)
 	ulimit -n "$$(ulimit -H -n)"

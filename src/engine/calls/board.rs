@@ -28,7 +28,8 @@ pub(super) struct Saving {
 
 pub(super) struct Board {
     pub(super) node: String,
-    pub(super) calls: HashMap<Sid, Entry>,
+    /// Boxed: the table grows in steps, and no step shall cost much.
+    pub(super) calls: HashMap<Sid, Box<Entry>>,
     pub(super) trunks: Trunks,
     pub(super) agents: BTreeMap<String, MakeAgent>,
     pub(super) media: Box<dyn Media>,

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::board::{Board, Sid};
+use super::board::{Board, Entry, Sid};
 use crate::engine::store::Remembered;
 
 /// An ended call stays in memory for this long, and longer while the store fails.
@@ -39,8 +39,8 @@ impl Board {
     /// Hangs up the call of this key. `false`: none is here. Then a request with it that comes later is refused, and the store may know of
     /// an earlier one.
     pub(super) fn take_back(&mut self, org: String, key: String, now: Instant) -> bool {
-        let of_key = |entry: &&super::board::Entry| entry.org == org && entry.key.as_ref() == Some(&key);
-        match self.calls.values().find(of_key).map(|entry| entry.record().sid.clone()) {
+        let of_key = |entry: &Entry| entry.org == org && entry.key.as_ref() == Some(&key);
+        match self.calls.values().find(|entry| of_key(entry)).map(|entry| entry.record().sid.clone()) {
             Some(sid) => self.hangup(&org, &sid, now).is_ok(),
             None => {
                 self.taken_back.add(org, key);

@@ -70,7 +70,7 @@ impl Board {
             timer: None,
             memory: Some(Share::of(CALL_BYTES)),
         };
-        self.calls.insert(sid, entry);
+        self.calls.insert(sid, Box::new(entry));
         self.metrics.active(self.trunks.active());
     }
 

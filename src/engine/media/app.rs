@@ -23,6 +23,8 @@ use crate::tracks::{self, DialId, LeaseId, Pool, RouteId, RouteKind, State, Trac
 
 /// Calls that share one connection to a relay elsewhere: what a lost connection takes with it.
 const CALLS_PER_LINK: usize = 128;
+/// Calls that there is room for from the start: a table of them that grows is half a megabyte more, and found late.
+const CALLS: usize = 448;
 /// When the thread ends, last words have this long to leave.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Ticks of many calls come this close after each other, and what arrives between two of them is taken with the next.
@@ -96,7 +98,7 @@ impl Media {
             homes,
             shard_of_lease,
             tokens,
-            calls: IdMap::default(),
+            calls: IdMap::with_capacity_and_hasher(CALLS, Default::default()),
             by_sid: HashMap::new(),
             tracks: IdMap::default(),
             next_call: 0,

@@ -40,7 +40,8 @@ pub(super) struct Link {
     pub(super) mute: bool,
     pub(super) going_away: bool,
     pub(super) since: Instant,
-    pub(super) announced: HashMap<(LeaseId, TrackNamespace), Announcement>,
+    /// Boxed: the table grows in steps, and no step shall cost much.
+    pub(super) announced: HashMap<(LeaseId, TrackNamespace), Box<Announcement>>,
     pub(super) listings: Vec<(RequestId, TrackNamespace)>,
     /// It goes at this time, whatever it still brings; later than `limit`, its peer's own word, never.
     pub(super) until: Option<Instant>,
