@@ -16,8 +16,6 @@ from clutchcall.errors import BridgeError, NotFoundError
 from clutchcall.types import BridgeState, CallStatus
 from clutchcall.voice import AsyncVoice, Frame, Voice
 
-STEP_US = 20_000
-
 
 class Batches:
     """A batch callback that keeps its frames."""
