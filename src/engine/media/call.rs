@@ -220,8 +220,7 @@ impl Call {
         } else if self.speaker.is_some() {
             self.stats.dropped_down += 1;
         } else if self.caller == Caller::Leg {
-            let kept =
-                incoming.is_fresh(timestamp_us, floor.stalled, floor.now) && incoming.insert(timestamp_us, frame);
+            let kept = incoming.is_fresh(timestamp_us, floor.stalled, floor.now) && incoming.insert(frame);
             self.stats.dropped_down += u64::from(!kept);
         } else {
             self.stats.frames_down += 1;

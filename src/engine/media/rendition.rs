@@ -11,8 +11,6 @@ use crate::tracks::lag::Lag;
 pub(super) const KEPT_FRAMES: usize = 10;
 /// Frames that it takes between two ticks: after a stall they all come at once, and the ticks that are made up use them.
 const TAKEN_FRAMES: usize = 2 * KEPT_FRAMES;
-/// Streams and datagrams overtake each other by less than this; a greater step back is another clock.
-const OVERTAKEN_US: u64 = 500_000;
 
 /// A rendition that the engine publishes, made only while somebody listens.
 pub(super) struct Outgoing {
@@ -95,9 +93,7 @@ pub(super) struct Incoming {
     /// Somebody publishes it now.
     pub(super) live: bool,
     lag: Lag,
-    /// By their stamps, and the stamp of the last one that was taken.
-    fifo: VecDeque<(u64, Frame)>,
-    taken_us: Option<u64>,
+    fifo: VecDeque<Frame>,
     /// Frames to the listener's parameters, and those that are ready: at most one frame's worth.
     transcoder: Option<Transcoder>,
     ready: VecDeque<Frame>,
@@ -113,7 +109,6 @@ impl Incoming {
             live: false,
             lag: Lag::default(),
             fifo,
-            taken_us: None,
             transcoder: None,
             ready: VecDeque::new(),
             decoder: None,
@@ -128,26 +123,14 @@ impl Incoming {
         self.lag.admit(timestamp_us, now)
     }
 
-    /// At its place among those that wait, whichever way overtook the other. `false`: a frame is lost, this one because a later one
-    /// was taken already, or the oldest, which made room.
-    pub(super) fn insert(&mut self, timestamp_us: u64, frame: Frame) -> bool {
-        let is_overtaken_by = |stamp: u64| stamp > timestamp_us && stamp - timestamp_us < OVERTAKEN_US;
-        if self.taken_us.is_some_and(is_overtaken_by) {
-            return false;
-        }
+    /// `false`: the oldest frame made room.
+    pub(super) fn insert(&mut self, frame: Frame) -> bool {
         let fits = self.fifo.len() < TAKEN_FRAMES;
         if !fits {
             self.fifo.pop_front();
         }
-        let before = self.fifo.iter().rposition(|(stamp, _)| !is_overtaken_by(*stamp));
-        self.fifo.insert(before.map_or(0, |at| at + 1), (timestamp_us, frame));
+        self.fifo.push_back(frame);
         fits
-    }
-
-    fn next(&mut self) -> Option<Frame> {
-        let (timestamp_us, frame) = self.fifo.pop_front()?;
-        self.taken_us = Some(timestamp_us);
-        Some(frame)
     }
 
     /// After a tick: what is more than it keeps is late, the oldest first. Says how many those were.
@@ -160,13 +143,13 @@ impl Incoming {
     /// The next frame in the listener's parameters.
     pub(super) fn take(&mut self, to: Params) -> Option<Frame> {
         if self.params == to {
-            return self.next();
+            return self.fifo.pop_front();
         }
         loop {
             if let Some(frame) = self.ready.pop_front() {
                 return Some(frame);
             }
-            let frame = self.next()?;
+            let frame = self.fifo.pop_front()?;
             if self.transcoder.is_none() {
                 match Transcoder::new(self.params, to) {
                     Ok(transcoder) => self.transcoder = Some(transcoder),
@@ -263,7 +246,7 @@ mod tests {
     #[test]
     fn the_oldest_makes_room() {
         let mut rendition = Incoming::new(TrackId(1), pcm(20));
-        let taken = (0..23).filter(|n| rendition.insert(u64::from(*n) * 20_000, frame(pcm(20), *n))).count();
+        let taken = (0..23).filter(|n| rendition.insert(frame(pcm(20), *n))).count();
         assert_eq!(taken, TAKEN_FRAMES);
         assert_eq!(rendition.trim(), TAKEN_FRAMES - KEPT_FRAMES);
         let kept: Vec<u8> = (0..23).filter_map(|_| rendition.take(pcm(20))).map(|frame| frame[0]).collect();
@@ -271,26 +254,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_overtaken_on_its_way_is_heard_at_its_place_or_not_at_all() {
-        let mut rendition = Incoming::new(TrackId(1), pcm(20));
-        let mut insert = |n: u8, at_ms: u64| rendition.insert(at_ms * 1000, frame(pcm(20), n));
-        assert!([(1, 1000), (4, 1060), (2, 1020), (3, 1040)].into_iter().all(|(n, at_ms)| insert(n, at_ms)));
-        let heard: Vec<u8> = (0..3).filter_map(|_| rendition.take(pcm(20))).map(|frame| frame[0]).collect();
-        assert_eq!(heard, [1, 2, 3]);
-        assert!(!rendition.insert(1_020_000, frame(pcm(20), 2)), "a later one was heard");
-        assert!(rendition.insert(1_080_000, frame(pcm(20), 5)));
-        assert!(rendition.insert(7_000, frame(pcm(20), 6)), "another clock");
-        assert!(rendition.insert(7_000, frame(pcm(20), 7)), "one that stands still");
-        let rest: Vec<u8> = (0..9).filter_map(|_| rendition.take(pcm(20))).map(|frame| frame[0]).collect();
-        assert_eq!(rest, [4, 5, 6, 7]);
-        assert!(rendition.insert(27_000, frame(pcm(20), 8)));
-    }
-
-    #[test]
     fn what_came_in_a_stall_is_there_for_the_ticks_that_are_made_up() {
         let mut rendition = Incoming::new(TrackId(1), pcm(20));
         // Three were there, and 160 ms of them come at once.
-        (0..11).for_each(|n| assert!(rendition.insert(u64::from(n) * 20_000, frame(pcm(20), n))));
+        (0..11).for_each(|n| assert!(rendition.insert(frame(pcm(20), n))));
         for n in 0..8 {
             assert_eq!(rendition.take(pcm(20)).map(|frame| frame[0]), Some(n));
             assert_eq!(rendition.trim(), 0);
@@ -300,11 +267,11 @@ mod tests {
     #[test]
     fn a_listener_of_another_duration_gets_his_own_frames() {
         let mut rendition = Incoming::new(TrackId(1), pcm(60));
-        rendition.insert(0, frame(pcm(60), 1));
+        rendition.insert(frame(pcm(60), 1));
         let taken: Vec<usize> = (0..4).filter_map(|_| rendition.take(pcm(20))).map(|frame| frame.len()).collect();
         assert_eq!(taken, [640, 640, 640]);
         let mut rendition = Incoming::new(TrackId(1), pcm(10));
-        (0..3).for_each(|_| assert!(rendition.insert(0, frame(pcm(10), 1))));
+        (0..3).for_each(|_| assert!(rendition.insert(frame(pcm(10), 1))));
         assert_eq!(rendition.take(pcm(20)).map(|frame| frame.len()), Some(640));
         assert_eq!(rendition.take(pcm(20)), None, "half a frame waits for its other half");
     }
