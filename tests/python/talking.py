@@ -61,7 +61,7 @@ def check_unique(told: dict[str, Any]) -> None:
 
 
 def check_order(told: dict[str, Any]) -> None:
-    """Nothing twice and nothing out of its order, on any call; on a machine that does not keep time a group may overtake another."""
+    """Nothing twice, on any call; where the machine keeps time, nothing out of its order."""
     check_unique(told)
     for sid, call in told.items():
         for column in (1, 2) if is_calm() else ():
