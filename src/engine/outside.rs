@@ -3,10 +3,9 @@
 //! The relay is the engine's own, opened in this process, or one elsewhere (`relay.url`), whose name is resolved again and again
 //! on the control thread. Bridges are told where to dial by [`Outside::reference`], which is settled at the start.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::Write as _;
+use std::fs::DirBuilder;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use url::Url;
 
 use super::config::{self, Config, hex};
 use super::media::Supply;
+use super::private;
 use crate::call::wire::RelayRef;
 use crate::files;
 use crate::moqt::Drafts;
@@ -93,7 +93,7 @@ pub(super) fn signing_key(state: &Path) -> Result<SigningKey, String> {
             .map_err(|e| format!("{} is damaged ({e}): move it away, and a new one is made", path.display()))?,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let (key, document) = SigningKey::generate(&SystemRandom::new()).map_err(|e| e.to_string())?;
-            write_private(&path, &document)?;
+            private::write(&path, &document)?;
             key
         }
         Err(e) => return Err(format!("{} can't be read: {e}", path.display())),
@@ -101,25 +101,9 @@ pub(super) fn signing_key(state: &Path) -> Result<SigningKey, String> {
     let (public, text) = (state.join(PUBLIC_FILE), format!("{}\n", key.public()));
     // Whoever reads it may do so at any moment, and a full disk is no reason to touch it.
     if std::fs::read(&public).ok().as_deref() != Some(text.as_bytes()) {
-        write_private(&public, text.as_bytes())?;
+        private::write(&public, text.as_bytes())?;
     }
     Ok(key)
-}
-
-/// Whole or not at all, whatever happens in between.
-pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    let unfinished = path.with_extension("new");
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&unfinished, path)
-    };
-    write().map_err(|e| {
-        // What is there of it is of no use to anybody; that it can't be removed either changes nothing.
-        let _ = std::fs::remove_file(&unfinished);
-        format!("{} can't be written ({e}): is the state folder writable?", path.display())
-    })
 }
 
 /// An address that somebody on this machine can use.

@@ -2,7 +2,7 @@
 //!
 //! TOML with one table `[[keys]]` a key: `org`, `scopes`, `hash`, and for people `id`, `name`, `created`. It holds salted hashes only: a
 //! key's text is shown once, when it is made. The file is for the owner alone (0600), and replaced as a whole, under a lock, so
-//! that nobody reads half of it and two writers lose nothing. It is bounded by [`MOST_KEYS`] and [`MOST_BYTES`].
+//! that nobody reads half of it and two writers lose nothing; whoever writes it, it stays the property of whom it belongs to. It is bounded by [`MOST_KEYS`] and [`MOST_BYTES`].
 //!
 //! Keys of the engine's own file (`[[keys]]` there) are none of this room's business: they count until the engine ends.
 
@@ -13,7 +13,8 @@ use std::path::Path;
 use super::key::{ApiKey, check_scope, mint};
 use super::parse::check_id;
 use super::table::{Table, parsed};
-use crate::engine::outside::{make_folder, write_private};
+use crate::engine::outside::make_folder;
+use crate::engine::private;
 
 /// What the file is called in a state folder.
 pub const NAME: &str = "keys.toml";
@@ -105,6 +106,10 @@ fn lock(path: &Path) -> Result<File, String> {
     let beside = path.with_extension("lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&beside);
     let locked = file.and_then(|file| file.lock().map(|()| file));
+    if let (Ok(file), Ok(keys)) = (&locked, std::fs::metadata(path)) {
+        // It is locked either way; where root made it, the owner of the keys could not lock it the next time.
+        let _ = private::keep_owner(file, &keys);
+    }
     locked.map_err(|error| format!("{} can't be locked ({error}): is the folder writable?", beside.display()))
 }
 
@@ -120,7 +125,7 @@ fn write(path: &Path, entries: &[Entry]) -> Result<(), String> {
             }
         }
     }
-    write_private(path, text.as_bytes())
+    private::write(path, text.as_bytes())
 }
 
 /// JSON's way of quoting is one of TOML's (basic strings) for texts without control characters.
@@ -227,6 +232,23 @@ mod tests {
         }
         std::fs::write(&path, row("")).unwrap();
         assert_eq!(read(&path).unwrap().unwrap().len(), 1, "id, name and created are for people");
+    }
+
+    /// `sudo clutchcall keys revoke` beside an engine with a user of its own.
+    #[test]
+    fn whoever_writes_the_file_stays_its_owners() {
+        use std::os::unix::fs::{MetadataExt as _, chown};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(NAME);
+        let (first, _) = create(&path, wanted("org_a", &[])).unwrap();
+        // Only root can give it away; anybody else owns all of it before and after.
+        let _ = chown(&path, Some(12_345), Some(12_346));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let owner = |path: &Path| std::fs::metadata(path).map(|seen| (seen.uid(), seen.gid())).unwrap();
+        let before = owner(&path);
+        revoke(&path, &first.key.id()).unwrap();
+        assert_eq!((owner(&path), owner(&path.with_extension("lock"))), (before, before));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
     }
 
     #[test]

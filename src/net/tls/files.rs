@@ -36,7 +36,10 @@ pub(super) fn write_private(file: &Path, bytes: &[u8]) -> Result<(), String> {
         let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         out.write_all(bytes)?;
         out.sync_all()?;
-        fs::rename(&draft, file)
+        fs::rename(&draft, file)?;
+        // Names are the folder's: after a power cut a new certificate must not stand beside the key of before.
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     };
     write().map_err(|error| {
         let _ = fs::remove_file(&draft);
