@@ -30,6 +30,8 @@ pub struct Metrics {
     events_missed: AtomicU64,
     event_streams: AtomicU64,
     reloads: [[AtomicU64; 2]; 2],
+    /// In the key file now.
+    keys_skipped: AtomicU64,
     frames_up: AtomicU64,
     frames_down: AtomicU64,
     gaps_up: AtomicU64,
@@ -134,6 +136,11 @@ impl Metrics {
         self.reloads[what as usize][usize::from(done)].fetch_add(1, Relaxed);
     }
 
+    /// Keys in the file whose organisation is unknown.
+    pub fn keys_skipped(&self, keys: usize) {
+        self.keys_skipped.store(keys as u64, Relaxed);
+    }
+
     pub fn media(&self, stats: &Stats) {
         self.frames_up.fetch_add(stats.frames_up, Relaxed);
         self.frames_down.fetch_add(stats.frames_down, Relaxed);
@@ -166,6 +173,7 @@ impl Metrics {
             ("api_connections", &self.connections),
             ("api_accept_failed_total", &self.accept_failed),
             ("api_ambiguous_total", &self.ambiguous),
+            ("api_keys_skipped", &self.keys_skipped),
             ("events_total", &self.events),
             ("events_missed_total", &self.events_missed),
             ("event_streams", &self.event_streams),

@@ -43,7 +43,11 @@ impl Bench {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let state = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap(), change)
+    }
+
+    /// On a state folder that holds something already.
+    pub(crate) fn at(state: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = config(state.path());
         change(&mut config);
         Self { engine: Engine::start(config).unwrap(), state }

@@ -110,8 +110,22 @@ fn a_broken_file_is_an_error_at_the_start() {
     std::fs::write(state.path().join(keyfile::NAME), "keys = 3").unwrap();
     let error = clutchcall::engine::Engine::start(config()).err().unwrap();
     assert!(error.contains("keys.toml") && error.contains("[[keys]]"), "{error}");
-    std::fs::remove_file(state.path().join(keyfile::NAME)).unwrap();
-    keyfile::create(&state.path().join(keyfile::NAME), Wanted { org: "org_x".to_owned(), ..wanted(&[]) }).unwrap();
-    let error = clutchcall::engine::Engine::start(config()).err().unwrap();
-    assert!(error.contains("org_x") && error.contains("[orgs.org_x]"), "{error}");
+}
+
+/// Who makes keys does not know the engine's organisations.
+#[test]
+fn a_key_of_an_unknown_organisation_holds_up_no_other() {
+    let state = tempfile::tempdir().unwrap();
+    let path = state.path().join(keyfile::NAME);
+    let stranger = || Wanted { org: "org_x".to_owned(), ..wanted(&[]) };
+    let (_, first_stranger) = keyfile::create(&path, stranger()).unwrap();
+    let (entry, text) = keyfile::create(&path, wanted(&[])).unwrap();
+    let bench = Bench::at(state, |_| {});
+    assert_eq!((status(&bench, &first_stranger), status(&bench, &text)), (401, 200), "from the start on");
+    wait_for(|| bench.metrics().contains("clutchcall_api_keys_skipped 1\n").then_some(()));
+    let (_, second_stranger) = keyfile::create(&path, stranger()).unwrap();
+    keyfile::revoke(&path, &entry.key.id()).unwrap();
+    reload(&bench, "done");
+    assert_eq!((status(&bench, &second_stranger), status(&bench, &text)), (401, 401), "the revocation is heard");
+    assert!(bench.metrics().contains("clutchcall_api_keys_skipped 2\n"), "{}", bench.metrics());
 }

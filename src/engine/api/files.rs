@@ -4,6 +4,9 @@
 //! read leaves what was read before in place: a slip of the pen must not throw everybody out. It is said in the log, counted, and
 //! tried again at every look, since what went wrong may leave no trace on the file (no open file was left). At
 //! the start it is an error. Keys that are gone are revoked; a key file that is gone is a mistake.
+//!
+//! A key of an organisation that the engine does not know opens nothing and stops nothing: `clutchcall keys create` can't know the
+//! engine's organisations, and one such key must not keep the next revocation from being read.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -30,7 +33,15 @@ pub struct Files {
     orgs: Vec<String>,
     /// There has been a key file.
     had_keys: bool,
+    /// Keys of the file that count for nobody.
+    skipped: usize,
     shown: Option<Shown>,
+}
+
+/// What a key file says.
+struct Keys {
+    counting: Vec<ApiKey>,
+    skipped: usize,
 }
 
 /// The certificate of the API, of two files.
@@ -54,9 +65,9 @@ impl Files {
         let orgs: Vec<String> = config.orgs.keys().cloned().collect();
         let keys = Watched::new([config.api.keys_file.clone()]);
         let had_keys = keys.seen[0].is_some();
-        let read = read_keys(&keys.paths[0], &orgs, had_keys)?;
+        let Keys { counting, skipped } = read_keys(&keys.paths[0], &orgs, had_keys)?;
         let shown = config.api.certificate.as_ref().map(|(chain, key)| Shown::read(chain, key, &config.state));
-        Ok((Self { keys, orgs, had_keys, shown: shown.transpose()? }, read))
+        Ok((Self { keys, orgs, had_keys, skipped, shown: shown.transpose()? }, counting))
     }
 
     /// How connections are made secret; `None`: they are not.
@@ -66,6 +77,7 @@ impl Files {
 
     /// Never ends.
     pub async fn keep(mut self, api: &Api, asked: &Notify) {
+        api.metrics.keys_skipped(self.skipped);
         loop {
             let told = tokio::time::timeout(LOOK_EVERY, asked.notified()).await.is_ok();
             self.look_at_keys(api, told);
@@ -84,8 +96,9 @@ impl Files {
         }
         match keys.look(told, || read_keys(&path, orgs, *had_keys)) {
             None => {}
-            Some(Ok(keys)) => {
-                api.gate.replace(keys);
+            Some(Ok(Keys { counting, skipped })) => {
+                api.gate.replace(counting);
+                api.metrics.keys_skipped(skipped);
                 tracing::info!(keys = api.gate.len(), file = %path.display(), "API keys were read again");
                 api.metrics.reloaded(Reloaded::Keys, true);
             }
@@ -99,7 +112,7 @@ impl Files {
     }
 }
 
-fn read_keys(path: &Path, orgs: &[String], had_keys: bool) -> Result<Vec<ApiKey>, String> {
+fn read_keys(path: &Path, orgs: &[String], had_keys: bool) -> Result<Keys, String> {
     let shown = path.display();
     let entries = match keyfile::read(path)? {
         Some(entries) => entries,
@@ -108,13 +121,16 @@ fn read_keys(path: &Path, orgs: &[String], had_keys: bool) -> Result<Vec<ApiKey>
         }
         None => Vec::new(),
     };
-    match entries.iter().find(|entry| !orgs.is_empty() && !orgs.contains(&entry.key.org)) {
-        Some(entry) => {
-            let org = &entry.key.org;
-            Err(format!("{shown}: {} is of {org:?}, and there is no [orgs.{org}]", entry.key.id()))
+    let mut keys = Keys { counting: Vec::with_capacity(entries.len()), skipped: 0 };
+    for key in entries.into_iter().map(|entry| entry.key) {
+        if orgs.is_empty() || orgs.contains(&key.org) {
+            keys.counting.push(key);
+            continue;
         }
-        None => Ok(entries.into_iter().map(|entry| entry.key).collect()),
+        keys.skipped += 1;
+        tracing::warn!(key = key.id(), "{shown}: the key counts for nobody: there is no [orgs.{}]", key.org);
     }
+    Ok(keys)
 }
 
 /// An attempt to read that came to nothing.
