@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, header};
 use tokio::sync::watch;
 
 use super::answer::{Code, Failure};
-use crate::engine::config::{ApiKey, Limits};
+use crate::engine::config::{ApiKey, Limits, MOST_KEY_BYTES};
 
 pub(super) struct Gate {
     fixed: Vec<Arc<Holder>>,
@@ -61,12 +61,13 @@ impl Gate {
         self.keys.load().len()
     }
 
-    /// Looks at the headers alone. All keys are compared, each in constant time.
+    /// Looks at the headers alone. All keys are compared, each in constant time; what is longer than any key is none, at the price of none.
     pub(super) fn admit(&self, headers: &HeaderMap) -> Result<Key, Failure> {
         let header = headers
             .get(header::AUTHORIZATION)
             .ok_or_else(|| Failure::new(Code::Unauthorized, "no API key: send it as `Authorization: Bearer <key>`"))?;
-        let text = header.to_str().ok().and_then(bearer).unwrap_or_default();
+        let text =
+            header.to_str().ok().and_then(bearer).filter(|text| text.len() <= MOST_KEY_BYTES).unwrap_or_default();
         let keys = self.keys.load();
         let found = keys.iter().fold(None, |found, holder| if holder.key.is(text) { Some(holder) } else { found });
         let holder = found.ok_or_else(|| {
@@ -191,6 +192,19 @@ mod tests {
             assert_eq!(admitted, texts.iter().any(|known| known == text), "{text}");
             assert_eq!(compared() - before, 5, "{text}");
         }
+    }
+
+    /// Nobody without a key makes the engine hash a head's 128 KiB a thousand times.
+    #[test]
+    fn what_is_longer_than_any_key_is_unknown_and_never_hashed() {
+        let key = |text: &str| ApiKey::from_text("org_a", vec!["voice:*".to_owned()], text);
+        let [longest, longer] = [MOST_KEY_BYTES, MOST_KEY_BYTES + 1].map(|bytes| "k".repeat(bytes));
+        // That one is known by its hash and refused all the same shows that its text did not reach the hash.
+        let gate = gate(&[key(&longest), key(&longer)]);
+        gate.admit(&headers(&longest)).unwrap();
+        let before = compared();
+        let refused = gate.admit(&headers(&longer)).map(drop).unwrap_err();
+        assert_eq!((refused.code(), compared() - before), (Code::Unauthorized, 2), "as any other wrong key");
     }
 
     #[tokio::test]

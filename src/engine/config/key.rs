@@ -6,6 +6,8 @@ use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 
 const PREFIX: &str = "tqs_live_";
+/// No key is longer. Who shows more has none, and is not to cost its hash once for each key that there is.
+pub const MOST_KEY_BYTES: usize = 256;
 /// First field of a hash's text: how it was made.
 const SCHEME: &str = "hmac-sha256";
 /// Of the hash, in a key's id: two of a thousand keys have the same once in two million files.

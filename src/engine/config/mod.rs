@@ -40,7 +40,7 @@ pub use alone::Alone;
 #[cfg(test)]
 pub(super) use key::compared;
 pub(super) use key::hex;
-pub use key::{ApiKey, SCOPES, mint};
+pub use key::{ApiKey, MOST_KEY_BYTES, SCOPES, mint};
 pub use relay::{Relaying, Upstream};
 
 /// The trunk and the agent that a development engine has.

@@ -11,7 +11,7 @@ use url::Url;
 use crate::relay::KeySources;
 use crate::token::PublicKey;
 
-use super::key::unhex;
+use super::key::{MOST_KEY_BYTES, unhex};
 use super::table::Table;
 use super::{Agent, AgentKind, ApiKey, Config, Limits, Org, POOL, Phone, Relay, Relaying, Trunk, TrunkKind, Trust};
 use crate::moqt::Drafts;
@@ -293,6 +293,9 @@ fn key(mut table: Table) -> Result<ApiKey, String> {
                 table.at("hash")
             )
         })?,
+        (None, Some(text)) if text.len() > MOST_KEY_BYTES => {
+            return Err(format!("{} is longer than any key: at most {MOST_KEY_BYTES} bytes are read", table.at("key")));
+        }
         (None, Some(text)) if text.len() >= 16 => ApiKey::from_text(&org, scopes, &text),
         (None, Some(_)) => {
             return Err(format!("{} is too short to be safe: use 16 characters or more", table.at("key")));

@@ -62,6 +62,7 @@ fn a_whole_file() {
 /// Path and remedy stand in every message.
 #[test]
 fn mistakes_name_their_key_and_the_remedy() {
+    let long_key = format!("state = \"s\"\n[[keys]]\norg = \"o\"\nkey = \"{}\"", "k".repeat(257));
     let table: &[(&str, &[&str])] = &[
         ("", &["state is missing"]),
         ("state = \"s\"\n[api]\nlisten = \"nowhere\"", &["api.listen", "nowhere", "127.0.0.1:8080"]),
@@ -75,6 +76,7 @@ fn mistakes_name_their_key_and_the_remedy() {
         ("state = \"s\"\n[[keys]]\nkey = \"tqs_live_0123456789\"", &["keys[0].org is missing"]),
         ("state = \"s\"\n[[keys]]\norg = \"o\"\nhash = \"abc\"", &["keys[0].hash", "hmac-sha256$"]),
         ("state = \"s\"\n[[keys]]\norg = \"o\"", &["keys[0].hash or keys[0].key"]),
+        (long_key.as_str(), &["keys[0].key is longer", "256"]),
         ("state = \"s\"\n[orgs.a]\n[[keys]]\norg = \"b\"\nkey = \"tqs_live_0123456789\"", &["keys[0].org", "[orgs.b]"]),
         ("state = \"s\"\n[relay]\ncertificate = \"c\"", &["relay.key is missing"]),
         ("state = \"s\"\n[api]\ncertificate = \"c\"", &["api.private_key is missing"]),
