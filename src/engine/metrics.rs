@@ -40,18 +40,21 @@ pub struct Metrics {
     dropped_before_answer: AtomicU64,
 }
 
-/// A limit of the API that was reached: its key in `[limits]`.
+/// A limit of the API that was reached: its key in `[limits]`, but for [`Bound::Stalled`], whose time is `idle_ms` too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
     Head,
     Idle,
+    /// A client took nothing of its answer.
+    Stalled,
     Body,
     BodyBytes,
     Connections,
     ConnectionsPerAddress,
 }
 
-const BOUNDS: [&str; 6] = ["head_ms", "idle_ms", "body_ms", "body_bytes", "connections", "connections_per_address"];
+const BOUNDS: [&str; 7] =
+    ["head_ms", "idle_ms", "stalled", "body_ms", "body_bytes", "connections", "connections_per_address"];
 
 /// What was read again.
 #[derive(Clone, Copy, Debug)]

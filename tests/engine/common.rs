@@ -63,6 +63,33 @@ impl Bench {
         stream
     }
 
+    /// An event stream whose client has read the status and stops there. Calls of the same key come until the metrics say so.
+    pub(crate) fn unread(&self, key: &str, until: impl Fn(&str) -> bool) -> TcpStream {
+        // As little as possible fits into what the kernel keeps for the two ends.
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.set_tcp_mss(536).unwrap();
+        socket.connect(&self.address().parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+        let mut stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let request = format!(
+            "GET /api/trpc/voice.calls.events HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+        let notes: Value = (0..7).map(|n| (format!("note_{n}"), Value::from("x".repeat(500)))).collect();
+        let body = json!({"to": "+15550009000", "from": "+15558675309", "trunkId": "trunk_main", "metadata": notes});
+        let begun = Instant::now();
+        while !until(&self.metrics()) {
+            assert!(begun.elapsed() < LIMIT, "it never came: {}", self.metrics());
+            let row = self.post_as(key, "voice.calls.originate", &body.to_string(), "").data();
+            self.post_as(key, "voice.calls.hangup", &json!({"sid": row["sid"]}).to_string(), "").data();
+        }
+        stream
+    }
+
     /// Sends these bytes and reads until the engine closes.
     pub(crate) fn raw(&self, request: &str) -> Answer {
         let mut stream = self.connect();

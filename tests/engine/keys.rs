@@ -103,6 +103,20 @@ fn a_revoked_keys_streams_end() {
     drop(kept);
 }
 
+/// Rows wait for it in the engine: its connection is not written to any more, and the stream is not asked.
+#[test]
+fn a_revoked_keys_stream_ends_though_nobody_reads_it() {
+    let bench = Bench::new();
+    let (entry, text) = keyfile::create(&file(&bench), wanted(&[])).unwrap();
+    reload(&bench, "done");
+    let _unread = bench.unread(&text, |metrics| !metrics.contains("clutchcall_events_missed_total 0\n"));
+    assert!(bench.metrics().contains("clutchcall_event_streams 1\n"));
+    keyfile::revoke(&file(&bench), &entry.key.id()).unwrap();
+    bench.engine.reload();
+    wait_for(|| bench.metrics().contains("clutchcall_event_streams 0\n").then_some(()));
+    assert!(bench.metrics().contains("clutchcall_api_limit_total{limit=\"stalled\"} 0\n"), "the key did it");
+}
+
 #[test]
 fn a_broken_file_is_an_error_at_the_start() {
     let state = tempfile::tempdir().unwrap();

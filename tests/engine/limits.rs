@@ -67,6 +67,15 @@ fn a_pause_that_is_too_long_ends_a_connection() {
 }
 
 #[test]
+fn a_client_that_takes_nothing_of_its_answer_is_cut_off() {
+    let bench = bench(|limits| limits.idle = Duration::from_millis(200));
+    let stalled = |metrics: &str| !metrics.contains("clutchcall_api_limit_total{limit=\"stalled\"} 0\n");
+    let _unread = bench.unread(KEY, stalled);
+    wait_for(|| bench.metrics().contains("clutchcall_event_streams 0\n").then_some(()));
+    assert_eq!((count(&bench, "stalled"), count(&bench, "idle_ms")), (1, 0));
+}
+
+#[test]
 fn a_body_that_does_not_come_is_told_so() {
     let bench = bench(|limits| limits.body = Duration::from_millis(200));
     let mut slow = bench.connect();

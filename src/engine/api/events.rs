@@ -89,7 +89,10 @@ pub(super) fn seen(headers: &HeaderMap) -> Option<Seen> {
 
 pub(super) fn response(id: &RequestId, stream: Stream) -> Response {
     let first = format!("retry: {RETRY_MS}\nid: {}.{}\n\n", stream.watch.run, stream.watch.since);
+    let key = stream.key.clone();
     let mut response = Response::new(Body::new(Chunks { first: Some(first.into()), next: Box::pin(stream.next()) }));
+    // For the connection: where nobody reads, the stream itself is not asked and can't end.
+    response.extensions_mut().insert(key);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -123,8 +126,10 @@ impl Stream {
         }
         loop {
             let told = tokio::select! {
-                told = tokio::time::timeout(HEARTBEAT, self.watch.next()) => told,
+                biased;
+                // A feed that always has news does not outrun it.
                 () = self.key.wait() => return None,
+                told = tokio::time::timeout(HEARTBEAT, self.watch.next()) => told,
             };
             let Ok(told) = told else { return Some((Bytes::from_static(b":\n\n"), self)) };
             let text = match told? {
@@ -175,6 +180,32 @@ impl hyper::body::Body for Chunks {
                 self.next = Box::pin(stream.next());
                 Poll::Ready(Some(Ok(Frame::data(text))))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::gate::Gate;
+    use super::*;
+    use crate::call::CallRecord;
+    use crate::engine::config::{Limits, mint};
+
+    #[tokio::test]
+    async fn a_key_that_has_gone_is_heard_before_any_news() {
+        let (key, text) = mint("org_a", &["voice:*"]);
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, format!("Bearer {text}").parse().unwrap())]);
+        let gate = Gate::new(&[], &Limits::default());
+        let streams = Streams::new(2, Arc::default());
+        for _ in 0..64 {
+            gate.replace(vec![key.clone()]);
+            let gone = gate.admit(&headers).unwrap().gone();
+            let watch = Watch::of_rows((0..2).map(|n| CallRecord::dialing(n.to_string(), 0).row()));
+            let stream = Stream::new(watch, false, streams.enter().unwrap(), gone);
+            let (first, stream) = stream.next().await.unwrap();
+            assert!(first.starts_with(b"event: call\n"));
+            gate.replace(Vec::new());
+            assert!(stream.next().await.is_none());
         }
     }
 }

@@ -39,6 +39,7 @@ struct Bucket {
 pub(super) struct Key(Arc<Holder>);
 
 /// Ends when a key has gone.
+#[derive(Clone)]
 pub(super) struct Gone(watch::Receiver<()>);
 
 impl Gate {

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `server` | connections: how many, how they end |
 //! | `wire` | one connection: how slow it may be |
+//! | `taking` | whether its far end takes what it is sent |
 //! | `framing` | whether its bytes say twice where a body ends |
 //! | `files` | key file and certificate, read again when they change |
 //! | `gate` | keys, scopes, organisations, requests per second |
@@ -27,6 +28,7 @@ mod framing;
 mod gate;
 mod input;
 mod server;
+mod taking;
 mod telephony;
 mod voice;
 mod wire;

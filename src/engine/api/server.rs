@@ -19,6 +19,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::gate::Gone;
+use super::taking::{Outward, Taking};
 use super::wire::{Held, Pace, Told, Wire};
 use super::{Api, answer};
 use crate::engine::config::Limits;
@@ -29,7 +31,7 @@ use answer::{Failure, RequestId};
 const MAX_HEAD_BYTES: usize = 128 * 1024;
 /// After a failed accept (too many open files) the next attempt waits.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// At the end, how long requests that are being answered may take; and an idle connection to say goodbye.
+/// At the end, how long requests that are being answered may take; and an idle connection to say goodbye, or a revoked key's stream.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Where clients come in.
@@ -111,9 +113,11 @@ impl Visit {
     async fn connection(self, stream: TcpStream) {
         // An answer is one small write: waiting for more of it would only cost time.
         drop(stream.set_nodelay(true));
-        let Some(tls) = self.tls.clone() else { return self.http(stream).await };
+        let taking = Arc::<Taking>::default();
+        let stream = Outward::new(stream, Arc::clone(&taking));
+        let Some(tls) = self.tls.clone() else { return self.http(stream, &taking).await };
         let error = match tokio::time::timeout(self.pace.head, tls.accept(stream)).await {
-            Ok(Ok(stream)) => return self.http(stream).await,
+            Ok(Ok(stream)) => return self.http(stream, &taking).await,
             Ok(Err(error)) => error.to_string(),
             Err(_) => {
                 self.metrics.reached(Bound::Head);
@@ -124,7 +128,7 @@ impl Visit {
         tracing::debug!(error, "a TLS handshake came to nothing");
     }
 
-    async fn http(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    async fn http(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, taking: &Taking) {
         let Self { pace, router, metrics, mut ending, .. } = self;
         let told = Told::new();
         let (wire, router) = (Wire::new(stream, Arc::clone(&told)), TowerToHyperService::new(router));
@@ -135,18 +139,27 @@ impl Visit {
         let connection = http.serve_connection(TokioIo::new(wire), service);
         tokio::pin!(connection);
         let outcome = tokio::select! {
-            outcome = connection.as_mut() => outcome,
+            outcome = connection.as_mut() => Some(outcome),
             bound = told.expired(pace) => {
                 metrics.reached(bound);
                 if bound == Bound::Head {
                     return tracing::debug!("a request's head took too long");
                 }
+                None
+            }
+            () = taking.stalled(pace.idle) => {
+                metrics.reached(Bound::Stalled);
+                return tracing::debug!("a client took nothing of its answer for too long");
+            }
+            // The stream ends by itself, if its client reads.
+            () = told.revoked() => None,
+            () = async { drop(ending.wait_for(|ending| *ending).await) } => None,
+        };
+        let outcome = match outcome {
+            Some(outcome) => outcome,
+            None => {
                 connection.as_mut().graceful_shutdown();
                 tokio::time::timeout(GOODBYE, connection).await.unwrap_or(Ok(()))
-            }
-            () = async { drop(ending.wait_for(|ending| *ending).await) } => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
             }
         };
         if let Err(error) = outcome {
@@ -173,6 +186,9 @@ async fn visit(
     } else {
         router.call(request).await?
     };
+    if let Some(key) = response.extensions_mut().remove::<Gone>() {
+        told.hold(key);
+    }
     if is_last {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -2,7 +2,7 @@
 //!
 //! A connection is in one of three phases ([`Phase`]): its head is on the way, its request is being answered, or it is idle. The first and the
 //! last have a limit each; what a request and its body may take is `mod`'s and `input`'s to say. [`Wire`] reads along, [`Held`] knows when an
-//! answer has left, [`Told::expired`] tells when a limit is over. None of them keeps or changes a byte.
+//! answer has left, [`Told::expired`] tells when a limit is over, [`Told::revoked`] when a stream's key is gone. None of them keeps or changes a byte.
 
 use std::io;
 use std::pin::Pin;
@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::framing::Framing;
+use super::gate::Gone;
 use crate::engine::metrics::Bound;
 
 /// How long a head may take, and how long a connection may say nothing between two requests.
@@ -40,6 +41,9 @@ pub(super) enum Phase {
 pub(super) struct Told {
     phase: Mutex<Phase>,
     changed: Notify,
+    /// Whose stream the present answer is.
+    key: Mutex<Option<Gone>>,
+    key_changed: Notify,
     is_ambiguous: AtomicBool,
 }
 
@@ -47,7 +51,13 @@ impl Told {
     /// A connection that was just accepted.
     pub(super) fn new() -> Arc<Self> {
         let phase = Mutex::new(Phase::Head(Instant::now()));
-        Arc::new(Self { phase, changed: Notify::new(), is_ambiguous: AtomicBool::new(false) })
+        Arc::new(Self {
+            phase,
+            changed: Notify::new(),
+            key: Mutex::default(),
+            key_changed: Notify::new(),
+            is_ambiguous: AtomicBool::new(false),
+        })
     }
 
     fn phase(&self) -> Phase {
@@ -77,6 +87,35 @@ impl Told {
         Busy(Arc::clone(self))
     }
 
+    /// The answer is a stream that lasts as long as this key.
+    pub(super) fn hold(&self, key: Gone) {
+        self.set_key(Some(key));
+    }
+
+    fn set_key(&self, key: Option<Gone>) {
+        *self.key.lock().unwrap_or_else(PoisonError::into_inner) = key;
+        self.key_changed.notify_one();
+    }
+
+    /// Returns when the key of a stream counts no longer, whether anybody reads that stream or not.
+    pub(super) async fn revoked(&self) {
+        loop {
+            let key = self.key.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let gone = async {
+                match key {
+                    Some(mut key) => key.wait().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                // A stream that is over takes its key along.
+                () = self.key_changed.notified() => {}
+                () = gone => return,
+            }
+        }
+    }
+
     /// When the present phase has taken too long; never while a request is being answered.
     fn due(&self, pace: Pace) -> Option<(Instant, Bound)> {
         match self.phase() {
@@ -104,6 +143,7 @@ pub(super) struct Busy(Arc<Told>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        self.0.set_key(None);
         self.0.enter(Phase::Idle(Instant::now()));
     }
 }
@@ -191,9 +231,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::{HeaderMap, header};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+    use super::super::gate::Gate;
     use super::*;
+    use crate::engine::config::{Limits, mint};
 
     const PACE: Pace = Pace { head: Duration::from_secs(5), idle: Duration::from_secs(30) };
 
@@ -215,6 +258,31 @@ mod tests {
         // What trickles in does not begin the time anew.
         wire.read_exact(&mut [0; 2]).await.unwrap();
         assert_eq!(told.phase(), Phase::Head(first));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_nobody_reads_still_hears_that_its_key_has_gone() {
+        let gate = Gate::new(&[], &Limits::default());
+        let [(first, first_text), (second, second_text)] = [mint("org_a", &["voice:*"]), mint("org_a", &["voice:*"])];
+        gate.replace(vec![first, second.clone()]);
+        let gone = |text: &str| {
+            let value = format!("Bearer {text}").parse().unwrap();
+            gate.admit(&HeaderMap::from_iter([(header::AUTHORIZATION, value)])).unwrap().gone()
+        };
+        let told = Told::new();
+        let mut revoked = std::pin::pin!(told.revoked());
+        let mut is_revoked = || revoked.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())).is_ready();
+        let busy = told.busy();
+        told.hold(gone(&first_text));
+        assert!(!is_revoked());
+        drop(busy);
+        gate.replace(vec![second]);
+        assert!(!is_revoked(), "its stream was over, and the connection may go on with another key");
+        let _busy = told.busy();
+        told.hold(gone(&second_text));
+        assert!(!is_revoked());
+        gate.replace(Vec::new());
+        assert!(is_revoked());
     }
 
     #[tokio::test]

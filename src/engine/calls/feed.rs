@@ -257,6 +257,16 @@ impl Board {
 }
 
 #[cfg(test)]
+impl Watch {
+    /// One that has these rows to tell.
+    pub(in crate::engine) fn of_rows(rows: impl Iterator<Item = CallRow>) -> Self {
+        let mut watch = Feed::new("r", Arc::default()).watch("org", None, None);
+        watch.past = rows.map(|row| Arc::new(News { number: 1, row, org: "org".to_owned() })).collect();
+        watch
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::call::record::Metadata;
