@@ -76,6 +76,16 @@ impl Framing {
         false
     }
 
+    /// What comes next belongs to a body, or stands behind a coded one.
+    pub(super) fn is_in_body(&self) -> bool {
+        matches!(self.place, Place::Body(_) | Place::Blind)
+    }
+
+    /// A head has begun, and its end has not come.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.begun && !self.is_in_body()
+    }
+
     fn line(&mut self) {
         (self.place, self.name_len) = (Place::Name, 0);
     }
@@ -136,6 +146,25 @@ mod tests {
             assert!(is_twice(&format!("{POST}{both}")), "{both:?}");
             assert!(is_twice(&format!("\r\n\r\n{POST}content-length: 3\r\n\r\nabc{POST}{both}")), "the second request");
             assert!(is_twice(&format!("GET http://a:1/ HTTP/1.1\r\n\r\n{POST}{both}")), "behind one without a body");
+        }
+    }
+
+    #[test]
+    fn bodies_are_told_from_heads() {
+        let mut framing = Framing::default();
+        for (bytes, is_in_body) in [
+            ("POST /x HTTP/1.1\r\ncontent-length: 3\r\n", false),
+            ("\r\n", true),
+            ("ab", true),
+            ("c", false),
+            ("GET /x HTTP/1.1\r\n\r\n", false),
+            ("POST /x HTTP/1.1\r\ncontent-length: 1\r\n\r\naGET", false),
+            (" /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n", true),
+            ("0\r\n\r\n", true),
+        ] {
+            framing.read(bytes.as_bytes());
+            assert_eq!(framing.is_in_body(), is_in_body, "{bytes:?}");
+            assert!(!is_in_body || !framing.is_in_head(), "{bytes:?}");
         }
     }
 

@@ -194,9 +194,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         std::task::ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
         let came = &buffer.filled()[before..];
         if !came.is_empty() {
-            this.told.heard();
+            let was_in_body = this.framing.is_in_body();
             if this.framing.read(came) {
                 this.told.is_ambiguous.store(true, Relaxed);
+            }
+            // The rest of a body that was answered early begins no request.
+            if !was_in_body || this.framing.is_in_head() {
+                this.told.heard();
             }
         }
         Poll::Ready(Ok(()))
@@ -258,6 +262,30 @@ mod tests {
         // What trickles in does not begin the time anew.
         wire.read_exact(&mut [0; 2]).await.unwrap();
         assert_eq!(told.phase(), Phase::Head(first));
+    }
+
+    /// An early answer (401, 413, 429) leaves the body on its way.
+    #[tokio::test]
+    async fn the_rest_of_a_body_begins_no_request() {
+        let told = Told::new();
+        let (mut far, near) = tokio::io::duplex(256);
+        let mut wire = Wire::new(near, Arc::clone(&told));
+        let mut hears = async |bytes: &[u8]| {
+            far.write_all(bytes).await.unwrap();
+            wire.read_exact(&mut vec![0; bytes.len()]).await.unwrap();
+            told.phase()
+        };
+        hears(b"POST /x HTTP/1.1\r\ncontent-length: 6\r\n\r\nab").await;
+        drop(told.busy());
+        let idle = told.phase();
+        assert!(matches!(idle, Phase::Idle(_)));
+        assert_eq!(hears(b"cd").await, idle);
+        assert_eq!(hears(b"ef").await, idle, "its last bytes too");
+        assert!(matches!(hears(b"GET").await, Phase::Head(_)));
+        drop(told.busy());
+        hears(b" /x HTTP/1.1\r\ncontent-length: 1\r\n\r\n").await;
+        drop(told.busy());
+        assert!(matches!(hears(b"aGET").await, Phase::Head(_)), "a head in the same piece");
     }
 
     #[tokio::test]
