@@ -131,7 +131,9 @@ fn connections_are_bounded_together_and_by_address() {
     waiting.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
     drop(kept);
     let metrics = rest(&mut waiting);
-    assert!(metrics.contains("limit=\"connections\"} 1\n"), "{metrics}");
+    // Twice where the second of the two is still open when the third one comes in.
+    let counted = |times: u32| metrics.contains(&format!("limit=\"connections\"}} {times}\n"));
+    assert!(counted(1) || counted(2), "{metrics}");
 
     let bench = bench(|limits| limits.connections_per_address = 2);
     let mut kept = [bench.connect(), bench.connect()];
