@@ -7,6 +7,7 @@
 //! engine that has no such stream, or none left, is asked again and again. What can't be asked for a while is asked later; only
 //! a refusal ends the watch.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ const POLL_CAP: Duration = Duration::from_millis(500);
 pub(super) const AGAIN: Duration = Duration::from_millis(500);
 /// An engine says something every 15 s; one that is silent for so long is not there any more.
 pub(super) const SILENCE: Duration = Duration::from_secs(45);
-/// An event is one row.
+/// An event is one row. One that has come to its end is let through whatever its length: what came with it is in memory already.
 const MAX_EVENT_BYTES: usize = 64 * 1024;
 
 impl Client {
@@ -76,8 +77,8 @@ impl Follower {
         let mut response = self.inner.events(Some(&self.sid), self.event_id.as_deref()).await?;
         let mut events = Events::default();
         while let Ok(Ok(Some(chunk))) = timeout(SILENCE, next(&mut response)).await {
-            events.take(&chunk)?;
-            while let Some(event) = events.next() {
+            events.take(&chunk);
+            while let Some(event) = events.next()? {
                 // Others say that some are missing, or what a newer engine says.
                 let row = (event.kind == "call").then(|| serde_json::from_str(&event.data).ok()).flatten();
                 if row.is_some_and(|row| self.tell(row)) {
@@ -132,6 +133,8 @@ async fn next(response: &mut Response) -> reqwest::Result<Option<bytes::Bytes>> 
 #[derive(Default)]
 pub(super) struct Events {
     bytes: Vec<u8>,
+    /// Where in `bytes` the lines begin that are not read yet.
+    read: usize,
     event: Event,
     last_id: Option<String>,
 }
@@ -144,12 +147,10 @@ pub(super) struct Event {
 }
 
 impl Events {
-    pub(super) fn take(&mut self, chunk: &[u8]) -> Result<()> {
+    /// However much it is: one chunk may bring many events, where a proxy cuts the stream anew.
+    pub(super) fn take(&mut self, chunk: &[u8]) {
+        self.bytes.drain(..std::mem::take(&mut self.read));
         self.bytes.extend_from_slice(chunk);
-        if self.bytes.len() + self.event.data.len() > MAX_EVENT_BYTES {
-            return Err(Error::new(Kind::ApiStatus, "the control plane sent an event larger than any call"));
-        }
-        Ok(())
     }
 
     /// What to come back with; an id counts without data, too.
@@ -157,30 +158,39 @@ impl Events {
         self.last_id.as_deref()
     }
 
-    /// The next one that has come to its end.
-    pub(super) fn next(&mut self) -> Option<Event> {
-        while let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.bytes.drain(..=end).collect();
-            let line = String::from_utf8_lossy(&line);
-            let line = line.trim_end_matches(['\n', '\r']);
-            if line.is_empty() {
-                let event = std::mem::take(&mut self.event);
-                self.last_id = event.id.clone().or(self.last_id.take());
-                if !event.data.is_empty() {
-                    return Some(event);
-                }
-                continue;
+    /// The next one that has come to its end. `None`: what is left waits for the next chunk, and is an error where it is too much.
+    pub(super) fn next(&mut self) -> Result<Option<Event>> {
+        while let Some(length) = self.bytes[self.read..].iter().position(|byte| *byte == b'\n') {
+            let begin = self.read;
+            self.read += length + 1;
+            if let Some(event) = self.line(begin..begin + length) {
+                return Ok(Some(event));
             }
-            let (field, value) = line.split_once(':').unwrap_or((line, ""));
-            let value = value.strip_prefix(' ').unwrap_or(value);
-            match field {
-                "event" => value.clone_into(&mut self.event.kind),
-                "id" => self.event.id = Some(value.to_owned()),
-                "data" if self.event.data.is_empty() => value.clone_into(&mut self.event.data),
-                "data" => self.event.data += &format!("\n{value}"),
-                // A comment, or when to come back.
-                _ => {}
-            }
+        }
+        if self.bytes.len() - self.read + self.event.data.len() > MAX_EVENT_BYTES {
+            return Err(Error::new(Kind::ApiStatus, "the control plane sent an event larger than any call"));
+        }
+        Ok(None)
+    }
+
+    /// An empty line ends the event.
+    fn line(&mut self, place: Range<usize>) -> Option<Event> {
+        let line = String::from_utf8_lossy(&self.bytes[place]);
+        let line = line.trim_end_matches('\r');
+        if line.is_empty() {
+            let event = std::mem::take(&mut self.event);
+            self.last_id = event.id.clone().or(self.last_id.take());
+            return (!event.data.is_empty()).then_some(event);
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "event" => value.clone_into(&mut self.event.kind),
+            "id" => self.event.id = Some(value.to_owned()),
+            "data" if self.event.data.is_empty() => value.clone_into(&mut self.event.data),
+            "data" => self.event.data += &format!("\n{value}"),
+            // A comment, or when to come back.
+            _ => {}
         }
         None
     }
@@ -196,8 +206,8 @@ mod tests {
         for size in 1..text.len() {
             let (mut events, mut found) = (Events::default(), Vec::new());
             for chunk in text.chunks(size) {
-                events.take(chunk).unwrap();
-                found.extend(std::iter::from_fn(|| events.next()));
+                events.take(chunk);
+                found.extend(std::iter::from_fn(|| events.next().unwrap()));
             }
             let event = |kind: &str, data: &str, id: Option<&str>| Event {
                 kind: kind.into(),
@@ -207,6 +217,39 @@ mod tests {
             assert_eq!(events.last_id(), Some("r.1"), "the 3 has not come to its end");
             assert_eq!(found, [event("call", "{\"a\":1}", Some("r.1")), event("gap", "x\ny", None)], "cut by {size}");
         }
-        assert!(Events::default().take(&[b'a'; MAX_EVENT_BYTES + 1]).is_err());
+    }
+
+    /// A proxy may gather events as it likes: the bound is on one of them, not on what comes at once.
+    #[test]
+    fn many_events_in_one_chunk_are_many() {
+        let data = "x".repeat(100);
+        let text: String = (0..2000).map(|n| format!("event: call\nid: r.{n}\ndata: {data}\n\n")).collect();
+        assert!(text.len() > 3 * MAX_EVENT_BYTES);
+        // Cut in mid-event too: what is left over of the first chunk joins the second.
+        let (first, second) = text.as_bytes().split_at(text.len() / 2);
+        let mut events = Events::default();
+        let mut found = 0;
+        for chunk in [first, second] {
+            events.take(chunk);
+            found += std::iter::from_fn(|| events.next().unwrap()).count();
+        }
+        assert_eq!((found, events.last_id()), (2000, Some("r.1999")));
+        assert_eq!(events.read, events.bytes.len(), "nothing is left over");
+    }
+
+    #[test]
+    fn an_event_that_never_ends_is_an_error() {
+        let lines = "data: 123456789\n".repeat(MAX_EVENT_BYTES / 10 + 1);
+        for text in ["a".repeat(MAX_EVENT_BYTES + 1), lines] {
+            let mut events = Events::default();
+            events.take(b"event: call\nid: r.1\ndata: x\n\n");
+            events.take(text.as_bytes());
+            assert!(events.next().unwrap().is_some(), "what came before it is heard");
+            let error = events.next().unwrap_err();
+            assert!(error.kind() == Kind::ApiStatus && !passes(&error), "{error}");
+        }
+        let mut events = Events::default();
+        events.take(&[b'a'; MAX_EVENT_BYTES]);
+        assert!(events.next().unwrap().is_none(), "it may end yet");
     }
 }

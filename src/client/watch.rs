@@ -3,7 +3,8 @@
 //! A [`Watch`] belongs to a client. It opens `voice.calls.events` for the organisation when the first [`Ear`] is wanted, and closes it
 //! [`LINGER`] after the last has gone. An ear hears the rows of its call from then on; what was before is for its owner to ask. A stream that
 //! breaks is opened again and goes on behind its last event, unheard; where rows may be missing, every ear ends, and its
-//! owner asks again. An engine that has no such stream for this key, or none left, is not asked for one for [`REFUSED_FOR`].
+//! owner asks again. An engine that has no such stream for this key, or none left, or one that can't be read, is not asked for one for
+//! [`REFUSED_FOR`].
 //!
 //! Nothing here is locked while something is awaited. A queue of rows is bounded: an ear that does not keep up ends like one at a gap.
 
@@ -17,8 +18,9 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::calls::Inner;
-use super::events::{AGAIN, Events, SILENCE, passes};
+use super::events::{AGAIN, Event, Events, SILENCE, passes};
 use crate::call::CallRow;
+use crate::error::Error;
 
 /// The stream stays for the next one who waits.
 const LINGER: Duration = Duration::from_secs(5);
@@ -77,6 +79,8 @@ pub(super) struct Ear {
 enum End {
     Idle,
     Broken,
+    /// It would come again like this.
+    Unreadable(Error),
 }
 
 impl Watch {
@@ -161,15 +165,13 @@ async fn run(shared: Arc<Shared>, inner: Weak<Inner>) {
         let response = match inner.events(None, after.as_deref()).await {
             Ok(response) => response,
             Err(error) if passes(&error) => break Stage::Closed,
-            Err(error) => {
-                tracing::debug!(%error, "no stream of events: calls are asked for instead");
-                break Stage::Refused(Instant::now() + REFUSED_FOR);
-            }
+            Err(error) => break refused(&error),
         };
         drop(inner);
         let is_first = after.is_none();
         match shared.read(response, &mut after).await {
             End::Idle => return,
+            End::Unreadable(error) => break refused(&error),
             // Nothing says where it would go on.
             End::Broken if is_first && after.is_none() => break Stage::Closed,
             End::Broken => sleep(AGAIN).await,
@@ -178,6 +180,11 @@ async fn run(shared: Arc<Shared>, inner: Weak<Inner>) {
     let mut state = shared.lock();
     state.stage = stage;
     state.ears.clear();
+}
+
+fn refused(error: &Error) -> Stage {
+    tracing::debug!(%error, "no stream of events: calls are asked for instead");
+    Stage::Refused(Instant::now() + REFUSED_FOR)
 }
 
 impl Shared {
@@ -195,14 +202,12 @@ impl Shared {
                 () = &mut idle => return End::Idle,
             };
             let Ok(Ok(Some(chunk))) = chunk else { return End::Broken };
-            if events.take(&chunk).is_err() {
-                return End::Broken;
-            }
-            while let Some(event) = events.next() {
-                match event.kind.as_str() {
-                    "call" => serde_json::from_str(&event.data).into_iter().for_each(|row| self.tell(row)),
-                    "gap" => self.lock().ears.clear(),
-                    _ => {}
+            events.take(&chunk);
+            loop {
+                match events.next() {
+                    Ok(Some(event)) => self.hear(&event),
+                    Ok(None) => break,
+                    Err(error) => return End::Unreadable(error),
                 }
             }
             if let Some(id) = events.last_id() {
@@ -214,6 +219,14 @@ impl Shared {
                 state.stage = Stage::Open;
                 state.ears.values().flatten().for_each(say_open);
             }
+        }
+    }
+
+    fn hear(&self, event: &Event) {
+        match event.kind.as_str() {
+            "call" => serde_json::from_str(&event.data).into_iter().for_each(|row| self.tell(row)),
+            "gap" => self.lock().ears.clear(),
+            _ => {}
         }
     }
 

@@ -183,6 +183,12 @@ def test_where_rows_are_missing_the_call_is_asked_for(server: Server) -> None:
     assert waited(server) == "completed"
 
 
+@streams(HELLO + "data: " + "x" * 100_000, rows=("dialing", "dialing", "dialing", "completed"))
+def test_a_stream_that_cant_be_read_is_left_for_questions(server: Server) -> None:
+    assert waited(server) == "completed"
+    assert [asked for asked, _ in server.asked].count(STREAM) == 1
+
+
 @pytest.mark.parametrize("refusal", [403, 404, 429])
 def test_without_events_a_wait_asks_again_and_again(refusal: int) -> None:
     server = Server([refusal], ["dialing", "ringing", "dialing", "ringing", "in_progress"])
