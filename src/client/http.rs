@@ -205,7 +205,8 @@ impl Http {
 
     fn unreachable(&self, error: &reqwest::Error) -> Error {
         let (base, why) = (&self.base, causes(error));
-        if error.is_timeout() {
+        // A connection that stood may time out too, with the question on the other side (ETIMEDOUT).
+        if error.is_connect() && error.is_timeout() {
             return self.no_connection_in_time();
         }
         if is_certificate(error) {
@@ -336,5 +337,41 @@ fn is_loopback(options: &Options) -> bool {
         Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
         Some(url::Host::Domain(name)) => name == "localhost",
         None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use bytes::Bytes;
+    use hyper::body::{Body, Frame};
+
+    use super::super::server_for_tests::arguments;
+    use super::*;
+
+    /// The kernel has given up a connection that stood (TCP_USER_TIMEOUT).
+    struct GivenUp;
+
+    impl Body for GivenUp {
+        type Data = Bytes;
+        type Error = io::Error;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+            Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())))
+        }
+    }
+
+    #[test]
+    fn an_answer_that_stops_leaves_doubt() {
+        let http = Http::new(&Options::find(arguments("http://127.0.0.1:1")).unwrap()).unwrap();
+        let response = Response::from(hyper::Response::new(reqwest::Body::wrap(GivenUp)));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let broken = runtime.block_on(read(response)).unwrap_err();
+        assert!(broken.is_timeout() && !broken.is_connect(), "{broken:?}");
+        let error = http.unreachable(&broken);
+        assert!(error.in_doubt && error.retryable && !error.message.contains("connect_timeout"), "{error}");
     }
 }

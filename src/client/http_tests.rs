@@ -159,6 +159,7 @@ fn a_connection_that_does_not_come_names_its_own_limit() {
         Arguments { connect_timeout_s: Some(0.05), max_retries: Some(0), ..arguments(&format!("http://{address}")) };
     let error = client_with(arguments, Pace::default()).call("CA1", &mut never()).unwrap_err();
     assert!(error.kind() == Kind::ApiTimeout && error.message.contains("connect_timeout (0.05 s)"), "{error}");
+    assert!(!error.in_doubt, "nothing was said yet");
 }
 
 fn connecting(address: std::net::SocketAddr) -> socket2::Socket {
