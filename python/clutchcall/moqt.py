@@ -143,10 +143,7 @@ class MoqtClient(Closing):
         self._core.close()
 
     def __repr__(self) -> str:
-        # Without the path, which may hold a token.
-        scheme, _, rest = self.url.partition("//")
-        host = rest.partition("/")[0].rpartition("@")[2]
-        return f"<MoqtClient {scheme}//{host} {self.state}>"
+        return f"<MoqtClient {self._core.origin} {self.state}>"
 
 
 class AudioPublication:

@@ -48,6 +48,7 @@ pub use calls::{Client, List, Page, TERMINAL, Transfer, status};
 pub use media::{Clock, Delivered, Link};
 pub use options::{Arguments, Options};
 pub use originate::{Lost, Originate, Placed};
+pub use relay::origin;
 pub use runtime::{Cancel, Runtime};
 pub use tokens::Asked;
 pub use waits::{Told, Underway, Waits};

@@ -31,8 +31,8 @@ pub(super) struct Relay {
     pub(super) drafts: Drafts,
 }
 
-/// The URL up to its host: what stands behind may be a token.
-fn origin(url: &str) -> String {
+/// A relay's URL as logs and `repr` may show it, up to its host: a token may stand behind, and a password before.
+pub fn origin(url: &str) -> String {
     without_secrets(url).split('/').take(3).collect::<Vec<_>>().join("/")
 }
 
@@ -170,6 +170,17 @@ mod tests {
             (follow(&known, Some("moqt://h:2")), follow(&known, None)),
             ("moqt://h:2".into(), "moqt://h:1".into())
         );
+    }
+
+    #[test]
+    fn an_origin_holds_no_secret() {
+        for (url, shown) in [
+            ("moqt://user:pass@h:1?jwt=secret", "moqt://…@h:1"),
+            ("https://h/voice/secret?jwt=secret", "https://h"),
+            ("moqt://h:1#secret", "moqt://h:1"),
+        ] {
+            assert_eq!(origin(url), shown);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::client::moqt::{
     Ask, AudioPublication as NativePublication, AudioSubscription as NativeSubscription, Connect, MoqtClient as Native,
     TrackSpec, track_name,
 };
-use crate::client::{Runtime, bridge};
+use crate::client::{Runtime, bridge, origin};
 use crate::error::{Error, Result};
 
 /// A link to a relay of the user's choice.
@@ -54,8 +54,8 @@ impl MoqtClient {
     ) -> PyResult<Self> {
         let delivery = Delivery::of(py, &Runtime::shared())?;
         let connect = Connect { url: url.clone(), token, certificate_hashes, insecure, drafts };
-        // Without the path, which may hold a token: labels are logged.
-        let origin = url.split('/').take(3).collect::<Vec<_>>().join("/");
+        // Labels are logged.
+        let origin = origin(&url);
         let listen = |ring| {
             if let Some(callback) = on_state {
                 delivery.register(
@@ -80,6 +80,12 @@ impl MoqtClient {
     #[getter]
     fn url(&self) -> &str {
         &self.url
+    }
+
+    // What may be shown of the URL.
+    #[getter]
+    fn origin(&self) -> String {
+        origin(&self.url)
     }
 
     #[getter]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -23,6 +24,9 @@ SECRETS = {
     "a proxy's password": "the-password-of-the-proxy",
     "a token of one's own": "eyJhbGciOiJFZERTQSJ9.a-token-of-ones-own",
     "a token in a URL": "a-token-in-a-path",
+    "a user of a relay": "the-user-of-the-relay",
+    "a password of a relay": "the-password-of-the-relay",
+    "a token in a query": "a-token-in-a-query",
     "a text that is no key": "secret with a space",
 }
 
@@ -37,7 +41,7 @@ USER = """
     import asyncio
 
     base_url, key, secrets = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-    wrong, password, token, path, no_key = secrets
+    wrong, password, token, path, name, word, query, no_key = secrets
 
     def told(act):
         try:
@@ -73,7 +77,8 @@ USER = """
     told(lambda: asyncio.run(AsyncVoice(base_url, wrong, "org_abc").calls.get("CA1")))
     os.environ["HTTP_PROXY"] = f"http://user:{password}@127.0.0.1:9"
     told(lambda: user(base_url="http://engine.test").calls.get("CA1"))
-    for url in ("moqt://127.0.0.1:9", f"moqt://127.0.0.1:9/{path}", f"ftp://127.0.0.1/{token}"):
+    user_and_query = f"moqt://{name}:{word}@127.0.0.1:9?jwt={query}"
+    for url in ("moqt://127.0.0.1:9", f"moqt://127.0.0.1:9/{path}", user_and_query, f"ftp://127.0.0.1/{token}"):
         told(lambda: MoqtClient.connect(url, token=token))
     with Relay("127.0.0.1:0", state=sys.argv[4]) as relay:
         client = MoqtClient.connect(f"{relay.url}", token=token, certificate_hashes=[relay.certificate_hash])
@@ -140,3 +145,40 @@ keys = [{{ org = "org_abc", hash = "{hashed}" }}]
             assert secret not in text, f"{name} stands in {place}"
     for place, text in everything.items():
         assert "eyJ" not in text, f"a token stands in {place}"
+
+
+SLOW = """
+    import logging, sys, threading, time
+    logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+    from clutchcall.moqt import MoqtClient
+    called = threading.Event()
+
+    def slow(*state):
+        time.sleep(0.1)  # Longer than a callback may take: the log names it.
+        called.set()
+        return "a.b.c"
+
+    client = MoqtClient.connect(sys.argv[1], **{sys.argv[2]: slow})
+    print(client)
+    if sys.argv[2] == "on_state":
+        client.close()  # Nobody answers there: this is its first change.
+    assert called.wait(20)
+    client.close()
+"""
+
+
+@pytest.mark.parametrize(("callback", "label"), [("token", "token for"), ("on_state", "states of")])
+def test_the_log_names_a_relay_without_its_secrets(callback: str, label: str) -> None:
+    url = "moqt://the-user:the-password@127.0.0.1:9?jwt=the-token"
+    user = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(SLOW), url, callback],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert user.returncode == 0, user.stderr
+    assert re.search(rf"{label} moqt://\S+@127\.0\.0\.1:9\)", user.stderr), user.stderr
+    assert re.search(r"<MoqtClient moqt://\S+@127\.0\.0\.1:9 \w+>", user.stdout), user.stdout
+    for secret in ("the-user", "the-password", "the-token"):
+        assert secret not in user.stdout + user.stderr
