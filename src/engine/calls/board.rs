@@ -14,7 +14,7 @@ use crate::call::{Action, Call, CallRecord, CallRow, Command, Event, Refusal, Se
 use crate::engine::leg::Leg;
 use crate::engine::media::{self, Caller};
 use crate::engine::metrics::Metrics;
-use crate::engine::store::{Pending, Store};
+use crate::engine::store::{Pending, Remembered, Store};
 use crate::engine::trunk::{Dial, TrunkEvent, TrunkKind};
 use crate::heap::Share;
 
@@ -30,6 +30,8 @@ pub(super) struct Board {
     pub(super) node: String,
     /// Boxed: the table grows in steps, and no step shall cost much.
     pub(super) calls: HashMap<Sid, Box<Entry>>,
+    /// By organisation and key: the newest of these calls that was asked for so.
+    pub(super) keys: BTreeMap<(String, String), Sid>,
     pub(super) trunks: Trunks,
     pub(super) agents: BTreeMap<String, MakeAgent>,
     pub(super) media: Box<dyn Media>,
@@ -57,7 +59,7 @@ pub(super) struct Entry {
     /// Who asked for the call and waits for `dialing`.
     pub(super) asker: Option<Answer<CallRow>>,
     /// The request can be repeated by its key: it counts even when the asker has gone.
-    pub(super) key: Option<String>,
+    pub(super) remembered: Option<Remembered>,
     pub(super) transfers: Vec<Answer<Settled>>,
     pub(super) leases: Leases,
     /// The agent that speaks, or will speak after the answer.
@@ -114,6 +116,7 @@ impl Board {
         let board = Self {
             node: parts.node,
             calls: HashMap::new(),
+            keys: BTreeMap::new(),
             trunks: Trunks::new(parts.lines, parts.max_calls),
             agents: parts.agents,
             media: parts.media,
@@ -148,6 +151,7 @@ impl Board {
                 drop(answer.send(self.attach_agent(&org, &sid, &agent, now)));
             }
             Request::Hangup { org, sid, answer } => drop(answer.send(self.hangup(&org, &sid, now))),
+            Request::Recall { org, key, answer } => drop(answer.send(Ok(self.recall(org, key)))),
             Request::TakeBack { org, key, answer } => drop(answer.send(Ok(self.take_back(org, key, now)))),
             Request::Attach(asked, answer) => drop(answer.send(self.attach(&asked, now))),
             Request::Release(asked, answer) => drop(answer.send(self.release(&asked))),

@@ -50,9 +50,18 @@ impl Desk {
         let turn = Turn::new(self, &remembered);
         let lock = Arc::clone(turn.lock.as_ref().expect("it is taken out by drop alone"));
         let _mine = lock.lock().await;
-        match wait(self.store.recall(&remembered.org, &remembered.key)).await? {
+        match self.recall(&remembered.org, &remembered.key).await? {
             None => self.dial(asked).await,
             Some(recalled) => self.repeat(&remembered, recalled).await,
+        }
+    }
+
+    /// The board first: it has the keys of what lives whatever became of the file.
+    async fn recall(&self, org: &str, key: &str) -> Result<Option<Recalled>, Refused> {
+        let (owned_org, owned_key) = (org.to_owned(), key.to_owned());
+        match self.ask(|answer| Request::Recall { org: owned_org, key: owned_key, answer }).await? {
+            None => wait(self.store.recall(org, key)).await,
+            here => Ok(here),
         }
     }
 

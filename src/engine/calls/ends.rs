@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::board::{Board, Entry, Sid};
-use crate::engine::store::Remembered;
+use super::board::{Board, Entry, Phase, Sid};
+use super::mint::unix_ms;
+use crate::engine::store::{KEY_MEMORY_MS, Recalled, Remembered};
 
 /// An ended call stays in memory for this long, and longer while the store fails.
 const KEEP_ENDED: Duration = Duration::from_secs(60);
@@ -39,14 +40,22 @@ impl Board {
     /// Hangs up the call of this key. `false`: none is here. Then a request with it that comes later is refused, and the store may know of
     /// an earlier one.
     pub(super) fn take_back(&mut self, org: String, key: String, now: Instant) -> bool {
-        let of_key = |entry: &Entry| entry.org == org && entry.key.as_ref() == Some(&key);
-        match self.calls.values().find(|entry| of_key(entry)).map(|entry| entry.record().sid.clone()) {
-            Some(sid) => self.hangup(&org, &sid, now).is_ok(),
-            None => {
-                self.taken_back.add(org, key);
-                false
-            }
+        let name = (org, key);
+        if let Some(sid) = self.keys.get(&name).cloned() {
+            return self.hangup(&name.0, &sid, now).is_ok();
         }
+        self.taken_back.add(name.0, name.1);
+        false
+    }
+
+    /// The call of this key, if it is here; also while the store fails, or has lost it. One that is on its way to the disk is the store's
+    /// to tell: it may be refused yet.
+    pub(super) fn recall(&self, org: String, key: String) -> Option<Recalled> {
+        let sid = self.keys.get(&(org, key))?;
+        let entry = self.calls.get(sid).filter(|entry| !matches!(entry.phase, Phase::Saving(_)))?;
+        let is_remembered = unix_ms().saturating_sub(entry.record().started_ms) < KEY_MEMORY_MS;
+        let remembered = entry.remembered.as_ref().filter(|_| is_remembered)?;
+        Some(Recalled { sid: sid.to_string(), hash: remembered.hash })
     }
 
     /// While the store fails memory is what is true, so it is kept.
@@ -63,9 +72,21 @@ impl Board {
 
     /// The store alone knows it from now on.
     fn leave(&mut self, sid: &Sid) {
-        if let Some(at) = self.calls.remove(sid).and_then(|entry| entry.timer) {
+        if let Some(at) = self.take_out(sid).and_then(|entry| entry.timer) {
             self.timers.remove(&(at, Arc::clone(sid)));
         }
+    }
+
+    /// With its key, unless that is a later call's by now.
+    pub(super) fn take_out(&mut self, sid: &Sid) -> Option<Box<Entry>> {
+        let entry = self.calls.remove(sid)?;
+        if let Some(Remembered { org, key, .. }) = &entry.remembered {
+            let name = (org.clone(), key.clone());
+            if self.keys.get(&name) == Some(sid) {
+                self.keys.remove(&name);
+            }
+        }
+        Some(entry)
     }
 
     /// Once per call, at its end.

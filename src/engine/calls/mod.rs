@@ -43,7 +43,7 @@ use super::agents::Agent;
 use super::media;
 use super::metrics::Metrics;
 use super::outside::pinned;
-use super::store::{Place, Remembered, Store};
+use super::store::{Place, Recalled, Remembered, Store};
 use super::trunk::{self, Trunk};
 use crate::audio::Params;
 use crate::call::record::Metadata;
@@ -163,6 +163,12 @@ enum Request {
         org: String,
         sid: String,
         answer: Answer<()>,
+    },
+    /// `None`: the store may know.
+    Recall {
+        org: String,
+        key: String,
+        answer: Answer<Option<Recalled>>,
     },
     /// `false`: no call of this key is in memory, and none will be placed.
     TakeBack {

@@ -9,7 +9,7 @@ use super::mint::{sid, unix_ms};
 use super::{Answer, Originate, Refused, Why};
 use crate::call::{Action, Call, CallRecord, CallRow, Command};
 use crate::engine::media::{self, Caller};
-use crate::engine::store::StoreError;
+use crate::engine::store::{Remembered, StoreError};
 use crate::engine::trunk::FarEnd;
 use crate::heap::{CALL_BYTES, Share};
 
@@ -47,11 +47,13 @@ impl Board {
     }
 
     fn save(&mut self, asked: Originate, caller: Caller, answer: Answer<CallRow>) {
-        let key = asked.remembered.as_ref().map(|remembered| remembered.key.clone());
         let started_ms = unix_ms();
         let record = record(&asked, sid(&self.node, started_ms), started_ms);
         let sid: Sid = Arc::from(record.sid.as_str());
-        let pending = self.store.create(record.clone(), asked.remembered);
+        let pending = self.store.create(record.clone(), asked.remembered.clone());
+        if let Some(Remembered { org, key, .. }) = &asked.remembered {
+            self.keys.insert((org.clone(), key.clone()), Arc::clone(&sid));
+        }
         self.savings.push_back(Saving { sid: Arc::clone(&sid), pending });
         let max_duration = asked.max_duration_s.map(|seconds| Duration::from_secs(u64::from(seconds)));
         let entry = Entry {
@@ -60,7 +62,7 @@ impl Board {
             caller,
             phase: Phase::Saving(Early { record, max_duration, ended: None }),
             asker: Some(answer),
-            key,
+            remembered: asked.remembered,
             transfers: Vec::new(),
             leases: Leases::default(),
             agent: asked.agent,
@@ -84,7 +86,8 @@ impl Board {
             self.calls.insert(Arc::clone(sid), entry);
             return;
         };
-        if early.ended.is_none() && entry.key.is_none() && entry.asker.as_ref().is_none_or(|asker| asker.is_closed()) {
+        let is_given_up = entry.remembered.is_none() && entry.asker.as_ref().is_none_or(|asker| asker.is_closed());
+        if early.ended.is_none() && is_given_up {
             // Whoever asked has given up, and nobody can ask for this call again.
             early.ended = Some(Command::Hangup);
         }
@@ -101,7 +104,7 @@ impl Board {
     }
 
     fn drop_unsaved(&mut self, sid: &Sid, error: &StoreError) {
-        let Some(entry) = self.calls.remove(sid) else { return };
+        let Some(entry) = self.take_out(sid) else { return };
         self.trunks.leave(&entry.trunk_id);
         self.metrics.active(self.trunks.active());
         self.metrics.refused();

@@ -1,6 +1,7 @@
 //! The file: statements and bounds. Everything here runs on the store's thread.
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -50,10 +51,22 @@ pub(super) struct File {
     /// What of it is damaged. From then on nothing is written to it: what still could be would be lost with it.
     damage: OnceCell<String>,
     bounds: Bounds,
+    live: Live,
     /// Since the bounds were last looked at.
     created: u64,
     records: u64,
     forgotten: Forgotten,
+}
+
+/// The calls of this engine that live, by sid: a file that comes to stand in the place of this one does not know them, or knows them as
+/// they once were.
+type Live = BTreeMap<String, Living>;
+
+/// As the file has it.
+struct Living {
+    record: CallRecord,
+    created_ms: u64,
+    remembered: Option<Remembered>,
 }
 
 pub(super) fn unix_ms() -> u64 {
@@ -63,6 +76,11 @@ pub(super) fn unix_ms() -> u64 {
 impl File {
     /// Opens or makes it, and ends what an engine that died has left open.
     pub(super) fn open(path: &Path, bounds: Bounds) -> Result<Self, String> {
+        Self::open_for(&Live::new(), path, bounds)
+    }
+
+    /// The same for an engine that has calls already: these stand in the file from then on.
+    fn open_for(live: &Live, path: &Path, bounds: Bounds) -> Result<Self, String> {
         let explain = |e: rusqlite::Error| explain_open(path, &e);
         // For the owner only, also in a folder that is not; the journal takes the file's mode. What fails here is explained below.
         drop(OpenOptions::new().append(true).create(true).mode(0o600).open(path));
@@ -78,22 +96,26 @@ impl File {
         let records = db.query_row("SELECT COUNT(*) FROM calls", [], |row| row.get::<_, i64>(0)).map_err(explain)?;
         let (path, records) = (path.to_owned(), records.cast_unsigned());
         let (inode, damage, forgotten) = (inode(&path), OnceCell::new(), Forgotten::default());
-        let mut file = Self { db, path, inode, damage, bounds, created: 0, records, forgotten };
-        file.end_orphans().map_err(explain)?;
+        let mut file = Self { db, path, inode, damage, bounds, live: Live::new(), created: 0, records, forgotten };
+        file.end_orphans(live).map_err(explain)?;
         file.sweep().map_err(explain)?;
         Ok(file)
     }
 
-    fn end_orphans(&mut self) -> rusqlite::Result<()> {
+    fn end_orphans(&mut self, live: &Live) -> rusqlite::Result<()> {
         let now_ms = unix_ms();
         let transaction = self.db.transaction()?;
         let orphans: Vec<CallRecord> = {
             let mut open = transaction.prepare("SELECT record FROM calls WHERE ended = 0")?;
             open.query_map([], record)?.collect::<Result<_, _>>()?
         };
-        for mut orphan in orphans {
+        for mut orphan in orphans.into_iter().filter(|open| !live.contains_key(&open.sid)) {
             orphan.orphan(now_ms);
-            update(&transaction, &orphan)?;
+            update(&transaction, &orphan, orphan.started_ms)?;
+        }
+        for Living { record, created_ms, remembered } in live.values() {
+            update(&transaction, record, *created_ms)?;
+            remember(&transaction, &record.sid, remembered.as_ref(), *created_ms)?;
         }
         transaction.commit()
     }
@@ -123,16 +145,16 @@ impl File {
         Ok(())
     }
 
-    /// A damaged file is left for what stands in its place by now: a backup, or nothing yet.
+    /// A damaged file is left for what stands in its place by now: a backup, or nothing yet. Calls that live go on there, and their keys count.
     fn replace(&mut self, damage: &str) -> Result<(), String> {
         if inode(&self.path) == self.inode {
             return Err(damage.to_owned());
         }
         // The old one first: whoever holds a file in a place keeps others from it.
         self.db = Connection::open_in_memory().map_err(|e| e.to_string())?;
-        let fresh = Self::open(&self.path, self.bounds)?;
+        let fresh = Self::open_for(&self.live, &self.path, self.bounds)?;
         tracing::warn!(path = %self.path.display(), "the damaged record store was replaced");
-        *self = Self { forgotten: self.forgotten, ..fresh };
+        *self = Self { forgotten: self.forgotten, live: std::mem::take(&mut self.live), ..fresh };
         Ok(())
     }
 
@@ -158,14 +180,35 @@ impl File {
             }
         }
         for change in changes {
-            update(&transaction, change)?;
+            update(&transaction, change, change.started_ms)?;
         }
         // Even with nothing to say something is written: a failing disk is found well again this way.
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
         self.created += created;
         self.records += created;
+        self.follow(changes, questions);
         Ok(())
+    }
+
+    /// What was just written of the calls that live.
+    fn follow(&mut self, changes: &[CallRecord], questions: &[Question]) {
+        for question in questions {
+            if let Question::Create { record, remembered, .. } = question
+                && !record.status.is_terminal()
+            {
+                let (record, remembered) = (CallRecord::clone(record), remembered.clone());
+                let living = Living { created_ms: record.started_ms, record, remembered };
+                self.live.insert(living.record.sid.clone(), living);
+            }
+        }
+        for change in changes {
+            if change.status.is_terminal() {
+                self.live.remove(&change.sid);
+            } else if let Some(living) = self.live.get_mut(&change.sid) {
+                living.record.clone_from(change);
+            }
+        }
     }
 
     /// Records grow until their call ends: a part of the file is kept for what the live ones become.
@@ -310,24 +353,27 @@ fn create(db: &Transaction<'_>, record: &CallRecord, remembered: Option<&Remembe
     )?;
     let (status, ended) = (record.status.as_str(), record.status.is_terminal());
     insert.execute(params![record.sid, record.org_id, record.started_ms as i64, status, ended, text(record)])?;
-    if let Some(Remembered { org, key, hash }) = remembered {
-        let mut remember = db.prepare_cached(
-            "INSERT OR REPLACE INTO requests (org, key, hash, sid, asked_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?;
-        remember.execute(params![org, key, hash, record.sid, unix_ms() as i64])?;
-    }
+    remember(db, &record.sid, remembered, unix_ms())
+}
+
+fn remember(db: &Transaction<'_>, sid: &str, remembered: Option<&Remembered>, asked_ms: u64) -> rusqlite::Result<()> {
+    let Some(Remembered { org, key, hash }) = remembered else { return Ok(()) };
+    let mut remember = db.prepare_cached(
+        "INSERT OR REPLACE INTO requests (org, key, hash, sid, asked_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    remember.execute(params![org, key, hash, sid, asked_ms as i64])?;
     Ok(())
 }
 
 /// Not its place in the list: who reads page after page misses nobody and sees nobody twice. In a file that has replaced another the
-/// call may be new.
-fn update(db: &Transaction<'_>, record: &CallRecord) -> rusqlite::Result<()> {
+/// call may be new: then `created_ms` is its place.
+fn update(db: &Transaction<'_>, record: &CallRecord, created_ms: u64) -> rusqlite::Result<()> {
     let mut update = db.prepare_cached(
         "INSERT INTO calls (sid, org, created_ms, status, ended, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT (sid) DO UPDATE SET status = excluded.status, ended = excluded.ended, record = excluded.record",
     )?;
     let (status, ended) = (record.status.as_str(), record.status.is_terminal());
-    update.execute(params![record.sid, record.org_id, record.started_ms as i64, status, ended, text(record)])?;
+    update.execute(params![record.sid, record.org_id, created_ms as i64, status, ended, text(record)])?;
     Ok(())
 }
 
