@@ -19,7 +19,7 @@ use super::media::Delivered;
 use super::waits::{Told, Underway};
 use crate::call::{CallRow, Status};
 use crate::error::{Error, Kind, Result};
-use crate::ring::{Neighbour, RingSender};
+use crate::ring::RingSender;
 
 /// A call has at most four statuses one after the other, and then an error or the end.
 pub const RING_ROWS: usize = 8;
@@ -37,15 +37,14 @@ impl Client {
     /// Returns at once. Nothing follows once the answer was abandoned.
     pub fn follow(&self, sid: &str, ring: RingSender<Delivered>) -> Result<Underway> {
         let sid = checked_sid(sid)?;
-        let delivery = self.runtime().delivery().neighbour();
         let told = Told(|_: Result<()>| ());
         self.run(told, |inner| async move {
-            let mut follower = Follower { inner, sid, ring, delivery, last: None, event_id: None };
+            let mut follower = Follower { inner, sid, ring, last: None, event_id: None };
             if let Some(error) = follower.run().await {
                 follower.ring.push(Delivered::Row(Err(Box::new(error))));
             }
             follower.ring.push(Delivered::Closed);
-            follower.delivery.flush();
+            follower.inner.runtime.tell_delivery();
             Ok(())
         })
     }
@@ -55,7 +54,6 @@ struct Follower {
     inner: Arc<Inner>,
     sid: String,
     ring: RingSender<Delivered>,
-    delivery: Neighbour,
     last: Option<Status>,
     event_id: Option<String>,
 }
@@ -113,7 +111,7 @@ impl Follower {
         let over = row.status.is_terminal();
         if self.last.replace(row.status) != Some(row.status) {
             self.ring.push(Delivered::Row(Ok(Box::new(row))));
-            self.delivery.flush();
+            self.inner.runtime.tell_delivery();
         }
         over
     }

@@ -3,6 +3,7 @@
 //! | File | Holds |
 //! |---|---|
 //! | `runtime` | the control thread (HTTP, names, timers) and the media worker; one pair per process, started on first need, ended at its exit |
+//! | `lookout` | who sees that what is to be delivered waits behind a callback that blocks |
 //! | `options` | where the control plane is and who asks: argument → environment → profile → running `clutchcall dev` |
 //! | `profile` | the user's file of settings |
 //! | `waits` | how an outcome is had: by waiting for it, or by being told |
@@ -29,6 +30,7 @@ pub mod events;
 mod grant;
 mod http;
 pub mod interop;
+mod lookout;
 mod media;
 pub mod moqt;
 pub mod options;
@@ -45,6 +47,7 @@ mod watch;
 
 pub use bridge::{Bridge, BridgeSpec, Stats, Unclaimed};
 pub use calls::{Client, List, Page, TERMINAL, Transfer, status};
+pub use lookout::Look;
 pub use media::{Clock, Delivered, Link};
 pub use options::{Arguments, Options};
 pub use originate::{Lost, Originate, Placed};

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, Semaphore};
 
+use super::lookout::{Look, Lookout};
 use super::media::{Command, Media, MediaPort, Parts};
 use super::process::forks;
 use crate::error::{Error, Kind, Result};
@@ -61,7 +62,7 @@ pub struct Runtime {
     /// Held by whoever starts a thread. A start that failed is tried again by the next one who needs it.
     starting: Mutex<()>,
     delivery: Inbox,
-    hook: Arc<TurnHook>,
+    lookout: Arc<Lookout>,
 }
 
 struct MediaThread {
@@ -71,18 +72,6 @@ struct MediaThread {
 
 /// Disconnects when its thread has ended.
 type Ended = std::sync::Mutex<Receiver<()>>;
-
-/// Called by the media worker at the end of each of its turns; says when it wants to be called without one.
-#[derive(Default)]
-pub struct TurnHook(OnceLock<Look>);
-
-type Look = Box<dyn Fn(Instant) -> Option<Instant> + Send + Sync>;
-
-impl TurnHook {
-    pub(super) fn look(&self, now: Instant) -> Option<Instant> {
-        self.0.get().and_then(|look| look(now))
-    }
-}
 
 /// The control thread, as others see it.
 pub struct Control {
@@ -119,7 +108,7 @@ impl Runtime {
 
     fn new(forks: u32) -> Self {
         let (control, media, starting) = (OnceLock::new(), OnceLock::new(), Mutex::default());
-        Self { forks, control, media, starting, delivery: Inbox::parking(), hook: Arc::default() }
+        Self { forks, control, media, starting, delivery: Inbox::parking(), lookout: Arc::default() }
     }
 
     /// Not in the process it was made in?
@@ -137,10 +126,24 @@ impl Runtime {
         &self.delivery
     }
 
-    /// Once, by the room that delivers: what the media worker calls at the end of each turn.
-    pub fn set_turn_hook(&self, look: impl Fn(Instant) -> Option<Instant> + Send + Sync + 'static) {
-        // A second one changes nothing: there is one such room.
-        let _ = self.hook.0.set(Box::new(look));
+    /// Once, by the room that delivers: who is asked whether it is stuck.
+    pub fn set_look(&self, room: impl Look + 'static) {
+        self.lookout.set(room);
+    }
+
+    /// Whoever has pushed outside of a worker's turns tells the delivering threads so, and none of it waits for a callback that blocks.
+    pub fn tell_delivery(&self) {
+        if self.delivery.is_ready() {
+            self.nudge_delivery();
+        }
+    }
+
+    /// The same for what is not in a ring. Before there is a control thread nobody waits for anything: nothing is looked after.
+    pub fn nudge_delivery(&self) {
+        self.delivery.neighbour().nudge();
+        if let Some(control) = self.control.get() {
+            self.lookout.watch(&control.handle);
+        }
     }
 
     /// From now on the frames that this thread publishes are told to the media worker by [`Runtime::flush`] only.
@@ -185,8 +188,8 @@ impl Runtime {
         let (worker, waker) = bind().map_err(unreachable)?;
         let (sender, commands) = crossbeam_channel::bounded(MAX_COMMANDS);
         let port = MediaPort::new(sender, waker);
-        let (delivery, hook) = (self.delivery.neighbour(), self.hook.clone());
-        let parts = Parts { commands, port: port.clone(), control, delivery, hook };
+        let (delivery, lookout) = (self.delivery.neighbour(), self.lookout.clone());
+        let parts = Parts { commands, port: port.clone(), control, delivery, lookout };
         let ended = start("clutchcall-media", move || {
             let seed = u64::from_le_bytes(super::http::random());
             worker.run(&mut Media::new(parts, seed, Instant::now()));

@@ -67,11 +67,11 @@ pub(super) fn later<T: Send + 'static>(
         }
     }));
     let slot = delivery.register(receiver, Some(Consumer::Answer(post, deed)), String::new(), (Sort::Frames, ""));
-    let neighbour = runtime.delivery().neighbour();
+    let teller = runtime.clone();
     let told = move |result| {
         *cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         ring.push(Delivered::Closed);
-        neighbour.flush();
+        teller.tell_delivery();
     };
     match work(Told(Box::new(told))) {
         Ok(underway) => Ok(Begun { underway, slot, delivery, lost: Held::default() }),

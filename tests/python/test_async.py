@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Coroutine
 from contextlib import aclosing, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -319,3 +320,12 @@ def test_a_callback_that_blocks_holds_up_no_loop(engine: Engine) -> None:
         assert run(scenario()) == 20
     finally:
         release.set()
+
+
+@pytest.mark.parametrize("what", ["status", "handler"])
+def test_nor_does_one_where_nothing_carries_audio(engine: Engine, what: str) -> None:
+    """Without a bridge no media worker looks after the delivery thread."""
+    child = Path(__file__).with_name("bridgeless_child.py")
+    command = [sys.executable, str(child), what, engine.base_url, engine.api_key, engine.org_id]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done

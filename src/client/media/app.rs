@@ -12,7 +12,7 @@ use super::holders::{Chore, Holder};
 use super::news::News;
 use super::publisher::Publisher;
 use super::{Clock, Command, Delivered, HolderId, Link, MediaPort, Publication, RouteKey, Subscription};
-use crate::client::runtime::TurnHook;
+use crate::client::lookout::Lookout;
 use crate::moqt::RequestErrorCode;
 use crate::moqt::ids::IdMap;
 use crate::net::{App, LinkEvent, LinkId, Links};
@@ -30,8 +30,8 @@ pub(in crate::client) struct Media {
     pub(super) port: MediaPort,
     pub(super) control: tokio::runtime::Handle,
     delivery: Neighbour,
-    hook: Arc<TurnHook>,
-    hook_due: Option<Instant>,
+    lookout: Arc<Lookout>,
+    look_due: Option<Instant>,
     pub(super) routes: HashMap<RouteKey, RouteId>,
     pub(super) holders: IdMap<HolderId, Holder>,
     pub(super) leases: IdMap<LeaseId, HolderId>,
@@ -57,21 +57,21 @@ pub(in crate::client) struct Parts {
     pub(in crate::client) port: MediaPort,
     pub(in crate::client) control: tokio::runtime::Handle,
     pub(in crate::client) delivery: Neighbour,
-    pub(in crate::client) hook: Arc<TurnHook>,
+    pub(in crate::client) lookout: Arc<Lookout>,
 }
 
 impl Media {
     pub(in crate::client) fn new(parts: Parts, seed: u64, now: Instant) -> Self {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let Parts { commands, port, control, delivery, hook } = parts;
+        let Parts { commands, port, control, delivery, lookout } = parts;
         Self {
             pool: Pool::new(seed, now, unix),
             commands,
             port,
             control,
             delivery,
-            hook,
-            hook_due: None,
+            lookout,
+            look_due: None,
             routes: HashMap::new(),
             holders: IdMap::default(),
             leases: IdMap::default(),
@@ -324,7 +324,7 @@ impl App for Media {
 
     fn poll_timeout(&self) -> Option<Instant> {
         let pace = self.paces.peek().map(|Reverse((at, _))| *at);
-        [self.pool.poll_timeout(), pace, self.chores.next(), self.hook_due].into_iter().flatten().min()
+        [self.pool.poll_timeout(), pace, self.chores.next(), self.look_due].into_iter().flatten().min()
     }
 
     fn gathers(&self) -> Duration {
@@ -334,7 +334,7 @@ impl App for Media {
     fn flush(&mut self, now: Instant) {
         self.delivery.flush();
         self.news.tell();
-        self.hook_due = self.hook.look(now);
+        self.look_due = self.lookout.look(now);
     }
 
     fn is_done(&self) -> bool {

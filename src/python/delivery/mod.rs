@@ -2,8 +2,9 @@
 //!
 //! One thread attaches to the interpreter once for its life and lets go of it while it waits; each wake-up delivers all
 //! that is ready, of every bridge. At most one thread is inside one bridge's callback at a time. When a callback blocks, a
-//! spare thread (at most [`SPARES`]) takes over the other bridges: the media worker notices it at the end of a turn, so no
-//! frame pays for it. An exception goes to `sys.unraisablehook` and is counted; delivery goes on.
+//! spare thread (at most [`SPARES`]) takes over what else is there: the media worker notices it at the end of a turn, so no
+//! frame pays for it, and the control thread while something waits that no media worker pushed. Records are handed to `logging` by one
+//! thread at a time, so a handler that blocks holds up none but them. An exception goes to `sys.unraisablehook` and is counted; delivery goes on.
 //!
 //! The registry ([`Delivery::register`]) holds every callback until its bridge is closed or its call is over: a collected
 //! handle stays audible. Python's exit ends the threads within a second (`process`); a forked child has none and makes its own.
@@ -12,7 +13,7 @@
 //! calls a callback, which may block; a loop that has been told and has not looked is not told again.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ use pyo3::prelude::*;
 
 use super::errors::raise;
 use super::logs;
-use crate::client::{Delivered, Runtime};
+use crate::client::{Delivered, Look, Runtime};
 use crate::error::Error;
 use crate::moqt::ids::IdMap;
 use crate::ring::{RingId, RingReceiver, Source, Wait};
@@ -49,7 +50,7 @@ static DELIVERY: ArcSwapOption<Delivery> = ArcSwapOption::const_empty();
 /// Wakes the delivery thread, if there is one, for what is not in a ring. From any thread.
 pub(super) fn nudge() {
     if let Some(delivery) = DELIVERY.load().as_ref() {
-        delivery.runtime.delivery().neighbour().nudge();
+        delivery.runtime.nudge_delivery();
     }
 }
 
@@ -60,6 +61,8 @@ pub(super) struct Delivery {
     seats: [Seat; SPARES + 1],
     born: Instant,
     stopping: AtomicBool,
+    /// A thread hands records to `logging`.
+    carrying: AtomicBool,
     /// When the last slow callback was told of, and when it was looked which records are wanted, in microseconds since birth.
     told_us: AtomicU64,
     looked_us: AtomicU64,
@@ -102,6 +105,7 @@ impl Delivery {
             seats: Default::default(),
             born: Instant::now(),
             stopping: AtomicBool::new(false),
+            carrying: AtomicBool::new(false),
             told_us: AtomicU64::new(0),
             looked_us: AtomicU64::new(0),
             ended: Default::default(),
@@ -114,8 +118,7 @@ impl Delivery {
         if running() {
             return Ok(());
         }
-        let watching = Arc::downgrade(self);
-        self.runtime.set_turn_hook(move |now| watching.upgrade()?.look(now));
+        self.runtime.set_look(Arc::downgrade(self));
         match self.start() || running() {
             true => Ok(()),
             false => {
@@ -161,7 +164,7 @@ impl Delivery {
 
     /// A ring may have been given back with something in it.
     pub(super) fn nudge(&self) {
-        self.runtime.delivery().neighbour().flush();
+        self.runtime.tell_delivery();
     }
 
     /// Starts one more thread; `false`: there are enough, or none can be had.
@@ -220,9 +223,30 @@ impl Delivery {
         }
     }
 
-    /// At the end of the media worker's turn: is everybody stuck while something is ready?
-    fn look(self: &Arc<Self>, now: Instant) -> Option<Instant> {
-        if !self.runtime.delivery().is_ready() || self.stopping.load(Relaxed) {
+    /// Hands what was said to `logging`, unless another thread is at it: a handler may block as any callback, and holds a lock of its
+    /// own meanwhile, on which every further thread would be stuck.
+    fn carry(&self, py: Python<'_>, seat: &Seat) {
+        if logs::is_empty() || self.carrying.swap(true, SeqCst) {
+            return;
+        }
+        seat.entered_us.store(self.us(Instant::now()), Relaxed);
+        logs::carry(py);
+        seat.entered_us.store(0, Relaxed);
+        self.carrying.store(false, SeqCst);
+        // Whoever came by meanwhile left it to this thread.
+        if !logs::is_empty() {
+            self.runtime.nudge_delivery();
+        }
+    }
+
+    /// Records wait, and no thread is at them.
+    fn is_said(&self) -> bool {
+        !logs::is_empty() && !self.carrying.load(SeqCst)
+    }
+
+    /// Something waits: is everybody stuck? When to look again, if so.
+    fn relieve(self: &Arc<Self>, now: Instant) -> Option<Instant> {
+        if self.stopping.load(Relaxed) {
             return None;
         }
         let now_us = self.us(now);
@@ -276,5 +300,21 @@ impl Delivery {
         }
         forgotten.sort();
         forgotten
+    }
+}
+
+impl Look for Weak<Delivery> {
+    fn look(&self, now: Instant) -> Option<Instant> {
+        let delivery = self.upgrade()?;
+        if delivery.runtime.delivery().is_ready() { delivery.relieve(now) } else { None }
+    }
+
+    fn watch(&self, now: Instant) -> bool {
+        let Some(delivery) = self.upgrade().filter(|delivery| !delivery.stopping.load(Relaxed)) else { return false };
+        let waits = delivery.runtime.delivery().is_ready() || delivery.is_said();
+        if waits {
+            delivery.relieve(now);
+        }
+        waits
     }
 }

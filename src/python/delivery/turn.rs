@@ -7,7 +7,6 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use super::super::errors::raise;
-use super::super::logs;
 use super::super::post::{Deed, Post};
 use super::super::row::Row;
 use super::slot::{Called, Slot, Sort, Way};
@@ -70,12 +69,7 @@ impl<'a> Turn<'a> {
     /// Tells every loop of what became ready, once, and `logging` of what was said. When it was over, or nearly.
     pub(super) fn end(mut self, py: Python<'_>) -> Instant {
         self.tell(py);
-        if !logs::is_empty() {
-            // A handler may block as any callback.
-            self.seat.entered_us.store(self.delivery.us(Instant::now()), Relaxed);
-            logs::carry(py);
-            self.seat.entered_us.store(0, Relaxed);
-        }
+        self.delivery.carry(py, self.seat);
         self.now
     }
 
