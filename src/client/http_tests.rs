@@ -6,18 +6,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::retry::Pace;
-use super::server_for_tests::{Answer, Server, Then, arguments, client_with, never, ok, refusal, row};
+use super::server_for_tests::{Answer, Server, Then, arguments, call, client_with, never, ok, refusal, row};
 use super::{Arguments, Client, List, Originate, Transfer};
 use crate::error::{Error, Kind};
-
-fn call() -> Originate {
-    Originate {
-        to: "+15550001".into(),
-        from: "+15550002".into(),
-        trunk_id: "trunk_main".into(),
-        ..Originate::default()
-    }
-}
 
 fn busy() -> Answer {
     refusal(503, "SERVICE_UNAVAILABLE")

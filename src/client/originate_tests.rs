@@ -5,20 +5,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::retry::Pace;
-use super::server_for_tests::{Answer, Asked, Server, Then, arguments, client_with, never, ok, refusal, row};
+use super::server_for_tests::{Answer, Asked, Server, Then, arguments, call, client_with, never, ok, refusal, row};
 use super::{Arguments, Client, Originate};
 use crate::error::Kind;
 
 const LIMIT: Duration = Duration::from_secs(20);
-
-fn call() -> Originate {
-    Originate {
-        to: "+15550001".into(),
-        from: "+15550002".into(),
-        trunk_id: "trunk_main".into(),
-        ..Originate::default()
-    }
-}
 
 fn silence() -> Answer {
     Answer { then: Then::Silence, ..ok(Value::Null) }

@@ -9,7 +9,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use super::retry::Pace;
-use super::{Arguments, Client, Options};
+use super::{Arguments, Client, Options, Originate};
 
 /// One request as it came.
 #[derive(Clone, Debug, Default)]
@@ -207,6 +207,16 @@ pub(super) fn client(base_url: &str) -> Client {
 
 pub(super) fn client_with(arguments: Arguments, pace: Pace) -> Client {
     Client::new(Options { pace, ..Options::find(arguments).unwrap() }).unwrap()
+}
+
+/// What a test asks for where it does not matter.
+pub(super) fn call() -> Originate {
+    Originate {
+        to: "+15550001".into(),
+        from: "+15550002".into(),
+        trunk_id: "trunk_main".into(),
+        ..Originate::default()
+    }
 }
 
 pub(super) fn never() -> impl FnMut() -> bool {

@@ -5,19 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::server_for_tests::{Answer, Server, client, never, ok, refusal, row};
+use super::server_for_tests::{Answer, Server, call, client, never, ok, refusal, row};
 use super::*;
 use crate::call::Status;
 use crate::error::{Error, Kind};
-
-fn call() -> Originate {
-    Originate {
-        to: "+15550001".into(),
-        from: "+15550002".into(),
-        trunk_id: "trunk_main".into(),
-        ..Originate::default()
-    }
-}
 
 #[test]
 fn originate_speaks_the_vendors_wire() {
