@@ -4,27 +4,25 @@
 //! path's first segment; requests bring more of their own. A session without any token is let in and may do nothing. A
 //! token that is wrong closes the session at SETUP, with a reason that says what to do: nobody guesses why it got no rights.
 //!
-//! Checking a signature costs 50 µs, so what was verified once is remembered by its hash, within a bound. Nothing that failed
-//! is remembered: it may be right later. The wall clock is an argument; nobody is asked about a token.
+//! Checking a signature costs 50 µs, so what was verified once is [`remembered`](super::remembered) by its hash. Nothing that failed
+//! is: it may be right later. The wall clock is an argument; nobody is asked about a token.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use url::form_urlencoded;
 
 use super::keyring::Keyring;
+use super::remembered::{Hash, Remembered};
 use crate::moqt::message::{Setup, Token};
 use crate::moqt::relay::{Everything, Gate, Lease, Rights};
 use crate::moqt::{CloseCode, RequestErrorCode, TrackNamespace};
 use crate::token::{Claims, LEEWAY_S, PublicKey, TokenError};
 
-/// Verified tokens remembered; the oldest is forgotten first and simply verified again.
-const REMEMBERED_TOKENS: usize = 4096;
 /// Tokens in one SETUP, the path's included.
 const TOKENS_PER_SETUP: usize = 8;
 /// The query's names for a token, in the order they are looked for.
@@ -58,13 +56,7 @@ pub(super) struct Verifier {
     /// Nobody is asked for a token.
     open: bool,
     unix: UnixClock,
-    verified: HashMap<[u8; 32], Arc<Verified>>,
-    /// Hashes in the order of their first use.
-    order: VecDeque<[u8; 32]>,
-    /// Every verified token that somebody may still lean on, remembered or not.
-    alive: Vec<Weak<Verified>>,
-    /// How many there may be before those that nobody leans on are swept out.
-    sweep_at: usize,
+    verified: Remembered<Verified>,
 }
 
 /// A token that passed, as rights.
@@ -72,7 +64,7 @@ pub(super) struct Verified {
     claims: Claims,
     /// As it came, for the other shards.
     text: Bytes,
-    hash: [u8; 32],
+    hash: Hash,
     key: PublicKey,
     /// The organisation, and the holder if the token is one holder's.
     identity: String,
@@ -84,8 +76,7 @@ pub(super) struct Verified {
 
 impl Verifier {
     pub(super) fn new(ring: Arc<Keyring>, unix: UnixClock) -> Self {
-        let (verified, order) = (HashMap::new(), VecDeque::new());
-        Self { ring, open: false, unix, verified, order, alive: Vec::new(), sweep_at: REMEMBERED_TOKENS }
+        Self { ring, open: false, unix, verified: Remembered::new() }
     }
 
     /// Whether everybody may do everything ([`Config::open`](super::Config)).
@@ -102,16 +93,12 @@ impl Verifier {
     /// already; `true`: there were some.
     pub(super) fn replace(&mut self, ring: Arc<Keyring>) -> bool {
         let mut any = false;
-        self.alive.retain(|weak| {
-            let Some(token) = weak.upgrade() else { return false };
+        self.verified.retain(|token| {
             let counts = ring.keys.contains(&token.key) && !ring.revoked.names(&token.claims, &token.hash);
             any |= !counts;
             token.withdrawn.store(!counts, Ordering::Relaxed);
             counts
         });
-        self.verified.retain(|_, token| !token.is_withdrawn());
-        let remembered = &self.verified;
-        self.order.retain(|hash| remembered.contains_key(hash));
         self.ring = ring;
         any
     }
@@ -143,9 +130,9 @@ impl Verifier {
             return Err(TokenError::Malformed("its type is not 0, which is where our JWT travels"));
         }
         let hash = ring::digest::digest(&ring::digest::SHA256, &token.value);
-        let hash: [u8; 32] = hash.as_ref().try_into().expect("SHA-256 has 32 bytes");
-        if let Some(known) = self.verified.get(&hash) {
-            return if known.is_expired(now) { Err(TokenError::Expired) } else { Ok(known.clone()) };
+        let hash: Hash = hash.as_ref().try_into().expect("SHA-256 has 32 bytes");
+        if let Some(known) = self.verified.find(&hash) {
+            return if known.is_expired(now) { Err(TokenError::Expired) } else { Ok(known) };
         }
         let unix = (self.unix)();
         let (claims, key) = Claims::decode_with_key(&token.value, &self.ring.keys, unix, LEEWAY_S)?;
@@ -155,23 +142,8 @@ impl Verifier {
         // A copy: a slice would hold the whole packet that it came in.
         let text = Bytes::copy_from_slice(&token.value);
         let verified = Arc::new(Verified::new(claims, text, (hash, key), unix, now));
-        self.remember(hash, verified.clone());
+        self.verified.insert(hash, verified.clone());
         Ok(verified)
-    }
-
-    fn remember(&mut self, hash: [u8; 32], verified: Arc<Verified>) {
-        if self.order.len() == REMEMBERED_TOKENS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.verified.remove(&oldest);
-        }
-        if self.alive.len() >= self.sweep_at {
-            self.alive.retain(|weak| weak.strong_count() > 0);
-            self.sweep_at = REMEMBERED_TOKENS.max(2 * self.alive.len());
-        }
-        self.alive.push(Arc::downgrade(&verified));
-        self.order.push_back(hash);
-        self.verified.insert(hash, verified);
     }
 }
 
@@ -196,7 +168,7 @@ impl Gate for SharedGate {
 }
 
 impl Verified {
-    fn new(claims: Claims, text: Bytes, (hash, key): ([u8; 32], PublicKey), unix: u64, now: Instant) -> Self {
+    fn new(claims: Claims, text: Bytes, (hash, key): (Hash, PublicKey), unix: u64, now: Instant) -> Self {
         // A token without end in sight ends with this process at the latest; an Instant can't hold every u64.
         let left = claims.exp.saturating_add(LEEWAY_S).saturating_sub(unix).min(10 * 365 * 86_400);
         let lease = claims.lease.as_ref().map(|lease| Lease {
@@ -389,21 +361,6 @@ mod tests {
         assert_eq!(later.code, CloseCode::ExpiredAuthToken);
     }
 
-    #[test]
-    fn the_memory_of_tokens_is_bounded() {
-        let (key, now) = (key(), Instant::now());
-        let mut verifier = verifier(&key, 1000);
-        for exp in 0..REMEMBERED_TOKENS as u64 + 10 {
-            let mut hash = [0; 32];
-            hash[..8].copy_from_slice(&exp.to_be_bytes());
-            let verified =
-                Arc::new(Verified::new(claims(&["voice/**"], 2000), Bytes::new(), (hash, key.public()), 1000, now));
-            verifier.remember(hash, verified);
-        }
-        assert_eq!((verifier.verified.len(), verifier.order.len()), (REMEMBERED_TOKENS, REMEMBERED_TOKENS));
-        assert!(verifier.alive.len() <= 2 * REMEMBERED_TOKENS);
-    }
-
     /// The old key's tokens count until it is taken away; then they are withdrawn where they were accepted, and refused anew.
     #[test]
     fn keys_are_rolled_over_and_a_revoked_token_is_withdrawn() {
@@ -429,7 +386,7 @@ mod tests {
         assert_eq!(again.code, CloseCode::Unauthorized);
         assert!(again.reason.contains("revoked"), "{}", again.reason);
         assert_eq!(verifier.admit(&text(&old, "1"), None, now).map(|_| ()).unwrap_err().code, CloseCode::Unauthorized);
-        assert_eq!(verifier.verified.len(), verifier.order.len());
+        assert_eq!(verifier.verified.len(), 1);
     }
 
     #[test]

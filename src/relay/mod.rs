@@ -25,6 +25,7 @@ pub mod figures;
 mod http;
 mod keyring;
 mod places;
+mod remembered;
 mod shard;
 mod spread;
 mod upstream;
