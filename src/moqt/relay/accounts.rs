@@ -12,7 +12,7 @@ use super::limits::{Counters, Limits};
 use crate::moqt::ids::IdMap;
 
 /// Idle accounts are looked for when there are this many, and whenever there are twice as many as were left.
-const SWEEP_AT: usize = 256;
+const SWEEP_AT: usize = 64;
 
 /// The bound that a request would exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
