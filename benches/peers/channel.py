@@ -17,6 +17,7 @@ import resource
 import signal
 import struct
 import sys
+import threading
 import time
 from array import array
 from collections.abc import Awaitable, Callable
@@ -122,6 +123,27 @@ async def pace(end: End, from_ns: int, send: Send, flush: Flush | None) -> int:
     return sent
 
 
+def computing(ending: threading.Event) -> None:
+    """A thread that has the interpreter whenever nobody takes it away, until the event is set."""
+
+    def compute() -> None:
+        number = 1
+        while not ending.is_set():
+            for _ in range(1000):
+                number = number * 1_103_515_245 % 2_147_483_647
+
+    threading.Thread(target=compute, daemon=True).start()
+
+
+async def only_hear(end: End, from_ns: int) -> int:
+    """`busy=1`: a thread computes beside, so nothing could be paced here."""
+    ending = threading.Event()
+    computing(ending)
+    await asyncio.sleep(max(0, from_ns + int(end.secs * 1e9) - now_ns()) / 1e9)
+    ending.set()
+    return 0
+
+
 async def _serve(connect: Callable[[End], Awaitable[tuple[Send, Flush | None]]], end: End) -> None:
     begun = time.monotonic()
     send, flush = await connect(end)
@@ -131,7 +153,8 @@ async def _serve(connect: Callable[[End], Awaitable[tuple[Send, Flush | None]]],
     from_ns = (await hear_meanwhile())["from_ns"]
     await asyncio.sleep(max(0, from_ns - now_ns()) / 1e9)
     before = usage()
-    sent = await pace(end, from_ns, send, flush)
+    is_busy = "busy" in end.options and not end.is_far
+    sent = await (only_hear(end, from_ns) if is_busy else pace(end, from_ns, send, flush))
     await asyncio.sleep(DRAIN_S)
     end.report(sent, difference(before, usage()))
     await hear_meanwhile()

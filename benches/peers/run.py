@@ -17,6 +17,7 @@ the other, the peers of a part in turn, round after round:
 | `relay` | P5, P8 | a relay in a process of its own: its CPU per frame, at 30 channels and at its most |
 | `idle` | P9, P10 | memory and CPU of idle bridges, attach times, growth over attach and close |
 | `slow` | R4 | the others' latency while one of 100 bridges sleeps 100 ms in each callback |
+| `busy` | P6 | latency while a Python thread of the process that hears computes without a pause |
 
 What can't be measured here is named with the reason. Numbers count only beside each other.
 """
@@ -24,6 +25,7 @@ What can't be measured here is named with the reason. Numbers count only beside 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import sys
@@ -34,7 +36,7 @@ import verdicts
 from machine import Machine, machine, port
 from pair import Failed, Peer, Row, end, line_of, most, once, start, tell, usage_of, wait_for_quiet
 
-PARTS = ("rate", "most", "relay", "idle", "slow")
+PARTS = ("rate", "most", "relay", "idle", "slow", "busy")
 FIRST = {"C UDP": 2048, "picows TLS": 512, "qh3 shared": 1024, "qh3 each": 96, "aiomoqt": 256}
 """Where a search begins; ours begins at 512."""
 CAP = 16384
@@ -199,6 +201,15 @@ def parts(run: Run, wanted: list[str]) -> None:
             run.alone("idle", "idle.py", f"pool={pool}", f"cycles={cycles}")
     if "slow" in wanted:
         run.alone("slow", "slow.py", f"bridges={20 if quick else 100}", f"rounds={run.rounds}")
+    if "busy" in wanted:
+        for bridges in (20,) if quick else (100, 1000):
+            run.alone("busy", "busy.py", f"bridges={bridges}", f"rounds={run.rounds}")
+        run.table("busy", [listening(peer) for peer in foreign], 20 if quick else 100, COLUMNS)
+
+
+def listening(peer: Peer) -> Peer:
+    """It hears, and a thread of its process computes."""
+    return dataclasses.replace(peer, options=[*peer.options, "busy=1"])
 
 
 def main() -> None:

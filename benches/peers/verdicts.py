@@ -28,7 +28,7 @@ Goal = tuple[str, str, float, float, bool]
 
 
 def goals(found: Rows) -> Iterator[Goal]:
-    for made in (bridges, rate, relay, idle, slow):
+    for made in (bridges, rate, relay, idle, slow, busy):
         yield from made(found)
 
 
@@ -119,3 +119,11 @@ def slow(found: Rows) -> Iterator[Goal]:
         if beside and alone:
             value = beside / alone
             yield "R4 others' p99 beside a slow one", f"{beside:.0f} / {alone:.0f} = {value:.2f}", value, 1.2, False
+
+
+def busy(found: Rows) -> Iterator[Goal]:
+    for row in (name for name in found if name.startswith("busy ") and "bridges=" in name):
+        bridges = row.split("bridges=")[1].split()[0]
+        late_percent = 100 * found[row].get("busy_late", 0) / max(1, found[row].get("busy_heard", 0))
+        yield f"P6 {bridges} bridges, % later than 20 ms", f"{late_percent:.3f}", late_percent, 0.0, False
+        yield from below(f"P6 {bridges} bridges, p99, µs", found, row, "busy_p99_us", 8000)
