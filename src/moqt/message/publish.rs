@@ -17,6 +17,8 @@ pub struct Publish {
     pub track: FullTrackName,
     pub forward: bool,
     pub largest: Option<Location>,
+    /// How long its sender lets the subscription go on.
+    pub expires: Option<Duration>,
     pub tokens: Vec<Token>,
     pub properties: TrackProperties,
 }
@@ -89,6 +91,7 @@ impl Publish {
             track,
             forward: parameters.forward.unwrap_or(true),
             largest: parameters.largest,
+            expires: parameters.expires.filter(|expires| !expires.is_zero()),
             tokens: parameters.tokens,
             properties,
         }
@@ -98,6 +101,7 @@ impl Publish {
         Parameters {
             forward: Some(self.forward),
             largest: self.largest,
+            expires: self.expires,
             tokens: self.tokens.clone(),
             ..Parameters::default()
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::accounts::{Account, Bill, Cost};
 use super::rights::Rights;
-use super::{Core, Role, Sessions};
+use super::{Core, Peer, Role, Sessions};
 use crate::moqt::session::RequestId;
 use crate::moqt::{CloseCode, PublishDoneCode, RequestErrorCode, ResetCode};
 
@@ -101,8 +101,7 @@ impl Core {
         cost: Cost,
     ) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        let expires = rights.and_then(|rights| rights.expires());
-        let until = expires.zip(peer.account.limits.expiry_grace).map(|(at, grace)| at + grace);
+        let until = rights.and_then(|rights| ends_at(rights, peer));
         if let Some(until) = until {
             self.expiries.insert((until, key, request));
         }
@@ -135,12 +134,11 @@ impl Core {
 
     pub(super) fn carry_on(&mut self, key: u64, request: RequestId, rights: Arc<dyn Rights>) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        let grace = peer.account.limits.expiry_grace;
+        let until = ends_at(&rights, peer);
         let Some(grant) = peer.grants.get_mut(&request) else { return };
-        if let Some(until) = grant.until.take() {
+        if let Some(until) = std::mem::replace(&mut grant.until, until) {
             self.expiries.remove(&(until, key, request));
         }
-        grant.until = rights.expires().zip(grace).map(|(at, grace)| at + grace);
         grant.rights = Some(rights);
         if let Some(until) = grant.until {
             self.expiries.insert((until, key, request));
@@ -153,8 +151,12 @@ impl Core {
         let peer = self.peers.get(&key)?;
         let until = peer.grants.get(&request)?.until?;
         let is_subscription = !matches!(peer.requests.get(&request), Some(Role::Announcement(_) | Role::Listing));
-        // Zero would mean that it does not end.
-        is_subscription.then(|| until.saturating_duration_since(now).max(Duration::from_millis(1)))
+        is_subscription.then(|| told(until, now))
+    }
+
+    /// The same of a subscription that a session is offered under these rights.
+    pub(super) fn would_expire_in(&self, key: u64, rights: &Arc<dyn Rights>, now: Instant) -> Option<Duration> {
+        Some(told(ends_at(rights, self.peers.get(&key)?)?, now))
     }
 
     /// What the request needs; `None`: nothing that a token gives.
@@ -315,4 +317,14 @@ impl Core {
     pub(super) fn account(&mut self, key: u64) -> Option<&mut Account> {
         self.peers.get_mut(&key).map(|peer| &mut peer.account)
     }
+}
+
+/// When these rights have to be another's in this session; `None`: never.
+fn ends_at(rights: &Arc<dyn Rights>, peer: &Peer) -> Option<Instant> {
+    rights.expires().zip(peer.account.limits.expiry_grace).map(|(at, grace)| at + grace)
+}
+
+/// As EXPIRES says it, to whom zero would mean that it does not end.
+fn told(until: Instant, now: Instant) -> Duration {
+    until.saturating_duration_since(now).max(Duration::from_millis(1))
 }

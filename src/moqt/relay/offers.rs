@@ -152,19 +152,19 @@ impl Core {
         let (name, namespace) = (&track.name, &track.name.namespace);
         // What its holder may not hear does not exist for it.
         let Ok(rights) = permit(&interest.credentials, now, |rights| rights.may_subscribe(namespace)) else { return };
-        let rights = rights.clone();
+        let (rights, wishes) = (rights.clone(), interest.wishes);
         if interest.blocked.contains(&hash(name)) {
             return;
         }
         let ok = track.ok();
         let publish = Publish {
             track: name.clone(),
-            forward: interest.wishes.forward,
+            forward: wishes.forward,
             largest: ok.largest,
+            expires: self.would_expire_in(who.0, &rights, now),
             tokens: Vec::new(),
             properties: ok.track_properties(),
         };
-        let wishes = interest.wishes;
         let cost = Cost::Offer { bytes: name_bytes(name) };
         let Some(session) = sessions.session(who.0) else { return };
         let Ok(token) = self.afford(who.0, Some(&rights), cost, now) else {

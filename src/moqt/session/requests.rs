@@ -54,7 +54,7 @@ impl Session {
 
     /// Objects can be sent from [`Event::RequestOk`] on.
     pub fn publish(&mut self, track: FullTrackName, properties: TrackProperties, tokens: Vec<Token>) -> RequestId {
-        self.offer(Publish { track, forward: true, largest: None, tokens, properties })
+        self.offer(Publish { track, forward: true, largest: None, expires: None, tokens, properties })
     }
 
     /// [`Session::publish`] of a track that has begun, or that is not to be sent yet.
@@ -68,8 +68,8 @@ impl Session {
         self.next_alias += 1;
         let begins = wishes.parameters();
         let timeouts = Timeouts::asked(&begins);
-        let said = publish.parameters();
-        let parameters = Parameters { forward: said.forward, largest: said.largest, tokens: said.tokens, ..begins };
+        let Parameters { forward, largest, expires, tokens, .. } = publish.parameters();
+        let parameters = Parameters { forward, largest, expires, tokens, ..begins };
         let Publish { track, forward, properties, .. } = publish;
         let publication = Publication::new(forward, wishes.priority.unwrap_or(DEFAULT_PRIORITY));
         let mut publication = Publication { timeouts, group_order: wishes.group_order, ..publication };

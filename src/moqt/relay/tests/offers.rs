@@ -77,7 +77,7 @@ fn what_is_published_is_offered_before_and_after() {
         let publisher = world.client();
         let properties = TrackProperties(crate::moqt::properties::timescale(1_000_000));
         let largest = Some(Location { group: 7, object: 2 });
-        let offer = Publish { track: audio(), forward: true, largest, tokens: Vec::new(), properties };
+        let offer = Publish { track: audio(), forward: true, largest, expires: None, tokens: Vec::new(), properties };
         let first = world.session(publisher).offer(offer.clone());
         world.settle();
         let recorder = world.recorder();

@@ -96,6 +96,31 @@ fn a_subscription_is_told_when_its_token_ends_it_in_every_draft() {
     }
 }
 
+/// The subscription that is offered is bounded like one that is asked for (§10.10, §10.2.10).
+#[test]
+fn an_offer_tells_when_its_token_ends_it_in_every_draft() {
+    for draft in Draft::ALL {
+        let mut world = World::new();
+        world.conditions.draft = draft;
+        let publisher = world.client();
+        world.session(publisher).publish(audio(), TrackProperties::default(), Vec::new());
+        world.settle();
+        let may = a_minute(&world);
+        let wants = world.client_that(may.clone(), Limits::default());
+        let endless = world.client();
+        let outlives = world.client_that(may, Limits { expiry_grace: None, ..Limits::default() });
+        for key in [wants, endless, outlives] {
+            world.session(key).subscribe_tracks(namespace(&["voice"]), true, Vec::new());
+            world.settle();
+        }
+        let offered =
+            |key: usize| world.clients[key].offered.iter().map(|(_, publish)| publish.expires).collect::<Vec<_>>();
+        let heard = seconds(offered(wants));
+        assert!(heard.len() == 1 && heard[0].is_some_and(|s| (115..=120).contains(&s)), "{draft:?}: {heard:?}");
+        assert_eq!((offered(endless), offered(outlives)), (vec![None], vec![None]), "{draft:?}");
+    }
+}
+
 #[test]
 fn a_held_subscription_is_refused_when_its_token_ends() {
     let mut world = World::new();

@@ -1,5 +1,7 @@
 //! FETCH, TRACK_STATUS, SUBSCRIBE_TRACKS and updates of our own, between two sessions.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::lone::Lone;
@@ -197,6 +199,7 @@ fn tracks_are_offered_under_a_prefix_or_said_to_be_blocked() {
         track: track(),
         forward: false,
         largest: Some(at(3, 4)),
+        expires: Some(Duration::from_secs(90)),
         tokens: Vec::new(),
         properties: Default::default(),
     };
