@@ -38,6 +38,7 @@ pub use bell::Waker;
 pub use links::Links;
 pub use port::{PortEnd, port};
 pub use worker::Worker;
+pub use verify::check_cert_file;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -2,6 +2,7 @@
 //!
 //! Whatever is trusted, the handshake's signature is always verified: who shows a certificate must hold its key.
 
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use quinn_proto::crypto::rustls::QuicClientConfig;
@@ -11,6 +12,7 @@ use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore,
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::{Trust, certificate};
+use crate::files;
 
 pub(super) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
@@ -42,6 +44,9 @@ pub(super) fn client(trust: &Trust, alpn: &[&str]) -> Result<Arc<QuicClientConfi
 /// Read once per process: some 150 certificates.
 fn system_roots() -> Result<Arc<RootCertStore>, String> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    if ROOTS.get().is_none() {
+        check_cert_file()?;
+    }
     let roots = ROOTS.get_or_init(|| {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -53,6 +58,13 @@ fn system_roots() -> Result<Arc<RootCertStore>, String> {
             .into());
     }
     Ok(roots.clone())
+}
+
+/// `SSL_CERT_FILE` names something that a reader of certificates comes back from.
+pub fn check_cert_file() -> Result<(), String> {
+    let Some(path) = std::env::var_os("SSL_CERT_FILE") else { return Ok(()) };
+    let wrong = |error| format!("SSL_CERT_FILE names {}: {error}", Path::new(&path).display());
+    files::check(Path::new(&path), files::SETTINGS).map_err(wrong)
 }
 
 fn given_roots(roots: &[Vec<u8>]) -> Result<RootCertStore, String> {

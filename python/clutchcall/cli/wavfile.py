@@ -21,6 +21,8 @@ def opus_frames(path: str) -> list[bytes]:
     Raises:
         ValueError: It is no 16-bit mono WAV of a rate that Opus has.
     """
+    if Path(path).exists() and not Path(path).is_file():
+        raise ValueError(f"{path} is no regular file: name a WAV file")
     try:
         with wave.open(path, "rb") as file:
             rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()

@@ -18,12 +18,13 @@
 mod queue;
 mod schema;
 mod sqlite;
+mod upkeep;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
-pub use sqlite::Bounds;
+pub use upkeep::Bounds;
 pub use writer::Sqlite;
 
 use crate::call::{CallRecord, Status};

@@ -1,4 +1,5 @@
-//! The file: statements and bounds. Everything here runs on the store's thread.
+//! The file: how it is opened, written and read, and what is made of its errors. Its bounds are kept by `upkeep`. Everything here runs on
+//! the store's thread.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -11,27 +12,11 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, param
 
 use super::queue::Question;
 use super::schema::{VERSION, bring_up};
+use super::upkeep::Bounds;
 use super::{Forgotten, KEY_MEMORY_MS, Listed, Place, Query, Recalled, Remembered};
 use crate::call::CallRecord;
+use crate::files;
 
-/// How much the file may hold.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    pub records: u64,
-    pub days: u64,
-    /// Pages of 4 KiB.
-    pub pages: u64,
-}
-
-impl Bounds {
-    /// `megabytes` of file.
-    pub fn new(records: u64, days: u64, megabytes: u64) -> Self {
-        Self { records, days, pages: megabytes.saturating_mul(256).max(16) }
-    }
-}
-
-/// One in so many pages takes no new call.
-const KEPT_FREE: u64 = 2;
 const RAISE: &str = "free space on the disk, or raise limits.store_mb";
 const WRITABLE: &str = "make the state folder writable";
 const MOVE_AWAY: &str =
@@ -44,18 +29,18 @@ const CACHE_KIB: i64 = 512;
 const SWEEP_EVERY: u64 = 256;
 
 pub(super) struct File {
-    db: Connection,
+    pub(super) db: Connection,
     path: PathBuf,
     /// Device and number of the file that is open: another one may come to stand at its path.
     inode: Option<(u64, u64)>,
     /// What of it is damaged. From then on nothing is written to it: what still could be would be lost with it.
     damage: OnceCell<String>,
-    bounds: Bounds,
+    pub(super) bounds: Bounds,
     live: Live,
     /// Since the bounds were last looked at.
     created: u64,
-    records: u64,
-    forgotten: Forgotten,
+    pub(super) records: u64,
+    pub(super) forgotten: Forgotten,
 }
 
 /// The calls of this engine that live, by sid: a file that comes to stand in the place of this one does not know them, or knows them as
@@ -82,6 +67,12 @@ impl File {
     /// The same for an engine that has calls already: these stand in the file from then on.
     fn open_for(live: &Live, path: &Path, bounds: Bounds) -> Result<Self, String> {
         let explain = |e: rusqlite::Error| explain_open(path, &e);
+        files::check(path, u64::MAX).map_err(|e| {
+            let path = path.display();
+            format!(
+                "the record store {path} can't be opened ({e}): move it away, or name another state folder in `state`"
+            )
+        })?;
         // For the owner only, also in a folder that is not; the journal takes the file's mode. What fails here is explained below.
         drop(OpenOptions::new().append(true).create(true).mode(0o600).open(path));
         let mut db = Connection::open(path).map_err(explain)?;
@@ -211,52 +202,6 @@ impl File {
         }
     }
 
-    /// Records grow until their call ends: a part of the file is kept for what the live ones become.
-    fn has_room(&self) -> bool {
-        let pages = |pragma: &str| self.db.query_row(pragma, [], |row| row.get::<_, i64>(0).map(i64::cast_unsigned));
-        let (Ok(all), Ok(free)) = (pages("PRAGMA page_count"), pages("PRAGMA freelist_count")) else { return true };
-        all.saturating_sub(free) * KEPT_FREE < self.bounds.pages * (KEPT_FREE - 1)
-    }
-
-    /// Forgets the oldest tenth of the ended calls.
-    fn make_room(&mut self) -> rusqlite::Result<usize> {
-        let forgotten = self.db.execute(
-            "DELETE FROM calls WHERE sid IN (SELECT sid FROM calls WHERE ended = 1 ORDER BY created_ms
-             LIMIT (SELECT 1 + COUNT(*) / 10 FROM calls WHERE ended = 1))",
-            [],
-        )?;
-        self.forgotten.by_size += forgotten as u64;
-        self.records = self.records.saturating_sub(forgotten as u64);
-        let too_old = unix_ms().saturating_sub(KEY_MEMORY_MS) as i64;
-        Ok(forgotten + self.db.execute("DELETE FROM requests WHERE asked_ms < ?1", [too_old])?)
-    }
-
-    /// Keeps the bounds of number and age. Calls that live are never forgotten.
-    pub(super) fn sweep(&mut self) -> rusqlite::Result<()> {
-        let now_ms = unix_ms();
-        let oldest = now_ms.saturating_sub(self.bounds.days.saturating_mul(86_400_000)) as i64;
-        let transaction = self.db.transaction()?;
-        let by_age = transaction.execute("DELETE FROM calls WHERE ended = 1 AND created_ms < ?1", [oldest])?;
-        let count = |sql: &str| transaction.query_row(sql, [], |row| row.get::<_, i64>(0));
-        let (all, count) = (count("SELECT COUNT(*) FROM calls")?, count("SELECT COUNT(*) FROM calls WHERE ended = 1")?);
-        let surplus = count - i64::try_from(self.bounds.records).unwrap_or(i64::MAX);
-        let mut by_number = 0;
-        if surplus > 0 {
-            by_number = transaction.execute(
-                "DELETE FROM calls WHERE sid IN
-                 (SELECT sid FROM calls WHERE ended = 1 ORDER BY created_ms LIMIT ?1)",
-                [surplus],
-            )?;
-        }
-        transaction
-            .execute("DELETE FROM requests WHERE asked_ms < ?1", [now_ms.saturating_sub(KEY_MEMORY_MS) as i64])?;
-        transaction.commit()?;
-        self.forgotten.by_age += by_age as u64;
-        self.forgotten.by_number += by_number as u64;
-        self.records = all.cast_unsigned().saturating_sub(by_number as u64);
-        Ok(())
-    }
-
     fn explain_write(&self, error: &rusqlite::Error) -> String {
         let remedy = match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => RAISE,
@@ -270,11 +215,6 @@ impl File {
             },
         };
         format!("{error}; {remedy}")
-    }
-
-    /// Records, and what was forgotten since the start.
-    pub(super) fn tally(&self) -> (u64, Forgotten) {
-        (self.records, self.forgotten)
     }
 
     pub(super) fn get(&self, sid: &str) -> Result<Option<CallRecord>, String> {

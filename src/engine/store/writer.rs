@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::queue::{Answer, Question, Queue};
-use super::sqlite::{Bounds, File};
+use super::sqlite::File;
+use super::upkeep::Bounds;
 use super::{Health, Listed, Pending, Place, Query, Recalled, Remembered, Store, StoreError};
 use crate::call::CallRecord;
 

@@ -1,11 +1,12 @@
 //! The QUIC keys of a server: one secret, from which everything is derived that a restarted server needs to recognise its former packets.
 
+use std::io;
 use std::path::Path;
-use std::{fs, io};
 
 use ring::{digest, hkdf, hmac};
 
 use super::files::write_private;
+use crate::files;
 
 /// What makes a restarted server recognise packets of its former life.
 #[derive(Clone)]
@@ -20,7 +21,7 @@ impl QuicKeys {
     }
 
     pub(super) fn load(file: &Path) -> Result<Self, String> {
-        match fs::read(file) {
+        match files::read(file, files::SETTINGS) {
             Ok(secret) => secret
                 .try_into()
                 .map(Self)
