@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
-__all__ = ["__version__", "AudioPublication", "AudioSubscription", "Begun", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "Frame", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Post", "Relay", "Taker", "Watch", "_after_fork", "_bench_rings", "_claim", "_error_classes", "_log_sample", "_raise_sample", "_shutdown", "certificate_days", "check_token", "create_key", "decode_alaw", "decode_ulaw", "drafts", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "list_keys", "mint_key", "mint_token", "opus_version", "public_key", "read_token", "revoke_key"]
+__all__ = ["__version__", "Agent", "AudioPublication", "AudioSubscription", "Begun", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "Frame", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Post", "Relay", "Taker", "Watch", "_after_fork", "_bench_rings", "_claim", "_error_classes", "_log_sample", "_raise_sample", "_shutdown", "certificate_days", "check_token", "create_key", "decode_alaw", "decode_ulaw", "drafts", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "list_keys", "mint_key", "mint_token", "opus_version", "public_key", "read_token", "revoke_key", "shown_url"]
 
 __version__: Final[str]
 """
@@ -650,4 +650,9 @@ def read_token(token: str) -> tuple[str, str]:
 def revoke_key(file: str | PathLike[str], id: str) -> str:
     """
     Takes a key out of a key file by its id; whose it was.
+    """
+
+def shown_url(url: str) -> str:
+    """
+    A URL as messages may show it: without user, password and query.
     """

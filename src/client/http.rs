@@ -19,6 +19,8 @@ use tokio::time::Instant;
 use super::options::Options;
 use super::retry::{self, Pace};
 use crate::error::{Error, Kind, Result};
+use crate::net::check_cert_file;
+use crate::net::shown::shown;
 
 /// An answer larger than this is not one of ours.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
@@ -68,7 +70,9 @@ impl Http {
         if is_loopback(options) {
             builder = builder.no_proxy();
         }
-        if !options.roots.is_empty() {
+        if options.roots.is_empty() {
+            check_cert_file().map_err(Error::config)?;
+        } else {
             builder = builder.tls_certs_only(options.roots.iter().filter_map(|root| Certificate::from_der(root).ok()));
         }
         let client = builder.build().map_err(|error| {
@@ -188,7 +192,11 @@ impl Http {
         }
         let message = match headers.get(LOCATION).and_then(|to| to.to_str().ok()) {
             Some(to) if status.is_redirection() => {
-                format!("{} redirects to {to}: set base_url (CLUTCHCALL_BASE_URL) to where it leads", self.base)
+                format!(
+                    "{} redirects to {}: set base_url (CLUTCHCALL_BASE_URL) to where it leads",
+                    self.base,
+                    shown(to)
+                )
             }
             _ => {
                 let quote: String = String::from_utf8_lossy(body).trim().chars().take(MAX_QUOTE_CHARS).collect();

@@ -47,6 +47,7 @@ mod watch;
 
 pub use bridge::{Bridge, BridgeSpec, Stats, Unclaimed};
 pub use calls::{Client, List, Page, TERMINAL, Transfer, status};
+pub use crate::net::shown::origin;
 pub use lookout::Look;
 pub use media::{Clock, Delivered, Link};
 pub use options::{Arguments, Options};

@@ -7,6 +7,7 @@ use quinn_proto::{ConnectionId, ConnectionIdGenerator as _, RandomConnectionIdGe
 use url::{Host, Url};
 
 use super::congestion::Demand;
+use super::shown::shown;
 use super::{Dial, transport, verify};
 use crate::moqt::message::Setup;
 use crate::moqt::{Draft, Drafts};
@@ -33,7 +34,7 @@ pub(super) fn prepare(dial: Dial) -> Result<Ready, String> {
         Some(Host::Domain(name)) => name.to_owned(),
         Some(Host::Ipv4(ip)) => ip.to_string(),
         Some(Host::Ipv6(ip)) => ip.to_string(),
-        None => return Err(format!("{url} names no host: write moqt://host:port")),
+        None => return Err(format!("{} names no host: write moqt://host:port", shown(url.as_str()))),
     };
     let alpn: Vec<&str> = match url.scheme() {
         "moqt" | "moq" | "quic" => {

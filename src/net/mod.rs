@@ -19,6 +19,7 @@ mod outbox;
 mod port;
 mod quic;
 mod quiet;
+pub mod shown;
 mod socket;
 mod streams;
 #[cfg(feature = "counted")]
@@ -37,8 +38,8 @@ pub(crate) use webtransport::fuzz as fuzz_webtransport;
 pub use bell::Waker;
 pub use links::Links;
 pub use port::{PortEnd, port};
-pub use worker::Worker;
 pub use verify::check_cert_file;
+pub use worker::Worker;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 use super::cancel::waiting;
 use crate::client::interop::{Connect, End, names, run};
 use crate::moqt::Draft;
+use crate::net::shown::shown;
 
 /// How a case went.
 #[pyclass(frozen, get_all, module = "clutchcall._core")]
@@ -30,6 +31,12 @@ pub(super) fn interop_cases() -> Vec<&'static str> {
 #[pyfunction]
 pub(super) fn drafts() -> Vec<&'static str> {
     Draft::ADVERTISED.iter().map(|draft| draft.alpn().trim_start_matches("moqt-")).collect()
+}
+
+/// A URL as messages may show it: without user, password and query.
+#[pyfunction]
+pub(super) fn shown_url(url: &str) -> String {
+    shown(url)
 }
 
 /// Plays one case on the calling thread.

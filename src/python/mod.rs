@@ -57,7 +57,7 @@ mod _core {
     #[pymodule_export]
     use super::frame::Frame;
     #[pymodule_export]
-    use super::interop::{InteropReport, drafts, interop, interop_cases};
+    use super::interop::{InteropReport, drafts, interop, interop_cases, shown_url};
     #[pymodule_export]
     use super::later::Begun;
     #[pymodule_export]

@@ -8,19 +8,20 @@ use std::net::SocketAddr;
 use url::Url;
 
 use crate::net::Trust;
+use crate::net::shown::shown;
 
 /// Schemes by what carries them: a peer that spoke one may not speak the other to us.
 const RAW: [&str; 3] = ["moqt", "moq", "quic"];
 
 /// What to dial in place of `current`. The error says why it is not what the relay asked for.
 pub fn follow(current: &Url, trust: &Trust, uri: &str) -> Result<Url, String> {
-    let url = Url::parse(uri).map_err(|_| format!("the relay sends us to {uri:?}, which is no URL"))?;
+    let url = Url::parse(uri).map_err(|_| format!("the relay sends us to {:?}, which is no URL", shown(uri)))?;
     let raw = |url: &Url| RAW.contains(&url.scheme());
     if raw(&url) != raw(current) || !(raw(&url) || url.scheme() == "https") {
-        return Err(format!("the relay sends us to {url}, and we came by {}://", current.scheme()));
+        return Err(format!("the relay sends us to {}, and we came by {}://", shown(uri), current.scheme()));
     }
     if !url.username().is_empty() || url.password().is_some() || url.host_str().is_none_or(str::is_empty) {
-        return Err(format!("the relay sends us to {url}, which names no host alone"));
+        return Err(format!("the relay sends us to {}, which names no host alone", shown(uri)));
     }
     let is_pinned = matches!(trust, Trust::Hashes(hashes) if !hashes.is_empty());
     let (host, before) = (url.host_str().unwrap_or_default(), current.host_str().unwrap_or_default());
@@ -87,5 +88,10 @@ mod tests {
             assert_eq!(from("moqt://relay.example", &pinned, uri), None, "{uri}");
         }
         assert_eq!(from("https://relay.example", &pinned, "moqt://relay.example"), None);
+        let relay = Url::parse("moqt://relay.example").unwrap();
+        for uri in ["moqt://u:pa55@relay.example", "moqt://u:pa/55@relay.example", "ftp://u:pa55@relay.example"] {
+            let told = follow(&relay, &pinned, uri).unwrap_err();
+            assert!(!told.contains("55"), "{told}");
+        }
     }
 }

@@ -6,17 +6,25 @@ that logs everything; then all that either of them left is searched.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from listening import LIMIT_S
 from test_cli import command, run
+
+from clutchcall.engine import Engine
+from clutchcall.errors import ConfigError
+from clutchcall.moqt import MoqtClient
+from clutchcall.relay import Relay
+from clutchcall.voice import Voice
 
 # What only secrets hold. The engine's key is made for each run.
 SECRETS = {
@@ -182,3 +190,40 @@ def test_the_log_names_a_relay_without_its_secrets(callback: str, label: str) ->
     assert re.search(r"<MoqtClient moqt://\S+@127\.0\.0\.1:9 \w+>", user.stdout), user.stdout
     for secret in ("the-user", "the-password", "the-token"):
         assert secret not in user.stdout + user.stderr
+
+
+# Signs that end a host, or stand before one, at the places where a reader may be led astray.
+PASSWORDS = ["pa55", "pa/55", "pa?55", "pa#55", "pa@55", "pa\\55", "pa//55", "1/55", "1?55", "1#55"]
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_a_malformed_url_shows_no_part_of_its_password(password: str, tmp_path: Path) -> None:
+    engine, relay = f"http://us3r:{password}@engine.test:x", f"moqt://us3r:{password}@relay.test:x"
+    voice = functools.partial(Voice, api_key="a-key", org_id="org_abc")
+    asked: list[Callable[[], object]] = [
+        lambda: voice(engine),
+        lambda: voice("http://127.0.0.1:9", relay_host=f"us3r:{password}@relay.test"),
+        lambda: MoqtClient.connect(relay),
+        lambda: MoqtClient.connect(relay.replace("moqt", "ftp")),
+        lambda: Engine({"state": tmp_path, "relay": {"url": relay}}),
+        lambda: Engine({"state": tmp_path, "relay": {"public_url": relay.removesuffix(":x")}}),
+        lambda: Relay("127.0.0.1:0", open=True, upstream={"url": relay}, state=tmp_path),
+    ]
+    for ask in asked:
+        with pytest.raises((ConfigError, ValueError)) as caught:
+            ask()
+        told = f"{caught.value!r} {caught.value} {vars(caught.value)} {caught.value.__cause__!r}"
+        assert "…" in told
+        assert "us3r" not in told
+        assert "55" not in told.replace(str(tmp_path), "")
+
+
+def test_the_command_line_shows_no_part_of_a_password(tmp_path: Path) -> None:
+    url = "moqt://us3r:pa/55@relay.test"
+    for words in (("interop", "-r", url), ("relay", "--open", "--state", str(tmp_path), "--upstream", url)):
+        done = run(*words)
+        assert done.returncode != 0
+        told = (done.stdout + done.stderr).replace(str(tmp_path), "")
+        assert "moqt://…" in told
+        assert "us3r" not in told
+        assert "55" not in told

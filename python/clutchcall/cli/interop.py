@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     if asked and not drafts:
         say(f"1..0 # SKIP draft {asked} is none of ours: {', '.join(_core.drafts())}")
         return UNSUPPORTED
-    say(f"# clutchcall {_core.__version__} against {_without_query(relay)}")
+    say(f"# clutchcall {_core.__version__} against {_core.shown_url(relay)}")
     return _play([wanted] if wanted else cases, relay, drafts, arguments)
 
 
@@ -113,11 +113,6 @@ def _diagnosis(report: InteropReport, *, verbose: bool) -> Iterator[str]:
 
 def _is_set(variable: str) -> bool:
     return os.environ.get(variable, "").lower() in ("1", "true", "yes")
-
-
-def _without_query(url: str) -> str:
-    """The query may hold a token."""
-    return url.partition("?")[0]
 
 
 def _one_line(text: str) -> str:

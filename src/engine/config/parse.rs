@@ -15,6 +15,7 @@ use super::key::{MOST_KEY_BYTES, unhex};
 use super::table::Table;
 use super::{Agent, AgentKind, ApiKey, Config, Limits, Org, POOL, Phone, Relay, Relaying, Trunk, TrunkKind, Trust};
 use crate::moqt::Drafts;
+use crate::net::shown::{is_doubtful, shown};
 
 /// Fields of an id that the API shows and accepts.
 const ID: &str = "letters, digits, - and _, at most 64";
@@ -163,11 +164,15 @@ pub(super) fn key_sources(table: &mut Table, base: &Path) -> Result<KeySources, 
 }
 
 pub(super) fn relay_url(table: &mut Table, key: &'static str) -> Result<Option<Url>, String> {
-    let Some(url) = table.parsed::<Url>(key, "a URL such as \"moqt://relay.example.com:4433\"")? else {
-        return Ok(None);
-    };
+    let Some(text) = table.text(key)? else { return Ok(None) };
+    let wrong = |why: &str| format!("{} is {:?}: {why}", table.at(key), shown(&text));
+    let url: Url =
+        text.parse().map_err(|e| wrong(&format!("{e}; write a URL such as \"moqt://relay.example.com:4433\"")))?;
     if !RELAY_SCHEMES.contains(&url.scheme()) || url.host_str().is_none() {
-        return Err(format!("{} is \"{url}\": write {}:// and a host", table.at(key), RELAY_SCHEMES.join("://, ")));
+        return Err(wrong(&format!("write {}:// and a host", RELAY_SCHEMES.join("://, "))));
+    }
+    if !url.username().is_empty() || url.password().is_some() || is_doubtful(&url) {
+        return Err(wrong("write it without user and password, which no relay is told, and %40 for an @ elsewhere"));
     }
     Ok(Some(url))
 }

@@ -194,3 +194,15 @@ fn the_example_is_whole() {
         assert!(EXAMPLE.contains(&format!("{key} = ")), "{path} is missing");
     }
 }
+
+#[test]
+fn a_url_is_named_without_what_may_be_a_password() {
+    for key in ["[relay]\nurl", "[relay]\npublic_url", "[relay]\nweb_transport_url", "[relay.upstream]\nurl"] {
+        for url in
+            ["moqt://us3r:pa55@h", "moqt://us3r:pa/55@h", "moqt://us3r:1/55@h", "ftp://us3r:pa55@h", "us3r:pa55@h"]
+        {
+            let told = parse(&format!("state = \"s\"\n{key} = \"{url}\"")).unwrap_err();
+            assert!(told.contains("url is \"") && !told.contains("us3r") && !told.contains("55"), "{told}");
+        }
+    }
+}

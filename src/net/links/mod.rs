@@ -20,6 +20,7 @@ use crate::moqt::{Draft, Drafts, Session};
 use crate::net::bell::Bell;
 use crate::net::port::{self, Port, PortEnd};
 use crate::net::quic::{Birth, Context, Quic};
+use crate::net::shown::shown;
 use crate::net::socket::{Received, Socket};
 use crate::net::timers::Timers;
 use crate::net::warm;
@@ -140,7 +141,8 @@ impl Links {
         let connected = dial::prepare(dial).and_then(|ready| {
             let remote = self.socket.reach(ready.address);
             let connected = self.endpoint.connect(now, ready.config, remote, &ready.name);
-            let (handle, connection) = connected.map_err(|error| format!("can't dial {}: {error}", ready.url))?;
+            let (handle, connection) =
+                connected.map_err(|error| format!("can't dial {}: {error}", shown(ready.url.as_str())))?;
             Ok((handle, connection, (ready.drafts, ready.setup), ready.url, (ready.demand, ready.first_id)))
         });
         match connected {
