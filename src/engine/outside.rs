@@ -3,9 +3,7 @@
 //! The relay is the engine's own, opened in this process, or one elsewhere (`relay.url`), whose name is resolved again and again
 //! on the control thread. Bridges are told where to dial by [`Outside::reference`], which is settled at the start.
 
-use std::fs::DirBuilder;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -64,7 +62,7 @@ pub(super) struct Resolving {
 
 /// For the owner only.
 pub(super) fn make_folder(path: &Path) -> Result<(), String> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| {
+    private::make_folder(path).map_err(|e| {
         format!("the state folder {} can't be made ({e}): name a folder that is writable in `state`", path.display())
     })
 }
@@ -88,7 +86,7 @@ pub fn signing_key_of(file: &Path) -> Result<SigningKey, String> {
 /// The same key after a restart, so that tokens in use stay valid.
 pub(super) fn signing_key(state: &Path) -> Result<SigningKey, String> {
     let path = state.join(KEY_FILE);
-    let key = match std::fs::read(&path) {
+    let key = match files::read(&path, files::SETTINGS) {
         Ok(document) => SigningKey::from_pkcs8(&document)
             .map_err(|e| format!("{} is damaged ({e}): move it away, and a new one is made", path.display()))?,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -100,7 +98,7 @@ pub(super) fn signing_key(state: &Path) -> Result<SigningKey, String> {
     };
     let (public, text) = (state.join(PUBLIC_FILE), format!("{}\n", key.public()));
     // Whoever reads it may do so at any moment, and a full disk is no reason to touch it.
-    if std::fs::read(&public).ok().as_deref() != Some(text.as_bytes()) {
+    if files::read(&public, files::SETTINGS).ok().as_deref() != Some(text.as_bytes()) {
         private::write(&public, text.as_bytes())?;
     }
     Ok(key)

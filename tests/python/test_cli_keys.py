@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -76,3 +79,31 @@ def test_a_wrong_word_is_named(tmp_path: Path, arguments: tuple[str, ...], words
     assert done.returncode == 2
     assert words in done.stderr
     assert not (tmp_path / "keys.toml").exists()
+
+
+def test_keys_of_the_engines_own_settings_are_said_to_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "clutchcall")
+    with Engine(state=tmp_path) as engine:
+        assert engine.api_key is not None
+        # A question to the engine: with it a changed level counts.
+        assert counts(engine, engine.api_key)
+        engine.reload()
+        deadline = time.monotonic() + LIMIT_S
+        while not any("count until it ends" in record.getMessage() for record in caplog.records):
+            assert time.monotonic() < deadline, f"nothing was said in {LIMIT_S} s"
+            time.sleep(0.05)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+def test_the_first_key_is_for_the_owner_of_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    os.chown(folder, 12_345, 12_345)
+    made = run("keys", "create", "--org", "o", "--state", folder)
+    assert (made.returncode, made.stderr) == (0, "")
+    assert (folder / "keys.toml").stat().st_uid == 12_345
+    # A file that is there stays whose it is: that an engine of the folder's owner can't read it is said.
+    os.chown(folder, 12_346, 12_346)
+    made = run("keys", "create", "--org", "o", "--state", folder)
+    assert made.returncode == 0
+    assert re.search(r"keys\.toml is user 12345's, its folder user 12346's: .*chown", made.stderr), made.stderr

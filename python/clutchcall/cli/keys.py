@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clutchcall.cli.folder import state_folder
-from clutchcall.cli.terminal import say
+from clutchcall.cli.terminal import complain, say
 
 # What it is called in a state folder (`engine/config/keyfile.rs`).
 _FILE = "keys.toml"
@@ -82,6 +82,10 @@ def _create(arguments: argparse.Namespace) -> int:
 
     file = _file(arguments)
     ident, text = _core.create_key(file, arguments.org, arguments.scope, arguments.name, time.time_ns() // 1_000_000)
+    owner, host = file.stat().st_uid, file.parent.stat().st_uid
+    if owner != host:
+        # Root gives it away by itself.
+        complain(f"{file} is user {owner}'s, its folder user {host}'s: `chown` it, or their engine can't read it")
     if arguments.json:
         say(json.dumps({"id": ident, "org": arguments.org, "key": text, "file": str(file)}))
     else:

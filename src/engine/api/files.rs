@@ -80,6 +80,13 @@ impl Files {
         api.metrics.keys_skipped(self.skipped);
         loop {
             let told = tokio::time::timeout(LOOK_EVERY, asked.notified()).await.is_ok();
+            if told && api.gate.fixed() > 0 {
+                let (keys, file) = (api.gate.fixed(), self.keys.paths[0].display());
+                tracing::info!(
+                    keys,
+                    "keys of the engine's own settings ([[keys]]) count until it ends: those of {file} come and go"
+                );
+            }
             self.look_at_keys(api, told);
             if let Some(shown) = &mut self.shown {
                 shown.look(api, told);

@@ -57,6 +57,11 @@ impl Gate {
         self.keys.store(Arc::new(self.fixed.iter().cloned().chain(of_file).collect()));
     }
 
+    /// How many of them count until the engine ends.
+    pub(super) fn fixed(&self) -> usize {
+        self.fixed.len()
+    }
+
     /// How many keys count.
     pub(super) fn len(&self) -> usize {
         self.keys.load().len()

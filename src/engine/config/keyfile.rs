@@ -6,8 +6,8 @@
 //!
 //! Keys of the engine's own file (`[[keys]]` there) are none of this room's business: they count until the engine ends.
 
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read as _};
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::key::{ApiKey, check_scope, mint};
@@ -15,6 +15,7 @@ use super::parse::check_id;
 use super::table::{Table, parsed};
 use crate::engine::outside::make_folder;
 use crate::engine::private;
+use crate::files;
 
 /// What the file is called in a state folder.
 pub const NAME: &str = "keys.toml";
@@ -49,14 +50,11 @@ pub struct Wanted {
 /// `None`: there is no such file. The error names it, the place in it, and the remedy.
 pub fn read(path: &Path) -> Result<Option<Vec<Entry>>, String> {
     let shown = path.display();
-    let mut text = String::new();
-    let opened = File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_string(&mut text));
-    match opened {
+    let text = match files::text(path, MOST_BYTES) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("{shown} can't be read: {error}")),
-        Ok(bytes) if bytes as u64 > MOST_BYTES => return Err(format!("{shown} is larger than {MOST_BYTES} bytes")),
-        Ok(_) => {}
-    }
+        Ok(text) => text,
+    };
     parse(&text).map(Some).map_err(|error| format!("{shown}: {error}"))
 }
 
@@ -89,7 +87,12 @@ pub fn create(path: &Path, wanted: Wanted) -> Result<(Entry, String), String> {
 
 /// Takes a key out; an engine that reads the file refuses it from then on.
 pub fn revoke(path: &Path, id: &str) -> Result<Entry, String> {
-    let missing = || format!("{id:?} is no key of {}: `clutchcall keys list` shows those it has", path.display());
+    let missing = || {
+        format!(
+            "{id:?} is no key of {}: `clutchcall keys list` shows those it has; one of an engine's own settings ([[keys]]) counts until that engine ends",
+            path.display()
+        )
+    };
     if !path.exists() {
         return Err(missing());
     }
@@ -103,10 +106,12 @@ pub fn revoke(path: &Path, id: &str) -> Result<Entry, String> {
 
 /// Held until it is dropped.
 fn lock(path: &Path) -> Result<File, String> {
+    files::check(path, MOST_BYTES).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
     let beside = path.with_extension("lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&beside);
+    let file = private::open_beside(&beside);
     let locked = file.and_then(|file| file.lock().map(|()| file));
-    if let (Ok(file), Ok(keys)) = (&locked, std::fs::metadata(path)) {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let (Ok(file), Ok(keys)) = (&locked, std::fs::metadata(path).or_else(|_| std::fs::metadata(folder))) {
         // It is locked either way; where root made it, the owner of the keys could not lock it the next time.
         let _ = private::keep_owner(file, &keys);
     }
@@ -240,11 +245,15 @@ mod tests {
         use std::os::unix::fs::{MetadataExt as _, chown};
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(NAME);
-        let (first, _) = create(&path, wanted("org_a", &[])).unwrap();
-        // Only root can give it away; anybody else owns all of it before and after.
-        let _ = chown(&path, Some(12_345), Some(12_346));
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        // The first key is for the owner of the folder, whoever makes it.
+        let _ = chown(folder.path(), Some(12_345), Some(12_346));
         let owner = |path: &Path| std::fs::metadata(path).map(|seen| (seen.uid(), seen.gid())).unwrap();
+        let (first, _) = create(&path, wanted("org_a", &[])).unwrap();
+        let made = owner(folder.path());
+        assert_eq!((owner(&path), owner(&path.with_extension("lock"))), (made, made));
+        // Only root can give it away; anybody else owns all of it before and after.
+        let _ = chown(&path, Some(12_347), Some(12_348));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let before = owner(&path);
         revoke(&path, &first.key.id()).unwrap();
         assert_eq!((owner(&path), owner(&path.with_extension("lock"))), (before, before));
