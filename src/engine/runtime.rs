@@ -217,7 +217,8 @@ impl Control {
             metrics: Arc::clone(&metrics),
         });
         let door = api::Door { listener, tls, limits: config.limits.clone() };
-        let api = Arc::new(Api::new(&config, keys, desk.clone(), metrics, outside.gauges));
+        let beside = api::Beside { media: audio.gauges(), relay: outside.gauges };
+        let api = Arc::new(Api::new(&config, keys, desk.clone(), metrics, beside));
         Ok((address, Serving { door, api, files, reload, task, desk, audio, resolving, ending }))
     }
 }

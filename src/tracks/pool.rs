@@ -142,12 +142,13 @@ impl Pool {
         let slot = self.place(route);
         let up = self.slots.get(&slot).is_some_and(Slot::is_set_up);
         let state = if up { State::Connected } else { State::Connecting };
+        let reason = self.slots.get(&slot).filter(|_| !up).and_then(|slot| slot.reason.clone());
         let (ended, namespaces) = (VecDeque::new(), HashMap::new());
         let before = self.slots.get(&slot).map_or_else(Dialled::default, |slot| slot.dialled);
         let lease =
             Lease { slot, before, tokens, tracks: Vec::new(), ended, namespaces, renewals: 0, awaits_tokens: false };
         self.leases.insert(id, lease);
-        self.events.push_back(Event::State { lease: id, state, reason: None });
+        self.events.push_back(Event::State { lease: id, state, reason });
         self.occupy(slot, id);
         id
     }
@@ -296,7 +297,7 @@ impl Pool {
         let link = match supply {
             Ok(Supply::Dial(dial)) => links.dial(*dial, now),
             Ok(Supply::Port(end, setup)) => links.attach(end, setup, now),
-            Err(reason) => return self.not_supplied(slot, reason),
+            Err(reason) => return self.in_vain(slot, reason),
         };
         self.counters.dials += 1;
         self.links.insert(link, slot);

@@ -65,3 +65,27 @@ fn a_relay_that_is_not_there_keeps_nobody_from_calling() {
     bench.wait(&sid, &["in_progress"]);
     bench.hangup(&sid).data();
 }
+
+/// A socket that answers nothing, as behind a firewall: the engine says so, for as long as it is so.
+#[test]
+fn a_relay_that_never_answers_is_told_of() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let identity = Identity::ephemeral();
+    let state = tempfile::tempdir().unwrap();
+    let key = public_key(state.path());
+    let address = silent.local_addr().unwrap();
+    let bench = Bench::at(state, |config| towards(config, address, &identity));
+    assert!(bench.metrics().contains("clutchcall_media_links_down 1\n"), "{}", bench.metrics());
+    let ready = || bench.raw("GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let unready = wait_for(|| Some(ready()).filter(|told| told.body.contains("does not answer")));
+    assert!(unready.status == 503 && unready.body.contains("no link to the relay for"), "{unready:?}");
+    let dials = |metrics: &str| {
+        metrics.lines().find_map(|line| line.strip_prefix("clutchcall_media_dials_total ")?.parse().ok())
+    };
+    assert!(dials(&bench.metrics()).is_some_and(|dials: u64| dials > 2), "{}", bench.metrics());
+    // It comes at last.
+    drop(silent);
+    let _relay = start(address, &identity, key);
+    wait_for(|| (ready().status == 200).then_some(()));
+    assert!(bench.metrics().contains("clutchcall_media_links_down 0\n"));
+}

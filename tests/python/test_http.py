@@ -254,3 +254,16 @@ def test_an_engine_that_says_nothing_is_a_timeout() -> None:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with Voice(address, "k", "o", timeout=0.1) as voice, pytest.raises(APITimeoutError, match=r"timeout 0\.1 s"):
             voice.calls.get("CA1")
+
+
+def test_an_engine_that_answers_too_late_is_asked_again(server: Server) -> None:
+    """504 is the engine's own word for an answer that did not come in time, and that of a proxy in front of it."""
+    server.answers = [(504, {"retry-after": "0"})]
+    with Voice(url(server), "k", "o") as voice:
+        assert voice.calls.get("CA1").status == "ringing"
+    assert len(server.asked) == 2
+    server.answers = [(504, {"retry-after": "0"})] * 3
+    with Voice(url(server), "k", "o") as voice, pytest.raises(ServerError) as caught:
+        voice.calls.get("CA1")
+    assert (caught.value.status, caught.value.retryable) == (504, True)
+    assert len(server.asked) == 5

@@ -30,12 +30,14 @@ mod input;
 mod server;
 mod taking;
 mod telephony;
+#[cfg(test)]
+mod tests;
 mod voice;
 mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -46,6 +48,7 @@ use axum::routing::{any, get};
 
 use super::calls::Desk;
 use super::config::{Agent, ApiKey, Config, Trunk};
+use super::media;
 use super::metrics::{Bound, Metrics};
 use crate::relay::{Gauges, figures};
 use answer::{Code, Failure, RequestId};
@@ -58,6 +61,8 @@ pub use server::{Door, serve};
 
 /// Every answer comes within this time: the vendor's clients give up at 30 s.
 const ANSWER_LIMIT: Duration = Duration::from_secs(24);
+/// A relay that was not reached for so long has not just been restarted.
+const REACH_LIMIT: Duration = Duration::from_secs(5);
 
 /// All of it for machines; a test holds it to what the handlers do.
 const OPENAPI: &str = include_str!("openapi.json");
@@ -76,25 +81,27 @@ pub struct Api {
     metrics: Arc<Metrics>,
     streams: Streams,
     bounds: input::Bounds,
-    /// Of the engine's own relay.
-    relay: Option<Gauges>,
+    /// [`ANSWER_LIMIT`].
+    limit: Duration,
+    beside: Beside,
+}
+
+/// Figures of the engine's other rooms.
+pub struct Beside {
+    pub media: Arc<media::Gauges>,
+    /// Of its own relay.
+    pub relay: Option<Gauges>,
 }
 
 impl Api {
     /// `of_file`: the keys of the key file.
-    pub fn new(
-        config: &Config,
-        of_file: Vec<ApiKey>,
-        desk: Desk,
-        metrics: Arc<Metrics>,
-        relay: Option<Gauges>,
-    ) -> Self {
+    pub fn new(config: &Config, of_file: Vec<ApiKey>, desk: Desk, metrics: Arc<Metrics>, beside: Beside) -> Self {
         let gate = Gate::new(&config.keys, &config.limits);
         gate.replace(of_file);
         let streams = Streams::new(config.limits.connections, Arc::clone(&metrics));
         let (trunks, agents) = (config.trunks.clone(), config.agents.clone());
         let bounds = input::Bounds { bytes: config.limits.body_bytes, time: config.limits.body };
-        Self { gate, desk, trunks, agents, metrics, streams, bounds, relay }
+        Self { gate, desk, trunks, agents, metrics, streams, bounds, limit: ANSWER_LIMIT, beside }
     }
 
     fn router(self: Arc<Self>) -> Router {
@@ -136,6 +143,17 @@ impl Api {
         Ok(answer::response(id, Ok(asked.run(procedure).await?)))
     }
 
+    /// Why new calls should go elsewhere: they would be refused, or nobody would hear them.
+    fn unready(&self, now: Instant) -> Option<String> {
+        if let Some(cause) = self.desk.store().health().failing {
+            return Some(format!("the record store fails: {cause}"));
+        }
+        let missing = self.beside.media.missing()?;
+        let time = now.saturating_duration_since(missing.since);
+        let reason = &missing.reason;
+        (time >= REACH_LIMIT).then(|| format!("no link to the relay for {} s: {reason}", time.as_secs()))
+    }
+
     async fn input(&self, request: Request) -> Result<Input, Failure> {
         let input = match *request.method() {
             Method::GET => Input::from_query(request.uri().query(), self.bounds),
@@ -151,8 +169,8 @@ impl Api {
 
 async fn procedure(State(api): State<Arc<Api>>, Path(name): Path<String>, request: Request) -> Response {
     let id = RequestId::new();
-    let answer = tokio::time::timeout(ANSWER_LIMIT, api.answer(&id, &name, request)).await;
-    let late = || Failure::new(Code::Timeout, format!("no answer within {} s: ask again", ANSWER_LIMIT.as_secs()));
+    let answer = tokio::time::timeout(api.limit, api.answer(&id, &name, request)).await;
+    let late = || Failure::new(Code::Timeout, format!("no answer within {} s: ask again", api.limit.as_secs_f64()));
     answer.unwrap_or_else(|_| Err(late())).unwrap_or_else(|failure| {
         refused(&id, &name, &failure);
         answer::response(&id, Err(failure))
@@ -182,10 +200,10 @@ async fn healthz() -> Response {
 
 /// New calls are welcome.
 async fn readyz(State(api): State<Arc<Api>>) -> Response {
-    match api.desk.store().health().failing {
+    match api.unready(Instant::now()) {
         None => json(StatusCode::OK, "{\"ok\":true}".to_owned()),
         Some(cause) => {
-            let reason = serde_json::Value::from(format!("the record store fails: {cause}"));
+            let reason = serde_json::Value::from(cause);
             json(StatusCode::SERVICE_UNAVAILABLE, format!("{{\"ok\":false,\"reason\":{reason}}}"))
         }
     }
@@ -199,7 +217,14 @@ async fn metrics(State(api): State<Arc<Api>>) -> Response {
     let mut text = api.metrics.render(&api.desk.store().health());
     let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
     text.push_str(&format!("clutchcall_tasks {tasks}\nclutchcall_api_keys {}\n", api.gate.len()));
-    if let Some(relay) = &api.relay {
+    let media = &api.beside.media;
+    text.push_str(&format!(
+        "clutchcall_media_links_down {}\nclutchcall_media_dials_total {}\nclutchcall_media_farewells_cut_total {}\n",
+        media.links_down(),
+        media.dials(),
+        media.farewells_cut()
+    ));
+    if let Some(relay) = &api.beside.relay {
         text.push_str(&figures::render(&relay.figures()));
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()

@@ -40,6 +40,13 @@ impl Desk {
         Self { requests, store, running: Arc::default() }
     }
 
+    /// One whose board says nothing for as long as what comes with it lives.
+    #[cfg(test)]
+    pub(in crate::engine) fn before_a_silent_board(store: Arc<dyn Store>) -> (Self, impl Sized) {
+        let (requests, kept) = mpsc::channel(4);
+        (Self::new(requests, store), kept)
+    }
+
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }

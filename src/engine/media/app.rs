@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::call::{Call, FAREWELL, Floor, Place};
 use super::clock::{Tick, Wheel};
+use super::reach::{Gauges, Path, Reach};
 use super::tokens::Tokens;
 use super::{Command, Event, Mint, Supply};
 use crate::engine::outside::follow;
@@ -17,14 +18,15 @@ use crate::moqt::ids::IdMap;
 use crate::moqt::message::Setup;
 use crate::net::{App, Dial, LinkEvent, LinkId, Links};
 use crate::relay::shard_of;
-use crate::tracks::lag::STALL_ENDS;
 use crate::tracks::names;
-use crate::tracks::{self, DialId, LeaseId, Pool, RouteId, RouteKind, State, TrackId};
+use crate::tracks::{self, DialId, LeaseId, Pool, RouteId, RouteKind, TrackId};
 
 /// Calls that share one connection to a relay elsewhere: what a lost connection takes with it.
 const CALLS_PER_LINK: usize = 128;
 /// Calls that there is room for from the start: a table of them that grows is half a megabyte more, and found late.
 const CALLS: usize = 448;
+/// Closed calls whose end is still said. Beyond, the oldest is let go: who subscribes to it later asks the control plane.
+const FAREWELLS: usize = 1024;
 /// When the thread ends, last words have this long to leave.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Ticks of many calls come this close after each other, and what arrives between two of them is taken with the next.
@@ -38,6 +40,8 @@ pub(super) struct Start {
     pub(super) events: UnboundedSender<Event>,
     pub(super) commands: crossbeam_channel::Receiver<Command>,
     pub(super) ending: Arc<AtomicBool>,
+    /// What it shows of itself, and which of the threads there it is.
+    pub(super) gauges: (Arc<Gauges>, usize),
     pub(super) seed: u64,
     /// The wall clock's reading at the start.
     pub(super) unix: Duration,
@@ -50,8 +54,6 @@ pub(super) struct Media {
     pool: Pool,
     /// One per shard of the relay.
     routes: Vec<RouteId>,
-    /// Keep the links up while there is no call.
-    homes: Vec<LeaseId>,
     /// Where a lease's links lead, as far as it is not the first shard.
     shard_of_lease: HashMap<LeaseId, usize>,
     tokens: Tokens,
@@ -60,6 +62,7 @@ pub(super) struct Media {
     by_sid: HashMap<Arc<str>, u64>,
     tracks: IdMap<TrackId, Place>,
     next_call: u64,
+    reach: Reach,
     path: Path,
     /// Reused in every turn.
     ticks: Vec<Tick>,
@@ -88,14 +91,16 @@ impl Media {
             tokens.lent(lease, now);
             lease
         };
+        // They keep the links up while there is no call.
         let homes: Vec<LeaseId> = routes.iter().map(home).collect();
         let shard_of_lease = homes.iter().enumerate().map(|(shard, lease)| (*lease, shard)).collect();
+        let (gauges, thread) = start.gauges.clone();
         Self {
             wheel: Wheel::new(now, start.clock_us),
             start,
             pool,
             routes,
-            homes,
+            reach: Reach::new(gauges, thread, &homes, now),
             shard_of_lease,
             tokens,
             calls: IdMap::with_capacity_and_hasher(CALLS, Default::default()),
@@ -188,17 +193,32 @@ impl Media {
         let Some((sid, stats)) = closed else { return };
         self.by_sid.remove(&sid);
         self.leaving.push_back((now + FAREWELL, key));
+        // At the end of the thread there are no more of them than calls, and no time for any.
+        if self.leaving.len() > FAREWELLS && self.ends_at.is_none() {
+            self.reach.farewell_cut();
+            self.leaving.pop_front().into_iter().for_each(|(_, oldest)| self.let_go(links, oldest, now));
+        }
         let _ = self.start.events.send(Event::Closed { sid, stats });
     }
 
     /// Calls whose end was said for long enough.
     fn handle_farewells(&mut self, links: &mut Links, now: Instant) {
         while let Some((_, key)) = self.leaving.pop_front_if(|(at, _)| *at <= now) {
-            self.with(links, key, now, |call, floor| call.release(floor));
-            for lease in self.calls.remove(&key).into_iter().flat_map(|call| call.leases()) {
-                self.shard_of_lease.remove(&lease);
-            }
+            self.let_go(links, key, now);
         }
+    }
+
+    fn let_go(&mut self, links: &mut Links, key: u64, now: Instant) {
+        self.with(links, key, now, |call, floor| call.release(floor));
+        for lease in self.calls.remove(&key).into_iter().flat_map(|call| call.leases()) {
+            self.shard_of_lease.remove(&lease);
+        }
+    }
+
+    /// Closed calls that are still here, and calls in all.
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.leaving.len(), self.calls.len())
     }
 
     /// A place for one call on a link to the shard in charge of it, with a token that goes with its requests.
@@ -230,7 +250,7 @@ impl Media {
                 tracks::Event::WantTokens { lease } => {
                     self.pool.renew(lease, vec![self.tokens.fresh(now)]);
                 }
-                tracks::Event::State { lease, state, reason } => self.note_state(lease, state, reason),
+                tracks::Event::State { lease, state, reason } => self.reach.note(lease, state, reason, now),
                 event => self.handle_track(links, event, now),
             }
         }
@@ -272,6 +292,7 @@ impl Media {
     }
 
     fn supply(&mut self, links: &mut Links, (id, lease): (DialId, LeaseId), uri: Option<&str>, now: Instant) {
+        self.reach.dialled();
         let shard = self.shard_of_lease.get(&lease).copied().unwrap_or_default();
         let setup = Setup {
             tokens: vec![self.tokens.fresh(now)],
@@ -289,52 +310,11 @@ impl Media {
         self.pool.supply(links, id, supply, now);
     }
 
-    /// The link's story, told once and not per call.
-    fn note_state(&self, lease: LeaseId, state: State, reason: Option<String>) {
-        if self.homes.contains(&lease) {
-            match state {
-                State::Connected => tracing::info!("the relay is connected"),
-                State::Connecting if reason.is_none() => tracing::debug!("no link to the relay yet"),
-                State::Connecting | State::Reconnecting => {
-                    tracing::warn!(reason = reason.unwrap_or_default(), "no link to the relay");
-                }
-                State::Failed => {
-                    tracing::error!(reason = reason.unwrap_or_default(), "the relay refuses the engine's tokens");
-                }
-            }
-        }
-    }
-
     /// Ends every call, then waits for the last words to leave.
     fn wind_up(&mut self, links: &mut Links, now: Instant) {
+        self.ends_at = Some(now + LAST_WORDS);
         let live: Vec<u64> = self.by_sid.values().copied().collect();
         live.into_iter().for_each(|key| self.close(links, key, now));
-        self.ends_at = Some(now + LAST_WORDS);
-    }
-}
-
-/// Whether frames may have been held up on their way. All of a thread's links lead to one relay.
-#[derive(Default)]
-struct Path {
-    quiet: Vec<LinkId>,
-    stalled_at: Option<Instant>,
-}
-
-impl Path {
-    fn note(&mut self, link: LinkId, event: &LinkEvent, now: Instant) {
-        match event {
-            LinkEvent::Quiet => self.quiet.push(link),
-            LinkEvent::Alive | LinkEvent::Down(_) if self.quiet.contains(&link) => {
-                self.quiet.retain(|quiet| *quiet != link);
-                self.stalled_at = Some(now);
-            }
-            _ => {}
-        }
-    }
-
-    fn stalls(&mut self, now: Instant) -> bool {
-        self.stalled_at = self.stalled_at.filter(|at| now.saturating_duration_since(*at) < STALL_ENDS);
-        self.stalled_at.is_some() || !self.quiet.is_empty()
     }
 }
 
@@ -365,6 +345,7 @@ impl App for Media {
         }
         self.handle_farewells(links, now);
         self.tokens.handle_timeout(&mut self.pool, now);
+        self.reach.handle_timeout(now);
         self.handle_pool(links, now);
         if self.ends_at.is_some_and(|at| at <= now) && !self.done {
             self.pool.shutdown(links);
@@ -376,7 +357,8 @@ impl App for Media {
         let farewell = self.leaving.front().map(|(at, _)| *at);
         let renewal = self.tokens.poll_timeout();
         let wheel = self.wheel.poll_timeout();
-        [wheel, self.pool.poll_timeout(), farewell, renewal, self.ends_at].into_iter().flatten().min()
+        let reach = self.reach.poll_timeout();
+        [wheel, self.pool.poll_timeout(), farewell, renewal, reach, self.ends_at].into_iter().flatten().min()
     }
 
     /// Frames for a leg wait for its tick in any case.

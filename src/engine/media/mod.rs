@@ -17,6 +17,7 @@
 //! | `threads` | [`AudioThreads`]: starts them, spreads calls over them |
 //! | `app` | the worker's app: commands, ticks, and what the pool says |
 //! | `clock` | when each call's next frame is due; pure |
+//! | `reach` | whether the relay is reached: for the log and for [`Gauges`] |
 //! | `tokens` | whose turn it is to be given a fresh token |
 //! | `call` | one call: who speaks and who hears |
 //! | `rendition`, `mix`, `speaker` | one rendition; one frame out of several; an agent |
@@ -25,6 +26,7 @@ mod app;
 mod call;
 mod clock;
 mod mix;
+mod reach;
 mod rendition;
 mod speaker;
 #[cfg(test)]
@@ -32,6 +34,7 @@ mod tests;
 mod threads;
 mod tokens;
 
+pub use reach::{Gauges, Missing};
 pub use threads::AudioThreads;
 
 use std::net::SocketAddr;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::app::{Media, Start};
-use super::{Caller, Command, Event, Mint, Supply};
+use super::{Caller, Command, Event, Gauges, Mint, Supply};
 use crate::audio::{Codec, Params};
 use crate::moqt::message::{RequestError, Setup, Subscribe};
 use crate::moqt::session::{Limits, RequestId, Role};
@@ -26,7 +26,7 @@ const TURN: Duration = Duration::from_millis(1);
 fn worker() -> (Worker, Waker) {
     let limits = Limits {
         setup_timeout: Duration::from_secs(5),
-        requests: 64,
+        requests: 4096,
         object_bytes: 64 * 1024,
         pending_bytes: 64 * 1024,
         pending_time: Duration::from_millis(500),
@@ -75,6 +75,7 @@ struct Stage {
     engine: (Worker, Waker, Media),
     relay: (Worker, Waker, Relay),
     commands: crossbeam_channel::Sender<Command>,
+    gauges: Arc<Gauges>,
     _events: UnboundedReceiver<Event>,
     now: Instant,
 }
@@ -86,12 +87,14 @@ impl Stage {
         let (ports, ends) = Ports::played(their_waker.clone());
         let (commands, taken) = crossbeam_channel::bounded(64);
         let (told, events) = unbounded_channel();
+        let gauges = Gauges::new(1);
         let start = Start {
             supply: Supply::Port(ports),
             mint: Mint { token: Arc::new(|| "a token".to_owned()), life: Duration::from_secs(3600) },
             events: told,
             commands: taken,
             ending: Arc::new(AtomicBool::new(false)),
+            gauges: (gauges.clone(), 0),
             seed: 1,
             unix: Duration::from_secs(1_700_000_000),
             clock_us: 0,
@@ -99,7 +102,8 @@ impl Stage {
         let (link, subscribes, asked) = (None, Vec::new(), Vec::new());
         let relay = Relay { ends, link, subscribes, asked, accepted: Vec::new(), refused: Vec::new() };
         let engine = (ours, our_waker, Media::new(start, now));
-        let mut stage = Self { engine, relay: (theirs, their_waker, relay), commands, _events: events, now };
+        let relay = (theirs, their_waker, relay);
+        let mut stage = Self { engine, relay, commands, gauges, _events: events, now };
         stage.engine.1.wake();
         stage.run();
         assert!(stage.relay.2.link.is_some(), "the engine opens its port");
@@ -157,4 +161,34 @@ fn a_track_that_was_opened_before_it_was_asked_for_is_there() {
     let (request, _) = stage.at_once(Command::Open { sid, caller: Caller::Leg }, "audio.unheard-of");
     let refused: Vec<_> = stage.relay.2.refused.iter().map(|(request, error)| (*request, error.code)).collect();
     assert_eq!(refused, [(request, RequestErrorCode::DoesNotExist as u64)]);
+}
+
+/// More calls end at once than are said goodbye to.
+#[test]
+fn farewells_are_bounded_and_counted() {
+    const MOST: usize = 1024;
+    let mut stage = Stage::new();
+    assert_eq!((stage.gauges.links_down(), stage.gauges.dials()), (0, 1));
+    for n in 0..MOST + 10 {
+        let sid: Arc<str> = format!("CA{n}").into();
+        stage.command(Command::Open { sid: sid.clone(), caller: Caller::Leg });
+        stage.command(Command::Close { sid });
+        stage.engine_turn();
+        let (leaving, calls) = stage.engine.2.sizes();
+        assert_eq!(leaving, calls, "nothing else is left of them");
+        assert_eq!(leaving, (n + 1).min(MOST));
+    }
+    assert_eq!(stage.gauges.farewells_cut(), 10);
+    // What was cut short was the oldest; the youngest is told to who comes now.
+    let mut ask = |sid: &str| {
+        stage.relay.2.subscribes.push(Subscribe::new(names::track(sid, Side::Uplink, names::AUDIO).unwrap()));
+        stage.relay.1.wake();
+        stage.run();
+        let request = *stage.relay.2.asked.last().expect("it was asked");
+        stage.relay.2.accepted.contains(&request)
+    };
+    assert_eq!((ask("CA3"), ask(&format!("CA{}", MOST + 9))), (false, true));
+    stage.now += Duration::from_secs(3);
+    stage.run();
+    assert_eq!((stage.engine.2.sizes(), stage.gauges.farewells_cut()), ((0, 0), 10));
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::app::{Media, Start};
-use super::{Command, Event, Mint, Supply};
+use super::{Command, Event, Gauges, Mint, Supply};
 use crate::moqt::session::Limits;
 use crate::net::{Waker, Worker, WorkerConfig};
 
@@ -26,6 +26,7 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// The audio threads of one engine. A call stays on the thread that its sid falls on.
 pub struct AudioThreads {
     threads: Vec<AudioThread>,
+    gauges: Arc<Gauges>,
 }
 
 struct AudioThread {
@@ -38,8 +39,15 @@ struct AudioThread {
 impl AudioThreads {
     /// `mint` gives a token of now, with rights in every call; it is asked for each link and every few minutes.
     pub fn start(count: usize, supply: Supply, mint: Mint, events: UnboundedSender<Event>) -> Result<Self, String> {
-        let start = |n| AudioThread::start(n, supply.clone(), mint.clone(), events.clone());
-        Ok(Self { threads: (0..count.max(1)).map(start).collect::<Result<_, _>>()? })
+        let count = count.max(1);
+        let gauges = Gauges::new(count);
+        let start = |n| AudioThread::start((gauges.clone(), n), supply.clone(), mint.clone(), events.clone());
+        Ok(Self { threads: (0..count).map(start).collect::<Result<_, _>>()?, gauges })
+    }
+
+    /// What they show of themselves.
+    pub fn gauges(&self) -> Arc<Gauges> {
+        self.gauges.clone()
     }
 
     /// Hands a command to the thread of its call. Never waits, unless thousands of commands wait already.
@@ -70,7 +78,13 @@ impl Drop for AudioThreads {
 }
 
 impl AudioThread {
-    fn start(n: usize, supply: Supply, mint: Mint, events: UnboundedSender<Event>) -> Result<Self, String> {
+    fn start(
+        gauges: (Arc<Gauges>, usize),
+        supply: Supply,
+        mint: Mint,
+        events: UnboundedSender<Event>,
+    ) -> Result<Self, String> {
+        let n = gauges.1;
         let (worker, waker) = worker(&supply)?;
         let (commands, taken) = crossbeam_channel::bounded(COMMANDS);
         let ending = Arc::new(AtomicBool::new(false));
@@ -82,6 +96,7 @@ impl AudioThread {
             events,
             commands: taken,
             ending: ending.clone(),
+            gauges,
             seed,
             unix,
             clock_us: monotonic_us(),

@@ -325,7 +325,7 @@ fn is_refusal(down: &Down) -> bool {
 }
 
 /// For people, with what to do about it.
-fn words(down: &Down) -> String {
+pub(super) fn words(down: &Down) -> String {
     match down {
         Down::Unreachable(reason) => reason.clone(),
         Down::TimedOut => "the relay does not answer: check that it runs and that UDP reaches it".to_owned(),

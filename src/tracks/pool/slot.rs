@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::Pool;
 use super::ask::Announcement;
+use super::links::words;
 use crate::moqt::session::RequestId;
 use crate::moqt::{CloseCode, FullTrackName, TrackNamespace};
-use crate::net::LinkId;
+use crate::net::{Down, LinkId};
 use crate::tracks::reconnect::{IN_FLIGHT, Reconnect};
 use crate::tracks::{DialId, Event, LeaseId, RouteId, State, TrackId, Wires};
 
@@ -259,9 +260,12 @@ impl Pool {
         }
         if !slot.attempts.is_empty() && slot.attempts.len() + slot.asks.len() >= IN_FLIGHT {
             let spared = usize::from(slot.attempts.len() > 1 && age(&slot.attempts[0]) < OLDEST_ATTEMPT);
-            let (link, _) = slot.attempts.remove(spared);
+            let (link, began) = slot.attempts.remove(spared);
             self.links.remove(&link);
             links.close(link, CloseCode::NoError as u64, "another attempt takes its place");
+            if now.saturating_duration_since(began) >= OLDEST_ATTEMPT {
+                self.in_vain(id, words(&Down::TimedOut));
+            }
         }
         self.want_dial(id);
     }
@@ -275,8 +279,9 @@ impl Pool {
         }
     }
 
-    /// The app could not say how to connect.
-    pub(super) fn not_supplied(&mut self, id: SlotId, reason: String) {
+    /// An attempt came to nothing: nobody answered it, or the app could not say how to connect. Told once, until a link stands or the
+    /// reason is another.
+    pub(super) fn in_vain(&mut self, id: SlotId, reason: String) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let state = if slot.stood { State::Reconnecting } else { State::Connecting };
         if slot.current.is_none() && slot.reason.as_ref() != Some(&reason) {

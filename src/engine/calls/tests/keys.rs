@@ -63,6 +63,9 @@ fn a_call_of_long_ago_is_taken_back_without_a_word() {
     assert_eq!(done, (Ok(()), Ok(())));
 }
 
+/// The store's own thread answers in milliseconds, and nothing else is waited for: who waits longer waits for ever.
+const LIMIT: Duration = Duration::from_secs(20);
+
 /// What is asked of the board while it answers, over this store.
 fn at_desk<T>(bench: &mut Bench, store: Arc<Sqlite>, asker: impl AsyncFnOnce(&Desk) -> T) -> T {
     let (requests, mut asked) = mpsc::channel(4);
@@ -77,6 +80,7 @@ fn at_desk<T>(bench: &mut Bench, store: Arc<Sqlite>, asker: impl AsyncFnOnce(&De
         tokio::select! {
             done = asker(&desk) => done,
             () = board => unreachable!("the desk is there"),
+            () = tokio::time::sleep(LIMIT) => panic!("the desk gave no answer within {LIMIT:?}"),
         }
     })
 }

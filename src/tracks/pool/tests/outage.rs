@@ -84,6 +84,40 @@ fn a_first_link_that_takes_its_time_is_not_dialled_over() {
 }
 
 #[test]
+fn a_relay_that_never_answers_is_told_of_once_and_dialled_on() {
+    let mut world = World::new(1, relay());
+    world.lines.reachable = false;
+    let route = world.route(0, 2);
+    let lease = world.pools[0].lease(route, tokens("ok"), world.now);
+    let states = |world: &World| {
+        let state = |event: &Event| match event {
+            Event::State { lease, state, reason } => Some((*lease, *state, reason.clone())),
+            _ => None,
+        };
+        world.events[0].iter().filter_map(state).collect::<Vec<_>>()
+    };
+    world.run_ms(2900);
+    assert_eq!(states(&world), [(lease, State::Connecting, None)], "it may only be busy");
+    world.run_ms(300_000);
+    let told = states(&world);
+    assert_eq!(told.len(), 2, "{told:?}");
+    let reason = told[1].2.clone();
+    assert!(
+        (told[1].0, told[1].1) == (lease, State::Connecting) && reason.as_ref().unwrap().contains("UDP"),
+        "{told:?}"
+    );
+    assert!(world.pools[0].counters().dials > 60);
+    // Who comes now is told at once.
+    let late = world.pools[0].lease(route, tokens("ok"), world.now);
+    world.run_ms(0);
+    assert_eq!(states(&world).last(), Some(&(late, State::Connecting, reason)));
+    world.lines.reachable = true;
+    world.run_ms(20_000);
+    let connected = [lease, late].map(|lease| (lease, State::Connected, None));
+    assert_eq!(states(&world)[3..], connected);
+}
+
+#[test]
 fn a_quiet_path_gets_a_second_link_beside_it_and_the_old_one_goes() {
     let (mut world, spoken, heard) = talk(Delivery::Stream);
     let links: Vec<_> = world.lines.all.keys().copied().collect();
