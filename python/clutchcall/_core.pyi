@@ -125,6 +125,16 @@ class BridgeStats:
     @property
     def frames_in(self, /) -> int:
         """
+    def delivery_stalled_ms(self, /) -> int:
+        """
+        For how long that has been so now, in milliseconds; 0: it is not.
+        """
+    @property
+    def delivery_stalls(self, /) -> int:
+        """
+        Of the whole process: how often nothing was delivered to anybody, because four callbacks blocked at the same time.
+        """
+    @property
         Frames that arrived.
         """
     @property

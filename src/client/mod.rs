@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `runtime` | the control thread (HTTP, names, timers) and the media worker; one pair per process, started on first need, ended at its exit |
 //! | `lookout` | who sees that what is to be delivered waits behind a callback that blocks |
+//! | `stalls` | when so many block that nothing is delivered: said and counted |
 //! | `options` | where the control plane is and who asks: argument → environment → profile → running `clutchcall dev` |
 //! | `profile` | the user's file of settings |
 //! | `waits` | how an outcome is had: by waiting for it, or by being told |
@@ -40,6 +41,7 @@ mod profile;
 mod relay;
 mod retry;
 pub mod runtime;
+mod stalls;
 mod tokens;
 mod wait;
 mod waits;
@@ -53,6 +55,7 @@ pub use media::{Clock, Delivered, Link};
 pub use options::{Arguments, Options};
 pub use originate::{Lost, Originate, Placed};
 pub use relay::origin;
+pub use stalls::Stalls;
 pub use runtime::{Cancel, Runtime};
 pub use tokens::Asked;
 pub use waits::{Told, Underway, Waits};

@@ -82,6 +82,10 @@ pub(super) struct BridgeStats {
     callback_errors: u64,
     /// Callbacks that took longer than 20 ms.
     slow_callbacks: u64,
+    /// Of the whole process: how often nothing was delivered to anybody, because four callbacks blocked at the same time.
+    delivery_stalls: u64,
+    /// For how long that has been so now, in milliseconds; 0: it is not.
+    delivery_stalled_ms: u64,
     /// `connecting`, `connected`, `reconnecting`, `closed` or `failed`.
     state: &'static str,
 }
@@ -92,7 +96,7 @@ impl BridgeStats {
         let Self { state, frames_in, dropped, gaps, missing, stale, duplicates, .. } = self;
         let Self { frames_out, unheard, offline, behind, too_old, queued_ms, .. } = self;
         let Self { reconnects, migrations, dials, shared_by, rtt_ms, link_packets, link_lost, link_window, .. } = self;
-        let Self { callback_errors, slow_callbacks, .. } = self;
+        let Self { callback_errors, slow_callbacks, delivery_stalls, delivery_stalled_ms, .. } = self;
         let heard = format!(
             "frames_in={frames_in}, dropped={dropped}, gaps={gaps}, missing={missing}, stale={stale}, duplicates={duplicates}"
         );
@@ -102,7 +106,9 @@ impl BridgeStats {
         let link = format!(
             "reconnects={reconnects}, migrations={migrations}, dials={dials}, shared_by={shared_by}, rtt_ms={rtt_ms:.1}, link_packets={link_packets}, link_lost={link_lost}, link_window={link_window}"
         );
-        let callback = format!("callback_errors={callback_errors}, slow_callbacks={slow_callbacks}");
+        let callback = format!(
+            "callback_errors={callback_errors}, slow_callbacks={slow_callbacks}, delivery_stalls={delivery_stalls}, delivery_stalled_ms={delivery_stalled_ms}"
+        );
         format!("BridgeStats(state='{state}', {heard}, {said}, {link}, {callback})")
     }
 }
@@ -287,6 +293,7 @@ impl Bridge {
 
 impl Bridge {
     fn figures(&self, stats: Stats) -> BridgeStats {
+        let (delivery_stalls, stalled) = self.delivery.stalls();
         BridgeStats {
             frames_in: stats.frames_in,
             dropped: self.slot.dropped(),
@@ -310,6 +317,8 @@ impl Bridge {
             link_window: stats.path.window_bytes,
             callback_errors: self.slot.errors(),
             slow_callbacks: self.slot.slow(),
+            delivery_stalls,
+            delivery_stalled_ms: stalled.as_millis() as u64,
             state: self.state(),
         }
     }

@@ -96,6 +96,56 @@ def test_several_blocked_callbacks_still_delay_nobody(voice: Voice) -> None:
         bridge.close()
 
 
+def test_as_many_blocked_callbacks_as_threads_are_a_stall_that_is_told_and_ends(
+    voice: Voice, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Four threads at most: with four callbacks that block nobody hears anything, until the first of them returns."""
+    caplog.set_level(logging.WARNING, "clutchcall")
+    entered, released = [threading.Event() for _ in range(4)], [threading.Event() for _ in range(4)]
+    heard = Heard()
+
+    def blocking(number: int) -> Callable[[bytes, int], None]:
+        def block(frame: bytes, timestamp_us: int) -> None:
+            entered[number].set()
+            released[number].wait(LIMIT_S)
+
+        return block
+
+    def told(words: str) -> bool:
+        return any(words in record.getMessage() for record in caplog.records)
+
+    bridges = [voice.audio_bridge.attach(dial(voice, "9010").sid, on_uplink=heard)]
+    before = bridges[0].stats().delivery_stalls
+    try:
+        for number in range(3):
+            bridges.append(voice.audio_bridge.attach(dial(voice, "9010").sid, on_uplink=blocking(number)))
+            assert entered[number].wait(LIMIT_S)
+        heard.wait_more(30)
+        until(lambda: told("callbacks block (bridge of call"), "the last thread says that it is the last")
+        assert (bridges[0].stats().delivery_stalls, bridges[0].stats().delivery_stalled_ms) == (before, 0)
+        dropped = bridges[0].stats().dropped
+
+        bridges.append(voice.audio_bridge.attach(dial(voice, "9010").sid, on_uplink=blocking(3)))
+        assert entered[3].wait(LIMIT_S)
+        until(lambda: bridges[0].stats().delivery_stalled_ms > 0, "the stall is shown")
+        until(lambda: bridges[0].stats().dropped > dropped, "who is heard behind it drops frames")
+        assert bridges[0].stats().delivery_stalls == before + 1
+        # Whoever asks the engine brings the records along.
+        voice.calls.list(limit=1)
+        assert told("nothing is delivered: every thread is in a callback that blocks")
+
+        released[0].set()
+        heard.wait_more(30)
+        until(lambda: bridges[0].stats().delivery_stalled_ms == 0, "the stall is over")
+        until(lambda: told("delivery goes on: nothing was delivered for"), "its end is told")
+        assert bridges[0].stats().delivery_stalls == before + 1
+    finally:
+        for event in released:
+            event.set()
+    for bridge in bridges:
+        bridge.close()
+
+
 def test_a_slow_callback_is_told_of(voice: Voice, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "clutchcall")
     heard = Heard()

@@ -4,7 +4,7 @@
 //! that is ready, of every bridge. At most one thread is inside one bridge's callback at a time. When a callback blocks, a
 //! spare thread (at most [`SPARES`]) takes over what else is there: the media worker notices it at the end of a turn, so no
 //! frame pays for it, and the control thread while something waits that no media worker pushed. Records are handed to `logging` by one
-//! thread at a time, so a handler that blocks holds up none but them. An exception goes to `sys.unraisablehook` and is counted; delivery goes on.
+//! thread at a time, so a handler that blocks holds up none but them. As many as there are threads are a stall ([`Stalls`]). An exception goes to `sys.unraisablehook` and is counted; delivery goes on.
 //!
 //! The registry ([`Delivery::register`]) holds every callback until its bridge is closed or its call is over: a collected
 //! handle stays audible. Python's exit ends the threads within a second (`process`); a forked child has none and makes its own.
@@ -22,7 +22,7 @@ use pyo3::prelude::*;
 
 use super::errors::raise;
 use super::logs;
-use crate::client::{Delivered, Look, Runtime};
+use crate::client::{Delivered, Look, Runtime, Stalls};
 use crate::error::Error;
 use crate::moqt::ids::IdMap;
 use crate::ring::{RingId, RingReceiver, Source, Wait};
@@ -45,6 +45,9 @@ const SPARE_IDLE: Duration = Duration::from_secs(2);
 /// Which levels loggers want is looked at this often while something is delivered.
 const LEVELS_PAUSE: Duration = Duration::from_secs(1);
 
+/// In the place of a ring: a handler of `logging`.
+const HANDLER: u64 = u64::MAX;
+
 static DELIVERY: ArcSwapOption<Delivery> = ArcSwapOption::const_empty();
 
 /// Wakes the delivery thread, if there is one, for what is not in a ring. From any thread.
@@ -63,6 +66,7 @@ pub(super) struct Delivery {
     stopping: AtomicBool,
     /// A thread hands records to `logging`.
     carrying: AtomicBool,
+    stalls: Stalls,
     /// When the last slow callback was told of, and when it was looked which records are wanted, in microseconds since birth.
     told_us: AtomicU64,
     looked_us: AtomicU64,
@@ -76,6 +80,8 @@ struct Seat {
     taken: AtomicBool,
     /// When the callback that runs now was entered, in microseconds since the delivery's birth; 0: none runs.
     entered_us: AtomicU64,
+    /// Whose it is, or [`HANDLER`].
+    ring: AtomicU64,
 }
 
 impl Delivery {
@@ -106,6 +112,7 @@ impl Delivery {
             born: Instant::now(),
             stopping: AtomicBool::new(false),
             carrying: AtomicBool::new(false),
+            stalls: Stalls::default(),
             told_us: AtomicU64::new(0),
             looked_us: AtomicU64::new(0),
             ended: Default::default(),
@@ -229,9 +236,11 @@ impl Delivery {
         if logs::is_empty() || self.carrying.swap(true, SeqCst) {
             return;
         }
+        seat.ring.store(HANDLER, Relaxed);
         seat.entered_us.store(self.us(Instant::now()), Relaxed);
         logs::carry(py);
         seat.entered_us.store(0, Relaxed);
+        self.stalls.end(self.us(Instant::now()));
         self.carrying.store(false, SeqCst);
         // Whoever came by meanwhile left it to this thread.
         if !logs::is_empty() {
@@ -250,22 +259,56 @@ impl Delivery {
             return None;
         }
         let now_us = self.us(now);
-        let mut next = None;
+        let (mut is_free, mut soon_us, mut blocked, mut since_us) = (false, None, 0, 0);
         for seat in self.seats.iter().filter(|seat| seat.taken.load(Relaxed)) {
             let entered_us = seat.entered_us.load(Relaxed);
-            if entered_us == 0 {
+            match (entered_us + BLOCK.as_micros() as u64).saturating_sub(now_us) {
                 // It waits, or it is between two callbacks: it has been signalled.
-                return None;
+                _ if entered_us == 0 => is_free = true,
+                0 => (blocked, since_us) = (blocked + 1, since_us.max(entered_us)),
+                left_us => soon_us = Some(soon_us.map_or(left_us, |soon_us: u64| soon_us.min(left_us))),
             }
-            let left_us = (entered_us + BLOCK.as_micros() as u64).saturating_sub(now_us);
-            if left_us > 0 {
-                return Some(now + Duration::from_micros(left_us));
-            }
-            // What the blocked callback published must not wait for its end.
-            next = Some(now + BLOCK);
+        }
+        if blocked >= SPARES {
+            self.stalls.crowded((since_us, now_us), || self.entered());
+        }
+        if is_free {
+            self.stalls.end(now_us);
+            return None;
+        }
+        if let Some(soon_us) = soon_us {
+            return Some(now + Duration::from_micros(soon_us));
         }
         self.runtime.flush();
-        if self.start() { None } else { next }
+        if self.start() {
+            return None;
+        }
+        self.stalls.lasts((since_us, now_us), || self.entered());
+        // What a blocked callback published must not wait for its end.
+        Some(now + BLOCK)
+    }
+
+    /// What runs now, for people.
+    fn entered(&self) -> String {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let entered = self.seats.iter().filter(|seat| seat.entered_us.load(Relaxed) != 0);
+        let label = |seat: &Seat| match seat.ring.load(Relaxed) {
+            HANDLER => "a handler of logging".to_owned(),
+            // A bridge that is closed in its own callback has no slot any more.
+            ring => slots.get(&RingId(ring)).map_or_else(|| "one that is closed".to_owned(), |slot| slot.label.clone()),
+        };
+        entered.map(label).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Stalls of the delivery so far, and for how long the one of now lasts.
+    pub(super) fn stalls(&self) -> (u64, Duration) {
+        let now_us = self.us(Instant::now());
+        // Who returned at the moment in which the stall was seen has not seen it.
+        let mut taken = self.seats.iter().filter(|seat| seat.taken.load(Relaxed));
+        if taken.any(|seat| seat.entered_us.load(Relaxed) == 0) {
+            self.stalls.end(now_us);
+        }
+        self.stalls.figures(now_us)
     }
 
     fn us(&self, now: Instant) -> u64 {

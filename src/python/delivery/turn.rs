@@ -88,7 +88,7 @@ impl<'a> Turn<'a> {
 
     fn one(&mut self, py: Python<'_>, slot: &Slot, callback: &Bound<'_, PyAny>) {
         let Some(item) = slot.frames().pop() else { return };
-        self.enter(py);
+        self.enter(py, slot);
         let called = match item {
             Delivered::Frame { timestamp_us, payload, sequence } => {
                 slot.note_sequence(sequence);
@@ -131,7 +131,7 @@ impl<'a> Turn<'a> {
             }
         }
         if !frames.is_empty() {
-            self.enter(py);
+            self.enter(py, slot);
             let called = PyList::new(py, frames).and_then(|frames| callback.call1((frames,))).map(drop);
             self.leave(py, slot, callback, failed.and(called));
         }
@@ -141,10 +141,11 @@ impl<'a> Turn<'a> {
     }
 
     /// Loops are told first: the callback may block.
-    fn enter(&mut self, py: Python<'_>) {
+    fn enter(&mut self, py: Python<'_>, slot: &Slot) {
         if !self.posts.is_empty() {
             self.tell(py);
         }
+        self.seat.ring.store(slot.frames().id().0, Relaxed);
         self.seat.entered_us.store(self.delivery.us(self.now), Relaxed);
     }
 
@@ -156,6 +157,7 @@ impl<'a> Turn<'a> {
             error.write_unraisable(py, Some(callback));
         }
         let began = std::mem::replace(&mut self.now, Instant::now());
+        self.delivery.stalls.end(self.delivery.us(self.now));
         if self.now - began > SLOW {
             slot.note_slow();
             let now_us = self.delivery.us(self.now);
