@@ -27,11 +27,11 @@ KEY = "tqs_live_of_org_abc_and_all_of_it"
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Voice]]:
-    """`clutchcall serve`, and a user of it."""
+def serving(folder: Path, *before: str | Path) -> Iterator[tuple[subprocess.Popen[str], Voice]]:
+    """`clutchcall serve`, and a user of it. `before`: what runs it, where that is not the command itself."""
     file = folder / "clutchcall.toml"
     file.write_text(CONFIG, encoding="utf-8")
-    arguments = command("serve", "--config", file, "--json")
+    arguments = [*(before or command()), "serve", "--config", file, "--json"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
