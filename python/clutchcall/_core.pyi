@@ -15,6 +15,23 @@ The version of the wheel.
 """
 
 @final
+class Agent:
+    """
+    An agent that the engine has.
+    """
+    def __repr__(self, /) -> str: ...
+    @property
+    def id(self, /) -> str:
+        """
+        What `originate` and `Agents.attach` take.
+        """
+    @property
+    def kind(self, /) -> str:
+        """
+        What it is, such as `echo`.
+        """
+
+@final
 class AudioPublication:
     """
     A published track.
@@ -108,6 +125,16 @@ class BridgeStats:
         Exceptions that left the callback.
         """
     @property
+    def delivery_stalled_ms(self, /) -> int:
+        """
+        For how long that has been so now, in milliseconds; 0: it is not.
+        """
+    @property
+    def delivery_stalls(self, /) -> int:
+        """
+        Of the whole process: how often nothing was delivered to anybody, because four callbacks blocked at the same time.
+        """
+    @property
     def dials(self, /) -> int:
         """
         Attempts to have a link.
@@ -125,16 +152,6 @@ class BridgeStats:
     @property
     def frames_in(self, /) -> int:
         """
-    def delivery_stalled_ms(self, /) -> int:
-        """
-        For how long that has been so now, in milliseconds; 0: it is not.
-        """
-    @property
-    def delivery_stalls(self, /) -> int:
-        """
-        Of the whole process: how often nothing was delivered to anybody, because four callbacks blocked at the same time.
-        """
-    @property
         Frames that arrived.
         """
     @property
@@ -263,6 +280,8 @@ class Client:
     result of `future`, on the loop of `post`.
     """
     def __new__(cls, /, base_url: str | None, api_key: str | None, org_id: str | None, relay_host: str | None, profile: str | None, pool: SupportsIndex | None, drafts: SupportsGetItem[int, str], timeout: SupportsFloat | SupportsIndex, connect_timeout: SupportsFloat | SupportsIndex, max_retries: SupportsIndex, ca_file: str | None) -> Client: ...
+    def agents(self, /) -> list[Agent]: ...
+    def agents_later(self, /, post: Post, future: Any) -> Begun: ...
     def attach(self, /, sid: str, role: str, on_frame: Any | None, batch: bool, codec: str, sample_rate: SupportsIndex | None, channels: SupportsIndex, frame_ms: SupportsIndex, delivery: str) -> Bridge:
         """
         `role` is "server" or "caller"; `sample_rate` absent: the codec's usual one; `on_frame` absent: somebody takes the frames.
@@ -287,8 +306,8 @@ class Client:
     def list_later(self, /, post: Post, future: Any, status: str | None, limit: SupportsIndex, cursor: str | None) -> Begun: ...
     @property
     def org_id(self, /) -> str: ...
-    def originate(self, /, to: str, from_: str, trunk_id: str, agent: str | None, ring_timeout_sec: SupportsFloat | SupportsIndex | None, idempotency_key: str | None, metadata: dict[str, str]) -> CallRow: ...
-    def originate_later(self, /, post: Post, future: Any, to: str, from_: str, trunk_id: str, agent: str | None, ring_timeout_sec: SupportsFloat | SupportsIndex | None, idempotency_key: str | None, metadata: dict[str, str]) -> Begun: ...
+    def originate(self, /, to: str, from_: str, trunk_id: str, agent: str | None, ring_timeout_sec: SupportsFloat | SupportsIndex | None, max_duration_sec: SupportsFloat | SupportsIndex | None, idempotency_key: str | None, metadata: dict[str, str]) -> CallRow: ...
+    def originate_later(self, /, post: Post, future: Any, to: str, from_: str, trunk_id: str, agent: str | None, ring_timeout_sec: SupportsFloat | SupportsIndex | None, max_duration_sec: SupportsFloat | SupportsIndex | None, idempotency_key: str | None, metadata: dict[str, str]) -> Begun: ...
     @property
     def relay_host(self, /) -> str | None: ...
     def transfer(self, /, sid: str, to: str | None, agent: str | None) -> None: ...

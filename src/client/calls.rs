@@ -32,6 +32,18 @@ pub(super) struct Inner {
     pub(super) watch: Watch,
 }
 
+/// An agent that the engine has.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Agent {
+    pub id: String,
+    pub kind: String,
+}
+
+#[derive(Deserialize)]
+struct Agents {
+    agents: Vec<Agent>,
+}
+
 /// Where a call goes: exactly one of both.
 #[derive(Clone, Debug, Default)]
 pub struct Transfer {
@@ -52,7 +64,7 @@ struct SidInput<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct EventsInput<'a> {
+struct OrgInput<'a> {
     org_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     sid: Option<&'a str>,
@@ -134,6 +146,15 @@ impl Client {
         self.mutate(Ask::Mutation, "voice.agents.attach", sid, agent, waits)
     }
 
+    /// The agents of the engine, by their ids.
+    pub fn agents<W: Waits<Vec<Agent>>>(&self, waits: W) -> Result<W::Outcome> {
+        self.run(waits, |inner| async move {
+            let input = OrgInput { org_id: &inner.options.org_id, sid: None };
+            let answer: Agents = inner.http.ask(Ask::Query, "voice.agents.list", &input).await?;
+            Ok(answer.agents)
+        })
+    }
+
     /// Runs a request on the control thread; `waits` says how its outcome is had.
     pub(super) fn run<T, W, F>(&self, waits: W, work: impl FnOnce(Arc<Inner>) -> F) -> Result<W::Outcome>
     where
@@ -175,7 +196,7 @@ impl Inner {
 
     /// The stream of what becomes of a call, or of all calls, from behind the event of this number.
     pub(super) async fn events(&self, sid: Option<&str>, after: Option<&str>) -> Result<reqwest::Response> {
-        let input = EventsInput { org_id: &self.options.org_id, sid };
+        let input = OrgInput { org_id: &self.options.org_id, sid };
         self.http.open("voice.calls.events", &input, after).await
     }
 

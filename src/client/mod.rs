@@ -47,16 +47,15 @@ mod wait;
 mod waits;
 mod watch;
 
-pub use bridge::{Bridge, BridgeSpec, Stats, Unclaimed};
-pub use calls::{Client, List, Page, TERMINAL, Transfer, status};
 pub use crate::net::shown::origin;
+pub use bridge::{Bridge, BridgeSpec, Stats, Unclaimed};
+pub use calls::{Agent, Client, List, Page, TERMINAL, Transfer, status};
 pub use lookout::Look;
 pub use media::{Clock, Delivered, Link};
 pub use options::{Arguments, Options};
 pub use originate::{Lost, Originate, Placed};
-pub use relay::origin;
-pub use stalls::Stalls;
 pub use runtime::{Cancel, Runtime};
+pub use stalls::Stalls;
 pub use tokens::Asked;
 pub use waits::{Told, Underway, Waits};
 

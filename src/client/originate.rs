@@ -16,6 +16,8 @@ use crate::error::{Error, Result};
 
 /// Longest `Idempotency-Key`.
 const MAX_KEY: usize = 255;
+/// No call is limited to more: a day is no limit.
+const MAX_DURATION_S: f64 = 86_400.0;
 /// How long a call is tried to be taken back, all attempts together.
 const TAKE_BACK_LIMIT: Duration = Duration::from_secs(10);
 
@@ -28,6 +30,8 @@ pub struct Originate {
     pub agent: Option<String>,
     /// Seconds; the server clamps to 5..=120.
     pub ring_timeout_s: Option<f64>,
+    /// Seconds from the answer on, 1 to a day; absent: as long as somebody wants it.
+    pub max_duration_s: Option<f64>,
     pub metadata: Metadata,
     /// Absent: one is drawn, so that a retry never dials twice.
     pub idempotency_key: Option<String>,
@@ -42,6 +46,8 @@ struct OriginateInput<'a> {
     trunk_id: &'a str,
     agent: Option<&'a str>,
     ring_timeout_sec: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_duration_sec: Option<Value>,
     #[serde(skip_serializing_if = "Metadata::is_empty")]
     metadata: &'a Metadata,
 }
@@ -154,6 +160,13 @@ impl Client {
                 "ring_timeout_sec is {ring_timeout_sec}: give seconds (the server clamps them to 5..120)"
             )));
         }
+        if let Some(seconds) = call.max_duration_s
+            && !(1.0..=MAX_DURATION_S).contains(&seconds)
+        {
+            return Err(Error::value(format!(
+                "max_duration_sec is {seconds}: give 1 to {MAX_DURATION_S} seconds, or None"
+            )));
+        }
         self.run(waits, |inner| async move {
             let input = OriginateInput {
                 org_id: &inner.options.org_id,
@@ -162,6 +175,7 @@ impl Client {
                 trunk_id: &call.trunk_id,
                 agent: call.agent.as_deref(),
                 ring_timeout_sec: number(ring_timeout_sec),
+                max_duration_sec: call.max_duration_s.map(number),
                 metadata: &call.metadata,
             };
             let doubt = Doubt { inner: is_ours.then(|| inner.clone()), key: key.clone() };

@@ -12,6 +12,7 @@ use super::buffer::type_name;
 use super::cancel::asking;
 use super::delivery::{self, Consumer, Delivery, Slot, Sort};
 use super::errors::raise;
+use super::frame::Agent;
 use super::later::{self, Begun, later};
 use super::post::Post;
 use super::row::Row;
@@ -20,7 +21,7 @@ use crate::call::Status;
 use crate::call::wire::BridgeRole;
 use crate::client::events::RING_ROWS;
 use crate::client::{
-    Arguments, BridgeSpec, Client as Native, List, Options, Originate, Page, Transfer, Underway, bridge,
+    self, Arguments, BridgeSpec, Client as Native, List, Options, Originate, Page, Transfer, Underway, bridge,
     status as named_status,
 };
 use crate::error::{Error, Result};
@@ -84,7 +85,7 @@ impl Client {
         self.0.options().relay_host.as_deref()
     }
 
-    #[pyo3(signature = (to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key, metadata))]
+    #[pyo3(signature = (to, from_, trunk_id, agent, ring_timeout_sec, max_duration_sec, idempotency_key, metadata))]
     #[allow(clippy::too_many_arguments)] // One per argument of the public method.
     fn originate(
         &self,
@@ -94,15 +95,16 @@ impl Client {
         trunk_id: String,
         agent: Option<String>,
         ring_timeout_sec: Option<f64>,
+        max_duration_sec: Option<f64>,
         idempotency_key: Option<String>,
         metadata: BTreeMap<String, String>,
     ) -> PyResult<Row> {
-        let ring_timeout_s = ring_timeout_sec;
-        let call = Originate { to, from: from_, trunk_id, agent, ring_timeout_s, metadata, idempotency_key };
+        let (from, ring_timeout_s, max_duration_s) = (from_, ring_timeout_sec, max_duration_sec);
+        let call = Originate { to, from, trunk_id, agent, ring_timeout_s, max_duration_s, metadata, idempotency_key };
         asking(py, |cancel| self.0.originate(call, cancel)).map(|placed| Row::from(placed.claim()))
     }
 
-    #[pyo3(signature = (post, future, to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key, metadata))]
+    #[pyo3(signature = (post, future, to, from_, trunk_id, agent, ring_timeout_sec, max_duration_sec, idempotency_key, metadata))]
     #[allow(clippy::too_many_arguments)] // One per argument of the public method.
     fn originate_later(
         &self,
@@ -114,11 +116,12 @@ impl Client {
         trunk_id: String,
         agent: Option<String>,
         ring_timeout_sec: Option<f64>,
+        max_duration_sec: Option<f64>,
         idempotency_key: Option<String>,
         metadata: BTreeMap<String, String>,
     ) -> PyResult<Begun> {
-        let ring_timeout_s = ring_timeout_sec;
-        let call = Originate { to, from: from_, trunk_id, agent, ring_timeout_s, metadata, idempotency_key };
+        let (from, ring_timeout_s, max_duration_s) = (from_, ring_timeout_sec, max_duration_sec);
+        let call = Originate { to, from, trunk_id, agent, ring_timeout_s, max_duration_s, metadata, idempotency_key };
         later::placed(py, self.0.runtime(), (post, future), |told| self.0.originate(call, told))
     }
 
@@ -201,6 +204,18 @@ impl Client {
         agent: &str,
     ) -> PyResult<Begun> {
         later(py, self.0.runtime(), (post, future), |told| self.0.attach_agent(sid, agent, told), later::nothing)
+    }
+
+    fn agents(&self, py: Python<'_>) -> PyResult<Vec<Agent>> {
+        asking(py, |cancel| self.0.agents(cancel)).map(agents)
+    }
+
+    fn agents_later(&self, py: Python<'_>, post: Py<Post>, future: Bound<'_, PyAny>) -> PyResult<Begun> {
+        let hand = |py: Python<'_>, found: Result<Vec<client::Agent>>| {
+            let found = agents(found.map_err(|error| raise(py, error))?);
+            Ok(found.into_pyobject(py)?.into_any().unbind())
+        };
+        later(py, self.0.runtime(), (post, future), |told| self.0.agents(told), hand)
     }
 
     /// `None`: the time is over.
@@ -338,6 +353,10 @@ fn spec(
 fn listed(status: Option<&str>, limit: i64, cursor: Option<String>) -> Result<List> {
     let status = status.map(named_status).transpose()?;
     Ok(List { org_id: String::new(), status, limit: whole("limit", limit)?, cursor })
+}
+
+fn agents(found: Vec<client::Agent>) -> Vec<Agent> {
+    found.into_iter().map(|client::Agent { id, kind }| Agent { id, kind }).collect()
 }
 
 fn rows(page: Page) -> (Vec<Row>, Option<String>) {

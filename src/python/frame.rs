@@ -1,4 +1,4 @@
-//! `Frame`: what arrived, with all that is known of it.
+//! What is handed out as it is: `Frame`, what arrived, with all that is known of it, and `Agent`.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -17,6 +17,23 @@ pub(super) struct Frame {
     pub(super) sequence: u64,
     /// Frames that are missing between the one that was delivered before and this one, wherever they were lost.
     pub(super) lost_before: u64,
+}
+
+/// An agent that the engine has.
+#[pyclass(frozen, get_all, module = "clutchcall.voice")]
+pub(super) struct Agent {
+    /// What `originate` and `Agents.attach` take.
+    pub(super) id: String,
+    /// What it is, such as `echo`.
+    pub(super) kind: String,
+}
+
+#[pymethods]
+impl Agent {
+    fn __repr__(&self) -> String {
+        let Self { id, kind } = self;
+        format!("Agent(id='{id}', kind='{kind}')")
+    }
 }
 
 #[pymethods]

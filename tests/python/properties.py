@@ -100,6 +100,7 @@ ORIGINATE = {
     "ring_timeout_sec": Kind.SECONDS_OR_NONE,
     "idempotency_key": Kind.TEXT_OR_NONE,
     "metadata": Kind.MAPPING_OR_NONE,
+    "max_duration_sec": Kind.SECONDS_OR_NONE,
 }
 
 
@@ -134,6 +135,7 @@ def _twins() -> Iterator[Target]:
         yield Target(
             f"{name}Agents.attach", agents, agent, lambda scene: {"call_sid": scene.ended.sid, "agent": "echo"}
         )
+        yield Target(f"{name}Agents.list", _one(f"{voice}.agents.list"))
         for method, side in (("attach", "uplink"), ("attach_caller", "downlink")):
             callbacks = {f"on_{side}": Kind.CALLBACK_OR_NONE, f"on_{side}_batch": Kind.CALLBACK_OR_NONE}
             kinds = {"call_sid": Kind.TEXT, **callbacks, **ATTACH}

@@ -49,7 +49,7 @@ def members(kind: type) -> dict[str, Any]:
 def test_every_class_has_its_twin_or_serves_both() -> None:
     names = set(surface.__all__)
     both = {name for name in names if not name.startswith("Async") and f"Async{name}" not in names}
-    assert both == {"BridgeStats", "Frame"}
+    assert both == {"Agent", "BridgeStats", "Frame"}
     assert {name for name in names - both if not name.startswith("Async")} == {*TWINS, "CallPage"}
     assert {f"Async{name}" for name in (*TWINS, "CallPage")} == {name for name in names if name.startswith("Async")}
 

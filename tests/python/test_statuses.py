@@ -92,6 +92,12 @@ def test_statuses_come_in_their_order(voice: Voice) -> None:
     assert call.wait("completed", timeout=LIMIT_S).end_reason == "normal"
 
 
+def test_a_call_is_ended_by_its_longest_duration(voice: Voice) -> None:
+    call = dial(voice, "9010", max_duration_sec=1)
+    assert call.wait("completed", timeout=LIMIT_S).end_reason == "max_duration"
+    dial(voice, "9000", max_duration_sec=None).hangup()
+
+
 def test_an_orderly_shutdown_is_on_record(tmp_path: Path) -> None:
     config = {
         "state": "state",

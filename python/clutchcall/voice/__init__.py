@@ -26,7 +26,7 @@ Wrong arguments raise `ValueError` or `TypeError` before anything is sent.
 
 from __future__ import annotations
 
-from clutchcall._core import BridgeStats, Frame
+from clutchcall._core import Agent, BridgeStats, Frame
 from clutchcall.voice._async import (
     AsyncAgents,
     AsyncAudioBridge,
@@ -43,6 +43,7 @@ from clutchcall.voice._calls import Call, CallEvents, CallPage, Calls
 from clutchcall.voice._voice import Agents, Voice
 
 __all__ = [
+    "Agent",
     "Agents",
     "AsyncAgents",
     "AsyncAudioBridge",

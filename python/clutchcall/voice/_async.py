@@ -113,13 +113,16 @@ class AsyncCalls:
         ring_timeout_sec: float | None = 30,
         idempotency_key: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        max_duration_sec: float | None = None,
     ) -> AsyncCall:
         """Places an outbound call; returns once it is `dialing`. See `Calls.originate`."""
-        check_originate(to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key)
+        check_originate(to, from_, trunk_id, agent, idempotency_key)
+        check_seconds_or_none(ring_timeout_sec=ring_timeout_sec, max_duration_sec=max_duration_sec)
         notes = {} if metadata is None else text_pairs("metadata", metadata)
         core = self._core
+        seconds = (ring_timeout_sec, max_duration_sec)
         row: _core.CallRow = await asked(
-            core.originate_later, to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key, notes
+            core.originate_later, to, from_, trunk_id, agent, *seconds, idempotency_key, notes
         )
         return AsyncCall(core, row)
 
@@ -358,6 +361,11 @@ class AsyncAgents:
         """Binds `agent` to a live call, in place of the one before. See `Agents.attach`."""
         check_text(call_sid=call_sid, agent=agent)
         await asked(self._core.attach_agent_later, call_sid, agent)
+
+    async def list(self) -> list[_core.Agent]:
+        """The agents that the engine has. See `Agents.list`."""
+        found: list[_core.Agent] = await asked(self._core.agents_later)
+        return found
 
     def __repr__(self) -> str:
         return f"<AsyncAgents of {self._core.base_url}>"

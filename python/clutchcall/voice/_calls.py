@@ -42,6 +42,7 @@ class Calls:
         ring_timeout_sec: float | None = 30,
         idempotency_key: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        max_duration_sec: float | None = None,
     ) -> Call:
         """Places an outbound call; returns once it is `dialing`.
 
@@ -60,15 +61,19 @@ class Calls:
                 key of yours is never taken back: place it again with the same key, and you have it.
             metadata: Names and texts to keep with the call, for yourself: at most 32 names of 64 bytes, with texts of
                 512, of 4,096 bytes together. `Call.metadata` shows them.
+            max_duration_sec: Seconds after which the engine ends the call, counted from its answer (`end_reason`
+                `max_duration`): 1 to 86,400, `None` means never.
 
         Raises:
             NotFoundError: No such trunk or agent.
             APIStatusError: Any other refusal; see its subclasses.
             APIConnectionError: The engine can't be reached.
         """
-        check_originate(to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key)
+        check_originate(to, from_, trunk_id, agent, idempotency_key)
+        check_seconds_or_none(ring_timeout_sec=ring_timeout_sec, max_duration_sec=max_duration_sec)
         notes = {} if metadata is None else text_pairs("metadata", metadata)
-        row = self._core.originate(to, from_, trunk_id, agent, ring_timeout_sec, idempotency_key, notes)
+        seconds = (ring_timeout_sec, max_duration_sec)
+        row = self._core.originate(to, from_, trunk_id, agent, *seconds, idempotency_key, notes)
         return Call(self._core, row)
 
     def get(self, sid: str) -> Call:

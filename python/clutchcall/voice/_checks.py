@@ -39,12 +39,9 @@ __all__ = [
 _FINAL: tuple[CallStatus, ...] = ("completed", "failed", "no_answer")
 
 
-def check_originate(
-    to: object, from_: object, trunk_id: object, agent: object, ring_timeout_sec: object, idempotency_key: object
-) -> None:
+def check_originate(to: object, from_: object, trunk_id: object, agent: object, idempotency_key: object) -> None:
     check_text(to=to, from_=from_, trunk_id=trunk_id)
     check_text_or_none(agent=agent, idempotency_key=idempotency_key)
-    check_seconds_or_none(ring_timeout_sec=ring_timeout_sec)
 
 
 def check_attach(

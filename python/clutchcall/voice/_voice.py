@@ -156,5 +156,9 @@ class Agents:
         check_text(call_sid=call_sid, agent=agent)
         self._core.attach_agent(call_sid, agent)
 
+    def list(self) -> list[_core.Agent]:
+        """The agents that the engine has."""
+        return self._core.agents()
+
     def __repr__(self) -> str:
         return f"<Agents of {self._core.base_url}>"
