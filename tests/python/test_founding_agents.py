@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from listening import LIMIT_S, Heard, dial
 
 from clutchcall.engine import Engine
 from clutchcall.errors import ConflictError, NotFoundError
-from clutchcall.voice import AsyncVoice, Voice
+from clutchcall.voice import Voice
 
 
 @pytest.fixture
@@ -57,16 +56,3 @@ def test_agents_attach_needs_an_agent_and_a_live_call(voice: Voice) -> None:
     call.wait(timeout=LIMIT_S)
     with pytest.raises(ConflictError, match="the call has ended"):
         voice.agents.attach(call.sid, "echo")
-
-
-def test_agents_of_the_engine_are_listed(engine: Engine, voice: Voice) -> None:
-    """Not in the document: what `agent` may be."""
-    (agent,) = voice.agents.list()
-    assert (agent.id, agent.kind) == ("echo", "echo")
-    assert repr(agent) == "Agent(id='echo', kind='echo')"
-
-    async def listed() -> list[str]:
-        async with AsyncVoice(engine.base_url, engine.api_key, engine.org_id) as later:
-            return [agent.id for agent in await later.agents.list()]
-
-    assert asyncio.run(listed()) == ["echo"]

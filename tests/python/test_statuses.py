@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ from listening import LIMIT_S, Heard, connected, dial, ended, report
 
 from clutchcall.engine import Engine
 from clutchcall.errors import CallError, ConflictError, NotFoundError
-from clutchcall.voice import Call, Voice
+from clutchcall.voice import AsyncVoice, Call, Voice
 
 # Number, then status, end reason, SIP code and Q.850 cause of the record.
 ENDINGS: list[tuple[str, str, str, int | None, int | None]] = [
@@ -96,6 +97,18 @@ def test_a_call_is_ended_by_its_longest_duration(voice: Voice) -> None:
     call = dial(voice, "9010", max_duration_sec=1)
     assert call.wait("completed", timeout=LIMIT_S).end_reason == "max_duration"
     dial(voice, "9000", max_duration_sec=None).hangup()
+
+
+def test_the_agents_of_the_engine_are_listed(engine: Engine, voice: Voice) -> None:
+    (agent,) = voice.agents.list()
+    assert (agent.id, agent.kind) == ("echo", "echo")
+    assert repr(agent) == "Agent(id='echo', kind='echo')"
+
+    async def listed() -> list[str]:
+        async with AsyncVoice(engine.base_url, engine.api_key, engine.org_id) as later:
+            return [agent.id for agent in await later.agents.list()]
+
+    assert asyncio.run(listed()) == ["echo"]
 
 
 def test_an_orderly_shutdown_is_on_record(tmp_path: Path) -> None:
