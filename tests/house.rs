@@ -12,8 +12,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // 1 brains: no sister; `call` and `playout` know audio's nouns.
     ("audio", &[]),
     ("call", &["audio"]),
+    ("jitter", &[]),
     ("moqt", &[]),
     ("playout", &["audio"]),
+    ("rtp", &[]),
     ("token", &[]),
     // 2 wires
     ("files", &[]),
@@ -28,15 +30,18 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("relay", &["error", "files", "heap", "moqt", "net", "ring", "token", "tracks"]),
     (
         "engine",
-        &["audio", "call", "error", "files", "heap", "moqt", "net", "playout", "relay", "ring", "token", "tracks"],
+        &[
+            "audio", "call", "error", "files", "heap", "jitter", "moqt", "net", "playout", "relay", "ring", "rtp",
+            "token", "tracks",
+        ],
     ),
     // Tests of all floors.
-    ("fuzz", &["audio", "call", "engine", "moqt", "net", "token", "tracks"]),
+    ("fuzz", &["audio", "call", "engine", "jitter", "moqt", "net", "rtp", "token", "tracks"]),
     // 4 face
     ("python", &["audio", "call", "client", "engine", "error", "moqt", "net", "relay", "ring", "token"]),
 ];
 
-const BRAINS: &[&str] = &["audio", "call", "moqt", "playout", "token"];
+const BRAINS: &[&str] = &["audio", "call", "jitter", "moqt", "playout", "rtp", "token"];
 
 /// Crates, and the only rooms that may name them.
 const FOREIGN: &[(&str, &[&str])] = &[

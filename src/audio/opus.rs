@@ -20,6 +20,23 @@ const MAX_PACKET_MS: usize = 120;
 /// Of a 60 ms packet: three frames of 1275 bytes (RFC 6716 §3.4) and their lengths.
 const MAX_PACKET_BYTES: usize = 3 * 1275 + 7;
 
+/// How long a packet is, of its first two bytes alone (RFC 6716 §3.1, §3.2). `None`: it is none.
+pub fn duration_us(packet: &[u8]) -> Option<u32> {
+    let (toc, rest) = packet.split_first()?;
+    let frame_us = match toc >> 3 {
+        config @ 0..=11 => [10_000, 20_000, 40_000, 60_000][usize::from(config % 4)],
+        config @ 12..=15 => [10_000, 20_000][usize::from(config % 2)],
+        config => [2500, 5000, 10_000, 20_000][usize::from(config % 4)],
+    };
+    let frames = match toc & 3 {
+        0 => 1,
+        1 | 2 => 2,
+        _ => u32::from(rest.first()? & 0x3f),
+    };
+    let duration = frame_us * frames;
+    (1..=MAX_PACKET_MS as u32 * 1000).contains(&duration).then_some(duration)
+}
+
 /// The version of libopus in this binary, as it names itself.
 pub fn version() -> &'static str {
     audiopus::version()
@@ -159,6 +176,31 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_packet_says_how_long_it_is() {
+        for rate in [8000, 16_000, 48_000] {
+            for ms in [10, 20, 40, 60] {
+                let packets = packets(rate, 1, ms, 3);
+                assert!(packets.iter().all(|packet| duration_us(packet) == Some(ms as u32 * 1000)), "{rate} {ms}");
+            }
+        }
+        // RFC 6716 table 2: SILK 60 ms, hybrid 20, CELT 2.5; two frames; 48 of 2.5 ms; none; 49 of 2.5 ms; 140 ms; cut off.
+        let cases: [(&[u8], Option<u32>); 8] = [
+            (&[3 << 3], Some(60_000)),
+            (&[13 << 3], Some(20_000)),
+            (&[16 << 3], Some(2500)),
+            (&[31 << 3 | 1], Some(40_000)),
+            (&[16 << 3 | 3, 48], Some(120_000)),
+            (&[16 << 3 | 3, 0], None),
+            (&[16 << 3 | 3, 49], None),
+            (&[16 << 3 | 3], None),
+        ];
+        for (packet, wanted) in cases {
+            assert_eq!(duration_us(packet), wanted, "{packet:?}");
+        }
+        assert_eq!((duration_us(&[]), duration_us(&[31 << 3 | 3, 7])), (None, None));
     }
 
     #[test]

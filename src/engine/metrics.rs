@@ -38,6 +38,9 @@ pub struct Metrics {
     gaps_down: AtomicU64,
     dropped_down: AtomicU64,
     dropped_before_answer: AtomicU64,
+    /// Of RTP: came, went, lost, late, refused.
+    rtp: [AtomicU64; 5],
+    media_timeouts: AtomicU64,
 }
 
 /// A limit of the API that was reached: its key in `[limits]`, but for [`Bound::Stalled`], whose time is `idle_ms` too.
@@ -151,6 +154,18 @@ impl Metrics {
         self.gaps_down.fetch_add(stats.gaps_down, Relaxed);
         self.dropped_down.fetch_add(stats.dropped_down, Relaxed);
         self.dropped_before_answer.fetch_add(stats.dropped_before_answer, Relaxed);
+        if let Some(line) = &stats.line {
+            let counts =
+                [line.packets_received, line.packets_sent, line.packets_lost, line.packets_late, line.packets_refused];
+            for (counter, count) in self.rtp.iter().zip(counts) {
+                counter.fetch_add(count, Relaxed);
+            }
+        }
+    }
+
+    /// The phone of a call was not heard for too long.
+    pub fn media_timeout(&self) {
+        self.media_timeouts.fetch_add(1, Relaxed);
     }
 
     /// The text of `/metrics`.
@@ -186,8 +201,12 @@ impl Metrics {
             ("gaps_total{direction=\"downlink\"}", &self.gaps_down),
             ("downlink_dropped_total", &self.dropped_down),
             ("dropped_before_answer_total", &self.dropped_before_answer),
+            ("media_timeouts_total", &self.media_timeouts),
         ] {
             line(name, counter.load(Relaxed));
+        }
+        for (what, counter) in ["received", "sent", "lost", "late", "refused"].iter().zip(&self.rtp) {
+            line(&format!("rtp_packets_total{{what=\"{what}\"}}"), counter.load(Relaxed));
         }
         for (bound, counter) in BOUNDS.iter().zip(&self.reached) {
             line(&format!("api_limit_total{{limit=\"{bound}\"}}"), counter.load(Relaxed));

@@ -7,6 +7,7 @@
 mod draft16;
 mod moqt;
 mod mutate;
+mod rtp;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "keys", run: text::keys, seeds: text::keys_seeds },
     Target { name: "config", run: text::config, seeds: text::config_seeds },
     Target { name: "wire_json", run: text::wire_json, seeds: text::wire_json_seeds },
+    Target { name: "rtp", run: rtp::rtp, seeds: rtp::rtp_seeds },
+    Target { name: "rtcp", run: rtp::rtcp, seeds: rtp::rtcp_seeds },
+    Target { name: "dtmf", run: rtp::dtmf, seeds: rtp::dtmf_seeds },
     Target { name: "wav", run: text::wav, seeds: text::wav_seeds },
 ];
 

@@ -4,7 +4,7 @@
 //! [`moqt::Session`](crate::moqt::Session) and what carries it: raw QUIC (`moqt-NN`), WebTransport (`h3`), or a
 //! [`PortEnd`], two bounded queues in one process. The [`App`] on top never sees which.
 //!
-//! The worker owns sockets, timers and wake-ups. In every turn it takes all that arrived, hands events to the app, calls
+//! The worker owns its socket, timers and wake-ups, and watches sockets that an app has of its own. In every turn it takes all that arrived, hands events to the app, calls
 //! [`App::flush`] once, then sends what each touched link has to say. There is no task per link, stream or frame.
 //! It never knows what a track, a frame or a call is.
 
@@ -107,6 +107,8 @@ pub trait App {
     /// [`App::poll_timeout`] has passed.
     fn handle_timeout(&mut self, links: &mut Links, now: Instant);
     fn poll_timeout(&self) -> Option<Instant>;
+    /// A socket of the app's own ([`Links::watch`]) has something to read. It is said again only when more comes.
+    fn handle_readable(&mut self, _links: &mut Links, _key: usize, _now: Instant) {}
     /// Once at the end of each turn: wake neighbour threads here, at most once each.
     fn flush(&mut self, now: Instant);
     /// Who rings, by [`Waker::wake`], usually rings again at once: how long a turn waits for the rest. Nobody pays for it who rings once in

@@ -1,7 +1,7 @@
 //! The loop: one thread, one wait per turn.
 //!
-//! A turn: wait; take packets; expire timers; take ports; tell the app; wake and time for the app; [`App::flush`]; send. So a link is
-//! flushed once per turn however many frames it got, and a neighbour is woken once.
+//! A turn: wait; take packets; tell the app of its own sockets; expire timers; take ports; tell the app; wake and time for the app;
+//! [`App::flush`]; send. So a link is flushed once per turn however many frames it got, and a neighbour is woken once.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,13 +13,15 @@ use mio::{Events, Interest, Poll, Token};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::bell::{self, Bell, Waker};
-use super::links::{Links, Terms};
+use super::links::{FIRST_KEY, Links, Terms};
 use super::socket::Socket;
 use super::tls::QuicKeys;
 use super::{App, Listen, WorkerConfig, transport};
 
 const SOCKET: Token = Token(0);
 const BELL: Token = Token(1);
+/// Sockets that one wait tells of; the rest come with the next.
+const EVENTS: usize = 256;
 /// A wait for the app that is shorter than this ends to the microsecond.
 const EXACT: Duration = Duration::from_millis(20);
 /// How long the last packets may wait for room in the kernel's buffer when the worker ends.
@@ -35,6 +37,8 @@ pub struct Worker {
     wants_room: bool,
     /// The next wait is for a moment of the app's, such as an audio tick.
     exact: bool,
+    /// Sockets of the app that became readable; empty between turns.
+    readable: Vec<usize>,
     #[cfg(feature = "counted")]
     tallied: super::Counters,
 }
@@ -58,15 +62,18 @@ impl Worker {
         };
         let endpoint = transport::endpoint(&keys, server.clone(), socket.may_fragment());
         let (drafts, setup, handshakes) = terms;
-        let links = Links::new(socket, endpoint, bell.clone(), Terms { drafts, setup, handshakes, limits, server });
+        let registry = poll.registry().try_clone().map_err(os)?;
+        let terms = Terms { drafts, setup, handshakes, limits, server, registry };
+        let links = Links::new(socket, endpoint, bell.clone(), terms);
         let waker = Waker(bell.clone());
         let worker = Self {
             links,
             poll,
-            events: Events::with_capacity(8),
+            events: Events::with_capacity(EVENTS),
             bell,
             wants_room: false,
             exact: false,
+            readable: Vec::new(),
             #[cfg(feature = "counted")]
             tallied: Default::default(),
         };
@@ -95,6 +102,9 @@ impl Worker {
         self.gather(app.gathers());
         let now = Instant::now();
         let more = readable && self.links.receive(now);
+        for key in self.readable.drain(..) {
+            app.handle_readable(&mut self.links, key, now);
+        }
         self.turn_at(app, now);
         #[cfg(feature = "counted")]
         super::tally::add(&mut self.tallied, self.links.counters);
@@ -149,10 +159,15 @@ impl Worker {
         }
         self.links.counters.wakes += u64::from(self.bell.awake());
         let mut readable = false;
-        for event in self.events.iter().filter(|event| event.token() == SOCKET) {
-            readable |= event.is_readable() || event.is_error();
-            if event.is_writable() {
-                self.links.socket.set_writable();
+        for event in &self.events {
+            match event.token() {
+                SOCKET => {
+                    readable |= event.is_readable() || event.is_error();
+                    if event.is_writable() {
+                        self.links.socket.set_writable();
+                    }
+                }
+                Token(token) => self.readable.extend(token.checked_sub(FIRST_KEY)),
             }
         }
         readable

@@ -203,6 +203,11 @@ impl Board {
                 }
             }
             media::Event::AgentEnded { sid, reason } => self.agent_ended(&sid, &reason),
+            media::Event::Key { sid, key, ended_ms } => tracing::debug!(%sid, %key, ?ended_ms, "a key"),
+            media::Event::Silent { sid } => {
+                self.metrics.media_timeout();
+                tracing::info!(%sid, "the phone of a call is not heard any more");
+            }
             media::Event::Closed { sid, stats } => {
                 self.open_media.remove(&sid);
                 self.metrics.media(&stats);

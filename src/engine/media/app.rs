@@ -12,6 +12,7 @@ use super::clock::{Tick, Wheel};
 use super::reach::{Gauges, Path, Reach};
 use super::tokens::Tokens;
 use super::{Command, Event, Mint, Supply};
+use crate::engine::leg::SOCKETS;
 use crate::engine::outside::follow;
 use crate::moqt;
 use crate::moqt::ids::IdMap;
@@ -125,8 +126,8 @@ impl Media {
     ) -> Option<R> {
         let call = self.calls.get_mut(&key)?;
         let (pool, tracks, events) = (&mut self.pool, &mut self.tracks, &self.start.events);
-        let stalled = self.path.stalls(now);
-        Some(work(call, &mut Floor { pool, links, tracks, events, now, stalled }))
+        let (stalled, stamps) = (self.path.stalls(now), self.wheel.stamps());
+        Some(work(call, &mut Floor { pool, links, tracks, events, now, stalled, stamps }))
     }
 
     fn handle_commands(&mut self, links: &mut Links, now: Instant) {
@@ -261,7 +262,7 @@ impl Media {
         match event {
             tracks::Event::Frame { track, timestamp_us, payload, .. } => {
                 let Some(place) = place(self, track) else { return };
-                let stamp = timestamp_us.unwrap_or_else(|| self.wheel.timestamp_us(now));
+                let stamp = timestamp_us.unwrap_or_else(|| self.wheel.stamps().at(now));
                 self.with(links, place.call, now, |call, floor| call.handle_frame(floor, place, stamp, payload));
             }
             tracks::Event::Subscribers { track, count } => {
@@ -328,6 +329,12 @@ impl App for Media {
         self.path.note(link, &event, now);
         self.pool.handle_event(links, link, event, now);
         self.handle_pool(links, now);
+    }
+
+    /// A leg's socket: what the phone says goes up in this turn.
+    fn handle_readable(&mut self, links: &mut Links, key: usize, now: Instant) {
+        let (key, socket) = (key / SOCKETS, key % SOCKETS);
+        self.with(links, key as u64, now, |call, floor| call.handle_readable(floor, socket));
     }
 
     fn handle_wake(&mut self, links: &mut Links, now: Instant) {

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::clock::Stamps;
 use super::mix::Mixer;
 use super::rendition::{Incoming, Outgoing};
 use super::speaker::Speaker;
 use super::{Caller, Event, Stats};
 use crate::audio::{Frame, Params};
 use crate::engine::agents::Agent;
-use crate::engine::leg::Leg;
+use crate::engine::leg::{Heard, Leg, SOCKETS};
 use crate::moqt::ids::IdMap;
 use crate::moqt::message::TrackProperties;
 use crate::net::Links;
@@ -34,6 +35,7 @@ pub(super) struct Floor<'a> {
     pub(super) now: Instant,
     /// The way to the relay stalls, or did so right now.
     pub(super) stalled: bool,
+    pub(super) stamps: Stamps,
 }
 
 /// Where a track belongs.
@@ -76,6 +78,8 @@ pub(super) struct Call {
     downlink: Vec<Way>,
     started: bool,
     leg: Option<Box<dyn Leg>>,
+    /// The leg speaks when it is asked at a tick; else when it has heard something.
+    leg_is_paced: bool,
     /// What the call's frames are: the leg's, or the call's own rendition.
     params: Params,
     speaker: Option<Speaker>,
@@ -101,6 +105,7 @@ impl Call {
             downlink: Vec::new(),
             started: false,
             leg: None,
+            leg_is_paced: true,
             params: Params::CALL,
             speaker: None,
             waiting: None,
@@ -137,6 +142,13 @@ impl Call {
         self.started = true;
         if let Some(leg) = &leg {
             self.params = leg.params();
+            self.leg_is_paced = leg.sockets().iter().all(Option::is_none);
+            for (at, socket) in leg.sockets().into_iter().enumerate() {
+                let watched = socket.map(|socket| floor.links.watch(socket, self.key as usize * SOCKETS + at));
+                if let Some(Err(error)) = watched {
+                    tracing::error!(sid = %self.sid, %error, "a call's socket can't be watched: nothing of it is heard");
+                }
+            }
         }
         self.leg = leg;
         if let Some(agent) = self.waiting.take() {
@@ -173,9 +185,11 @@ impl Call {
     /// One frame each way.
     pub(super) fn tick(&mut self, floor: &mut Floor<'_>, at: Instant, timestamp_us: u64) {
         let Some(mut leg) = self.leg.take() else { return self.tick_speaker(floor, at, timestamp_us) };
-        match leg.pull(at) {
-            Some(frame) => self.heard_caller(floor, &frame, at, timestamp_us),
-            None => self.stats.gaps_up += 1,
+        if self.leg_is_paced {
+            match leg.pull(at) {
+                Some(frame) => self.heard_caller(floor, &frame, at, timestamp_us),
+                None => self.stats.gaps_up += 1,
+            }
         }
         let frame = match &mut self.speaker {
             Some(speaker) => speaker.say(at),
@@ -191,7 +205,47 @@ impl Call {
             None => self.stats.gaps_down += u64::from(self.began),
         }
         leg.push(frame.as_ref(), at);
+        self.handle_heard(floor, &mut *leg);
         self.leg = Some(leg);
+    }
+
+    /// One of the leg's sockets has something.
+    pub(super) fn handle_readable(&mut self, floor: &mut Floor<'_>, socket: usize) {
+        let Some(mut leg) = self.leg.take() else { return };
+        leg.receive(socket, floor.now);
+        self.handle_heard(floor, &mut *leg);
+        self.leg = Some(leg);
+    }
+
+    fn handle_heard(&mut self, floor: &mut Floor<'_>, leg: &mut dyn Leg) {
+        while let Some(heard) = leg.poll_heard() {
+            let sid = || self.sid.clone();
+            let event = match heard {
+                Heard::Frame { frame, at } => {
+                    self.heard_caller(floor, &frame, at, floor.stamps.at(at));
+                    continue;
+                }
+                Heard::Retuned => {
+                    self.retune(leg.params(), floor);
+                    continue;
+                }
+                Heard::Key { key, ended_ms } => Event::Key { sid: sid(), key, ended_ms },
+                Heard::Silent => Event::Silent { sid: sid() },
+            };
+            let _ = floor.events.send(event);
+        }
+    }
+
+    /// The leg speaks another codec from now on.
+    fn retune(&mut self, params: Params, floor: &mut Floor<'_>) {
+        self.params = params;
+        self.mixer = Mixer::default();
+        self.downlink.iter_mut().filter_map(incoming).for_each(Incoming::retune);
+        if let Some(Err(error)) = self.speaker.as_mut().map(|speaker| speaker.retune(params)) {
+            self.speaker = None;
+            let reason = format!("its audio does not fit the call's: {error}");
+            let _ = floor.events.send(Event::AgentEnded { sid: self.sid.clone(), reason });
+        }
     }
 
     /// Without a leg only an agent speaks by the clock.
@@ -269,7 +323,11 @@ impl Call {
     /// of a bridge's track know the bridge alone. Under `lease`, a fresh one, the namespaces are announced once more: that
     /// is when the relay asks for all that is wanted there, and is told the end.
     pub(super) fn close(&mut self, floor: &mut Floor<'_>, lease: Option<LeaseId>) {
-        (self.leg, self.speaker, self.waiting) = (None, None, None);
+        self.stats.line = self.leg.take().and_then(|leg| leg.line());
+        if let Some(line) = self.stats.line {
+            self.stats.gaps_up += line.packets_lost;
+        }
+        (self.speaker, self.waiting) = (None, None);
         self.is_closed = true;
         self.last_words = lease;
         for side in [Side::Uplink, Side::Downlink] {

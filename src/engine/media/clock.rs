@@ -34,6 +34,21 @@ struct Entry {
     slot: usize,
 }
 
+/// The clock that all stamps of a thread are read from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamps {
+    epoch: Instant,
+    /// What a stamp of the epoch reads.
+    base_us: u64,
+}
+
+impl Stamps {
+    pub(super) fn at(self, at: Instant) -> u64 {
+        let after = |from: Instant, to: Instant| to.saturating_duration_since(from).as_micros() as u64;
+        (self.base_us + after(self.epoch, at)).saturating_sub(after(at, self.epoch))
+    }
+}
+
 pub(super) struct Wheel {
     epoch: Instant,
     /// What a stamp of the epoch reads.
@@ -113,9 +128,9 @@ impl Wheel {
         Some(self.epoch + Duration::from_millis(ms))
     }
 
-    /// Stamp of a moment, for frames that no tick made.
-    pub(super) fn timestamp_us(&self, at: Instant) -> u64 {
-        self.base_us + at.saturating_duration_since(self.epoch).as_micros() as u64
+    /// Stamps of moments, for frames that no tick made.
+    pub(super) fn stamps(&self) -> Stamps {
+        Stamps { epoch: self.epoch, base_us: self.base_us }
     }
 
     /// Ticks that were not made up for.

@@ -3,7 +3,8 @@
 //! One audio thread is one [`net::Worker`](crate::net::Worker) without strangers: its app holds a [`tracks::Pool`](crate::tracks::Pool)
 //! with one route (the engine's own relay through a port, or `relay.url` over QUIC) and the calls that were given to it.
 //! A call lives on one audio thread from [`Command::Open`] to [`Command::Close`]. Calls are spread over the twenty 1 ms slots
-//! of a frame; in its slot a call's leg is pulled and pushed once.
+//! of a frame; in its slot a call's leg is pushed once. A leg with sockets is read when they have something; one without is pulled in
+//! its slot.
 //!
 //! Up: the leg's frame, or the agent's ear, goes to every rendition somebody subscribes to (made once, passed through where codecs
 //! agree). Down: what arrives on the downlink's renditions is kept per rendition, 10 frames from tick to tick; at its tick the leg gets
@@ -41,7 +42,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::leg::Leg;
+use super::leg::{Leg, Line};
 use crate::audio::Params;
 use crate::moqt::Drafts;
 use crate::net::Trust;
@@ -109,7 +110,7 @@ impl Command {
 }
 
 /// What an audio thread tells the control thread.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// Both tracks are announced and subscribed, as far as the relay can be reached now.
     Opened { sid: Arc<str> },
@@ -117,19 +118,25 @@ pub enum Event {
     Speaking { sid: Arc<str>, side: Side, rendition: String, live: bool },
     /// The agent on the call gave up by itself.
     AgentEnded { sid: Arc<str>, reason: String },
+    /// The far end pressed a key; or, with its length, let go of it.
+    Key { sid: Arc<str>, key: char, ended_ms: Option<u32> },
+    /// Nothing comes of the far end any more, for as long as its leg was told to wait.
+    Silent { sid: Arc<str> },
     /// Figures of the call's media, once, after [`Command::Close`].
     Closed { sid: Arc<str>, stats: Stats },
 }
 
 /// A call's media in numbers. Frames are of the leg's own duration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stats {
     pub frames_up: u64,
     pub frames_down: u64,
-    /// Ticks at which the leg had nothing to say, or nothing to hear after it had begun.
+    /// Ticks at which the leg had nothing to say (of one with sockets: packets that were lost), or nothing to hear after it had begun.
     pub gaps_up: u64,
     pub gaps_down: u64,
     pub dropped_before_answer: u64,
     /// Downlink frames beyond the 10 that a rendition keeps, or while an agent speaks.
     pub dropped_down: u64,
+    /// Of a leg with sockets.
+    pub line: Option<Line>,
 }

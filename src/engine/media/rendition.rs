@@ -177,6 +177,12 @@ impl Incoming {
         }
     }
 
+    /// The listener takes other parameters from now on.
+    pub(super) fn retune(&mut self) {
+        self.ready.clear();
+        (self.transcoder, self.decoder) = (None, None);
+    }
+
     pub(super) fn clear(&mut self) -> usize {
         self.ready.clear();
         let kept = self.fifo.len();

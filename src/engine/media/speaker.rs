@@ -26,6 +26,13 @@ impl Speaker {
         Ok(Self { agent, params, ear: None, mouth, ready: VecDeque::new() })
     }
 
+    /// Its words are wanted in these parameters from now on.
+    pub(super) fn retune(&mut self, call: Params) -> Result<(), CodecError> {
+        self.mouth = Transcoder::new(self.params, call)?;
+        self.ready.clear();
+        Ok(())
+    }
+
     pub(super) fn hear(&mut self, frame: &Frame, from: Params, now: Instant) {
         if from == self.params {
             return self.agent.hear(frame, now);

@@ -7,7 +7,9 @@ mod inbound;
 mod slots;
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -76,7 +78,12 @@ pub(in crate::net) struct Terms {
     pub(in crate::net) handshakes: Handshakes,
     pub(in crate::net) limits: Limits,
     pub(in crate::net) server: Option<ServerConfig>,
+    /// Of the worker's poll.
+    pub(in crate::net) registry: mio::Registry,
 }
+
+/// Keys of an app's own sockets become tokens of the poll above those of the worker.
+pub(in crate::net) const FIRST_KEY: usize = 16;
 
 /// The links of one worker, as its app sees them.
 pub struct Links {
@@ -104,13 +111,14 @@ pub struct Links {
     /// How those are taken; `None`: nobody is.
     server: Option<ServerConfig>,
     drafts: Drafts,
+    registry: mio::Registry,
     pub(in crate::net) counters: Counters,
     now: Instant,
 }
 
 impl Links {
     pub(in crate::net) fn new(socket: Socket, endpoint: Endpoint, bell: Arc<Bell>, terms: Terms) -> Self {
-        let Terms { drafts, setup, handshakes, limits, server } = terms;
+        let Terms { drafts, setup, handshakes, limits, server, registry } = terms;
         Self {
             slots: Vec::new(),
             generations: Vec::new(),
@@ -131,6 +139,7 @@ impl Links {
             handshakes,
             limits,
             server,
+            registry,
             counters: Counters::default(),
             now: Instant::now(),
         }
@@ -157,6 +166,13 @@ impl Links {
                 id
             }
         }
+    }
+
+    /// From now on [`App::handle_readable`](super::App::handle_readable) tells under `key` that `socket` has something to read, edge by
+    /// edge: it is to be read until it is empty. Closing the socket ends it.
+    pub fn watch(&self, socket: BorrowedFd<'_>, key: usize) -> io::Result<()> {
+        let token = mio::Token(FIRST_KEY.saturating_add(key));
+        self.registry.register(&mut mio::unix::SourceFd(&socket.as_raw_fd()), token, mio::Interest::READABLE)
     }
 
     /// Takes one end of a [`port`](super::port()) as a link; `setup` is ours (tokens for the dialling side).

@@ -1,0 +1,483 @@
+//! Telephone events (RFC 4733): keys that somebody presses, as packets, both ways.
+//!
+//! All packets of one press carry the timestamp of its begin, so a press is known by its timestamp: not by the marker, which may
+//! be lost, and not by its end, which comes three times. A press that outlasts the 16 bits of its duration goes on in a segment of
+//! a later timestamp (§2.5.1.3). Durations are in units of the event's clock: 8000 Hz, or 48000 beside Opus.
+//!
+//! [`Listener`] gives [`Press`] at the first packet and [`Press::ended`] once; [`Keypad`] is asked once per packet time and plays
+//! what was typed, one key after the other.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// Bytes of one event (§2.3).
+pub const EVENT_BYTES: usize = 4;
+/// The last packet of a press comes this often (§2.5.1.4).
+const END_PACKETS: u8 = 3;
+/// The longest duration of one segment.
+const MOST_UNITS: u32 = 0xffff;
+/// A press of which nothing is heard for so long is over: its end was lost.
+const LOST_END: Duration = Duration::from_millis(500);
+/// Loudness of our keys, in −dBm0.
+const VOLUME: u8 = 10;
+/// Silence between two keys of ours.
+const PAUSE_MS: u32 = 60;
+/// Keys that wait to be sent.
+pub const MOST_KEYS: usize = 64;
+pub const MIN_DURATION_MS: u32 = 40;
+pub const MAX_DURATION_MS: u32 = 4000;
+
+/// One packet's payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub code: u8,
+    pub end: bool,
+    /// Six bits, −dBm0.
+    pub volume: u8,
+    pub duration: u16,
+}
+
+/// A key: `0`–`9`, `*`, `#`, `A`–`D` (§3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key(u8);
+
+impl Key {
+    pub fn from_char(letter: char) -> Option<Self> {
+        let code = match letter {
+            '0'..='9' => letter as u8 - b'0',
+            '*' => 10,
+            '#' => 11,
+            'A'..='D' => letter as u8 - b'A' + 12,
+            'a'..='d' => letter as u8 - b'a' + 12,
+            _ => return None,
+        };
+        Some(Self(code))
+    }
+
+    /// Of an event; others than keys (tones of modems and lines) are none.
+    pub fn from_code(code: u8) -> Option<Self> {
+        (code < 16).then_some(Self(code))
+    }
+
+    pub fn as_char(self) -> char {
+        char::from(b"0123456789*#ABCD"[usize::from(self.0 & 15)])
+    }
+}
+
+impl Event {
+    /// The first event of a payload; `None`: it is too short for one. (Several at once, RFC 2833's redundancy, repeat older ones.)
+    pub fn parse(payload: &[u8]) -> Option<Self> {
+        let [code, flags, d0, d1] = *payload.first_chunk::<EVENT_BYTES>()?;
+        Some(Self { code, end: flags & 0x80 != 0, volume: flags & 0x3f, duration: u16::from_be_bytes([d0, d1]) })
+    }
+
+    pub fn bytes(&self) -> [u8; EVENT_BYTES] {
+        let [d0, d1] = self.duration.to_be_bytes();
+        [self.code, u8::from(self.end) << 7 | (self.volume & 0x3f), d0, d1]
+    }
+}
+
+/// What was heard of one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Press {
+    pub key: Key,
+    /// `None`: it has just been pressed. Else it is over, after so many milliseconds.
+    pub ended: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    code: u8,
+    timestamp: u32,
+    /// Of the segments before this one, and in this one.
+    before: u32,
+    duration: u32,
+    heard_at: Instant,
+    over: bool,
+}
+
+impl Held {
+    fn units(&self) -> u32 {
+        self.before.saturating_add(self.duration)
+    }
+}
+
+/// Events of one source.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    clock: u32,
+    held: Option<Held>,
+    /// Events that are no keys, or no events.
+    ignored: u64,
+}
+
+impl Listener {
+    /// `clock`: of the duration, Hz.
+    pub fn new(clock: u32) -> Self {
+        Self { clock: clock.max(1000), held: None, ignored: 0 }
+    }
+
+    /// Another clock, or another source: what is held is forgotten.
+    pub fn reset(&mut self, clock: u32) {
+        (self.clock, self.held) = (clock.max(1000), None);
+    }
+
+    pub fn ignored(&self) -> u64 {
+        self.ignored
+    }
+
+    /// One packet; `heard` is told what is new in it.
+    pub fn handle(&mut self, timestamp: u32, payload: &[u8], now: Instant, mut heard: impl FnMut(Press)) {
+        let event = Event::parse(payload).filter(|event| Key::from_code(event.code).is_some());
+        let Some(event) = event else {
+            self.ignored += 1;
+            return;
+        };
+        let mut held = match self.held {
+            Some(held) if held.timestamp == timestamp => held,
+            // Serial arithmetic: an older press has been told.
+            Some(held) if timestamp.wrapping_sub(held.timestamp) >= 1 << 31 => return,
+            Some(held) if held.goes_on(timestamp, &event) => {
+                Held { timestamp, before: held.before.saturating_add(MOST_UNITS), duration: 0, ..held }
+            }
+            other => {
+                if let Some(old) = other.filter(|old| !old.over) {
+                    self.over(&old, &mut heard);
+                }
+                if let Some(key) = Key::from_code(event.code) {
+                    heard(Press { key, ended: None });
+                }
+                Held { code: event.code, timestamp, before: 0, duration: 0, heard_at: now, over: false }
+            }
+        };
+        if held.over {
+            return;
+        }
+        held.duration = held.duration.max(u32::from(event.duration));
+        held.heard_at = now;
+        if event.end {
+            held.over = true;
+            self.over(&held, &mut heard);
+        }
+        self.held = Some(held);
+    }
+
+    /// A press whose end was lost is over some time after its last packet.
+    pub fn handle_timeout(&mut self, now: Instant, mut heard: impl FnMut(Press)) {
+        let Some(held) = self.held.filter(|held| !held.over) else { return };
+        if now.saturating_duration_since(held.heard_at) >= LOST_END {
+            self.over(&held, &mut heard);
+            self.held = Some(Held { over: true, ..held });
+        }
+    }
+
+    fn over(&self, held: &Held, heard: &mut impl FnMut(Press)) {
+        let ms = u64::from(held.units()) * 1000 / u64::from(self.clock);
+        if let Some(key) = Key::from_code(held.code) {
+            heard(Press { key, ended: Some(u32::try_from(ms).unwrap_or(u32::MAX)) });
+        }
+    }
+}
+
+impl Held {
+    /// Whether an event of a later timestamp is the next segment of this press: this one was told to its limit, or the packet
+    /// that would have said so was lost.
+    fn goes_on(&self, timestamp: u32, event: &Event) -> bool {
+        let ahead = timestamp.wrapping_sub(self.timestamp);
+        !self.over && self.code == event.code && (self.duration == MOST_UNITS || ahead == MOST_UNITS)
+    }
+}
+
+/// One packet of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pressed {
+    /// The first packet of a press.
+    pub marker: bool,
+    pub timestamp: u32,
+    pub event: Event,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pressing {
+    key: Key,
+    /// Of this segment.
+    timestamp: u32,
+    /// In units of the event's clock: told of this segment, and what is left of the press.
+    told: u32,
+    left: u32,
+    ends_left: u8,
+    first: bool,
+}
+
+/// Keys that are to be sent.
+#[derive(Clone, Debug)]
+pub struct Keypad {
+    /// Of the events, and of the timestamps they stand in.
+    clock: u32,
+    rtp_clock: u32,
+    queue: VecDeque<(Key, u32)>,
+    pressing: Option<Pressing>,
+    pause_ms: u32,
+}
+
+impl Keypad {
+    pub fn new(clock: u32, rtp_clock: u32) -> Self {
+        let (clock, rtp_clock) = (clock.max(1000), rtp_clock.max(1000));
+        Self { clock, rtp_clock, queue: VecDeque::new(), pressing: None, pause_ms: 0 }
+    }
+
+    /// Other clocks from the next press on.
+    pub fn set_clocks(&mut self, clock: u32, rtp_clock: u32) {
+        (self.clock, self.rtp_clock) = (clock.max(1000), rtp_clock.max(1000));
+    }
+
+    /// `false`: [`MOST_KEYS`] wait already. Durations are clamped to 40 ms to 4 s.
+    pub fn press(&mut self, key: Key, duration_ms: u32) -> bool {
+        let fits = self.queue.len() < MOST_KEYS;
+        if fits {
+            self.queue.push_back((key, duration_ms.clamp(MIN_DURATION_MS, MAX_DURATION_MS)));
+        }
+        fits
+    }
+
+    /// Nothing is pressed and nothing waits.
+    pub fn is_idle(&self) -> bool {
+        self.pressing.is_none() && self.queue.is_empty()
+    }
+
+    /// The packet of this moment, at `timestamp` of the stream, `step_ms` after the last; while there is one, no audio is sent.
+    pub fn tick(&mut self, timestamp: u32, step_ms: u32) -> Option<Pressed> {
+        if self.pressing.is_none() {
+            if self.pause_ms > 0 {
+                self.pause_ms = self.pause_ms.saturating_sub(step_ms);
+                return None;
+            }
+            let (key, duration_ms) = self.queue.pop_front()?;
+            let left = duration_ms * (self.clock / 1000);
+            self.pressing = Some(Pressing { key, timestamp, told: 0, left, ends_left: END_PACKETS, first: true });
+        }
+        let (clock, rtp_clock) = (self.clock, self.rtp_clock);
+        let pressing = self.pressing.as_mut()?;
+        let step = (step_ms * (clock / 1000)).min(pressing.left);
+        if step > 0 && pressing.told == MOST_UNITS {
+            // The next segment begins where this one ended.
+            let ahead = u64::from(MOST_UNITS) * u64::from(rtp_clock) / u64::from(clock);
+            pressing.timestamp = pressing.timestamp.wrapping_add(ahead as u32);
+            pressing.told = 0;
+        }
+        let step = step.min(MOST_UNITS - pressing.told);
+        pressing.told += step;
+        pressing.left -= step;
+        let end = pressing.left == 0;
+        let event = Event { code: pressing.key.0, end, volume: VOLUME, duration: pressing.told.min(MOST_UNITS) as u16 };
+        let pressed = Pressed { marker: pressing.first, timestamp: pressing.timestamp, event };
+        pressing.first = false;
+        if end {
+            pressing.ends_left -= 1;
+            if pressing.ends_left == 0 {
+                (self.pressing, self.pause_ms) = (None, PAUSE_MS);
+            }
+        }
+        Some(pressed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(letter: char) -> Key {
+        Key::from_char(letter).unwrap()
+    }
+
+    fn down(letter: char) -> Press {
+        Press { key: key(letter), ended: None }
+    }
+
+    fn up(letter: char, ms: u32) -> Press {
+        Press { key: key(letter), ended: Some(ms) }
+    }
+
+    /// Timestamp, code, end, duration.
+    fn listen(listener: &mut Listener, packets: &[(u32, u8, bool, u16)]) -> Vec<Press> {
+        let (mut heard, now) = (Vec::new(), Instant::now());
+        for (timestamp, code, end, duration) in packets {
+            let event = Event { code: *code, end: *end, volume: 10, duration: *duration };
+            listener.handle(*timestamp, &event.bytes(), now, |press| heard.push(press));
+        }
+        heard
+    }
+
+    #[test]
+    fn an_event_byte_for_byte() {
+        // RFC 4733 §2.3.1: event 11 (#), E, reserved 0, volume 10, duration 1280.
+        let bytes = [0x0b, 0x8a, 0x05, 0x00];
+        let event = Event { code: 11, end: true, volume: 10, duration: 1280 };
+        assert_eq!((Event::parse(&bytes), event.bytes()), (Some(event), bytes));
+        assert_eq!(Event::parse(&bytes[..3]), None);
+        assert_eq!(Event::parse(&[1, 0x4a, 0, 160, 9, 9]).unwrap().volume, 10, "the reserved bit is ignored");
+    }
+
+    #[test]
+    fn keys_are_letters_and_codes() {
+        let letters = "0123456789*#ABCD";
+        for (code, letter) in letters.chars().enumerate() {
+            assert_eq!(Key::from_char(letter), Key::from_code(code as u8));
+            assert_eq!(key(letter).as_char(), letter);
+        }
+        assert_eq!(Key::from_char('b'), Key::from_char('B'));
+        assert_eq!((Key::from_char('E'), Key::from_code(16)), (None, None));
+    }
+
+    #[test]
+    fn one_press_is_told_once() {
+        let mut listener = Listener::new(8000);
+        let mut packets = vec![(4000, 5, false, 160), (4000, 5, false, 320), (4000, 5, false, 480)];
+        packets.extend([(4000, 5, true, 640); 3]);
+        assert_eq!(listen(&mut listener, &packets), [down('5'), up('5', 80)]);
+    }
+
+    #[test]
+    fn the_same_key_twice_is_two_presses_and_lost_markers_and_ends_change_nothing() {
+        let mut listener = Listener::new(8000);
+        let packets = [(4000, 5, false, 160), (4000, 5, true, 320), (6000, 5, false, 160), (9000, 6, true, 400)];
+        let heard = listen(&mut listener, &packets);
+        assert_eq!(heard, [down('5'), up('5', 40), down('5'), up('5', 20), down('6'), up('6', 50)]);
+    }
+
+    #[test]
+    fn an_end_alone_is_a_press() {
+        assert_eq!(listen(&mut Listener::new(8000), &[(1, 11, true, 800)]), [down('#'), up('#', 100)]);
+    }
+
+    #[test]
+    fn out_of_order_packets_neither_reopen_nor_shorten_a_press() {
+        let mut listener = Listener::new(8000);
+        let packets = [
+            (4000, 1, false, 320),
+            (4000, 1, false, 160),
+            (4000, 1, true, 480),
+            (4000, 1, false, 400),
+            (7000, 2, false, 160),
+            (4000, 1, true, 480),
+            (7000, 2, true, 320),
+        ];
+        assert_eq!(listen(&mut listener, &packets), [down('1'), up('1', 60), down('2'), up('2', 40)]);
+    }
+
+    #[test]
+    fn the_timestamp_may_wrap_between_two_presses() {
+        let packets = [(u32::MAX - 100, 1, true, 160), (200, 2, true, 160), (u32::MAX - 100, 1, true, 160)];
+        let heard = listen(&mut Listener::new(8000), &packets);
+        assert_eq!(heard, [down('1'), up('1', 20), down('2'), up('2', 20)]);
+    }
+
+    #[test]
+    fn a_long_press_goes_on_in_segments() {
+        // 4 s at 48 kHz: 192,000 units in three segments (RFC 4733 §2.5.1.3).
+        let packets = [
+            (1000, 9, false, 960),
+            (1000, 9, false, 0xffff),
+            (1000 + 0xffff, 9, false, 960),
+            (1000 + 0xffff, 9, false, 0xffff),
+            (1000 + 2 * 0xffff, 9, true, 60_930),
+            (1000 + 2 * 0xffff, 9, true, 60_930),
+        ];
+        assert_eq!(listen(&mut Listener::new(48_000), &packets), [down('9'), up('9', 4000)]);
+        let lossy = [packets[0], packets[2], packets[5]];
+        assert_eq!(listen(&mut Listener::new(48_000), &lossy), [down('9'), up('9', 4000)]);
+    }
+
+    #[test]
+    fn a_press_whose_end_is_lost_ends_by_itself_once() {
+        let (mut listener, now, mut heard) = (Listener::new(8000), Instant::now(), Vec::new());
+        let event = Event { code: 3, end: false, volume: 0, duration: 400 };
+        listener.handle(1, &event.bytes(), now, |press| heard.push(press));
+        listener.handle_timeout(now + LOST_END / 2, |press| heard.push(press));
+        assert_eq!(heard, [down('3')]);
+        listener.handle_timeout(now + LOST_END, |press| heard.push(press));
+        listener.handle_timeout(now + LOST_END * 2, |press| heard.push(press));
+        let late = Event { end: true, ..event };
+        listener.handle(1, &late.bytes(), now + LOST_END, |press| heard.push(press));
+        assert_eq!(heard, [down('3'), up('3', 50)]);
+    }
+
+    #[test]
+    fn what_is_no_key_is_counted() {
+        let mut listener = Listener::new(8000);
+        assert_eq!(listen(&mut listener, &[(1, 16, true, 800), (2, 36, false, 1)]), []);
+        listener.handle(3, &[1, 2], Instant::now(), |_| panic!("too short"));
+        assert_eq!(listener.ignored(), 3);
+    }
+
+    fn play(keypad: &mut Keypad, step_ms: u32) -> Vec<Pressed> {
+        let step = step_ms * (keypad.rtp_clock / 1000);
+        let mut packets = Vec::new();
+        for tick in 0.. {
+            packets.extend(keypad.tick(tick * step, step_ms));
+            if keypad.is_idle() {
+                return packets;
+            }
+        }
+        packets
+    }
+
+    #[test]
+    fn a_key_of_ours_packet_by_packet() {
+        let mut keypad = Keypad::new(8000, 8000);
+        assert!(keypad.press(key('7'), 80));
+        let packets = play(&mut keypad, 20);
+        let durations: Vec<_> = packets.iter().map(|packet| (packet.event.duration, packet.event.end)).collect();
+        assert_eq!(durations, [(160, false), (320, false), (480, false), (640, true), (640, true), (640, true)]);
+        assert!(packets.iter().all(|packet| packet.timestamp == 0 && packet.event.code == 7));
+        assert_eq!(
+            packets.iter().map(|packet| packet.marker).collect::<Vec<_>>(),
+            [true, false, false, false, false, false]
+        );
+    }
+
+    #[test]
+    fn keys_wait_for_each_other_and_a_full_pad_says_so() {
+        let mut keypad = Keypad::new(8000, 8000);
+        let typed = (0..MOST_KEYS + 1).filter(|_| keypad.press(key('1'), 1)).count();
+        assert_eq!(typed, MOST_KEYS);
+        let packets = play(&mut keypad, 20);
+        let mut begins: Vec<u32> = packets.iter().map(|packet| packet.timestamp).collect();
+        begins.dedup();
+        assert_eq!(begins.len(), MOST_KEYS);
+        // 40 ms, two more ends, a pause of three steps.
+        assert!(begins.windows(2).all(|pair| pair[1] - pair[0] == (4 + 3) * 160), "{begins:?}");
+    }
+
+    proptest! {
+        /// What one end types the other hears, at either clock, whatever order the packets of one press come in.
+        #[test]
+        fn what_is_typed_is_heard(
+            digits in "[0-9*#A-D]{1,6}",
+            ms in 40u32..4000,
+            wide: bool,
+            step in prop::sample::select(vec![10u32, 20, 30, 40, 60]),
+            swap in 0usize..64,
+        ) {
+            let clock = if wide { 48_000 } else { 8000 };
+            let mut keypad = Keypad::new(clock, clock);
+            digits.chars().for_each(|digit| assert!(keypad.press(key(digit), ms)));
+            let mut packets = play(&mut keypad, step);
+            // Neighbours of one press change places.
+            let at = swap % packets.len();
+            if at + 1 < packets.len() && packets[at].timestamp == packets[at + 1].timestamp {
+                packets.swap(at, at + 1);
+            }
+            let (mut listener, now, mut heard) = (Listener::new(clock), Instant::now(), Vec::new());
+            for packet in &packets {
+                listener.handle(packet.timestamp, &packet.event.bytes(), now, |press| heard.push(press));
+            }
+            let wanted: Vec<Press> = digits.chars().flat_map(|digit| [down(digit), up(digit, ms)]).collect();
+            prop_assert_eq!(heard, wanted);
+        }
+    }
+}

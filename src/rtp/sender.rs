@@ -1,0 +1,187 @@
+//! One stream that goes: sequence and timestamp go on whatever is said, silence and keys included.
+//!
+//! It is asked once per tick with one frame; packets hold what the peer asked for (10 to 60 ms), where the codec can be cut
+//! anywhere. A tick that did not come, and time in which nothing was sent, are a step of the timestamp and a marker
+//! (RFC 3551 §4.1), never a gap in the sequence. While a key is pressed its events take the place of audio.
+
+use std::time::{Duration, Instant};
+
+use super::dtmf::{Key, Keypad, Pressed};
+use super::packet::Header;
+use super::rtcp::SenderInfo;
+
+/// What was agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outgoing {
+    pub payload_type: u8,
+    /// Of timestamps, Hz.
+    pub clock: u32,
+    /// Type and clock of telephone events.
+    pub events: Option<(u8, u32)>,
+    /// Of one packet; only where `bytes_per_ms` says how a frame is cut.
+    pub packet_ms: u8,
+    /// `None`: one frame is one packet (Opus).
+    pub bytes_per_ms: Option<u8>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Sender {
+    outgoing: Outgoing,
+    ssrc: u32,
+    sequence: u16,
+    /// Of the first byte that waits, or of the next frame.
+    timestamp: u32,
+    marker: bool,
+    waiting: Vec<u8>,
+    keypad: Keypad,
+    last: Option<Instant>,
+    packets: u32,
+    octets: u32,
+    packets_before: u32,
+    buffer: Vec<u8>,
+}
+
+impl Sender {
+    /// `seed`: SSRC, first sequence number and first timestamp come of it (RFC 3550 §5.1: random).
+    pub fn new(outgoing: Outgoing, seed: u64) -> Self {
+        let mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Self {
+            outgoing,
+            ssrc: (seed >> 32) as u32 ^ seed as u32,
+            sequence: (mixed >> 48) as u16,
+            timestamp: mixed as u32,
+            marker: true,
+            waiting: Vec::new(),
+            keypad: keypad(outgoing),
+            last: None,
+            packets: 0,
+            octets: 0,
+            packets_before: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Other types from the next packet on. What waits for the end of its packet is dropped where it can't go with the rest.
+    pub fn set_outgoing(&mut self, outgoing: Outgoing) {
+        if outgoing.payload_type != self.outgoing.payload_type || outgoing.clock != self.outgoing.clock {
+            self.waiting.clear();
+            self.marker = true;
+        }
+        let (events, clock) = (outgoing.events, outgoing.clock);
+        self.keypad.set_clocks(events.map_or(clock, |(_, clock)| clock), clock);
+        self.outgoing = outgoing;
+    }
+
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// Packets and payload octets so far; both wrap.
+    pub fn sent(&self) -> (u32, u32) {
+        (self.packets, self.octets)
+    }
+
+    /// `false`: the peer takes no events, or too many keys wait.
+    pub fn press(&mut self, key: Key, duration_ms: u32) -> bool {
+        self.outgoing.events.is_some() && self.keypad.press(key, duration_ms)
+    }
+
+    /// One frame of `frame_ms`, at the time of its tick; `send` gets each packet that is complete by now.
+    pub fn tick(&mut self, frame: &[u8], frame_ms: u8, at: Instant, mut send: impl FnMut(&[u8])) {
+        let step = self.units(u32::from(frame_ms));
+        self.pass(at, frame_ms);
+        if let Some((kind, _)) = self.outgoing.events
+            && let Some(pressed) = self.keypad.tick(self.timestamp, u32::from(frame_ms))
+        {
+            self.send_event(kind, pressed, &mut send);
+            return self.skip(step);
+        }
+        let Some(bytes_per_ms) = self.outgoing.bytes_per_ms else {
+            self.packet(frame, step, &mut send);
+            return;
+        };
+        let size = usize::from(bytes_per_ms) * usize::from(self.outgoing.packet_ms.max(1));
+        if self.waiting.is_empty() && frame.len() == size {
+            return self.packet(frame, self.units(u32::from(self.outgoing.packet_ms)), &mut send);
+        }
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.extend_from_slice(frame);
+        let whole = waiting.len() / size * size;
+        for payload in waiting[..whole].chunks_exact(size) {
+            self.packet(payload, self.units(u32::from(self.outgoing.packet_ms)), &mut send);
+        }
+        waiting.drain(..whole);
+        self.waiting = waiting;
+    }
+
+    /// What an SR says now; `None`: nothing was sent since the last one.
+    pub fn info(&mut self, ntp: u64, now: Instant) -> Option<SenderInfo> {
+        if self.packets == self.packets_before {
+            return None;
+        }
+        self.packets_before = self.packets;
+        let since = self.last.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        let units = since.as_micros() as u64 * u64::from(self.outgoing.clock) / 1_000_000;
+        let rtp_timestamp = self.timestamp.wrapping_add(units as u32);
+        Some(SenderInfo { ntp, rtp_timestamp, packets: self.packets, octets: self.octets })
+    }
+
+    fn units(&self, ms: u32) -> u32 {
+        ms * (self.outgoing.clock / 1000)
+    }
+
+    /// Ticks that did not come: a stall, or a hold.
+    fn pass(&mut self, at: Instant, frame_ms: u8) {
+        let frame = Duration::from_millis(u64::from(frame_ms.max(1)));
+        if let Some(last) = self.last {
+            let frames = at.saturating_duration_since(last).as_micros() / frame.as_micros();
+            if frames > 1 {
+                self.skip(self.units(u32::from(frame_ms)).wrapping_mul(frames as u32 - 1));
+            }
+        }
+        self.last = Some(at);
+    }
+
+    /// Time without audio; what waits is dropped with it.
+    fn skip(&mut self, units: u32) {
+        let dropped = match self.outgoing.bytes_per_ms {
+            Some(bytes) => self.units(1) * self.waiting.len() as u32 / u32::from(bytes.max(1)),
+            None => 0,
+        };
+        self.waiting.clear();
+        self.timestamp = self.timestamp.wrapping_add(units).wrapping_add(dropped);
+        self.marker = true;
+    }
+
+    fn packet(&mut self, payload: &[u8], units: u32, send: &mut impl FnMut(&[u8])) {
+        let header = Header {
+            marker: std::mem::take(&mut self.marker),
+            payload_type: self.outgoing.payload_type,
+            sequence: self.sequence,
+            timestamp: self.timestamp,
+            ssrc: self.ssrc,
+        };
+        self.timestamp = self.timestamp.wrapping_add(units);
+        self.write(header, payload, send);
+    }
+
+    fn send_event(&mut self, payload_type: u8, pressed: Pressed, send: &mut impl FnMut(&[u8])) {
+        let Pressed { marker, timestamp, event } = pressed;
+        let header = Header { marker, payload_type, sequence: self.sequence, timestamp, ssrc: self.ssrc };
+        self.write(header, &event.bytes(), send);
+    }
+
+    fn write(&mut self, header: Header, payload: &[u8], send: &mut impl FnMut(&[u8])) {
+        self.buffer.clear();
+        header.write(&mut self.buffer);
+        self.buffer.extend_from_slice(payload);
+        self.sequence = self.sequence.wrapping_add(1);
+        self.packets = self.packets.wrapping_add(1);
+        self.octets = self.octets.wrapping_add(payload.len() as u32);
+        send(&self.buffer);
+    }
+}
+
+fn keypad(outgoing: Outgoing) -> Keypad {
+    Keypad::new(outgoing.events.map_or(outgoing.clock, |(_, clock)| clock), outgoing.clock)
+}
