@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import socket
 import threading
 import urllib.request
 from typing import Any
@@ -192,3 +194,16 @@ def test_an_api_key_opens_no_relay(engine: Engine, voice: Voice) -> None:
         assert client.state != "connected"
         assert engine.api_key not in (client.reason or "")
     call.hangup()
+
+
+def test_a_relay_that_never_answers_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """As behind a firewall. It is dialled on, and the state stays what it is."""
+    caplog.set_level(logging.WARNING, "clutchcall")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        with MoqtClient.connect(f"moqt://127.0.0.1:{silent.getsockname()[1]}", insecure=True) as client:
+            until(lambda: client.reason is not None, "a reason is told")
+            assert "does not answer" in (client.reason or "")
+            assert client.state == "connecting"
+            told = "has not been reached yet"
+            until(lambda: any(told in record.getMessage() for record in caplog.records), "the log says so")

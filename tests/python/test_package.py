@@ -30,6 +30,11 @@ def test_import_starts_nothing(module: str) -> None:
     assert out == "0 0 []"
 
 
+def test_import_brings_few_modules() -> None:
+    out = run("import sys; before = set(sys.modules)\nimport clutchcall.voice\nprint(len(set(sys.modules) - before))")
+    assert int(out) <= 45
+
+
 def test_no_dependencies() -> None:
     assert metadata.requires("clutchcall") in (None, [])
 
