@@ -227,3 +227,53 @@ def test_a_memory_cap_above_the_bounds_is_never_met(tmp_path: Path, cap: MemoryC
         for connection in readers:
             connection.close()
         bridge.close()
+
+
+OUT_OF_MEMORY = """
+    import resource, sys, threading
+    from clutchcall.errors import ClutchCallError
+    from clutchcall.voice import Voice
+
+    settings, sid, spare_kib = sys.argv[1:4], sys.argv[4], int(sys.argv[5])
+    more = threading.Semaphore(0)
+
+    def told(act):
+        try:
+            return act() and "done"
+        except (ClutchCallError, MemoryError) as error:
+            return type(error).__name__
+
+    with open("/proc/self/statm") as file:
+        taken = int(file.read().split()[0]) * resource.getpagesize()
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (taken + spare_kib * 1024, hard))
+    print(told(lambda: Voice(*settings, max_retries=0).calls.get(sid)))
+    print(told(lambda: Voice(*settings, max_retries=0).audio_bridge.attach(sid)))
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    print(told(lambda: Voice(*settings, max_retries=0).calls.get(sid)))
+    with Voice(*settings).audio_bridge.attach(sid, on_uplink=lambda frame, ts_us: more.release()):
+        more.acquire()
+    print("heard", flush=True)
+"""
+
+
+# Less than the stack of a thread.
+SPARE_KIB = 1024
+
+
+def test_a_memory_cap_of_the_sdk_is_a_typed_error(engine: Engine, voice: Voice) -> None:
+    """No thread can be had: that is said, and all is well once there is memory again."""
+    call = dial(voice, "9010").wait("in_progress", timeout=LIMIT_S)
+    settings = [engine.base_url, str(engine.api_key), str(engine.org_id), call.sid, str(SPARE_KIB)]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(OUT_OF_MEMORY), *settings],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    call.hangup()
+    lines = done.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert set(lines[:2]) <= {"ConfigError", "MemoryError"}, lines
+    assert lines[2:] == ["done", "heard"], lines
