@@ -199,6 +199,7 @@ packages:
 	command -v cc >/dev/null || missing+=(build-essential)
 	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 	command -v ip >/dev/null || missing+=(iproute2)
+	command -v sipp >/dev/null || missing+=(sip-tester)
 	command -v node >/dev/null || missing+=(nodejs)
 	[ -f $(SPEECH)/demo-congrats.wav ] || missing+=(asterisk-core-sounds-en-wav)
 	[ $${#missing[@]} -gt 0 ] || exit 0

@@ -50,6 +50,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("reqwest", &["client"]),
     ("axum", &["engine"]),
     ("hyper", &["engine", "relay"]),
+    ("rsipstack", &["engine"]),
     ("rusqlite", &["engine"]),
     ("quinn_proto", &["net"]),
     ("quinn_udp", &["net"]),

@@ -11,6 +11,7 @@
 //! | `store/` | call records, durable before an answer |
 //! | `trunk`, `leg` | the seam to whatever carries calls |
 //! | `phone/` | the simulated phone: a trunk and its legs |
+//! | `sip/` | SIP trunks: a carrier on the network |
 //! | `media/` | the audio threads |
 //! | `agents/` | agents that live in the engine |
 //!
@@ -27,6 +28,7 @@ mod outside;
 pub mod phone;
 mod private;
 mod runtime;
+pub mod sip;
 pub mod store;
 pub mod trunk;
 

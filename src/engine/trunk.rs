@@ -56,7 +56,7 @@ pub enum FarEnd {
 /// Where a trunk's events go. Unbounded by type, bounded by use: a call causes a handful of events, and calls are limited.
 pub type Events = tokio::sync::mpsc::UnboundedSender<TrunkEvent>;
 
-/// A carrier of calls: the simulated phone, later SIP.
+/// A carrier of calls: the simulated phone, or SIP.
 pub trait Trunk: Send {
     fn dial(&mut self, dial: Dial, now: Instant);
     /// Gives up an unanswered call. Answered meanwhile: hangs up.
@@ -68,6 +68,11 @@ pub trait Trunk: Send {
     /// Known from the number alone, before `dial`.
     fn far_end(&self, _to: &str) -> FarEnd {
         FarEnd::Phone
+    }
+    /// Calls that the far side is not done with: a BYE is under way, or an INVITE that was given up. An engine that ends waits for them a
+    /// while.
+    fn lines(&mut self) -> usize {
+        0
     }
     /// When [`Trunk::handle_timeout`] wants to be called; asked again after every command.
     fn poll_timeout(&self) -> Option<Instant>;

@@ -15,6 +15,8 @@ use crate::engine::trunk::TrunkEvent;
 /// At the end of the engine: how long the audio threads may take to say goodbye, and the disk to take the last records.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+/// At the end nobody wakes the board when a far side has heard the last word: it looks this often.
+const CLOSE_LOOK: Duration = Duration::from_millis(20);
 /// Without a timer the board looks around this often.
 const IDLE: Duration = Duration::from_secs(3600);
 
@@ -40,7 +42,7 @@ impl Task {
         (Self { board, channels, requests, saved: JoinSet::new() }, desk)
     }
 
-    /// Ends after [`Desk::shutdown`], when every call has ended, its media is closed and its record durable, as far as that
+    /// Ends after [`Desk::shutdown`], when every call has ended, its media is closed, its far side told and its record durable, as far as that
     /// can be had within the limits.
     pub async fn run(mut self) {
         while !self.board.is_closing {
@@ -49,14 +51,19 @@ impl Task {
             }
         }
         let until = Instant::now() + CLOSE_LIMIT;
-        while !(self.board.open_media.is_empty() && self.saved.is_empty() && self.board.savings.is_empty()) {
+        while !self.is_done() {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || !self.turn(left).await {
+            if left.is_zero() || !self.turn(left.min(CLOSE_LOOK)).await {
                 break;
             }
         }
         self.board.feed.end();
         drop(tokio::time::timeout(FLUSH_LIMIT, self.board.store.flush()).await);
+    }
+
+    fn is_done(&mut self) -> bool {
+        let board = &mut self.board;
+        board.open_media.is_empty() && self.saved.is_empty() && board.savings.is_empty() && board.trunks.lines() == 0
     }
 
     /// One event, or the next timer. `false`: nobody can ask any more.

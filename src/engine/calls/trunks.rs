@@ -80,6 +80,11 @@ impl Trunks {
         }
     }
 
+    /// Calls that their far sides are not done with.
+    pub(super) fn lines(&mut self) -> usize {
+        self.lines.values_mut().map(|carried| carried.line.trunk.lines()).sum()
+    }
+
     pub(super) fn active(&self) -> usize {
         self.active
     }

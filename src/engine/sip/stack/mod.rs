@@ -1,0 +1,234 @@
+//! The SIP stack, and the only room that names the crate behind it (`rsipstack`, decision 0160): transport, transactions and
+//! dialogs of one local address. Everybody else sees texts, numbers and the types of this file.
+//!
+//! | File | Holds |
+//! |---|---|
+//! | `uac` | a call that we place: its INVITE followed to the end, and what is asked of its dialog |
+//! | `uas` | requests of the far side, given to their calls or refused |
+//! | `route` | where a request goes: names, ports, transports |
+//! | `mend` | what is put right in messages between the wire and the crate |
+//!
+//! A [`Stack`] lives on the control thread's runtime. Its tasks end with it: one reads the sockets, one takes requests, one
+//! follows each call. What it hears of a call goes to that call's queue ([`Heard`]), found by Call-ID; it keeps no call's state,
+//! reads no SDP, and decides nothing about a call but what the RFC leaves no choice in: ACK, retransmission, the BYE of a
+//! branch or answer that nobody wants.
+
+mod mend;
+mod route;
+mod uac;
+mod uas;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rsipstack::dialog::dialog_layer::DialogLayer;
+use rsipstack::dialog::invite_dialog::InviteDialog;
+use rsipstack::platform::CancellationToken;
+use rsipstack::sip::{HeadersExt as _, Method, Response};
+use rsipstack::transaction::EndpointBuilder;
+use rsipstack::transaction::endpoint::{EndpointInnerRef, EndpointOption};
+use rsipstack::transport::tcp_listener::TcpListenerConnection;
+use rsipstack::transport::udp::UdpConnection;
+use rsipstack::transport::{SipConnection, TransportLayer};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Local, Timers, Transport};
+
+pub(super) use uac::{Invite, Line};
+
+/// Of a UDP socket; the kernel's default holds a few hundred requests.
+const SOCKET_BYTES: usize = 4 << 20;
+/// What we say that we take (RFC 3261 §20.5).
+const ALLOW: [Method; 8] = [
+    Method::Invite,
+    Method::Ack,
+    Method::Cancel,
+    Method::Bye,
+    Method::Options,
+    Method::Info,
+    Method::Update,
+    Method::Notify,
+];
+const USER_AGENT: &str = concat!("clutchcall/", env!("CARGO_PKG_VERSION"));
+
+/// Something happened to a call, in order.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// 100.
+    Trying,
+    /// 101..=199.
+    Progress { code: u16 },
+    /// 2xx, which was acknowledged.
+    Answered { body: Vec<u8> },
+    /// A final answer of the far side, 300..=699.
+    Refused(Reply),
+    /// No final answer came. `Cancelled`: and none is waited for any more.
+    Failed(Failure),
+    /// The far end hung up, and was told that it is well. The Reason header as it stands.
+    Bye { reason: Option<String> },
+    /// Our BYE was answered, or nobody answers it.
+    Gone,
+    /// A re-INVITE or UPDATE: what to answer is waited for. An empty body asks for an offer of ours.
+    Offer { body: Vec<u8>, answer: oneshot::Sender<Answer> },
+    /// The ACK of a re-INVITE; it may bring the answer to an offer of ours.
+    Acked { body: Vec<u8> },
+    /// Our 2xx to a re-INVITE was never acknowledged (RFC 3261 §13.3.1.4: to be ended).
+    Unacked,
+    /// The final answer to our REFER.
+    Referred { code: u16 },
+}
+
+/// What a re-INVITE or UPDATE is answered: a description, or a final code.
+pub(super) type Answer = Result<String, u16>;
+
+/// A final answer in texts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub(super) code: u16,
+    pub(super) phrase: String,
+    /// The Reason header as it stands.
+    pub(super) reason: Option<String>,
+    pub(super) retry_after: Option<String>,
+    /// The first Contact of a redirect.
+    pub(super) contact: Option<String>,
+}
+
+fn reply(response: &Response) -> Reply {
+    Reply {
+        code: response.status_code.code(),
+        phrase: response.wire_reason.clone().unwrap_or_else(|| response.status_code.text().to_owned()),
+        reason: response.reason_header().map(|reason| reason.value().to_owned()),
+        retry_after: response.header_value("Retry-After"),
+        contact: response.contact_header().ok().map(|contact| contact.value().to_owned()),
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Nothing came back in 64·T1, or nothing more in a transaction's life.
+    Timeout,
+    /// The far side can't be reached, or the connection broke.
+    Network(String),
+    /// We gave up, and it is over: 487 came, or an answer that was hung up, or nothing.
+    Cancelled,
+}
+
+/// The calls of a stack by Call-ID.
+#[derive(Default)]
+struct Calls(Mutex<HashMap<String, Call>>);
+
+#[derive(Clone)]
+struct Call {
+    dialog: InviteDialog,
+    heard: mpsc::UnboundedSender<Heard>,
+    /// The far end's tag, once its dialog is confirmed.
+    confirmed: watch::Receiver<Option<String>>,
+}
+
+impl Calls {
+    fn enter(&self, call_id: &str, call: Call) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(call_id.to_owned(), call);
+    }
+
+    fn leave(&self, call_id: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(call_id);
+    }
+
+    fn find(&self, call_id: &str) -> Option<Call> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(call_id).cloned()
+    }
+}
+
+/// One local address of one transport.
+pub(super) struct Stack {
+    endpoint: EndpointInnerRef,
+    dialogs: Arc<DialogLayer>,
+    calls: Arc<Calls>,
+    transport: Transport,
+    /// As the far side is told.
+    address: SocketAddr,
+    timers: Timers,
+    ending: CancellationToken,
+}
+
+impl Stack {
+    /// Binds and begins to read. The error names the address.
+    pub(super) async fn open(local: &Local, timers: Timers) -> Result<Self, String> {
+        let ending = CancellationToken::new();
+        let (connection, address) = bind(local, &ending)
+            .await
+            .map_err(|error| format!("{} {} can't be bound ({error})", local.transport.as_str(), local.bind))?;
+        let transport = local.transport;
+        let layer = TransportLayer::new_with_domain_resolver(ending.clone(), Box::new(route::Names));
+        layer.add_transport(connection);
+        let endpoint = EndpointBuilder::new()
+            .with_transport_layer(layer)
+            .with_cancel_token(ending.clone())
+            .with_user_agent(USER_AGENT)
+            .with_allows(ALLOW.to_vec())
+            .with_option(option(timers))
+            .with_inspector(Box::new(mend::Mend))
+            .with_target_locator(Box::new(route::Targets { transport }))
+            .build();
+        let incoming = endpoint.incoming_transactions().map_err(|error| error.to_string())?;
+        let inner = Arc::clone(&endpoint.inner);
+        let calls = Arc::<Calls>::default();
+        tokio::spawn(async move { endpoint.serve().await });
+        let taker = uas::Taker { calls: Arc::clone(&calls), transport, address };
+        tokio::spawn(taker.run(incoming, ending.clone()));
+        let dialogs = Arc::new(DialogLayer::new(Arc::clone(&inner)));
+        Ok(Self { endpoint: inner, dialogs, calls, transport, address, timers, ending })
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.ending.cancel();
+    }
+}
+
+fn option(timers: Timers) -> EndpointOption {
+    EndpointOption {
+        t1: timers.t1,
+        t2: timers.t1 * 8,
+        t4: timers.t1 * 10,
+        t1x64: timers.give_up(),
+        // Longer than any ring timer, so that it never speaks before the call's own.
+        timerc: Duration::from_secs(300),
+        ..EndpointOption::default()
+    }
+}
+
+async fn bind(local: &Local, ending: &CancellationToken) -> Result<(SipConnection, SocketAddr), String> {
+    match local.transport {
+        Transport::Udp => {
+            let socket = udp_socket(local.bind).map_err(|error| error.to_string())?;
+            let address = local.advertised(socket.local_addr().map_err(|error| error.to_string())?);
+            let udp = UdpConnection::from_socket(Arc::new(socket), Some(address), Some(ending.child_token())).await;
+            Ok((udp.map_err(|error| error.to_string())?.into(), address))
+        }
+        Transport::Tcp => {
+            // The crate binds when it begins to serve, and only logs that it could not: this finds it out first.
+            let bound = std::net::TcpListener::bind(local.bind).and_then(|listener| listener.local_addr());
+            let bound = bound.map_err(|error| error.to_string())?;
+            let address = local.advertised(bound);
+            let listener = TcpListenerConnection::new(bound, Some(address)).await;
+            Ok((listener.map_err(|error| error.to_string())?.into(), address))
+        }
+    }
+}
+
+fn udp_socket(address: SocketAddr) -> std::io::Result<tokio::net::UdpSocket> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;
+    socket.set_nonblocking(true)?;
+    // A smaller buffer than wished for is still a socket.
+    let _ = socket.set_recv_buffer_size(SOCKET_BYTES);
+    socket.bind(&address.into())?;
+    tokio::net::UdpSocket::from_std(socket.into())
+}

@@ -1,0 +1,255 @@
+//! A call that we place: the INVITE, what its transaction and dialog say, and what is asked of the dialog later.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rsipstack::dialog::authenticate::Credential;
+use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver};
+use rsipstack::dialog::dialog_layer::DialogLayer;
+use rsipstack::dialog::invitation::{InviteAsyncResult, InviteOption};
+use rsipstack::dialog::invite_dialog::InviteDialog;
+use rsipstack::sip::headers::make_header;
+use rsipstack::sip::{Header, ReferTo, Response, Uri};
+use rsipstack::{Error, platform::JoinHandle};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::AbortHandle;
+
+use super::super::{Credentials, Transport};
+use super::{ALLOW, Call, Calls, Failure, Heard, Reply, Stack, mend, reply};
+
+/// What is said of a new call, in texts.
+#[derive(Clone, Debug)]
+pub(in crate::engine::sip) struct Invite {
+    pub(in crate::engine::sip) call_id: String,
+    /// The Request-URI, and To.
+    pub(in crate::engine::sip) to: String,
+    pub(in crate::engine::sip) from: String,
+    pub(in crate::engine::sip) caller_name: Option<String>,
+    pub(in crate::engine::sip) headers: Vec<(String, String)>,
+    pub(in crate::engine::sip) body: String,
+    pub(in crate::engine::sip) credentials: Option<Credentials>,
+}
+
+/// The way to the dialog of one call. Dropping it forgets the dialog; it ends nothing on the wire.
+pub(in crate::engine::sip) struct Line {
+    dialog: InviteDialog,
+    dialogs: Arc<DialogLayer>,
+    calls: Arc<Calls>,
+    call_id: String,
+    heard: mpsc::UnboundedSender<Heard>,
+    gave_up: Arc<Notify>,
+    follower: AbortHandle,
+}
+
+impl Stack {
+    /// Sends the INVITE. What becomes of it comes through the queue: a call causes a handful of events, and calls are limited.
+    pub(in crate::engine::sip) fn invite(
+        &self,
+        invite: Invite,
+    ) -> Result<(Line, mpsc::UnboundedReceiver<Heard>), String> {
+        let call_id = invite.call_id.clone();
+        let option = self.option(invite)?;
+        let (sender, states) = self.dialogs.new_dialog_state_channel();
+        let (dialog, outcome) = self.dialogs.do_invite_async(option, sender).map_err(|error| error.to_string())?;
+        let (heard, queue) = mpsc::unbounded_channel();
+        let (confirm, confirmed) = watch::channel(None);
+        self.calls.enter(&call_id, Call { dialog: dialog.clone(), heard: heard.clone(), confirmed });
+        let gave_up = Arc::<Notify>::default();
+        let follower = Follower {
+            heard: heard.clone(),
+            states,
+            outcome,
+            confirm,
+            gave_up: Arc::clone(&gave_up),
+            patience: self.timers.give_up(),
+            until: None,
+            is_confirmed: false,
+            is_settled: false,
+        };
+        let follower = tokio::spawn(follower.run()).abort_handle();
+        let (dialogs, calls) = (Arc::clone(&self.dialogs), Arc::clone(&self.calls));
+        Ok((Line { dialog, dialogs, calls, call_id, heard, gave_up, follower }, queue))
+    }
+
+    fn option(&self, invite: Invite) -> Result<InviteOption, String> {
+        let uri = |text: &str| Uri::try_from(text).map_err(|error| format!("{text:?} is no SIP URI: {error}"));
+        let texts = invite.headers.iter().flat_map(|(name, value)| [name, value]);
+        if let Some(bad) = texts.chain(&invite.caller_name).find(|text| text.contains(char::is_control)) {
+            return Err(format!("{bad:?} can't stand in a header"));
+        }
+        let caller = uri(&invite.from)?;
+        let user = caller.user().unwrap_or("clutchcall");
+        // A Contact that names its transport is left as it is.
+        let transport = if self.transport == Transport::Tcp { ";transport=tcp" } else { "" };
+        let contact = uri(&format!("sip:{user}@{}{transport}", self.address))?;
+        let allow = ALLOW.map(|method| method.to_string()).join(", ");
+        let mut headers = vec![Header::Allow(allow.into()), Header::Accept("application/sdp".into())];
+        headers.extend(invite.headers.into_iter().map(|(name, value)| make_header(&name, value)));
+        Ok(InviteOption {
+            caller_display_name: invite.caller_name.map(|name| name.replace('\\', "\\\\").replace('"', "\\\"")),
+            caller,
+            callee: uri(&invite.to)?,
+            contact,
+            content_type: Some("application/sdp".to_owned()),
+            offer: Some(invite.body.into_bytes()),
+            credential: invite.credentials.map(credential),
+            headers: Some(headers),
+            call_id: Some(invite.call_id),
+            ..InviteOption::default()
+        })
+    }
+}
+
+fn credential(ours: Credentials) -> Credential {
+    Credential { username: ours.username, password: ours.password, realm: None, auth_username: None }
+}
+
+impl Line {
+    /// CANCEL, once somebody has said a word (RFC 3261 §9.1). An answer that crosses it is hung up; when all is over
+    /// [`Failure::Cancelled`] comes, after 64·T1 at the latest.
+    pub(in crate::engine::sip) fn cancel(&self) {
+        self.gave_up.notify_one();
+        let dialog = self.dialog.clone();
+        tokio::spawn(async move {
+            if let Err(error) = dialog.cancel().await {
+                tracing::debug!(call_id = dialog.id().call_id, %error, "CANCEL was not accepted");
+            }
+        });
+    }
+
+    /// BYE, with a Reason header if there is one; [`Heard::Gone`] follows.
+    pub(in crate::engine::sip) fn bye(&self, reason: Option<String>) {
+        let dialog = self.dialog.clone();
+        let headers = reason.map(|reason| vec![Header::Reason(reason.into())]);
+        tokio::spawn(async move {
+            if let Err(error) = dialog.bye_with_headers(headers).await {
+                tracing::debug!(call_id = dialog.id().call_id, %error, "BYE was not sent");
+            }
+        });
+    }
+
+    /// REFER (RFC 3515); its final answer comes as [`Heard::Referred`].
+    pub(in crate::engine::sip) fn refer(&self, refer_to: &str, referred_by: &str) {
+        let (dialog, heard) = (self.dialog.clone(), self.heard.clone());
+        let refer_to = ReferTo::from(format!("<{refer_to}>"));
+        let headers = vec![Header::ReferredBy(format!("<{referred_by}>").into())];
+        tokio::spawn(async move {
+            let code = match dialog.refer(refer_to, Some(headers), None).await {
+                Ok(Some(response)) => response.status_code.code(),
+                // Nobody answered, or nobody could be asked.
+                Ok(None) | Err(_) => 408,
+            };
+            // A call that nobody follows any more is over.
+            let _ = heard.send(Heard::Referred { code });
+        });
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.calls.leave(&self.call_id);
+        self.dialogs.remove_dialog(&self.dialog.id());
+        self.follower.abort();
+    }
+}
+
+/// Puts what the crate says of one INVITE and its dialog into a call's queue.
+struct Follower {
+    heard: mpsc::UnboundedSender<Heard>,
+    states: DialogStateReceiver,
+    outcome: JoinHandle<InviteAsyncResult>,
+    confirm: watch::Sender<Option<String>>,
+    gave_up: Arc<Notify>,
+    /// 64·T1.
+    patience: Duration,
+    /// No final answer is waited for after this (RFC 3261 §9.1).
+    until: Option<Instant>,
+    is_confirmed: bool,
+    /// The INVITE has its final answer.
+    is_settled: bool,
+}
+
+impl Follower {
+    async fn run(mut self) {
+        loop {
+            let until = self.until.unwrap_or_else(Instant::now);
+            let waits = self.until.is_some() && !self.is_settled;
+            let goes_on = tokio::select! {
+                // What a dialog went through comes before what it came to.
+                biased;
+                state = self.states.recv() => state.is_some_and(|state| self.handle_state(state)),
+                outcome = &mut self.outcome, if !self.is_settled => {
+                    self.is_settled = true;
+                    self.handle_outcome(outcome)
+                }
+                () = self.gave_up.notified() => {
+                    self.until.get_or_insert_with(|| Instant::now() + self.patience);
+                    true
+                }
+                () = tokio::time::sleep_until(until.into()), if waits => {
+                    self.outcome.abort();
+                    self.tell(Heard::Failed(Failure::Cancelled));
+                    false
+                }
+            };
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    fn tell(&self, heard: Heard) {
+        // A call that nobody follows any more is over.
+        let _ = self.heard.send(heard);
+    }
+
+    /// `false`: nothing more will come.
+    fn handle_state(&mut self, state: DialogState) -> bool {
+        match state {
+            DialogState::Trying(_) => self.tell(Heard::Trying),
+            DialogState::Early(_, response) if !self.is_confirmed => {
+                self.tell(Heard::Progress { code: response.status_code.code() });
+            }
+            DialogState::Confirmed(id, response) if !self.is_confirmed => {
+                self.is_confirmed = true;
+                // Before the far side's next request is looked at.
+                self.confirm.send_replace(Some(id.remote_tag));
+                self.tell(Heard::Answered { body: response.body });
+            }
+            DialogState::Terminated(..) if self.is_confirmed => {
+                self.tell(Heard::Gone);
+                return false;
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn handle_outcome(&mut self, outcome: Result<InviteAsyncResult, tokio::task::JoinError>) -> bool {
+        if self.is_confirmed {
+            return true;
+        }
+        self.tell(match outcome {
+            _ if self.until.is_some() => Heard::Failed(Failure::Cancelled),
+            Ok(Ok((_, Some(response)))) => judged(&response),
+            Ok(Ok((_, None))) => Heard::Failed(Failure::Timeout),
+            // A challenge that nobody can answer (`mend`).
+            Ok(Err(Error::DialogError(_, _, code))) if matches!(code.code(), 401 | 407) => {
+                Heard::Refused(Reply { code: code.code(), ..Reply::default() })
+            }
+            Ok(Err(error)) => Heard::Failed(Failure::Network(error.to_string())),
+            Err(error) => Heard::Failed(Failure::Network(error.to_string())),
+        });
+        false
+    }
+}
+
+fn judged(response: &Response) -> Heard {
+    match (mend::is_made_up(response), response.status_code.code()) {
+        (true, 408) => Heard::Failed(Failure::Timeout),
+        (true, _) => Heard::Failed(Failure::Network("the connection broke".to_owned())),
+        // Only an answer that crossed our CANCEL is left here, and it was hung up.
+        (false, ..300) => Heard::Failed(Failure::Cancelled),
+        (false, _) => Heard::Refused(reply(response)),
+    }
+}

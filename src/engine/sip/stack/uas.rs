@@ -1,0 +1,159 @@
+//! Requests of the far side. Those of a call's dialog go to the call or are answered here at once; the crate's own dialog is not
+//! asked, since it drops what comes while it waits for something else. What belongs to no call is refused.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rsipstack::dialog::dialog::Dialog;
+use rsipstack::platform::CancellationToken;
+use rsipstack::sip::{Header, HeadersExt as _, Method, SipMessage, StatusCode};
+use rsipstack::transaction::TransactionReceiver;
+use rsipstack::transaction::transaction::Transaction;
+use tokio::sync::oneshot;
+
+use super::super::Transport;
+use super::{ALLOW, Call, Calls, Heard};
+
+/// A BYE may overtake the 200 that it ends; the far side repeats it if it was early by more than this.
+const OVERTAKEN: Duration = Duration::from_millis(500);
+/// When an UPDATE before the answer may be tried again (RFC 3311 §5.2), in seconds.
+const UPDATE_LATER: &str = "3";
+
+pub(super) struct Taker {
+    pub(super) calls: Arc<Calls>,
+    pub(super) transport: Transport,
+    /// As the far side is told.
+    pub(super) address: SocketAddr,
+}
+
+impl Taker {
+    pub(super) async fn run(self, mut incoming: TransactionReceiver, ending: CancellationToken) {
+        let taker = Arc::new(self);
+        loop {
+            let transaction = tokio::select! {
+                () = ending.cancelled() => return,
+                transaction = incoming.recv() => transaction,
+            };
+            let Some(transaction) = transaction else { return };
+            let taker = Arc::clone(&taker);
+            // Apart, because a transaction has to be driven to its end by one owner.
+            tokio::spawn(async move {
+                let method = transaction.original.method;
+                if let Err(error) = taker.take(transaction).await {
+                    tracing::debug!(%method, %error, "a request was not answered");
+                }
+            });
+        }
+    }
+
+    async fn take(&self, mut request: Transaction) -> rsipstack::Result<()> {
+        let call_id = request.original.call_id_header()?.value().to_owned();
+        let Some(call) = self.calls.find(&call_id) else { return stray(&mut request).await };
+        let from = request.original.from_header()?.tag()?.map(|tag| tag.value().to_owned());
+        match self.tag_of(&call, request.original.method).await {
+            // The branch of a fork that lost, or somebody who knows no more than a Call-ID.
+            Some(tag) if Some(&tag) != from.as_ref() => request.reply(StatusCode::CallTransactionDoesNotExist).await,
+            Some(_) => self.in_dialog(&call, request).await,
+            None if request.original.method == Method::Bye => {
+                request.reply(StatusCode::CallTransactionDoesNotExist).await
+            }
+            None => {
+                let later = vec![Header::RetryAfter(UPDATE_LATER.into())];
+                request.reply_with(StatusCode::ServerInternalError, later, None).await
+            }
+        }
+    }
+
+    async fn tag_of(&self, call: &Call, method: Method) -> Option<String> {
+        let mut confirmed = call.confirmed.clone();
+        let now = confirmed.borrow_and_update().clone();
+        if now.is_some() || method != Method::Bye {
+            return now;
+        }
+        let soon = tokio::time::timeout(OVERTAKEN, confirmed.wait_for(Option::is_some)).await;
+        soon.ok()?.ok()?.clone()
+    }
+
+    async fn in_dialog(&self, call: &Call, mut request: Transaction) -> rsipstack::Result<()> {
+        match request.original.method {
+            Method::Bye => {
+                let reason = request.original.reason_header().map(|reason| reason.value().to_owned());
+                tell(call, Heard::Bye { reason });
+                request.reply(StatusCode::OK).await
+            }
+            // Without a description it only refreshes the session (RFC 4028 §7.4).
+            Method::Update if request.original.body.is_empty() => {
+                retarget(call, &request);
+                request.reply_with(StatusCode::OK, vec![self.contact()], None).await
+            }
+            Method::Invite | Method::Update => self.offered(call, request).await,
+            Method::Info | Method::Notify => request.reply(StatusCode::OK).await,
+            Method::Options => request.reply_with(StatusCode::OK, vec![allow()], None).await,
+            _ => request.reply_with(StatusCode::MethodNotAllowed, vec![allow()], None).await,
+        }
+    }
+
+    /// Asks the call, answers, and waits for the ACK that a re-INVITE has.
+    async fn offered(&self, call: &Call, mut request: Transaction) -> rsipstack::Result<()> {
+        let (answer, answered) = oneshot::channel();
+        tell(call, Heard::Offer { body: request.original.body.clone(), answer });
+        let body = match answered.await {
+            Ok(Ok(body)) => body,
+            Ok(Err(code)) => return request.reply(StatusCode::from(code)).await,
+            // The call ended meanwhile.
+            Err(_) => return request.reply(StatusCode::CallTransactionDoesNotExist).await,
+        };
+        retarget(call, &request);
+        let headers = vec![self.contact(), Header::ContentType("application/sdp".into()), allow()];
+        request.reply_with(StatusCode::OK, headers, Some(body.into_bytes())).await?;
+        if request.original.method != Method::Invite {
+            return Ok(());
+        }
+        while let Some(message) = request.receive().await {
+            if let SipMessage::Request(ack) = message
+                && ack.method == Method::Ack
+            {
+                tell(call, Heard::Acked { body: ack.body });
+                return Ok(());
+            }
+        }
+        tell(call, Heard::Unacked);
+        Ok(())
+    }
+
+    fn contact(&self) -> Header {
+        let transport = if self.transport == Transport::Tcp { ";transport=tcp" } else { "" };
+        Header::Contact(format!("<sip:{}{transport}>", self.address).into())
+    }
+}
+
+fn tell(call: &Call, heard: Heard) {
+    // A call that nobody follows any more is over.
+    let _ = call.heard.send(heard);
+}
+
+/// What is said to the far end from now on goes to its newest Contact (RFC 3261 §12.2.2).
+fn retarget(call: &Call, request: &Transaction) {
+    let contacts = request.original.typed_contact_headers().unwrap_or_default();
+    if let Some(contact) = contacts.into_iter().next() {
+        let header = request.original.contact_header().ok().cloned();
+        Dialog::Invite(call.dialog.clone()).set_remote_target(contact.uri, header);
+    }
+}
+
+fn allow() -> Header {
+    Header::Allow(ALLOW.map(|method| method.to_string()).join(", ").into())
+}
+
+/// Of no call that is known here.
+async fn stray(request: &mut Transaction) -> rsipstack::Result<()> {
+    let is_in_dialog = request.original.to_header()?.tag()?.is_some();
+    match request.original.method {
+        _ if is_in_dialog => request.reply(StatusCode::CallTransactionDoesNotExist).await,
+        Method::Options => request.reply_with(StatusCode::OK, vec![allow()], None).await,
+        // Nobody here takes calls.
+        Method::Invite => request.reply(StatusCode::Forbidden).await,
+        _ => request.reply_with(StatusCode::MethodNotAllowed, vec![allow()], None).await,
+    }
+}

@@ -1,0 +1,165 @@
+//! Calls that are answered: how they begin, and how either side ends them.
+
+use clutchcall::call::{EndReason, EndedBy, Status};
+use clutchcall::engine::sip::{Peer, Transport};
+
+use crate::rig::{Caller, Far, case};
+
+const NORMAL: (Status, EndReason, Option<u16>, Option<u8>) = (Status::Completed, EndReason::Normal, None, Some(16));
+
+#[test]
+fn the_far_end_hangs_up() {
+    case(async || {
+        let far = Far::start("far_bye", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.settled().await;
+        assert_eq!(caller.ending(), NORMAL);
+        let record = caller.record();
+        assert_eq!((record.ended_by, caller.legs), (Some(EndedBy::Remote), 1));
+        assert!(record.ringing_ms.is_some() && record.answered_ms.is_some());
+        let traffic = far.played().await;
+        let (invite, ack) = (traffic.our("INVITE"), traffic.our("ACK"));
+        assert!(invite.text.starts_with("INVITE sip:+15550001234@127.0.0.1:"), "{}", invite.text);
+        assert!(invite.header("From").starts_with("<sip:+15558675309@127.0.0.1:"), "{}", invite.text);
+        assert_eq!(invite.header("Content-Type"), "application/sdp");
+        assert!(invite.header("Allow").contains("UPDATE") && invite.lacks("Authorization"));
+        let number = |header: &str| header.split(' ').next().unwrap().to_owned();
+        assert_eq!(number(ack.header("CSeq")), number(invite.header("CSeq")));
+        assert!(ack.text.starts_with("ACK sip:far@127.0.0.1:"), "not to its Contact: {}", ack.text);
+        assert!(ack.header("To").ends_with(";tag=far"));
+        assert_eq!(traffic.ours("SIP/2.0 200").len(), 1);
+        assert!(traffic.ours("BYE").is_empty());
+    });
+}
+
+#[test]
+fn we_hang_up() {
+    case(async || {
+        let far = Far::start("our_bye", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.until(Status::InProgress).await;
+        caller.hangup();
+        caller.settled().await;
+        assert_eq!((caller.ending(), caller.record().ended_by), (NORMAL, Some(EndedBy::Local)));
+        let traffic = far.played().await;
+        let bye = traffic.our("BYE");
+        assert!(bye.text.starts_with("BYE sip:far@127.0.0.1:"), "{}", bye.text);
+        assert!(bye.header("Reason").starts_with("Q.850;cause=16"));
+        assert_eq!(bye.header("Call-ID"), traffic.our("INVITE").header("Call-ID"));
+        assert!(bye.header("To").ends_with(";tag=far"));
+        assert!(traffic.ours("CANCEL").is_empty());
+    });
+}
+
+#[test]
+fn over_tcp() {
+    case(async || {
+        let far = Far::over(Transport::Tcp, "our_bye", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.until(Status::InProgress).await;
+        caller.hangup();
+        caller.settled().await;
+        assert_eq!(caller.ending(), NORMAL);
+        let traffic = far.played().await;
+        let invite = traffic.our("INVITE");
+        assert!(invite.header("Via").starts_with("SIP/2.0/TCP 127.0.0.1:"), "{}", invite.text);
+        assert!(invite.header("Contact").to_lowercase().contains(";transport=tcp"), "{}", invite.text);
+        // Nothing is repeated where nothing gets lost.
+        assert_eq!((traffic.ours("INVITE").len(), traffic.ours("BYE").len()), (1, 1));
+    });
+}
+
+#[test]
+fn nobody_listens_on_tcp() {
+    case(async || {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let peer = Peer { host: "127.0.0.1".to_owned(), port, domain: None, credentials: None };
+        let mut caller = Caller::idle(Transport::Tcp, peer).await;
+        caller.place(20);
+        caller.settled().await;
+        assert_eq!(caller.ending(), (Status::Failed, EndReason::NetworkError, None, Some(38)));
+    });
+}
+
+#[test]
+fn an_acknowledgement_is_lost() {
+    case(async || {
+        let far = Far::start("loses_ack", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.settled().await;
+        assert_eq!((caller.ending(), caller.legs), (NORMAL, 1));
+        let traffic = far.played().await;
+        assert!(traffic.ours("ACK").len() >= 2, "{traffic:?}");
+        traffic.our("ACK");
+    });
+}
+
+#[test]
+fn both_hang_up_at_once() {
+    case(async || {
+        let far = Far::start("glare", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.until(Status::InProgress).await;
+        caller.hangup();
+        caller.settled().await;
+        assert_eq!((caller.ending(), caller.record().ended_by), (NORMAL, Some(EndedBy::Local)));
+        let traffic = far.played().await;
+        assert!(traffic.our("SIP/2.0 200").header("CSeq").ends_with("BYE"));
+    });
+}
+
+#[test]
+fn a_bye_that_nobody_answers() {
+    case(async || {
+        let far = Far::start("deaf", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.until(Status::InProgress).await;
+        caller.hangup();
+        assert_eq!(caller.ending(), NORMAL);
+        caller.settled().await;
+        let traffic = far.played().await;
+        assert!(traffic.ours("BYE").len() >= 3, "it was not repeated: {traffic:?}");
+        traffic.our("BYE");
+    });
+}
+
+#[test]
+fn two_phones_answer() {
+    case(async || {
+        let far = Far::start("forks", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.settled().await;
+        // The one that came second was hung up; the first one talked, and left.
+        assert_eq!((caller.ending(), caller.legs), (NORMAL, 1));
+        let traffic = far.played().await;
+        assert!(traffic.our("BYE").header("To").ends_with(";tag=other"));
+    });
+}
+
+#[test]
+fn an_answer_of_no_use() {
+    case(async || {
+        let far = Far::start("other_codec", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.settled().await;
+        assert_eq!(
+            (caller.record().status, caller.record().end_reason),
+            (Status::Failed, Some(EndReason::CodecMismatch))
+        );
+        assert_eq!((caller.record().q850, caller.record().answered_ms, caller.legs), (Some(79), None, 0));
+        assert!(far.played().await.our("BYE").header("Reason").starts_with("Q.850;cause=88"));
+    });
+}
+
+#[test]
+fn a_202_without_a_contact_is_an_answer() {
+    case(async || {
+        let far = Far::start("bare_202", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.until(Status::InProgress).await;
+        caller.hangup();
+        caller.settled().await;
+        assert_eq!(caller.ending(), NORMAL);
+        far.played().await;
+    });
+}

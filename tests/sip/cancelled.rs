@@ -1,0 +1,83 @@
+//! Calls that are given up before the answer, in every order that the wire allows (RFC 3261 §9.1).
+
+use clutchcall::call::{EndReason, Status};
+
+use crate::rig::{Caller, Far, case};
+
+const CANCELED: (Status, EndReason, Option<u16>, Option<u8>) = (Status::Failed, EndReason::Canceled, None, Some(31));
+
+#[test]
+fn while_it_rings() {
+    case(async || {
+        let far = Far::start("rings", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.until(Status::Ringing).await;
+        caller.hangup();
+        caller.settled().await;
+        assert_eq!(caller.ending(), CANCELED);
+        let traffic = far.played().await;
+        let (invite, cancel) = (traffic.our("INVITE"), traffic.our("CANCEL"));
+        for name in ["Via", "From", "To", "Call-ID"] {
+            assert_eq!(invite.header(name), cancel.header(name));
+        }
+        let line = |text: &str| text.lines().next().unwrap().split(' ').nth(1).unwrap().to_owned();
+        assert_eq!(line(&invite.text), line(&cancel.text));
+        assert!(traffic.ours("BYE").is_empty());
+    });
+}
+
+#[test]
+fn before_anybody_said_a_word() {
+    case(async || {
+        let far = Far::start("late_trying", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.until_heard(&far, "INVITE").await;
+        caller.hangup();
+        assert_eq!(caller.ending(), CANCELED);
+        caller.settled().await;
+        let traffic = far.played().await;
+        assert_eq!(traffic.our("CANCEL").header("Via"), traffic.our("INVITE").header("Via"));
+    });
+}
+
+#[test]
+fn an_answer_crosses_the_cancel() {
+    case(async || {
+        let far = Far::start("crosses", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.until(Status::Ringing).await;
+        caller.hangup();
+        caller.settled().await;
+        assert_eq!((caller.ending(), caller.legs, caller.record().answered_ms), (CANCELED, 0, None));
+        let traffic = far.played().await;
+        assert!(traffic.our("BYE").header("To").ends_with(";tag=far"));
+    });
+}
+
+#[test]
+fn an_answer_comes_without_a_provisional_after_it_was_given_up() {
+    case(async || {
+        let far = Far::start("late_answer", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.until_heard(&far, "INVITE").await;
+        caller.hangup();
+        caller.settled().await;
+        assert_eq!((caller.ending(), caller.legs), (CANCELED, 0));
+        let traffic = far.played().await;
+        assert!(traffic.ours("CANCEL").is_empty());
+        traffic.our("BYE");
+    });
+}
+
+#[test]
+fn nobody_ever_says_a_word() {
+    case(async || {
+        let far = Far::start("silent", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.until_heard(&far, "INVITE").await;
+        caller.hangup();
+        caller.settled().await;
+        assert_eq!(caller.ending(), CANCELED);
+        assert!(far.played().await.ours("CANCEL").is_empty());
+    });
+}

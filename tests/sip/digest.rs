@@ -1,0 +1,135 @@
+//! Challenges (RFC 3261 §22, RFC 7616, RFC 8760).
+
+use clutchcall::call::{EndReason, Status};
+use clutchcall::engine::sip::Credentials;
+
+use crate::rig::{Caller, Far, Message, Traffic, Wishes, case};
+
+const NORMAL: (Status, EndReason, Option<u16>, Option<u8>) = (Status::Completed, EndReason::Normal, None, Some(16));
+const REFUSED: (Status, EndReason, Option<u16>, Option<u8>) =
+    (Status::Failed, EndReason::AuthFailed, Some(401), Some(21));
+
+fn knows(password: &str) -> Wishes {
+    let credentials = Credentials { username: "trunk".to_owned(), password: password.to_owned() };
+    Wishes { credentials: Some(credentials), ..Wishes::default() }
+}
+
+/// Calls, is answered, hangs up.
+async fn talk(far: Far, wishes: Wishes) -> Traffic {
+    let mut caller = Caller::with(&far, wishes).await;
+    caller.until(Status::InProgress).await;
+    caller.hangup();
+    caller.settled().await;
+    assert_eq!(caller.ending(), NORMAL);
+    far.played().await
+}
+
+/// INVITEs by their CSeq; each may have been repeated.
+fn attempts(traffic: &Traffic) -> Vec<&Message> {
+    let mut invites = traffic.ours("INVITE");
+    invites.dedup_by_key(|invite| invite.header("CSeq").to_owned());
+    invites
+}
+
+fn parameter<'a>(header: &'a str, name: &str) -> &'a str {
+    let found = header.split([',', ' ']).find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
+    found.unwrap_or_else(|| panic!("no {name} in {header}")).trim_matches('"')
+}
+
+fn sha256(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn who_knows_the_password_gets_in() {
+    case(async || {
+        let traffic = talk(Far::start("verifies", &[]).await, knows("secret")).await;
+        let invites = attempts(&traffic);
+        assert_eq!(invites.len(), 2);
+        for name in ["Call-ID", "From", "To"] {
+            assert_eq!(invites[0].header(name), invites[1].header(name));
+        }
+        assert_ne!(invites[0].header("Via"), invites[1].header("Via"));
+        let number = |invite: &Message| invite.header("CSeq").split(' ').next().unwrap().parse::<u32>().unwrap();
+        assert_eq!(number(invites[1]), number(invites[0]) + 1);
+        let answer = invites[1].header("Authorization");
+        assert!(answer.contains("qop=auth,") && answer.contains("nc=00000001"), "{answer}");
+    });
+}
+
+#[test]
+fn who_does_not_is_refused() {
+    case(async || {
+        let far = Far::start("verifies", &[]).await;
+        let mut caller = Caller::with(&far, knows("guess")).await;
+        caller.settled().await;
+        assert_eq!(caller.ending(), (Status::Failed, EndReason::Forbidden, Some(403), Some(21)));
+        far.played().await;
+    });
+}
+
+#[test]
+fn a_proxy_asks() {
+    case(async || {
+        let challenge = "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"4f2a\", algorithm=MD5";
+        let keys = [("code", "407"), ("phrase", "Proxy Authentication Required"), ("challenge", challenge)];
+        let traffic = talk(Far::start("challenges", &keys).await, knows("secret")).await;
+        let invites = attempts(&traffic);
+        let answer = invites[1].header("Proxy-Authorization");
+        assert_eq!((parameter(answer, "username"), parameter(answer, "nonce")), ("trunk", "4f2a"));
+        assert!(invites[1].lacks("Authorization") && !answer.contains("qop"), "{answer}");
+    });
+}
+
+#[test]
+fn sha_256_by_its_name() {
+    case(async || {
+        let challenge =
+            "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"4f2a\", algorithm=SHA-256, qop=\"auth-int, auth\"";
+        let keys = [("code", "401"), ("phrase", "Unauthorized"), ("challenge", challenge)];
+        let traffic = talk(Far::start("challenges", &keys).await, knows("secret")).await;
+        let answer = attempts(&traffic)[1].header("Authorization");
+        assert_eq!((parameter(answer, "algorithm"), parameter(answer, "qop")), ("SHA-256", "auth"));
+        let (known, asked) = (sha256("trunk:carrier:secret"), format!("INVITE:{}", parameter(answer, "uri")));
+        let text = format!("{known}:4f2a:00000001:{}:auth:{}", parameter(answer, "cnonce"), sha256(&asked));
+        assert_eq!(parameter(answer, "response"), sha256(&text));
+    });
+}
+
+#[test]
+fn a_stale_nonce_is_no_wrong_password() {
+    case(async || {
+        let traffic = talk(Far::start("stale", &[]).await, knows("secret")).await;
+        assert_eq!(attempts(&traffic).len(), 3);
+    });
+}
+
+#[test]
+fn no_answer_is_good_enough() {
+    case(async || {
+        let challenge = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"4f2a\"";
+        let keys = [("code", "401"), ("phrase", "Unauthorized"), ("challenge", challenge)];
+        let far = Far::start("challenges_again", &keys).await;
+        let mut caller = Caller::with(&far, knows("secret")).await;
+        caller.settled().await;
+        assert_eq!(caller.ending(), REFUSED);
+        assert_eq!(attempts(&far.played().await).len(), 2);
+    });
+}
+
+#[test]
+fn challenges_that_nobody_can_answer() {
+    case(async || {
+        let strange = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"4f2a\", algorithm=SHA-512-256";
+        let plain = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"4f2a\"";
+        for (challenge, wishes) in [(strange, knows("secret")), (plain, Wishes::default())] {
+            let (code, phrase, extra) = (("code", "401"), ("phrase", "Unauthorized"), ("extra", challenge));
+            let far = Far::start("refuses", &[code, phrase, extra]).await;
+            let mut caller = Caller::with(&far, wishes).await;
+            caller.settled().await;
+            assert_eq!(caller.ending(), REFUSED);
+            assert_eq!(attempts(&far.played().await).len(), 1);
+        }
+    });
+}

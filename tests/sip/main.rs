@@ -1,0 +1,10 @@
+//! A SIP trunk against SIPp: each case asserts the messages on the wire and what the call's record says.
+//!
+//! The far side is a scenario of `tests/data/sipp/`; a message that it does not expect there and then fails it. T1 is a tenth of
+//! RFC 3261's, so that 64·T1 passes within a test.
+
+mod answered;
+mod cancelled;
+mod digest;
+mod refused;
+mod rig;

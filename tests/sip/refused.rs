@@ -1,0 +1,80 @@
+//! Calls that are refused, or that nobody answers.
+
+use clutchcall::call::{EndReason, Status};
+
+use crate::rig::{Caller, Far, Wishes, case};
+
+type Ending = (Status, EndReason, Option<u16>, Option<u8>);
+
+async fn refused(scenario: &str, (code, phrase, extra): (&str, &str, &str), want: Ending) {
+    let far = Far::start(scenario, &[("code", code), ("phrase", phrase), ("extra", extra)]).await;
+    let mut caller = Caller::dial(&far).await;
+    caller.settled().await;
+    assert_eq!((caller.ending(), caller.legs), (want, 0), "{code} {phrase}");
+    assert_eq!(caller.record().sip_phrase.as_deref(), Some(phrase));
+    let traffic = far.played().await;
+    let (invite, ack) = (traffic.our("INVITE"), traffic.our("ACK"));
+    // Of the same transaction, since it is no 2xx (RFC 3261 §17.1.1.3).
+    assert_eq!(invite.header("Via"), ack.header("Via"));
+}
+
+#[test]
+fn final_answers() {
+    case(async || {
+        const NONE: &str = "X-Of-The-Carrier: none";
+        let failed = |reason, code, q850| (Status::Failed, reason, Some(code), Some(q850));
+        let told = "Reason: Q.850;cause=17;text=\"User busy\"";
+        refused("refuses", ("486", "Busy Here", told), failed(EndReason::Busy, 486, 17)).await;
+        refused("refuses", ("603", "Declined", NONE), failed(EndReason::Declined, 603, 21)).await;
+        refused("refuses", ("404", "No Such Number", NONE), failed(EndReason::NotFound, 404, 1)).await;
+        let later = "Retry-After: 120";
+        refused("refuses", ("503", "Service Unavailable", later), failed(EndReason::CarrierError, 503, 41)).await;
+        let limit = "Concurrent call limit exceeded";
+        refused("refuses", ("503", limit, later), failed(EndReason::CarrierLimit, 503, 34)).await;
+        let cause = "Reason: SIP;cause=200;text=\"x\", Q.850;cause=34";
+        refused("refuses", ("503", "Busy", cause), failed(EndReason::CarrierError, 503, 34)).await;
+        refused("refuses", ("480", "Off", "Reason: Q.850;cause=0"), failed(EndReason::Unavailable, 480, 18)).await;
+        let rang = (Status::NoAnswer, EndReason::RemoteTimeout, Some(480), Some(18));
+        refused("rings_then_refuses", ("480", "Nobody Home", NONE), rang).await;
+        let cause = (Status::NoAnswer, EndReason::RemoteTimeout, Some(500), Some(19));
+        refused("refuses", ("500", "Timer", "Reason: Q.850;cause=19"), cause).await;
+    });
+}
+
+#[test]
+fn nobody_says_a_word() {
+    case(async || {
+        let far = Far::start("silent", &[]).await;
+        let mut caller = Caller::with(&far, Wishes { ring_timeout_s: Some(5), ..Wishes::default() }).await;
+        caller.settled().await;
+        assert_eq!(caller.ending(), (Status::Failed, EndReason::NoResponse, None, Some(18)));
+        let traffic = far.played().await;
+        assert!(traffic.ours("CANCEL").is_empty());
+        // T1, doubled each time, until 64·T1: 6 repetitions.
+        assert_eq!(traffic.ours("INVITE").len(), 7);
+        traffic.our("INVITE");
+    });
+}
+
+#[test]
+fn a_100_is_no_answer_for_ever() {
+    case(async || {
+        let far = Far::start("only_trying", &[]).await;
+        let mut caller = Caller::with(&far, Wishes { ring_timeout_s: Some(5), ..Wishes::default() }).await;
+        caller.settled().await;
+        assert_eq!(caller.ending(), (Status::NoAnswer, EndReason::RingTimeout, None, Some(18)));
+        assert_eq!(caller.record().ringing_ms, None);
+        far.played().await.our("CANCEL");
+    });
+}
+
+#[test]
+fn it_rings_too_long() {
+    case(async || {
+        let far = Far::start("rings", &[]).await;
+        let mut caller = Caller::with(&far, Wishes { ring_timeout_s: Some(5), ..Wishes::default() }).await;
+        caller.settled().await;
+        assert_eq!(caller.ending(), (Status::NoAnswer, EndReason::RingTimeout, None, Some(19)));
+        far.played().await.our("CANCEL");
+    });
+}

@@ -1,0 +1,392 @@
+//! SIPp as the far side, and a call of ours: its brain over a trunk, as the engine's board drives it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Program, Stdio};
+use std::time::{Duration, Instant};
+
+use clutchcall::audio::{Frame, Params};
+use clutchcall::call::{Action, Call, CallRecord, Command, EndReason, Event, Status};
+use clutchcall::engine::leg::Leg;
+use clutchcall::engine::sip::{
+    Credentials, Endpoints, Local, MakeMedia, Media, NoMedia, Peer, SipTrunk, Timers, Transport,
+};
+use clutchcall::engine::trunk::{Dial, Trunk, TrunkEvent, TrunkKind};
+use tokio::sync::mpsc;
+
+/// Nothing in a test waits longer.
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+const T1: Duration = Duration::from_millis(50);
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Between two looks at something that wakes nobody.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Runs one case; without SIPp it is left out and said, in CI it fails.
+pub(crate) fn case<F: Future<Output = ()>>(body: impl FnOnce() -> F) {
+    if Program::new("sipp")
+        .arg("-v")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map(|mut child| child.wait())
+        .is_err()
+    {
+        assert!(std::env::var_os("CI").is_none(), "sipp is missing: make packages");
+        eprintln!("LEFT OUT: sipp is missing (make packages)");
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(body());
+}
+
+/// One run of a scenario.
+pub(crate) struct Far {
+    child: Child,
+    pub(crate) port: u16,
+    transport: Transport,
+    folder: tempfile::TempDir,
+}
+
+/// A message as SIPp saw it.
+#[derive(Debug)]
+pub(crate) struct Message {
+    /// It came from us.
+    pub(crate) is_ours: bool,
+    pub(crate) text: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct Traffic(Vec<Message>);
+
+impl Far {
+    pub(crate) async fn start(scenario: &str, keys: &[(&str, &str)]) -> Self {
+        Self::over(Transport::Udp, scenario, keys).await
+    }
+
+    pub(crate) async fn over(transport: Transport, scenario: &str, keys: &[(&str, &str)]) -> Self {
+        let (port, media_port) = (free_port(), free_port() & !1);
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mut program = Program::new("sipp");
+        program.arg("-sf").arg(written(scenario, keys, &path("scenario.xml")));
+        program.args([
+            "-i",
+            "127.0.0.1",
+            "-mi",
+            "127.0.0.1",
+            "-nostdin",
+            "-m",
+            "1",
+            "-timeout",
+            "30s",
+            "-timeout_error",
+        ]);
+        program.args(["-p", &port.to_string(), "-mp", &media_port.to_string(), "-recv_timeout", "15000"]);
+        program.args(["-t", if transport == Transport::Tcp { "t1" } else { "u1" }]);
+        program.arg("-trace_msg").arg("-message_file").arg(path("messages"));
+        program.arg("-trace_err").arg("-error_file").arg(path("errors"));
+        let out = std::fs::File::create(path("out")).unwrap();
+        program.current_dir(folder.path()).stdout(out).stderr(Stdio::null());
+        let child = program.spawn().unwrap();
+        let far = Self { child, port, transport, folder };
+        far.listening().await;
+        far
+    }
+
+    /// Its port is taken: it listens.
+    async fn listening(&self) {
+        let begun = Instant::now();
+        let is_free = || match self.transport {
+            Transport::Udp => UdpSocket::bind((LOOPBACK, self.port)).is_ok(),
+            Transport::Tcp => TcpListener::bind((LOOPBACK, self.port)).is_ok(),
+        };
+        while is_free() {
+            assert!(begun.elapsed() < LIMIT, "sipp does not listen");
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until the scenario has been played, and asserts that it went as written.
+    pub(crate) async fn played(mut self) -> Traffic {
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(begun.elapsed() < LIMIT, "the scenario does not end:\n{}", self.said());
+            tokio::time::sleep(LOOK).await;
+        };
+        assert!(status.success(), "the scenario went otherwise:\n{}", self.said());
+        self.traffic()
+    }
+
+    fn said(&self) -> String {
+        let read = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+        format!("{}\n{}", read("errors"), read("messages"))
+    }
+
+    fn traffic(&self) -> Traffic {
+        // The file comes with the first message.
+        let text = std::fs::read_to_string(self.folder.path().join("messages")).unwrap_or_default();
+        let messages = text.split("-----------------------------------------------").filter_map(|part| {
+            let (head, text) =
+                part.split_once("bytes").and_then(|(head, rest)| Some((head, rest.split_once('\n')?.1)))?;
+            let is_ours = head.contains("received");
+            Some(Message { is_ours, text: text.trim_start().replace('\r', "") })
+        });
+        Traffic(messages.collect())
+    }
+}
+
+/// The scenario with its keys filled in: SIPp takes a key for anything but a code.
+fn written(scenario: &str, keys: &[(&str, &str)], path: &Path) -> PathBuf {
+    let source = format!("{}/tests/data/sipp/{scenario}.xml", env!("CARGO_MANIFEST_DIR"));
+    let mut text = std::fs::read_to_string(source).unwrap();
+    for (name, value) in keys {
+        text = text.replace(&format!("[{name}]"), value);
+    }
+    std::fs::write(path, text).unwrap();
+    path.to_owned()
+}
+
+impl Drop for Far {
+    fn drop(&mut self) {
+        // It has ended by itself, or nobody waits for it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Traffic {
+    /// Ours that begin so: a method, or `SIP/2.0 200`.
+    pub(crate) fn ours(&self, begins: &str) -> Vec<&Message> {
+        self.0.iter().filter(|message| message.is_ours && message.text.starts_with(begins)).collect()
+    }
+
+    /// The one of ours that begins so, however often it was repeated.
+    pub(crate) fn our(&self, begins: &str) -> &Message {
+        let ours = self.ours(begins);
+        let first = ours.first().unwrap_or_else(|| panic!("no {begins} of ours: {self:?}"));
+        assert!(ours.iter().all(|message| message.text == first.text), "several {begins} of ours: {self:?}");
+        first
+    }
+}
+
+impl Message {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let line = self.text.lines().take_while(|line| !line.is_empty()).find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then_some(value.trim())
+        });
+        line.unwrap_or_else(|| panic!("no {name} in {}", self.text))
+    }
+
+    pub(crate) fn lacks(&self, name: &str) -> bool {
+        !self.text.lines().any(|line| line.split_once(':').is_some_and(|(found, _)| found.eq_ignore_ascii_case(name)))
+    }
+}
+
+fn free_port() -> u16 {
+    UdpSocket::bind((LOOPBACK, 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// One call over one trunk.
+pub(crate) struct Caller {
+    pub(crate) trunk: SipTrunk,
+    events: mpsc::UnboundedReceiver<TrunkEvent>,
+    call: Option<Call>,
+    /// Which legs the call was given.
+    pub(crate) legs: usize,
+}
+
+/// How a call is placed where the plainest is not meant.
+#[derive(Default)]
+pub(crate) struct Wishes {
+    pub(crate) credentials: Option<Credentials>,
+    pub(crate) ring_timeout_s: Option<u32>,
+}
+
+impl Caller {
+    pub(crate) async fn dial(far: &Far) -> Self {
+        Self::with(far, Wishes::default()).await
+    }
+
+    pub(crate) async fn with(far: &Far, wishes: Wishes) -> Self {
+        let peer = Peer { host: LOOPBACK.to_string(), port: far.port, domain: None, credentials: wishes.credentials };
+        let mut caller = Self::idle(far.transport, peer).await;
+        caller.place(wishes.ring_timeout_s.unwrap_or(20));
+        caller
+    }
+
+    pub(crate) async fn idle(transport: Transport, peer: Peer) -> Self {
+        let local = Local { transport, bind: SocketAddr::from((LOOPBACK, 0)), external: None };
+        let endpoint = Endpoints::new(Timers { t1: T1 }).at(&local).await.unwrap();
+        let (sender, events) = mpsc::unbounded_channel();
+        Self { trunk: SipTrunk::new(endpoint, peer, Box::new(Plain), sender), events, call: None, legs: 0 }
+    }
+
+    pub(crate) fn place(&mut self, ring_timeout_s: u32) {
+        let record = CallRecord {
+            to: "+15550001234".to_owned(),
+            from: "+15558675309".to_owned(),
+            ring_timeout_s,
+            ..CallRecord::dialing("CA1".to_owned(), 1_700_000_000_000)
+        };
+        self.call = Some(Call::dial(record, None, Instant::now()));
+        self.act();
+    }
+
+    pub(crate) fn record(&self) -> &CallRecord {
+        self.call.as_ref().unwrap().record()
+    }
+
+    pub(crate) fn hangup(&mut self) {
+        self.call.as_mut().unwrap().handle_command(Command::Hangup, Instant::now()).unwrap();
+        self.act();
+    }
+
+    pub(crate) async fn until(&mut self, status: Status) {
+        let begun = Instant::now();
+        while self.record().status != status {
+            assert!(begun.elapsed() < LIMIT && !self.record().status.is_terminal(), "it is {:?}", self.record());
+            self.turn().await;
+        }
+    }
+
+    pub(crate) async fn ended(&mut self) -> &CallRecord {
+        let begun = Instant::now();
+        while !self.record().status.is_terminal() {
+            assert!(begun.elapsed() < LIMIT, "it is {:?}", self.record());
+            self.turn().await;
+        }
+        self.record()
+    }
+
+    /// The call is over, and the wire is done with it; what its record said at the end it says still.
+    pub(crate) async fn settled(&mut self) {
+        let ended = self.ended().await.clone();
+        let begun = Instant::now();
+        while self.trunk.lines() > 0 {
+            assert!(begun.elapsed() < LIMIT, "the trunk is not done with the call");
+            self.turn().await;
+        }
+        assert_eq!(*self.record(), ended);
+    }
+
+    /// Lets the call go on until the far side has had a message of ours that begins so.
+    pub(crate) async fn until_heard(&mut self, far: &Far, begins: &str) {
+        let begun = Instant::now();
+        while far.traffic().ours(begins).is_empty() {
+            assert!(begun.elapsed() < LIMIT, "no {begins} came");
+            self.turn().await;
+        }
+    }
+
+    /// Status, reason, SIP code and Q.850 cause.
+    pub(crate) fn ending(&self) -> (Status, EndReason, Option<u16>, Option<u8>) {
+        let record = self.record();
+        (record.status, record.end_reason.unwrap(), record.sip_code, record.q850)
+    }
+
+    async fn turn(&mut self) {
+        let call = self.call.as_mut().unwrap();
+        let look = Instant::now() + LOOK;
+        let at = call.poll_timeout().map_or(look, |at| at.min(look));
+        tokio::select! {
+            event = self.events.recv() => {
+                let event = self.translated(event.unwrap().kind);
+                self.call.as_mut().unwrap().handle_event(event, Instant::now());
+            }
+            () = tokio::time::sleep_until(at.into()) => call.handle_timeout(Instant::now()),
+        }
+        self.act();
+    }
+
+    /// As `engine::calls` does.
+    fn translated(&mut self, kind: TrunkKind) -> Event {
+        match kind {
+            TrunkKind::Trying => Event::Trying,
+            TrunkKind::Progress { code } => Event::Progress { code },
+            TrunkKind::Answered { leg } => {
+                self.legs += usize::from(leg.is_some());
+                Event::Answered
+            }
+            TrunkKind::Rejected { code, reason, q850 } => Event::Rejected { code, reason, q850 },
+            TrunkKind::Unreachable => Event::Unreachable,
+            TrunkKind::Bye { q850 } => Event::Bye { q850 },
+            TrunkKind::TransferAccepted => Event::TransferAccepted,
+            TrunkKind::TransferRefused { code } => Event::TransferRefused { code },
+        }
+    }
+
+    fn act(&mut self) {
+        let call = self.call.as_mut().unwrap();
+        let (sid, now) = (call.record().sid.clone(), Instant::now());
+        while let Some(action) = call.poll_action() {
+            match action {
+                Action::Dial => {
+                    let record = call.record();
+                    let ring_timeout = Duration::from_secs(u64::from(record.ring_timeout_s));
+                    let (to, from) = (record.to.clone(), record.from.clone());
+                    self.trunk.dial(Dial { sid: sid.clone(), to, from, ring_timeout }, now);
+                }
+                Action::Cancel => self.trunk.cancel(&sid, now),
+                Action::Bye => self.trunk.bye(&sid, now),
+                Action::Transfer { to } => self.trunk.transfer(&sid, &to, now),
+                Action::StartMedia | Action::EndMedia | Action::Save | Action::Settled(_) => {}
+            }
+        }
+    }
+}
+
+/// µ-law on a port that nobody reads.
+struct Plain;
+
+impl MakeMedia for Plain {
+    fn make(&mut self, _sid: &str) -> Result<Box<dyn Media>, String> {
+        Ok(Box::new(Plain))
+    }
+}
+
+impl Media for Plain {
+    fn offer(&mut self) -> Result<String, NoMedia> {
+        let lines = [
+            "v=0",
+            "o=- 1 1 IN IP4 127.0.0.1",
+            "s=-",
+            "c=IN IP4 127.0.0.1",
+            "t=0 0",
+            "m=audio 40000 RTP/AVP 0",
+            "a=rtpmap:0 PCMU/8000",
+            "",
+        ];
+        Ok(lines.join("\r\n"))
+    }
+
+    fn handle_answer(&mut self, body: &[u8]) -> Result<Box<dyn Leg>, NoMedia> {
+        let is_known = String::from_utf8_lossy(body).contains("PCMU/8000");
+        if is_known { Ok(Box::new(Mute)) } else { Err(NoMedia { code: 488 }) }
+    }
+
+    fn handle_offer(&mut self, _body: &[u8]) -> Result<String, NoMedia> {
+        self.offer()
+    }
+
+    fn handle_late_answer(&mut self, _body: &[u8]) -> Result<(), NoMedia> {
+        Ok(())
+    }
+}
+
+struct Mute;
+
+impl Leg for Mute {
+    fn params(&self) -> Params {
+        Params::CALL
+    }
+
+    fn pull(&mut self, _now: Instant) -> Option<Frame> {
+        None
+    }
+
+    fn push(&mut self, _frame: Option<&Frame>, _now: Instant) {}
+}
