@@ -149,10 +149,10 @@ fn connections_are_bounded_together_and_by_address() {
 }
 
 /// This test program again, in a process whose open files are bounded.
-fn child(test: &str, files: &str, settings: &[(&str, &str)]) -> String {
+fn child(test: &str, files: &str) -> String {
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!("ulimit -n {files} && exec \"$0\" {test} --exact --ignored --nocapture"));
-    command.arg(std::env::current_exe().unwrap()).envs(settings.iter().copied());
+    command.arg(std::env::current_exe().unwrap());
     let done = command.output().unwrap();
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
     let errors = String::from_utf8_lossy(&done.stderr);
@@ -190,7 +190,7 @@ fn without_files() {
 
 #[test]
 fn when_open_files_run_out_the_engine_goes_on() {
-    child("limits::without_files", "160", &[]);
+    child("limits::without_files", "160");
 }
 
 /// The far ends of [`idle`], until its input ends: a process may open fewer files than both ends take.
@@ -207,21 +207,18 @@ fn far_ends() {
         }
         stream
     };
-    let open: Vec<TcpStream> = (0..most()).map(connected).collect();
+    let open: Vec<TcpStream> = (0..IDLE).map(connected).collect();
     println!("open: {}", open.len());
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
-fn most() -> usize {
-    std::env::var("CLUTCHCALL_IDLE").map_or(10_000, |most| most.parse().unwrap())
-}
+const IDLE: usize = 10_000;
 
 #[test]
-#[ignore = "in a process of its own: idle_connections_cost_little, and `make idle`"]
+#[ignore = "in a process of its own: idle_connections_cost_little"]
 fn idle() {
-    let most = most();
     let bench = bench(|limits| {
-        limits.connections = most + 100;
+        limits.connections = IDLE + 100;
         (limits.head, limits.idle) = (Duration::from_secs(600), Duration::from_secs(600));
     });
     let (threads, before_kib) = (status("Threads:"), status("VmRSS:"));
@@ -234,14 +231,14 @@ fn idle() {
         .unwrap();
     // Its output stays open until its end: libtest has a last word.
     let mut said = std::io::BufReader::new(far.stdout.take().unwrap()).lines().map_while(Result::ok);
-    assert_eq!(said.find(|line| line.starts_with("open: ")), Some(format!("open: {most}")));
+    assert_eq!(said.find(|line| line.starts_with("open: ")), Some(format!("open: {IDLE}")));
     let connections = || figure(&bench, "clutchcall_api_connections ");
-    wait_for(|| (connections() > most as u64).then_some(()));
+    wait_for(|| (connections() > IDLE as u64).then_some(()));
     let sid = bench.originate("+15550001111");
     bench.wait(&sid, &["in_progress"]);
     bench.hangup(&sid).data();
-    let each_kib = (status("VmRSS:") - before_kib) as f64 / most as f64;
-    println!("{most} idle connections: {each_kib:.1} KiB each");
+    let each_kib = (status("VmRSS:") - before_kib) as f64 / IDLE as f64;
+    println!("{IDLE} idle connections: {each_kib:.1} KiB each");
     assert_eq!(status("Threads:"), threads);
     assert!(each_kib < 32.0, "{each_kib} KiB each");
     drop(far.stdin.take());
@@ -257,5 +254,5 @@ fn status(name: &str) -> u64 {
 
 #[test]
 fn idle_connections_cost_little() {
-    child("limits::idle", "4096", &[("CLUTCHCALL_IDLE", "1000")]);
+    child("limits::idle", "16384");
 }
