@@ -62,6 +62,8 @@ def test_how_a_call_ends(calls: dict[str, Call], ending: tuple[str, str, str, in
     assert (call.answered_at is not None) == (status == "completed")
     assert call.ended_at is not None
     assert call.started_at <= (call.answered_at or call.ended_at) <= call.ended_at
+    assert f"`{reason}`" in (Call.end_reason.__doc__ or "")
+    assert call.ended_by in ("remote", "system") if status != "completed" else call.ended_by is not None
     assert (call.direction, call.trunk_id, call.agent, call.transferred_to) == ("outbound", "trunk_main", None, None)
     if status != "completed":
         with pytest.raises(CallError) as told:
@@ -90,12 +92,12 @@ def test_statuses_come_in_their_order(voice: Voice) -> None:
     assert call.wait("ringing", timeout=LIMIT_S).answered_at is None
     assert call.wait("in_progress", timeout=LIMIT_S).answered_at is not None
     call.hangup()
-    assert call.wait("completed", timeout=LIMIT_S).end_reason == "normal"
+    assert (call.wait("completed", timeout=LIMIT_S).end_reason, call.ended_by) == ("normal", "local")
 
 
 def test_a_call_is_ended_by_its_longest_duration(voice: Voice) -> None:
     call = dial(voice, "9010", max_duration_sec=1)
-    assert call.wait("completed", timeout=LIMIT_S).end_reason == "max_duration"
+    assert (call.wait("completed", timeout=LIMIT_S).end_reason, call.ended_by) == ("max_duration", "system")
     dial(voice, "9000", max_duration_sec=None).hangup()
 
 

@@ -198,6 +198,7 @@ def _fields(call: Call) -> dict[str, object]:
         "end_reason": call.end_reason,
         "sip_code": call.sip_code,
         "q850": call.q850,
+        "ended_by": call.ended_by,
         "transferred_to": call.transferred_to,
         "metadata": call.metadata,
     }

@@ -164,8 +164,18 @@ class CallFields:
 
     @property
     def end_reason(self) -> str | None:
-        """Why it ended, in one word: `hangup`, `busy`, `declined`, `ring_timeout`, `transferred`, …"""
+        """Why it ended, in one word; a newer engine may have further ones.
+
+        `normal`, `transferred`, `max_duration`, `server_shutdown`, `node_lost`, `canceled`, `ring_timeout`,
+        `remote_timeout`, `no_response`, `network_error`, `unavailable`, `busy`, `declined`, `auth_failed`, `forbidden`,
+        `not_found`, `invalid_number`, `codec_mismatch`, `redirected`, `carrier_limit`, `carrier_error`.
+        """
         return self._row.end_reason
+
+    @property
+    def ended_by(self) -> Literal["local", "remote", "system"] | None:
+        """Whose doing its end was: a user of the API, the far end or a carrier, a timer or the end of the engine."""
+        return self._row.ended_by  # type: ignore[return-value]
 
     @property
     def sip_code(self) -> int | None:
