@@ -67,10 +67,10 @@ impl Reconnect {
         self.next = Some(now + self.random.between(least, spread));
     }
 
-    /// The link fell that was to be left at some later time.
-    pub fn fell(&mut self, hurried: u32, now: Instant) {
+    /// There is no link any more, though one was to be left at some later time; `falls` times in a row soon after it stood.
+    pub fn fell(&mut self, falls: u32, now: Instant) {
         self.lost(now);
-        let spread = (FIRST_SPREAD * 2_u32.pow(hurried.min(6))).min(FALL_CAP);
+        let spread = (FIRST_SPREAD * 2_u32.pow(falls.min(6))).min(FALL_CAP);
         let soon = now + self.random.between(spread / 2, spread);
         self.next = self.next.map(|next| next.min(soon));
     }

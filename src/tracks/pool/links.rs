@@ -160,7 +160,12 @@ impl Pool {
         let reason = words(down);
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.attempts.retain(|(attempt, _)| *attempt != link);
-        let was_current = slot.current.take_if(|current| current.id == link).is_some();
+        let fallen = slot.current.take_if(|current| current.id == link);
+        if let Some(fallen) = &fallen {
+            let is_young = self.now.saturating_duration_since(fallen.since) < SETTLED;
+            slot.falls = if is_young && fallen.going_away { slot.falls + 1 } else { 0 };
+        }
+        let was_current = fallen.is_some();
         let was_old = slot.old.take_if(|old| old.id == link).is_some();
         if was_current && let Some(old) = slot.old.take_if(|old| old.moved.is_none()) {
             // The new link fell before it was of use: the old one is all there is, and still on its way out.
@@ -185,7 +190,7 @@ impl Pool {
         if refused {
             slot.failed = !slot.reconnect.refused(now);
         } else {
-            slot.reconnect.fell(slot.hurried.saturating_sub(1), now);
+            slot.reconnect.fell(slot.falls.saturating_sub(1), now);
         }
         let state = match (slot.failed, slot.stood) {
             (true, _) => State::Failed,

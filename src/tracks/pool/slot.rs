@@ -75,6 +75,8 @@ pub(super) struct Slot {
     pub(super) moved: Option<(String, u32)>,
     /// GOAWAYs in a row that came soon after their link.
     pub(super) hurried: u32,
+    /// Links in a row that were sent away and fell, all soon after they stood.
+    pub(super) falls: u32,
     /// What was told last about why there is no link.
     pub(super) reason: Option<String>,
     pub(super) published: HashMap<FullTrackName, TrackId>,
@@ -131,6 +133,7 @@ impl Slot {
             failed: false,
             moved: None,
             hurried: 0,
+            falls: 0,
             reason: None,
             published: HashMap::new(),
             wanted: HashMap::new(),

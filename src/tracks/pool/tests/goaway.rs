@@ -142,6 +142,32 @@ fn a_plain_close_is_a_new_link_at_once() {
     assert_eq!(shared.world.pools[1].counters().stale, 0);
 }
 
+/// A relay that drains takes whoever comes and sends him away once more; then it ends, and is back.
+#[test]
+fn who_was_sent_away_often_is_back_as_soon_as_the_relay() {
+    let mut shared = Shared::new();
+    shared.speak(0..20);
+    let mut drained = 0;
+    for n in 20..270 {
+        shared.speak(n..n + 1);
+        let newest = *shared.world.lines.all.keys().last().expect("a link");
+        if newest > drained && newest > 1 {
+            drained = newest;
+            drain(&mut shared.world, newest, "", None);
+        }
+    }
+    let standing: Vec<_> = shared.world.lines.all.keys().copied().filter(|link| *link > 1).collect();
+    assert!(shared.world.lines.dialled.len() > 5, "it was sent away often");
+    for link in standing {
+        shared.world.cut(link, Down::Peer { code: CloseCode::NoError as u64, reason: "drained".to_owned() });
+    }
+    let before = shared.counts();
+    shared.speak(270..320);
+    let after = shared.counts();
+    let heard: Vec<_> = after.iter().zip(&before).map(|(after, before)| after - before).collect();
+    assert!(heard.iter().all(|count| *count >= 40), "at most 200 ms of the second are lost: {heard:?}");
+}
+
 #[test]
 fn a_relay_that_closes_whoever_comes_is_not_hammered() {
     let mut world = World::new(1, relay());
