@@ -2,8 +2,8 @@
 //!
 //! The house has floors; nobody looks up (`ARCHITECTURE.md` draws it, `tests/house.rs` keeps it):
 //!
-//! 1. brains — [`audio`], [`call`], [`jitter`], [`moqt`], [`playout`], [`rtp`], [`token`]: no sockets, clocks, locks or
-//!    threads; time is an argument, bytes go in, bytes and events come out.
+//! 1. brains — [`audio`], [`call`], [`jitter`], [`moqt`], [`playout`], [`rtp`], [`sip`], [`token`]: no sockets, clocks,
+//!    locks or threads; time is an argument, bytes go in, bytes and events come out.
 //! 2. wires — [`net`]: QUIC, WebTransport, TLS, and the loop that drives a [`moqt::Session`]; [`files`].
 //! 3. joints — [`error`], [`heap`], [`ring`], [`tracks`].
 //! 4. hands — [`client`], [`relay`], [`engine`].
@@ -27,5 +27,6 @@ mod python;
 pub mod relay;
 pub mod ring;
 pub mod rtp;
+pub mod sip;
 pub mod token;
 pub mod tracks;

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 
 /// Each room, and the rooms that it may name.
 const MAY_NAME: &[(&str, &[&str])] = &[
-    // 1 brains: no sister; `call` and `playout` know audio's nouns.
+    // 1 brains: no sister; `call`, `playout` and `sip` know audio's nouns.
     ("audio", &[]),
     ("call", &["audio"]),
     ("jitter", &[]),
     ("moqt", &[]),
     ("playout", &["audio"]),
     ("rtp", &[]),
+    ("sip", &["audio"]),
     ("token", &[]),
     // 2 wires
     ("files", &[]),
@@ -32,16 +33,16 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         "engine",
         &[
             "audio", "call", "error", "files", "heap", "jitter", "moqt", "net", "playout", "relay", "ring", "rtp",
-            "token", "tracks",
+            "sip", "token", "tracks",
         ],
     ),
     // Tests of all floors.
-    ("fuzz", &["audio", "call", "engine", "jitter", "moqt", "net", "rtp", "token", "tracks"]),
+    ("fuzz", &["audio", "call", "engine", "jitter", "moqt", "net", "rtp", "sip", "token", "tracks"]),
     // 4 face
     ("python", &["audio", "call", "client", "engine", "error", "moqt", "net", "relay", "ring", "token"]),
 ];
 
-const BRAINS: &[&str] = &["audio", "call", "jitter", "moqt", "playout", "rtp", "token"];
+const BRAINS: &[&str] = &["audio", "call", "jitter", "moqt", "playout", "rtp", "sip", "token"];
 
 /// Crates, and the only rooms that may name them.
 const FOREIGN: &[(&str, &[&str])] = &[
@@ -59,6 +60,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("tokio_rustls", &["engine"]),
     ("web_transport_proto", &["net"]),
     ("audiopus", &["audio"]),
+    ("sdp_types", &["sip"]),
     ("ring::signature", &["token"]),
 ];
 

@@ -7,24 +7,36 @@
 //!
 //! | File | Holds |
 //! |---|---|
+//! | `words` | what a call hears and says |
 //! | `state` | the machine and its timers |
+//! | `transfer` | a call that is to go to another number: REFER, and a second leg |
+//! | `inbound` | a call that came in |
 //! | `reason` | why calls end: final SIP codes and Q.850 causes into status and end reason |
 //! | `record` | what is known of a call: the stored record, and the row that API and SDK share |
+//! | `parts` | parts of the record that some calls have: transfer, legs, packets |
 //! | `wire` | what API and SDK say to each other beside the row |
 //! | `stamp` | ISO 8601 |
 //!
 //! The room has no clock, socket, lock or store. It knows no SIP beyond the numbers of its answers, and no audio.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod inbound;
+mod parts;
 mod reason;
 pub mod record;
 pub mod stamp;
 mod state;
+mod transfer;
 pub mod wire;
+mod words;
 
+pub use parts::{
+    Hundredths, LegRecord, LegRow, LegState, RtpStats, TransferMode, TransferRecord, TransferRow, TransferState,
+};
 pub use reason::{EndReason, EndedBy, Ending};
-pub use record::{CallRecord, CallRow, DEFAULT_RING_TIMEOUT_S, Status};
-pub use state::{Action, Call, Command, Event, Refusal, Settled, clamp_ring_timeout};
+pub use record::{CallRecord, CallRow, DEFAULT_RING_TIMEOUT_S, Direction, Status};
+pub use state::{Call, clamp_ring_timeout};
+pub use words::{Action, Command, Event, LegEvent, Refusal, Reject, Settled};
 
 #[cfg(test)]
 mod tests;

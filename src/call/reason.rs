@@ -39,6 +39,12 @@ pub enum EndReason {
     Redirected,
     CarrierLimit,
     CarrierError,
+    /// Answered, and then no packet came for longer than allowed.
+    MediaTimeout,
+    /// Answered, and then the session was not refreshed (RFC 4028).
+    SessionExpired,
+    /// It came in, we answered, and the caller never acknowledged it.
+    NoAck,
 }
 
 /// Whose doing the end was.
@@ -51,6 +57,16 @@ pub enum EndedBy {
     Remote,
     /// A timer or the end of the engine.
     System,
+}
+
+impl EndedBy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Remote => "remote",
+            Self::System => "system",
+        }
+    }
 }
 
 /// Everything that a record says about its end.
@@ -104,6 +120,11 @@ fn names_a_limit(phrase: &str) -> bool {
     phrase.contains("limit exceeded") && (phrase.contains("cps") || phrase.contains("concurrent"))
 }
 
+/// The cause of an answer that we give ourselves.
+pub(super) fn cause_of_code(code: u16) -> u8 {
+    cause_of(code, EndReason::CarrierError).unwrap_or(31)
+}
+
 /// RFC 3398 §8.2.6.1, and where it is silent the cause that the end reason stands for.
 fn cause_of(code: u16, reason: EndReason) -> Option<u8> {
     Some(match code {
@@ -151,6 +172,9 @@ impl EndReason {
             Self::Redirected => "redirected",
             Self::CarrierLimit => "carrier_limit",
             Self::CarrierError => "carrier_error",
+            Self::MediaTimeout => "media_timeout",
+            Self::SessionExpired => "session_expired",
+            Self::NoAck => "no_ack",
         }
     }
 }

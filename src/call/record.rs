@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::parts::{LegRecord, LegRow, RtpStats, TransferRecord, TransferRow};
 use super::reason::{EndReason, EndedBy};
 use super::stamp::iso8601;
 
@@ -108,7 +109,17 @@ pub struct CallRecord {
     pub sip_phrase: Option<String>,
     /// Q.850 cause, 1..=127.
     pub q850: Option<u8>,
+    /// Of the call's INVITE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sip_call_id: Option<String>,
     pub transferred_to: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<TransferRecord>,
+    /// Second legs, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub legs: Vec<LegRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtp: Option<RtpStats>,
     /// Absent in records of engines that knew none.
     #[serde(default, skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
@@ -136,9 +147,19 @@ impl CallRecord {
             sip_code: None,
             sip_phrase: None,
             q850: None,
+            sip_call_id: None,
             transferred_to: None,
+            transfer: None,
+            legs: Vec::new(),
+            rtp: None,
             metadata: Metadata::new(),
         }
+    }
+
+    /// A call as it comes in. Whose it is and where it came from is for its maker to fill in.
+    pub fn ringing(sid: String, started_ms: u64) -> Self {
+        let (status, ringing_ms) = (Status::Ringing, Some(started_ms));
+        Self { status, ringing_ms, direction: Direction::Inbound, ..Self::dialing(sid, started_ms) }
     }
 
     /// Ends the record of a call whose engine died, found by the next start.
@@ -168,8 +189,13 @@ impl CallRecord {
             end_reason: self.end_reason.map(|reason| reason.as_str().to_owned()),
             ended_by: self.ended_by,
             sip_code: self.sip_code,
+            sip_phrase: self.sip_phrase.clone(),
             q850: self.q850,
+            sip_call_id: self.sip_call_id.clone(),
             transferred_to: self.transferred_to.clone(),
+            transfer: self.transfer.as_ref().map(TransferRecord::row),
+            legs: self.legs.iter().map(LegRecord::row).collect(),
+            rtp: self.rtp.clone(),
             metadata: Some(self.metadata.clone()).filter(|metadata| !metadata.is_empty()),
         }
     }
@@ -213,9 +239,19 @@ pub struct CallRow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sip_code: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sip_phrase: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub q850: Option<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sip_call_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transferred_to: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<TransferRow>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub legs: Vec<LegRow>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtp: Option<RtpStats>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Metadata>,
 }

@@ -3,137 +3,82 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::parts::{RtpStats, TransferMode};
 use super::reason::{EndReason, EndedBy, Ending};
 use super::record::{CallRecord, Status};
+use super::transfer::Transfer;
+use super::words::{Action, Command, Event, LegEvent, Refusal};
 
 /// What `ringTimeoutSec` may be, in seconds.
 const RING_TIMEOUT_S: std::ops::RangeInclusive<f64> = 5.0..=120.0;
 /// No answer of any kind for this long: nobody is there (RFC 3261 §17.1.1.2, Timer B = 64·T1).
 const NO_RESPONSE: Duration = Duration::from_secs(32);
-/// A transfer is reported as undecided after this long: the API answers within 25 s. What becomes of it still counts.
-const TRANSFER_ANSWER: Duration = Duration::from_secs(20);
 
 /// The server's limits on a finite number of seconds.
 pub fn clamp_ring_timeout(seconds: f64) -> u32 {
     seconds.clamp(*RING_TIMEOUT_S.start(), *RING_TIMEOUT_S.end()).round() as u32
 }
 
-/// The trunk's words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// 100: somebody works on it.
-    Trying,
-    /// Another provisional answer, 101..=199.
-    Progress {
-        code: u16,
-    },
-    Answered,
-    /// Final answer, 300..=699; `q850` is its own Reason header's.
-    Rejected {
-        code: u16,
-        reason: String,
-        q850: Option<u16>,
-    },
-    Unreachable,
-    Bye {
-        q850: Option<u16>,
-    },
-    TransferAccepted,
-    TransferRefused {
-        code: u16,
-    },
-}
-
-/// The users' words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    Hangup,
-    Transfer {
-        to: String,
-    },
-    /// The record names another agent; who speaks is not the brain's business.
-    Agent {
-        id: String,
-    },
-    Shutdown,
-}
-
-/// Why a command can't be followed now. Each is a conflict (409) with a remedy.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    #[error("the call has ended")]
-    Over,
-    #[error("the call is {}: transfer it once it is in_progress", .0.as_str())]
-    NotAnswered(Status),
-    #[error("a transfer to another number is pending: wait for its outcome")]
-    OtherTransfer,
-}
-
-/// How a transfer came out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
-    Accepted,
-    /// The far end refused with this SIP code; the call goes on.
-    Refused {
-        code: u16,
-    },
-    /// Nothing came back in time; the call goes on, and a late answer still counts.
-    Undecided,
-    /// The call ended first.
-    Over,
-}
-
-/// What the owner has to do, in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    Dial,
-    Cancel,
-    Bye,
-    Transfer {
-        to: String,
-    },
-    StartMedia,
-    /// Ends both tracks with END_OF_TRACK.
-    EndMedia,
-    /// Keep [`Call::record`] as it is now.
-    Save,
-    /// For everybody who waits for the pending transfer.
-    Settled(Settled),
-}
-
-struct Transfer {
-    to: String,
-    /// `None`: reported as undecided.
-    answer_by: Option<Instant>,
-}
-
-/// One call from `dialing` to its end.
+/// One call from its first moment to its end.
 pub struct Call {
-    record: CallRecord,
+    pub(super) record: CallRecord,
     started: Instant,
     ring_until: Instant,
     max_duration: Option<Duration>,
     end_by: Option<Instant>,
+    /// When it is dialled; `None`: it was, or it came in.
+    turn: Option<Instant>,
+    /// When it was dialled.
+    dialled: Option<Instant>,
     provisional: bool,
-    transfer: Option<Transfer>,
-    actions: VecDeque<Action>,
+    /// Of a call that came in: our 200 is on its way.
+    pub(super) picked_up: bool,
+    pub(super) transfer_mode: TransferMode,
+    pub(super) transfer: Option<Transfer>,
+    pub(super) actions: VecDeque<Action>,
 }
 
 impl Call {
     /// Dials at once. The record is in `dialing` and durable; its `started_ms` is the wall clock's reading at `now`.
     pub fn dial(record: CallRecord, max_duration: Option<Duration>, now: Instant) -> Self {
+        Self::dial_at(record, max_duration, now, now)
+    }
+
+    /// Dials when its `turn` comes. The wait counts as ring time.
+    pub fn dial_at(record: CallRecord, max_duration: Option<Duration>, turn: Instant, now: Instant) -> Self {
+        let mut call = Self::empty(record, max_duration, now);
+        call.turn = Some(turn);
+        call.take_turn(now);
+        call
+    }
+
+    pub(super) fn empty(record: CallRecord, max_duration: Option<Duration>, now: Instant) -> Self {
         let ring_until = now + Duration::from_secs(u64::from(record.ring_timeout_s));
-        let actions = VecDeque::from([Action::Dial]);
         Self {
             record,
             started: now,
             ring_until,
             max_duration,
             end_by: None,
+            turn: None,
+            dialled: None,
             provisional: false,
+            picked_up: false,
+            transfer_mode: TransferMode::default(),
             transfer: None,
-            actions,
+            actions: VecDeque::new(),
         }
+    }
+
+    /// How its trunk transfers calls; [`TransferMode::Auto`] unless somebody says.
+    pub fn transfers_by(&mut self, mode: TransferMode) {
+        self.transfer_mode = mode;
+    }
+
+    /// What its packets were, known when its media is closed. Give it to the record and keep that.
+    pub fn note_rtp(&mut self, stats: RtpStats) {
+        self.record.rtp = Some(stats);
+        self.push(Action::Save);
     }
 
     pub fn record(&self) -> &CallRecord {
@@ -154,24 +99,41 @@ impl Call {
 
     pub fn handle_event(&mut self, event: Event, now: Instant) {
         if self.is_over() {
-            // An answer that crossed our CANCEL is hung up (RFC 3261 §9.1); the result stays as decided.
-            if event == Event::Answered {
-                self.actions.push_back(Action::Bye);
-            }
-            return;
+            return self.hear_late(event);
         }
         match event {
+            Event::Placed { sip_call_id } => {
+                self.record.sip_call_id = Some(sip_call_id);
+                self.push(Action::Save);
+            }
             Event::Trying => self.provisional = true,
-            Event::Progress { code } => self.ring(code, now),
-            Event::Answered => self.answer(now),
+            Event::Progress { code } => self.ring_out_loud(code, now),
+            Event::Answered if !self.is_inbound() => self.answer(now),
+            Event::Acked if self.picked_up => self.answer(now),
+            Event::Answered | Event::Acked => {}
+            Event::Unacked => self.never_acked(now),
+            Event::Cancelled { q850 } => self.given_up(q850, now),
             Event::Rejected { code, reason, q850 } => self.reject(code, reason, q850, now),
             Event::Unreachable if !self.is_answered() => {
                 self.end(Ending::new(Status::Failed, EndReason::NetworkError, EndedBy::Remote, 38), now);
             }
             Event::Unreachable => self.finish(EndReason::Normal, EndedBy::Remote, 38, now),
             Event::Bye { q850 } => self.bye(q850, now),
-            Event::TransferAccepted => self.transferred(now),
-            Event::TransferRefused { code } => self.settle(Settled::Refused { code }),
+            Event::SessionExpired => self.cut(EndReason::SessionExpired, 102, now),
+            Event::MediaTimeout => self.cut(EndReason::MediaTimeout, 31, now),
+            Event::TransferAccepted => self.transfer_accepted(now),
+            Event::TransferRefused { code } => self.transfer_refused(code, now),
+            Event::TransferOutcome { code } => self.transfer_outcome(code, now),
+            Event::SecondLeg { leg, event } => self.handle_leg(leg, event, now),
+        }
+    }
+
+    /// An answer that crossed our CANCEL is hung up (RFC 3261 §9.1); the result stays as decided.
+    fn hear_late(&mut self, event: Event) {
+        match event {
+            Event::Answered => self.push(Action::Bye),
+            Event::SecondLeg { leg, event: LegEvent::Answered } => self.push(Action::ByeLeg { leg }),
+            _ => {}
         }
     }
 
@@ -183,10 +145,12 @@ impl Call {
                 self.leave(EndReason::ServerShutdown, EndReason::ServerShutdown, EndedBy::System, now);
             }
             Command::Transfer { to } => return self.begin_transfer(to, now),
+            Command::Answer => return self.pick_up(),
+            Command::Reject(reject) => return self.turn_down(reject, now),
             Command::Agent { .. } if self.is_over() => return Err(Refusal::Over),
             Command::Agent { id } => {
                 self.record.agent = Some(id);
-                self.actions.push_back(Action::Save);
+                self.push(Action::Save);
             }
         }
         Ok(())
@@ -198,10 +162,12 @@ impl Call {
             return None;
         }
         if !self.is_answered() {
-            let no_response = (!self.provisional).then_some(self.started + NO_RESPONSE);
-            return Some(no_response.map_or(self.ring_until, |at| at.min(self.ring_until)));
+            // Once it is picked up only its ACK, or the trunk's word that none came, goes on.
+            let ring_until = (!self.picked_up).then_some(self.ring_until);
+            let silent = self.dialled.filter(|_| !self.provisional).map(|dialled| dialled + NO_RESPONSE);
+            return ring_until.into_iter().chain(self.turn).chain(silent).min();
         }
-        let transfer = self.transfer.as_ref().and_then(|transfer| transfer.answer_by);
+        let transfer = self.transfer.as_ref().and_then(Transfer::poll_timeout);
         self.end_by.into_iter().chain(transfer).min()
     }
 
@@ -209,24 +175,34 @@ impl Call {
         if self.poll_timeout().is_none_or(|at| now < at) {
             return;
         }
-        if !self.is_answered() {
+        if self.end_by.is_some_and(|at| now >= at) {
+            return self.cut(EndReason::MaxDuration, 16, now);
+        }
+        if self.is_answered() {
+            return self.transfer_timeout(now);
+        }
+        if now >= self.ring_until && self.is_inbound() {
+            return self.nobody_answered(now);
+        }
+        if now >= self.ring_until || self.turn.is_none() {
             return self.ring_out(now);
         }
-        if self.end_by.is_some_and(|at| now >= at) {
-            self.actions.push_back(Action::Bye);
-            return self.finish(EndReason::MaxDuration, EndedBy::System, 16, now);
-        }
-        if let Some(transfer) = &mut self.transfer {
-            transfer.answer_by = None;
-            self.actions.push_back(Action::Settled(Settled::Undecided));
+        self.take_turn(now);
+    }
+
+    fn take_turn(&mut self, now: Instant) {
+        if self.turn.is_some_and(|turn| turn <= now) {
+            self.turn = None;
+            self.dialled = Some(now);
+            self.push(Action::Dial);
         }
     }
 
-    fn is_answered(&self) -> bool {
+    pub(super) fn is_answered(&self) -> bool {
         self.record.status == Status::InProgress
     }
 
-    fn ring(&mut self, code: u16, now: Instant) {
+    fn ring_out_loud(&mut self, code: u16, now: Instant) {
         self.provisional = true;
         if (180..=183).contains(&code) && self.record.status == Status::Dialing {
             self.record.status = Status::Ringing;
@@ -257,6 +233,9 @@ impl Call {
 
     /// A BYE before the answer is a far end that gives up in its own words.
     fn bye(&mut self, q850: Option<u16>, now: Instant) {
+        if self.transfer.as_ref().is_some_and(|transfer| transfer.is_accepted() || transfer.is_bridged()) {
+            return self.finish_transferred(EndedBy::Remote, cause(q850).unwrap_or(16), now);
+        }
         if self.is_answered() {
             return self.finish(EndReason::Normal, EndedBy::Remote, cause(q850).unwrap_or(16), now);
         }
@@ -264,8 +243,10 @@ impl Call {
     }
 
     fn ring_out(&mut self, now: Instant) {
-        self.actions.push_back(Action::Cancel);
+        self.cancel();
         let (status, reason, q850) = match (self.provisional, self.record.ringing_ms) {
+            // It waited for its turn for so long that it was never dialled.
+            (false, _) if self.dialled.is_none() => (Status::NoAnswer, EndReason::RingTimeout, 18),
             (false, _) => (Status::Failed, EndReason::NoResponse, 18),
             (true, None) => (Status::NoAnswer, EndReason::RingTimeout, 18),
             (true, Some(_)) => (Status::NoAnswer, EndReason::RingTimeout, 19),
@@ -273,58 +254,45 @@ impl Call {
         self.end(Ending::new(status, reason, EndedBy::System, q850), now);
     }
 
+    /// What was never dialled is not cancelled.
+    fn cancel(&mut self) {
+        if self.dialled.is_some() {
+            self.push(Action::Cancel);
+        }
+    }
+
     fn leave(&mut self, answered: EndReason, unanswered: EndReason, by: EndedBy, now: Instant) {
         if self.is_over() {
         } else if self.is_answered() {
-            self.actions.push_back(Action::Bye);
+            self.push(Action::Bye);
+            let is_bridged = self.transfer.as_ref().is_some_and(Transfer::is_bridged);
+            if is_bridged && by == EndedBy::Local {
+                return self.finish_transferred(by, 16, now);
+            }
             self.finish(answered, by, 16, now);
+        } else if self.is_inbound() {
+            self.leave_ringing(by, now);
         } else {
-            self.actions.push_back(Action::Cancel);
+            self.cancel();
             self.end(Ending::new(Status::Failed, unanswered, by, 31), now);
         }
     }
 
-    fn begin_transfer(&mut self, to: String, now: Instant) -> Result<(), Refusal> {
-        if self.is_over() {
-            return Err(Refusal::Over);
-        }
-        if !self.is_answered() {
-            return Err(Refusal::NotAnswered(self.status()));
-        }
-        match &mut self.transfer {
-            Some(pending) if pending.to != to => Err(Refusal::OtherTransfer),
-            Some(pending) => {
-                pending.answer_by.get_or_insert(now + TRANSFER_ANSWER);
-                Ok(())
-            }
-            None => {
-                self.transfer = Some(Transfer { to: to.clone(), answer_by: Some(now + TRANSFER_ANSWER) });
-                self.actions.push_back(Action::Transfer { to });
-                Ok(())
-            }
+    /// The engine itself ends an answered call.
+    fn cut(&mut self, reason: EndReason, q850: u8, now: Instant) {
+        if self.is_answered() {
+            self.push(Action::Bye);
+            self.finish(reason, EndedBy::System, q850, now);
         }
     }
 
-    fn transferred(&mut self, now: Instant) {
-        let Some(transfer) = &self.transfer else { return };
-        self.record.transferred_to = Some(transfer.to.clone());
-        self.settle(Settled::Accepted);
-        self.actions.push_back(Action::Bye);
-        self.finish(EndReason::Transferred, EndedBy::Local, 16, now);
-    }
-
-    fn settle(&mut self, outcome: Settled) {
-        if self.transfer.take().is_some() {
-            self.actions.push_back(Action::Settled(outcome));
-        }
-    }
-
-    fn finish(&mut self, reason: EndReason, by: EndedBy, q850: u8, now: Instant) {
+    pub(super) fn finish(&mut self, reason: EndReason, by: EndedBy, q850: u8, now: Instant) {
         self.end(Ending::new(Status::Completed, reason, by, q850), now);
     }
 
-    fn end(&mut self, ending: Ending, now: Instant) {
-        self.settle(Settled::Over);
+    pub(super) fn end(&mut self, ending: Ending, now: Instant) {
+        self.end_transfer(now);
+        self.turn = None;
         self.record.status = ending.status;
         self.record.end_reason = Some(ending.reason);
         self.record.ended_by = Some(ending.by);
@@ -333,12 +301,16 @@ impl Call {
         self.actions.extend([Action::EndMedia, Action::Save]);
     }
 
-    fn unix_ms(&self, now: Instant) -> u64 {
+    pub(super) fn push(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    pub(super) fn unix_ms(&self, now: Instant) -> u64 {
         self.record.started_ms + now.saturating_duration_since(self.started).as_millis() as u64
     }
 }
 
 /// 0 is no cause (RFC 3326 §2 leaves it out of the values), and a cause has 7 bits.
-fn cause(q850: Option<u16>) -> Option<u8> {
+pub(super) fn cause(q850: Option<u16>) -> Option<u8> {
     q850.and_then(|cause| u8::try_from(cause).ok()).filter(|cause| (1..=127).contains(cause))
 }

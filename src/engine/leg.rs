@@ -12,6 +12,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use crate::audio::{Frame, Params};
+use crate::call::{Hundredths, RtpStats};
 
 /// Frames of [`Params::frame_ms`] both ways.
 pub trait Leg: Send {
@@ -77,4 +78,22 @@ pub struct Line {
     pub far_packets_lost: Option<u64>,
     /// Estimated, of what is heard (ITU-T G.107).
     pub mos: Option<f64>,
+}
+
+impl Line {
+    /// The same in a record's form.
+    pub fn stats(&self) -> RtpStats {
+        RtpStats {
+            codec: self.codec.to_owned(),
+            packets_sent: self.packets_sent,
+            bytes_sent: self.bytes_sent,
+            packets_received: self.packets_received,
+            bytes_received: self.bytes_received,
+            packets_lost: self.packets_lost,
+            remote_packets_lost: self.far_packets_lost,
+            jitter_ms: Hundredths::new(self.jitter_ms),
+            round_trip_ms: self.round_trip_ms.map(Hundredths::new),
+            mos: self.mos.map(Hundredths::new),
+        }
+    }
 }

@@ -270,13 +270,23 @@ fn lines(
     events: &mpsc::UnboundedSender<TrunkEvent>,
 ) -> Result<BTreeMap<String, Line>, String> {
     let line = |(id, trunk): (&String, &super::config::Trunk)| {
-        let carrier: Box<dyn Trunk> = match trunk.kind {
+        let carrier: Box<dyn Trunk> = match &trunk.kind {
             TrunkKind::Phone => {
                 Box::new(Phone::new(phone.clone(), events.clone()).map_err(|e| format!("trunks.{id}: {e}"))?)
             }
+            TrunkKind::Sip(_) => {
+                return Err(format!("trunks.{id}.kind is \"sip\": this version has no SIP yet, write \"phone\""));
+            }
         };
-        let (org, channel_limit, max_cps) = (trunk.org.clone(), trunk.channel_limit, trunk.max_cps);
-        Ok((id.clone(), Line { trunk: carrier, org, channel_limit, max_cps }))
+        let line = Line {
+            trunk: carrier,
+            org: trunk.org.clone(),
+            channel_limit: trunk.channel_limit,
+            max_cps: trunk.max_cps,
+            caller_ids: trunk.caller_ids.clone(),
+            transfer_mode: trunk.transfer_mode(),
+        };
+        Ok((id.clone(), line))
     };
     config.trunks.iter().map(line).collect()
 }

@@ -2,12 +2,14 @@
 //!
 //! The control thread owns every trunk. Commands never block and never fail in place: what becomes of a command comes back
 //! as a [`TrunkEvent`] through the channel that the trunk was built with, in order per call. After a final event
-//! (`Rejected`, `Unreachable`, `Bye`) a trunk says nothing more about that call; commands for calls it does not know
-//! do nothing. A trunk never touches records, tracks or the call's state machine.
+//! (`Rejected`, `Unreachable`, `Bye`, `Cancelled`) a trunk says nothing more about that call; commands for calls it does not know
+//! do nothing. The second leg of a bridged call is to its trunk a call like any other, with a sid of its own. A trunk never
+//! touches records, tracks or the call's state machine.
 
 use std::time::{Duration, Instant};
 
 use super::leg::Leg;
+use crate::sip::health;
 
 /// One outgoing call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,22 +28,50 @@ pub struct TrunkEvent {
 }
 
 pub enum TrunkKind {
+    /// The call's INVITE has this Call-ID.
+    Placed {
+        sip_call_id: String,
+    },
     /// The far side's first hop works on it (SIP 100).
     Trying,
     /// Provisional answer, 180..=199.
-    Progress { code: u16 },
+    Progress {
+        code: u16,
+    },
     /// The far end picked up. `None`: nobody is there ([`FarEnd::Empty`]), `attach_caller` speaks for it.
-    Answered { leg: Option<Box<dyn Leg>> },
+    Answered {
+        leg: Option<Box<dyn Leg>>,
+    },
     /// Final answer, 300..=699. `reason` is the far end's phrase, untrusted.
-    Rejected { code: u16, reason: String, q850: Option<u16> },
+    Rejected {
+        code: u16,
+        reason: String,
+        q850: Option<u16>,
+    },
     /// No answer of any kind came from the far side's first hop.
     Unreachable,
     /// The far end hung up.
-    Bye { q850: Option<u16> },
-    /// The far end agreed to be transferred; its own `Bye` may follow.
+    Bye {
+        q850: Option<u16>,
+    },
+    /// Of a call that came in: the answer was acknowledged, or never was; the caller gave up before it.
+    Acked,
+    Unacked,
+    Cancelled {
+        q850: Option<u16>,
+    },
+    /// The session was not refreshed in time (RFC 4028); the call is still to be ended.
+    SessionExpired,
+    /// The far end agreed to be transferred (202); its own `Bye` or `TransferOutcome` may follow.
     TransferAccepted,
     /// Final answer to the transfer, 300..=699; the call goes on.
-    TransferRefused { code: u16 },
+    TransferRefused {
+        code: u16,
+    },
+    /// What became of it, as the far end's NOTIFY says: 200..=699.
+    TransferOutcome {
+        code: u16,
+    },
 }
 
 /// Who is to be expected behind a number.
@@ -65,6 +95,17 @@ pub trait Trunk: Send {
     fn bye(&mut self, sid: &str, now: Instant);
     /// Asks the far end of an answered call to call `to` instead.
     fn transfer(&mut self, sid: &str, to: &str, now: Instant);
+    /// Of a call that came in: 180, 200 with our description, or this final answer.
+    fn ring(&mut self, _sid: &str, _now: Instant) {}
+    fn answer(&mut self, _sid: &str, _now: Instant) {}
+    fn reject(&mut self, _sid: &str, _code: u16, _now: Instant) {}
+    /// Whether a call may be tried now; if not, in how long it may.
+    fn admit(&mut self, _now: Instant) -> Result<(), Duration> {
+        Ok(())
+    }
+    fn health(&self, _now: Instant) -> health::State {
+        health::State::Healthy
+    }
     /// Known from the number alone, before `dial`.
     fn far_end(&self, _to: &str) -> FarEnd {
         FarEnd::Phone
@@ -82,12 +123,18 @@ pub trait Trunk: Send {
 impl std::fmt::Debug for TrunkKind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Placed { .. } => f.write_str("Placed"),
             Self::Trying => f.write_str("Trying"),
             Self::Progress { code } => write!(f, "Progress({code})"),
             Self::Answered { leg } => write!(f, "Answered(leg: {})", leg.is_some()),
             Self::Rejected { code, .. } => write!(f, "Rejected({code})"),
             Self::Unreachable => f.write_str("Unreachable"),
             Self::Bye { .. } => f.write_str("Bye"),
+            Self::Acked => f.write_str("Acked"),
+            Self::Unacked => f.write_str("Unacked"),
+            Self::Cancelled { .. } => f.write_str("Cancelled"),
+            Self::SessionExpired => f.write_str("SessionExpired"),
+            Self::TransferOutcome { code } => write!(f, "TransferOutcome({code})"),
             Self::TransferAccepted => f.write_str("TransferAccepted"),
             Self::TransferRefused { code } => write!(f, "TransferRefused({code})"),
         }

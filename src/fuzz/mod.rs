@@ -9,6 +9,7 @@ mod moqt;
 mod mutate;
 mod rtp;
 mod session;
+mod sip;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -39,6 +40,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "rtcp", run: rtp::rtcp, seeds: rtp::rtcp_seeds },
     Target { name: "dtmf", run: rtp::dtmf, seeds: rtp::dtmf_seeds },
     Target { name: "wav", run: text::wav, seeds: text::wav_seeds },
+    Target { name: "sdp", run: sip::sdp, seeds: sip::sdp_seeds },
+    Target { name: "sip_text", run: sip::sip_text, seeds: sip::sip_text_seeds },
 ];
 
 /// The target of this name.

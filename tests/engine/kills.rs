@@ -119,7 +119,14 @@ impl Media for Opening {
 fn parts(folder: &Path, stage: Stage) -> Parts {
     let store = Arc::new(Sqlite::open(&folder.join("calls.db"), Bounds::new(1000, 30, 10)).unwrap());
     let trunk = Box::new(Noting { dials: folder.join("dials"), stage });
-    let line = Line { trunk, org: None, channel_limit: 10, max_cps: 10 };
+    let line = Line {
+        trunk,
+        org: None,
+        channel_limit: 10,
+        max_cps: 10,
+        caller_ids: Vec::new(),
+        transfer_mode: Default::default(),
+    };
     let (opened, media_events) = mpsc::unbounded_channel();
     let (key, _) = SigningKey::generate(&ring::rand::SystemRandom::new()).unwrap();
     let relay = RelayRef {

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::time::Duration;
 
+use clutchcall::call::{
+    CallRecord, Hundredths, LegRecord, LegState, RtpStats, TransferMode, TransferRecord, TransferState,
+};
 use clutchcall::engine::api::procedures;
 use clutchcall::engine::config::ApiKey;
 use serde_json::{Value, json};
@@ -216,8 +219,11 @@ fn every_field_of_an_answer_is_described_and_every_described_one_comes() {
     calls(&mut described);
     vendor(&mut described);
     events(&mut described);
+    described.spec.check("/components/schemas/Call", &json!(over_sip().row())).unwrap();
     for schema in described.spec.doc["components"]["schemas"].as_object().unwrap().keys().cloned().collect::<Vec<_>>() {
-        assert_eq!(described.spec.unseen(&format!("/components/schemas/{schema}")), Vec::<String>::new());
+        let mut unseen = described.spec.unseen(&format!("/components/schemas/{schema}"));
+        unseen.retain(|place| !of_sip_trunks(place));
+        assert_eq!(unseen, Vec::<String>::new());
     }
     let succeeded: BTreeSet<_> =
         described.answered.iter().filter(|(_, status)| status == "200").map(|(name, _)| name.as_str()).collect();
@@ -225,6 +231,50 @@ fn every_field_of_an_answer_is_described_and_every_described_one_comes() {
         let can = described.spec.doc.pointer(&format!("{}/responses/200", described.operation(&name))).is_some();
         assert!(!can || name == "voice.calls.events" || succeeded.contains(name.as_str()), "{name} never succeeded");
     }
+}
+
+/// What only a call over SIP has: its record as the engine keeps it.
+fn over_sip() -> CallRecord {
+    let some = Some(Hundredths::new(4.2));
+    let rtp = RtpStats {
+        codec: "PCMU".to_owned(),
+        remote_packets_lost: Some(1),
+        round_trip_ms: some,
+        mos: some,
+        ..RtpStats::default()
+    };
+    let leg = LegRecord {
+        to: "+15557654321".to_owned(),
+        state: LegState::Ended,
+        started_ms: 1,
+        answered_ms: Some(2),
+        ended_ms: Some(3),
+        sip_code: Some(200),
+        q850: Some(16),
+        sip_call_id: Some("b@h".to_owned()),
+    };
+    let transfer = TransferRecord {
+        to: "+15557654321".to_owned(),
+        mode: TransferMode::Bridge,
+        state: TransferState::Failed,
+        sip_code: Some(486),
+    };
+    CallRecord {
+        sip_call_id: Some("a@h".to_owned()),
+        rtp: Some(rtp),
+        legs: vec![leg],
+        transfer: Some(transfer),
+        ..CallRecord::dialing("CA1".to_owned(), 0)
+    }
+}
+
+/// What only a SIP trunk has; `engine::api::trunks` holds its row to what was configured.
+fn of_sip_trunks(place: &str) -> bool {
+    let vendors = place.strip_prefix("/components/schemas/VendorTrunks/items/properties/");
+    let phones = ["trunk_id", "display_name", "channel_limit"];
+    vendors.is_some_and(|field| !phones.contains(&field))
+        || place.starts_with("/components/schemas/SipTrunk/")
+        || place.ends_with("/Trunks/properties/trunks/items/properties/sip")
 }
 
 fn calls(described: &mut Described) {

@@ -305,6 +305,7 @@ impl Caller {
     /// As `engine::calls` does.
     fn translated(&mut self, kind: TrunkKind) -> Event {
         match kind {
+            TrunkKind::Placed { sip_call_id } => Event::Placed { sip_call_id },
             TrunkKind::Trying => Event::Trying,
             TrunkKind::Progress { code } => Event::Progress { code },
             TrunkKind::Answered { leg } => {
@@ -316,6 +317,11 @@ impl Caller {
             TrunkKind::Bye { q850 } => Event::Bye { q850 },
             TrunkKind::TransferAccepted => Event::TransferAccepted,
             TrunkKind::TransferRefused { code } => Event::TransferRefused { code },
+            TrunkKind::TransferOutcome { code } => Event::TransferOutcome { code },
+            TrunkKind::SessionExpired => Event::SessionExpired,
+            TrunkKind::Acked => Event::Acked,
+            TrunkKind::Unacked => Event::Unacked,
+            TrunkKind::Cancelled { q850 } => Event::Cancelled { q850 },
         }
     }
 
@@ -333,7 +339,11 @@ impl Caller {
                 Action::Cancel => self.trunk.cancel(&sid, now),
                 Action::Bye => self.trunk.bye(&sid, now),
                 Action::Transfer { to } => self.trunk.transfer(&sid, &to, now),
-                Action::StartMedia | Action::EndMedia | Action::Save | Action::Settled(_) => {}
+                Action::Ring => self.trunk.ring(&sid, now),
+                Action::Answer => self.trunk.answer(&sid, now),
+                Action::Reject { code } => self.trunk.reject(&sid, code, now),
+                // No audio and no second leg is in these scenarios.
+                _ => {}
             }
         }
     }

@@ -3,12 +3,14 @@
 //! An [`Agent`] belongs to the audio thread of its call. Like a leg it has no clock, task or lock: it is given every frame of the
 //! caller and asked once per tick for a frame to say, in the same [`Params`].
 
+mod bridged;
 mod echo;
 
 use std::time::Instant;
 
 use crate::audio::{Frame, Params};
 
+pub use bridged::Bridged;
 pub use echo::Echo;
 
 /// The agent's end of one call.

@@ -1,5 +1,7 @@
 //! The envelope: `{"result":{"data":…}}`, or `{"error":{"message","code","data":{…}}}` under the matching HTTP status.
 
+use std::time::Duration;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -90,11 +92,13 @@ pub(super) struct Failure {
     message: String,
     sip_code: Option<u16>,
     end_reason: Option<String>,
+    /// When asking again is worth it; without one [`RETRY_AFTER_S`].
+    retry_after: Option<Duration>,
 }
 
 impl Failure {
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), sip_code: None, end_reason: None }
+        Self { code, message: message.into(), sip_code: None, end_reason: None, retry_after: None }
     }
 
     pub(super) fn bad(message: impl Into<String>) -> Self {
@@ -123,7 +127,8 @@ impl From<Refused> for Failure {
             Why::TooMany => Code::TooManyRequests,
             Why::Unavailable => Code::Unavailable,
         };
-        Self { code, message: refused.message, sip_code: refused.sip_code, end_reason: refused.end_reason }
+        let Refused { message, sip_code, end_reason, retry_after, .. } = refused;
+        Self { code, message, sip_code, end_reason, retry_after }
     }
 }
 
@@ -158,7 +163,8 @@ pub(super) fn response(id: &RequestId, outcome: Result<String, Failure>) -> Resp
         Ok(data) => (200, format!("{{\"result\":{{\"data\":{data}}}}}"), None),
         Err(failure) => {
             let (status, body) = failed(id, &failure);
-            (status, body, Some(failure.code))
+            let retry_after_s = failure.retry_after.map_or(RETRY_AFTER_S, |after| after.as_secs_f64().ceil() as u32);
+            (status, body, Some((failure.code, retry_after_s.max(RETRY_AFTER_S))))
         }
     };
     let mut response = Response::new(body.into());
@@ -170,9 +176,11 @@ pub(super) fn response(id: &RequestId, outcome: Result<String, Failure>) -> Resp
         headers.insert("x-request-id", id);
     }
     match failed {
-        Some(Code::Unauthorized) => drop(headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
-        Some(Code::TooManyRequests | Code::Unavailable) => {
-            drop(headers.insert(header::RETRY_AFTER, RETRY_AFTER_S.into()));
+        Some((Code::Unauthorized, _)) => {
+            drop(headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
+        }
+        Some((Code::TooManyRequests | Code::Unavailable, retry_after_s)) => {
+            drop(headers.insert(header::RETRY_AFTER, retry_after_s.into()));
         }
         _ => {}
     }

@@ -14,6 +14,7 @@
 //! | `input` | what a request says, field by field |
 //! | `answer` | the envelope of success and failure |
 //! | `voice` | the procedures |
+//! | `trunks` | trunks as they are shown |
 //! | `telephony` | the same under the names of the vendor's command line |
 //! | `events` | the one procedure that answers with a stream |
 //!
@@ -32,6 +33,7 @@ mod taking;
 mod telephony;
 #[cfg(test)]
 mod tests;
+mod trunks;
 mod voice;
 mod wire;
 

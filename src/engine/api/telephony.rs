@@ -119,17 +119,42 @@ fn refused(failure: Failure) -> Value {
         Code::NotFound if message.starts_with("trunk") => 1,
         Code::BadRequest if message.starts_with("to ") => 2,
         Code::TooManyRequests => 3,
+        Code::Unavailable if message.contains("breaker is open") => 4,
         Code::BadRequest | Code::NotFound | Code::Conflict => 6,
         _ => 5,
     };
     json!({ "call_sid": "", "status": "failed", "error_message": message, "error_code": code })
 }
 
+/// Fields of a SIP trunk: the vendor's name, and ours.
+const SIP_FIELDS: [(&str, &str); 12] = [
+    ("sbc_ip", "sbcIp"),
+    ("gateway_ip", "gatewayIp"),
+    ("source_pbx_port", "sourcePbxPort"),
+    ("destination_sbc_port", "destinationSbcPort"),
+    ("domain", "domain"),
+    ("proxy", "proxy"),
+    ("require_registration", "requireRegistration"),
+    ("sip_username", "sipUsername"),
+    ("register_expires_sec", "registerExpiresSec"),
+    ("codec_preferences", "codecPreferences"),
+    ("rtp_start_port", "rtpStartPort"),
+    ("rtp_end_port", "rtpEndPort"),
+];
+
 fn trunks(ours: &str) -> Result<String, Failure> {
     let ours: Value = serde_json::from_str(ours).unwrap_or_default();
     let row = |trunk: &Value| {
         let name = trunk["displayName"].as_str().unwrap_or_default();
-        json!({ "trunk_id": trunk["trunkId"], "display_name": name, "channel_limit": trunk["channelLimit"] })
+        let mut row =
+            json!({ "trunk_id": trunk["trunkId"], "display_name": name, "channel_limit": trunk["channelLimit"] });
+        let sip = &trunk["sip"];
+        if let (Some(row), true) = (row.as_object_mut(), sip.is_object()) {
+            for (theirs, ours) in SIP_FIELDS {
+                row.insert(theirs.to_owned(), sip[ours].clone());
+            }
+        }
+        row
     };
     data(&ours["trunks"].as_array().map(|all| all.iter().map(row).collect::<Vec<_>>()).unwrap_or_default())
 }

@@ -9,10 +9,11 @@ use super::Api;
 use super::answer::{Code, Failure, data};
 use super::input::Input;
 use super::telephony::{self, Alias};
+use super::trunks::TrunkRow;
 use crate::audio::{Codec, Params};
 use crate::call::wire::BridgeRole;
 use crate::call::{CallRow, DEFAULT_RING_TIMEOUT_S, Settled, Status, clamp_ring_timeout};
-use crate::engine::calls::{Attach, Originate};
+use crate::engine::calls::{Attach, Originate, TrunkState};
 use crate::engine::store::{Place, Query, Remembered};
 
 const MAX_DURATION_S: f64 = 86_400.0;
@@ -95,17 +96,6 @@ pub(super) struct Asked<'a> {
 struct Page {
     calls: Vec<CallRow>,
     cursor: Option<String>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct TrunkRow<'a> {
-    trunk_id: &'a str,
-    display_name: Option<&'a str>,
-    kind: &'static str,
-    channel_limit: usize,
-    max_cps: usize,
-    active_calls: usize,
 }
 
 impl Asked<'_> {
@@ -238,19 +228,12 @@ impl Asked<'_> {
 
     async fn trunks(&self) -> Result<String, Failure> {
         let states = self.api.desk.trunks().await?;
-        let row = |(id, active_calls)| {
-            let trunk = self.api.trunks.get(id)?;
+        let row = |state: &TrunkState| {
+            let trunk = self.api.trunks.get(&state.id)?;
             let may_use = trunk.org.as_ref().is_none_or(|owner| *owner == self.org);
-            may_use.then(|| TrunkRow {
-                trunk_id: id,
-                display_name: trunk.display_name.as_deref(),
-                kind: trunk.kind.as_str(),
-                channel_limit: trunk.channel_limit,
-                max_cps: trunk.max_cps,
-                active_calls,
-            })
+            may_use.then(|| json!(TrunkRow::new(state, trunk)))
         };
-        let rows: Vec<_> = states.iter().map(|state| (state.id.as_str(), state.active)).filter_map(row).collect();
+        let rows: Vec<_> = states.iter().filter_map(row).collect();
         data(&json!({ "trunks": rows }))
     }
 }

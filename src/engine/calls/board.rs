@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use super::ends::TakenBack;
 use super::feed::Feed;
 use super::lease::Leases;
+use super::legs::{self, Second};
 use super::mint::run;
 use super::trunks::Trunks;
 use super::{Answer, MakeAgent, Media, Minter, Parts, Refused, Relays, Request, Why};
 use crate::call::{Action, Call, CallRecord, CallRow, Command, Event, Refusal, Settled};
-use crate::engine::leg::Leg;
+use crate::engine::leg::{Leg, Line};
 use crate::engine::media::{self, Caller};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Pending, Remembered, Store};
@@ -55,6 +56,8 @@ pub(super) struct Entry {
     pub(super) org: String,
     pub(super) trunk_id: String,
     pub(super) caller: Caller,
+    /// When it may be dialled.
+    pub(super) turn: Instant,
     pub(super) phase: Phase,
     /// Who asked for the call and waits for `dialing`.
     pub(super) asker: Option<Answer<CallRow>>,
@@ -65,6 +68,8 @@ pub(super) struct Entry {
     /// The agent that speaks, or will speak after the answer.
     pub(super) agent: Option<String>,
     pub(super) leg: Option<Box<dyn Leg>>,
+    /// The newest second leg, while it has a channel of the trunk.
+    pub(super) second: Option<Second>,
     /// The row that watchers were told last.
     pub(super) told: Option<CallRow>,
     pub(super) forget_at: Option<Instant>,
@@ -158,7 +163,7 @@ impl Board {
             Request::Watch { org, sid, seen, answer } => {
                 drop(answer.send(self.watch(&org, sid.as_deref(), seen.as_ref())))
             }
-            Request::Trunks { answer } => drop(answer.send(Ok(self.trunks.states()))),
+            Request::Trunks { answer } => drop(answer.send(Ok(self.trunks.states(now)))),
             Request::Shutdown { answer } => {
                 self.shutdown(now);
                 drop(answer.send(Ok(())));
@@ -174,10 +179,14 @@ impl Board {
     }
 
     pub(super) fn handle_trunk(&mut self, event: TrunkEvent, now: Instant) {
+        if legs::parted(&event.sid).is_some() {
+            return self.handle_leg(&event.sid, event.kind, now);
+        }
         let Some(sid) = self.calls.get_key_value(&*event.sid).map(|(sid, _)| Arc::clone(sid)) else { return };
         let Some(entry) = self.calls.get_mut(&sid) else { return };
         let Phase::Live(call) = &mut entry.phase else { return };
         let event = match event.kind {
+            TrunkKind::Placed { sip_call_id } => Event::Placed { sip_call_id },
             TrunkKind::Trying => Event::Trying,
             TrunkKind::Progress { code } => Event::Progress { code },
             TrunkKind::Answered { leg } => {
@@ -187,8 +196,13 @@ impl Board {
             TrunkKind::Rejected { code, reason, q850 } => Event::Rejected { code, reason, q850 },
             TrunkKind::Unreachable => Event::Unreachable,
             TrunkKind::Bye { q850 } => Event::Bye { q850 },
+            TrunkKind::Acked => Event::Acked,
+            TrunkKind::Unacked => Event::Unacked,
+            TrunkKind::Cancelled { q850 } => Event::Cancelled { q850 },
+            TrunkKind::SessionExpired => Event::SessionExpired,
             TrunkKind::TransferAccepted => Event::TransferAccepted,
             TrunkKind::TransferRefused { code } => Event::TransferRefused { code },
+            TrunkKind::TransferOutcome { code } => Event::TransferOutcome { code },
         };
         call.handle_event(event, now);
         self.settle(&sid, now);
@@ -207,12 +221,26 @@ impl Board {
             media::Event::Silent { sid } => {
                 self.metrics.media_timeout();
                 tracing::info!(%sid, "the phone of a call is not heard any more");
+                if let Some(Entry { phase: Phase::Live(call), .. }) = self.calls.get_mut(&sid).map(|entry| &mut **entry)
+                {
+                    call.handle_event(Event::MediaTimeout, now);
+                    self.settle(&sid, now);
+                }
             }
             media::Event::Closed { sid, stats } => {
                 self.open_media.remove(&sid);
                 self.metrics.media(&stats);
                 tracing::debug!(%sid, ?stats, "media closed");
+                self.note_line(&sid, stats.line, now);
             }
+        }
+    }
+
+    fn note_line(&mut self, sid: &Sid, line: Option<Line>, now: Instant) {
+        let entry = self.calls.get_mut(sid).map(|entry| &mut **entry);
+        if let (Some(Entry { phase: Phase::Live(call), .. }), Some(line)) = (entry, line) {
+            call.note_rtp(line.stats());
+            self.settle(sid, now);
         }
     }
 
@@ -315,7 +343,16 @@ impl Board {
             }
             Action::Cancel => trunk.into_iter().for_each(|trunk| trunk.cancel(sid, now)),
             Action::Bye => trunk.into_iter().for_each(|trunk| trunk.bye(sid, now)),
+            Action::Ring => trunk.into_iter().for_each(|trunk| trunk.ring(sid, now)),
+            Action::Answer => trunk.into_iter().for_each(|trunk| trunk.answer(sid, now)),
+            Action::Reject { code } => trunk.into_iter().for_each(|trunk| trunk.reject(sid, code, now)),
             Action::Transfer { to } => trunk.into_iter().for_each(|trunk| trunk.transfer(sid, &to, now)),
+            Action::DialLeg { leg, to } => self.dial_leg(sid, leg, to, now),
+            Action::CancelLeg { leg } => self.end_leg(sid, leg, false, now),
+            Action::ByeLeg { leg } => self.end_leg(sid, leg, true, now),
+            Action::Bridge { leg } => self.bridge(sid, leg),
+            Action::PauseAgent => self.media.send(media::Command::Agent { sid: Arc::clone(sid), agent: None }),
+            Action::ResumeAgent => self.bind_agent(sid),
             Action::StartMedia => {
                 let leg = entry.leg.take();
                 self.media.send(media::Command::Start { sid: Arc::clone(sid), leg });

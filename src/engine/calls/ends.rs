@@ -101,8 +101,10 @@ impl Board {
         let record = entry.record();
         tracing::info!(%sid, status = record.status.as_str(), reason = record.end_reason.map(|r| r.as_str()), "call ended");
         self.metrics.ended(record.status);
-        let trunk_id = entry.trunk_id.clone();
+        let (trunk_id, turn) = (entry.trunk_id.clone(), entry.turn);
         self.trunks.leave(&trunk_id);
+        self.trunks.give_back(&trunk_id, turn, now);
+        self.leave_leg(sid, None);
         self.metrics.active(self.trunks.active());
         self.ended.push_back(Arc::clone(sid));
         while self.ended.len() > MAX_ENDED

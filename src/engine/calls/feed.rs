@@ -19,6 +19,8 @@ use crate::engine::metrics::Metrics;
 const PAST: usize = 2048;
 /// And what they may take: a row with all the notes that a call can have is ten times one without.
 const PAST_BYTES: usize = 2 << 20;
+/// The times and the Call-ID of a second leg.
+const LEG_TEXTS: usize = 128;
 /// Rows that wait for one watcher; beyond, the oldest is dropped and counted.
 const QUEUE: usize = 256;
 
@@ -36,10 +38,12 @@ impl News {
         let row = &self.row;
         let options =
             [&row.trunk_id, &row.agent, &row.answered_at, &row.ended_at, &row.end_reason, &row.transferred_to];
+        let options = options.into_iter().chain([&row.sip_phrase, &row.sip_call_id]);
         let texts = [&row.sid, &row.to, &row.from, &row.started_at, &self.org].into_iter();
-        let texts: usize = texts.chain(options.into_iter().flatten()).map(String::len).sum();
+        let texts: usize = texts.chain(options.flatten()).map(String::len).sum();
         let note = |(name, text): (&String, &String)| 2 * size_of::<String>() + name.len() + text.len();
-        size_of::<Self>() + texts + row.metadata.iter().flatten().map(note).sum::<usize>()
+        let legs: usize = row.legs.iter().map(|leg| size_of_val(leg) + leg.to.len() + LEG_TEXTS).sum();
+        size_of::<Self>() + texts + legs + row.metadata.iter().flatten().map(note).sum::<usize>()
     }
 }
 

@@ -13,6 +13,7 @@
 //! | `originate` | from a request to a dialled call |
 //! | `speak` | agents, leases and tokens of a call |
 //! | `task` | the task around the board: channels, timers, the orderly end |
+//! | `legs` | second legs of calls that are transferred by a bridge |
 //! | `lease` | who may speak on a track; pure |
 //! | `mint` | sids and relay tokens |
 //! | `trunks` | trunks with their limits |
@@ -25,6 +26,7 @@ mod desk;
 mod ends;
 mod feed;
 mod lease;
+mod legs;
 mod mint;
 mod originate;
 mod speak;
@@ -36,10 +38,12 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::agents::Agent;
+use super::config::CallerId;
 use super::media;
 use super::metrics::Metrics;
 use super::outside::pinned;
@@ -48,9 +52,10 @@ use super::trunk::{self, Trunk};
 use crate::audio::Params;
 use crate::call::record::Metadata;
 use crate::call::wire::{BridgeRole, RelayRef, TokenAnswer};
-use crate::call::{CallRow, Settled};
+use crate::call::{CallRow, Settled, TransferMode};
 use crate::net::tls::Identity;
 use crate::relay::shard_of;
+use crate::sip::health;
 use crate::tracks::names::VOICE;
 
 pub use desk::Desk;
@@ -78,11 +83,13 @@ pub struct Refused {
     pub message: String,
     pub sip_code: Option<u16>,
     pub end_reason: Option<String>,
+    /// When asking again is worth it, where that is known.
+    pub retry_after: Option<Duration>,
 }
 
 impl Refused {
     pub fn new(why: Why, message: impl Into<String>) -> Self {
-        Self { why, message: message.into(), sip_code: None, end_reason: None }
+        Self { why, message: message.into(), sip_code: None, end_reason: None, retry_after: None }
     }
 
     /// The same words for a call that never was and for one of somebody else's.
@@ -130,6 +137,9 @@ pub struct Page {
 pub struct TrunkState {
     pub id: String,
     pub active: usize,
+    /// Of these, those whose turn to be dialled has not come.
+    pub waiting: usize,
+    pub health: health::State,
 }
 
 type Answer<T> = oneshot::Sender<Result<T, Refused>>;
@@ -206,6 +216,9 @@ pub struct Line {
     pub org: Option<String>,
     pub channel_limit: usize,
     pub max_cps: usize,
+    /// Which numbers its calls may show; empty: any.
+    pub caller_ids: Vec<CallerId>,
+    pub transfer_mode: TransferMode,
 }
 
 /// What the board is built from.

@@ -19,7 +19,7 @@ const OPEN_LIMIT: Duration = Duration::from_secs(3);
 impl Board {
     pub(super) fn originate(&mut self, asked: Originate, answer: Answer<CallRow>, now: Instant) {
         match self.admit(&asked, now) {
-            Ok(caller) => self.save(asked, caller, answer),
+            Ok((caller, turn)) => self.save(asked, (caller, turn), answer),
             Err(refused) => {
                 self.metrics.refused();
                 drop(answer.send(Err(refused)));
@@ -27,7 +27,8 @@ impl Board {
         }
     }
 
-    fn admit(&mut self, asked: &Originate, now: Instant) -> Result<Caller, Refused> {
+    /// Who speaks for its far end, and when it may be dialled.
+    fn admit(&mut self, asked: &Originate, now: Instant) -> Result<(Caller, Instant), Refused> {
         if self.is_closing {
             return Err(Refused::shutting_down());
         }
@@ -39,14 +40,16 @@ impl Board {
             self.know_agent(agent)?;
         }
         let far_end = self.trunks.of_org(&asked.trunk_id, &asked.org)?.far_end(&asked.to);
-        self.trunks.enter(&asked.trunk_id, now)?;
-        Ok(match far_end {
+        self.trunks.check_caller_id(&asked.trunk_id, &asked.from)?;
+        let turn = self.trunks.enter(&asked.trunk_id, Duration::from_secs(u64::from(asked.ring_timeout_s)), now)?;
+        let caller = match far_end {
             FarEnd::Phone => Caller::Leg,
             FarEnd::Empty => Caller::Bridge,
-        })
+        };
+        Ok((caller, turn))
     }
 
-    fn save(&mut self, asked: Originate, caller: Caller, answer: Answer<CallRow>) {
+    fn save(&mut self, asked: Originate, (caller, turn): (Caller, Instant), answer: Answer<CallRow>) {
         let started_ms = unix_ms();
         let record = record(&asked, sid(&self.node, started_ms), started_ms);
         let sid: Sid = Arc::from(record.sid.as_str());
@@ -60,6 +63,7 @@ impl Board {
             org: asked.org,
             trunk_id: asked.trunk_id,
             caller,
+            turn,
             phase: Phase::Saving(Early { record, max_duration, ended: None }),
             asker: Some(answer),
             remembered: asked.remembered,
@@ -67,6 +71,7 @@ impl Board {
             leases: Leases::default(),
             agent: asked.agent,
             leg: None,
+            second: None,
             told: None,
             forget_at: None,
             timer: None,
@@ -121,7 +126,8 @@ impl Board {
         };
         // The call's clock begins with its dialling.
         early.record.started_ms = unix_ms();
-        let mut call = Call::dial(early.record, early.max_duration, now);
+        let mut call = Call::dial_at(early.record, early.max_duration, entry.turn, now);
+        call.transfers_by(self.trunks.transfer_mode(&entry.trunk_id));
         if let Some(command) = early.ended {
             // Nothing was dialled, so nothing is to be cancelled.
             drop(call.handle_command(command, now));

@@ -1,6 +1,8 @@
 //! The board in virtual time: a scripted trunk says what a far end can say, the store is the real one.
 
 mod keys;
+mod legs;
+mod trunks;
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -21,23 +23,34 @@ use crate::tracks::Side;
 type Log = Arc<Mutex<Vec<String>>>;
 
 /// Writes down what it is told; the test says what the far end does.
-struct Scripted(Log);
+struct Scripted {
+    log: Log,
+    /// For how long it lets no call through.
+    closed_for: Option<Duration>,
+}
 
 impl Scripted {
+    fn new(log: &Log) -> Self {
+        Self { log: Arc::clone(log), closed_for: None }
+    }
+
     fn note(&self, word: String) {
-        self.0.lock().unwrap().push(word);
+        self.log.lock().unwrap().push(word);
     }
 }
 
 impl Trunk for Scripted {
     fn dial(&mut self, dial: Dial, _now: Instant) {
-        self.note(format!("dial {} {}s", dial.to, dial.ring_timeout.as_secs()));
+        self.note(format!("{}dial {} {}s", of_leg(&dial.sid), dial.to, dial.ring_timeout.as_secs()));
     }
-    fn cancel(&mut self, _sid: &str, _now: Instant) {
-        self.note("cancel".to_owned());
+    fn cancel(&mut self, sid: &str, _now: Instant) {
+        self.note(format!("{}cancel", of_leg(sid)));
     }
-    fn bye(&mut self, _sid: &str, _now: Instant) {
-        self.note("bye".to_owned());
+    fn bye(&mut self, sid: &str, _now: Instant) {
+        self.note(format!("{}bye", of_leg(sid)));
+    }
+    fn admit(&mut self, _now: Instant) -> Result<(), Duration> {
+        self.closed_for.map_or(Ok(()), Err)
     }
     fn transfer(&mut self, _sid: &str, to: &str, _now: Instant) {
         self.note(format!("transfer {to}"));
@@ -49,6 +62,11 @@ impl Trunk for Scripted {
         None
     }
     fn handle_timeout(&mut self, _now: Instant) {}
+}
+
+/// `leg 0: ` for that of a second leg, nothing for a call.
+fn of_leg(sid: &str) -> String {
+    sid.split_once('-').map(|(_, leg)| format!("leg {leg}: ")).unwrap_or_default()
 }
 
 struct Silent;
@@ -109,7 +127,15 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let store = Arc::new(Sqlite::open(&folder.path().join("calls.db"), bounds).unwrap());
         let log = Log::default();
-        let line = Line { trunk: Box::new(Scripted(Arc::clone(&log))), org: None, channel_limit, max_cps };
+        let trunk = Box::new(Scripted::new(&log));
+        let line = Line {
+            trunk,
+            org: None,
+            channel_limit,
+            max_cps,
+            caller_ids: Vec::new(),
+            transfer_mode: TransferMode::Refer,
+        };
         let silent: MakeAgent = Arc::new(|| Box::new(Silent));
         let agents = ["one", "two"].map(|id| (id.to_owned(), Arc::clone(&silent)));
         let (key, _) = SigningKey::generate(&SystemRandom::new()).unwrap();
@@ -328,6 +354,15 @@ fn every_ending() {
             b.trunk(sid, TrunkKind::Answered { leg: None });
             drop(b.transfer(sid, "+15550009"));
             b.trunk(sid, TrunkKind::TransferAccepted);
+            b.trunk(sid, TrunkKind::TransferOutcome { code: 200 });
+        }),
+        ("session_expired", Status::Completed, |b, sid| {
+            b.trunk(sid, TrunkKind::Answered { leg: None });
+            b.trunk(sid, TrunkKind::SessionExpired);
+        }),
+        ("media_timeout", Status::Completed, |b, sid| {
+            b.trunk(sid, TrunkKind::Answered { leg: None });
+            b.board.handle_media(Event::Silent { sid: sid.into() }, b.now);
         }),
         ("server_shutdown", Status::Failed, |b, _| drop(b.ask(|answer| Request::Shutdown { answer }))),
         ("server_shutdown", Status::Completed, |b, sid| {
@@ -395,9 +430,18 @@ fn limits_name_their_trunk_and_come_back() {
     let mut bench = Bench::with(100, 2);
     bench.dialed();
     bench.dialed();
-    assert!(why(bench.originate(asked())).1.contains("max_cps"));
+    bench.told();
+    // A call beyond it waits as long as it may ring; one that would wait longer is refused.
+    let waiting = bench.originate(Originate { ring_timeout_s: 5, ..asked() }).unwrap();
+    assert_eq!((waiting.status, bench.told()), (Status::Dialing, vec!["open Leg".to_owned()]));
+    let more: Vec<_> = (0..7).map(|_| bench.dialed()).collect();
+    let refused = bench.originate(Originate { ring_timeout_s: 4, ..asked() }).unwrap_err();
+    assert!(refused.why == Why::TooMany && refused.message.contains("max_cps"), "{refused:?}");
+    assert_eq!(refused.retry_after, Some(Duration::from_secs(1)));
+    more.iter().for_each(|sid| bench.hangup(sid));
+    bench.told();
     bench.pass(1);
-    bench.dialed();
+    assert_eq!(bench.told(), ["dial +15550001 5s"]);
 }
 
 #[test]
@@ -498,6 +542,8 @@ fn transfers_wait_for_their_outcome() {
     bench.pass(20);
     assert_eq!(second.try_recv().unwrap(), Ok(Settled::Undecided));
     bench.trunk(&sid, TrunkKind::TransferAccepted);
+    assert_eq!(bench.row(&sid).status, Status::InProgress);
+    bench.trunk(&sid, TrunkKind::Bye { q850: None });
     let row = bench.row(&sid);
     assert_eq!((row.end_reason.as_deref(), row.transferred_to.as_deref()), (Some("transferred"), Some("+15550009")));
 }
@@ -542,7 +588,7 @@ fn a_full_store_refuses_new_calls_while_live_ones_go_on() {
     assert!(refused.why == Why::Unavailable && refused.message.contains("full"), "{refused:?}");
     bench.told();
     assert_eq!(bench.board.calls.len(), live.len(), "a refused call stays in memory");
-    assert!(bench.board.trunks.states()[0].active == live.len(), "a refused call is counted");
+    assert!(bench.board.trunks.states(bench.now)[0].active == live.len(), "a refused call is counted");
     for sid in &live {
         bench.trunk(sid, TrunkKind::Answered { leg: None });
         bench.hangup(sid);

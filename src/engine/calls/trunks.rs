@@ -1,13 +1,12 @@
-//! The trunks with their limits: calls at the same time, new calls per second.
+//! The trunks with their limits: calls at the same time, new calls per second, who may be shown, and whether a trunk is well.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::{Line, Refused, TrunkState, Why};
+use crate::call::TransferMode;
 use crate::engine::trunk::Trunk;
-
-/// The window of `max_cps`.
-const SECOND: Duration = Duration::from_secs(1);
+use crate::sip::Rate;
 
 pub(super) struct Trunks {
     lines: BTreeMap<String, Carried>,
@@ -18,13 +17,15 @@ pub(super) struct Trunks {
 struct Carried {
     line: Line,
     active: usize,
-    /// When the calls of the last second began.
-    begun: VecDeque<Instant>,
+    rate: Rate,
 }
 
 impl Trunks {
     pub(super) fn new(lines: BTreeMap<String, Line>, max_calls: usize) -> Self {
-        let carried = |(id, line)| (id, Carried { line, active: 0, begun: VecDeque::new() });
+        let carried = |(id, line): (String, Line)| {
+            let rate = Rate::new(line.max_cps);
+            (id, Carried { line, active: 0, rate })
+        };
         Self { lines: lines.into_iter().map(carried).collect(), max_calls, active: 0 }
     }
 
@@ -44,32 +45,69 @@ impl Trunks {
         self.lines.get_mut(id).map(|carried| &mut *carried.line.trunk)
     }
 
-    /// Counts a new call in, or says which limit it would pass.
-    pub(super) fn enter(&mut self, id: &str, now: Instant) -> Result<(), Refused> {
-        let Some(carried) = self.lines.get_mut(id) else { return Ok(()) };
-        while carried.begun.front().is_some_and(|begun| now.saturating_duration_since(*begun) >= SECOND) {
-            carried.begun.pop_front();
+    /// Whether calls of this trunk may show this number.
+    pub(super) fn check_caller_id(&self, id: &str, from: &str) -> Result<(), Refused> {
+        let allowed = self.lines.get(id).map(|carried| &carried.line.caller_ids[..]).unwrap_or_default();
+        if allowed.is_empty() || allowed.iter().any(|caller_id| caller_id.fits(from)) {
+            return Ok(());
         }
-        let (channels, cps) = (carried.line.channel_limit, carried.line.max_cps);
-        let full = if self.active >= self.max_calls {
-            Some(format!("the engine carries {} calls, its limit (limits.calls)", self.active))
-        } else if carried.active >= channels {
-            Some(format!("trunk {id} carries {channels} calls, its channel_limit"))
-        } else if carried.begun.len() >= cps {
-            Some(format!("trunk {id} began {cps} calls within a second, its max_cps"))
-        } else {
-            None
-        };
-        if let Some(full) = full {
-            return Err(Refused::new(
-                Why::TooMany,
-                format!("{full}: try again when one has ended or a second is over"),
-            ));
+        let shown: Vec<&str> = allowed.iter().map(|caller_id| caller_id.as_str()).collect();
+        let message =
+            format!("from {from:?} may not be shown over trunk {id}: its caller_ids are {}", shown.join(", "));
+        Err(Refused::new(Why::BadRequest, message))
+    }
+
+    /// Counts a new call in and says when its turn is, or which limit it would pass. `longest_wait`: how long it may ring.
+    pub(super) fn enter(&mut self, id: &str, longest_wait: Duration, now: Instant) -> Result<Instant, Refused> {
+        self.check_room(id)?;
+        let Some(carried) = self.lines.get_mut(id) else { return Ok(now) };
+        if let Err(wait) = carried.line.trunk.admit(now) {
+            let message = format!("trunk {id} fails every call, and its breaker is open: try again later");
+            return Err(Refused { retry_after: Some(wait), ..Refused::new(Why::Unavailable, message) });
         }
-        carried.begun.push_back(now);
+        let turn = carried.rate.turn(longest_wait, now).map_err(|full| {
+            let (cps, wait) = (carried.line.max_cps, longest_wait.as_secs());
+            let message =
+                format!("trunk {id} begins {cps} calls a second, its max_cps, and more than {wait} s of calls wait");
+            Refused { retry_after: Some(full.retry_after), ..Refused::new(Why::TooMany, message) }
+        })?;
         carried.active += 1;
         self.active += 1;
+        Ok(turn)
+    }
+
+    /// The same for a second leg, which waits for nobody.
+    pub(super) fn enter_leg(&mut self, id: &str) -> Result<(), Refused> {
+        self.check_room(id)?;
+        if let Some(carried) = self.lines.get_mut(id) {
+            carried.active += 1;
+            self.active += 1;
+        }
         Ok(())
+    }
+
+    fn check_room(&self, id: &str) -> Result<(), Refused> {
+        let Some(carried) = self.lines.get(id) else { return Ok(()) };
+        let channels = carried.line.channel_limit;
+        let full = if self.active >= self.max_calls {
+            format!("the engine carries {} calls, its limit (limits.calls)", self.active)
+        } else if carried.active >= channels {
+            format!("trunk {id} carries {channels} calls, its channel_limit")
+        } else {
+            return Ok(());
+        };
+        Err(Refused::new(Why::TooMany, format!("{full}: try again when one has ended")))
+    }
+
+    /// The call ended before its turn.
+    pub(super) fn give_back(&mut self, id: &str, turn: Instant, now: Instant) {
+        if let Some(carried) = self.lines.get_mut(id) {
+            carried.rate.give_back(turn, now);
+        }
+    }
+
+    pub(super) fn transfer_mode(&self, id: &str) -> TransferMode {
+        self.lines.get(id).map(|carried| carried.line.transfer_mode).unwrap_or_default()
     }
 
     /// A call that was counted in is over.
@@ -89,8 +127,11 @@ impl Trunks {
         self.active
     }
 
-    pub(super) fn states(&self) -> Vec<TrunkState> {
-        let state = |(id, carried): (&String, &Carried)| TrunkState { id: id.clone(), active: carried.active };
+    pub(super) fn states(&self, now: Instant) -> Vec<TrunkState> {
+        let state = |(id, carried): (&String, &Carried)| {
+            let (health, waiting) = (carried.line.trunk.health(now), carried.rate.waiting(now));
+            TrunkState { id: id.clone(), active: carried.active, waiting, health }
+        };
         self.lines.iter().map(state).collect()
     }
 
@@ -104,5 +145,24 @@ impl Trunks {
                 carried.line.trunk.handle_timeout(now);
             }
         }
+    }
+}
+
+#[cfg(test)]
+impl Trunks {
+    fn line(&mut self, id: &str) -> &mut Line {
+        &mut self.lines.get_mut(id).expect("the test has this trunk").line
+    }
+
+    pub(super) fn set_transfer_mode(&mut self, id: &str, mode: TransferMode) {
+        self.line(id).transfer_mode = mode;
+    }
+
+    pub(super) fn set_caller_ids(&mut self, id: &str, caller_ids: Vec<crate::engine::config::CallerId>) {
+        self.line(id).caller_ids = caller_ids;
+    }
+
+    pub(super) fn set_trunk(&mut self, id: &str, trunk: Box<dyn Trunk>) {
+        self.line(id).trunk = trunk;
     }
 }

@@ -9,6 +9,7 @@
 //! | `parse` | TOML into [`Config`] |
 //! | `alone` | [`Alone`]: a relay without an engine |
 //! | `relay` | what a relay is told wherever it runs |
+//! | `trunk`, `trunks` | [`Trunk`]: a line that carries calls; how its table is read |
 //! | `env` | `CLUTCHCALL_*` laid over the file |
 //! | `key` | [`ApiKey`]: organisation, scopes, salted hash |
 //! | `keyfile` | [`keyfile`]: keys that come and go while the engine runs |
@@ -22,9 +23,13 @@ pub mod keyfile;
 mod parse;
 mod relay;
 mod table;
+mod trunk;
+mod trunks;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trunk_tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -42,6 +47,7 @@ pub(super) use key::compared;
 pub(super) use key::hex;
 pub use key::{ApiKey, MOST_KEY_BYTES, SCOPES, mint};
 pub use relay::{Relaying, Upstream};
+pub use trunk::{CallerId, Credentials, Host, Secret, SipTrunk, Transport, Trunk, TrunkKind};
 
 /// The trunk and the agent that a development engine has.
 const DEV_TRUNK: &str = "trunk_main";
@@ -151,32 +157,6 @@ pub struct Org {
 }
 
 #[derive(Clone, Debug)]
-pub struct Trunk {
-    pub kind: TrunkKind,
-    pub display_name: Option<String>,
-    /// Only this organisation may use it; `None`: all.
-    pub org: Option<String>,
-    /// Calls at the same time.
-    pub channel_limit: usize,
-    /// New calls per second.
-    pub max_cps: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TrunkKind {
-    /// The simulated phone inside the engine.
-    Phone,
-}
-
-impl TrunkKind {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Phone => "phone",
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
 pub struct Agent {
     pub kind: AgentKind,
 }
@@ -236,12 +216,6 @@ impl Default for Limits {
             store_mb: 1024,
             token_ttl: Duration::from_secs(3600),
         }
-    }
-}
-
-impl Default for Trunk {
-    fn default() -> Self {
-        Self { kind: TrunkKind::Phone, display_name: None, org: None, channel_limit: 2000, max_cps: 1000 }
     }
 }
 

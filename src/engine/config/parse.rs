@@ -13,7 +13,8 @@ use crate::token::PublicKey;
 
 use super::key::{MOST_KEY_BYTES, unhex};
 use super::table::Table;
-use super::{Agent, AgentKind, ApiKey, Config, Limits, Org, POOL, Phone, Relay, Relaying, Trunk, TrunkKind, Trust};
+use super::trunks::trunks;
+use super::{Agent, AgentKind, ApiKey, Config, Limits, Org, POOL, Phone, Relay, Relaying, Trust};
 use crate::moqt::Drafts;
 use crate::net::shown::{is_doubtful, shown};
 
@@ -53,7 +54,7 @@ pub(super) fn config(root: toml::Table, base: &Path) -> Result<Config, String> {
     config.phone = phone(root.table("phone")?, base)?;
     config.limits = limits(root.table("limits")?)?;
     config.orgs = named(root.named("orgs")?, org)?;
-    config.trunks = named(root.named("trunks")?, trunk)?;
+    config.trunks = trunks(&mut root)?;
     config.agents = named(root.named("agents")?, agent)?;
     config.keys = root.rows("keys")?.into_iter().map(key).collect::<Result<_, _>>()?;
     root.finish()?;
@@ -252,27 +253,6 @@ fn org(mut table: Table) -> Result<Org, String> {
     let org = Org { display_name: table.text("display_name")? };
     table.finish()?;
     Ok(org)
-}
-
-fn trunk(mut table: Table) -> Result<Trunk, String> {
-    let default = Trunk::default();
-    let kind = match table.text("kind")?.as_deref() {
-        Some("phone") => TrunkKind::Phone,
-        Some("sip") => {
-            return Err(format!("{} is \"sip\": this version has no SIP yet, write \"phone\"", table.at("kind")));
-        }
-        Some(other) => return Err(format!("{} is {other:?}: write \"phone\"", table.at("kind"))),
-        None => return Err(format!("{} is missing: write \"phone\" for the simulated phone", table.at("kind"))),
-    };
-    let trunk = Trunk {
-        kind,
-        display_name: table.text("display_name")?,
-        org: table.text("org")?,
-        channel_limit: table.number("channel_limit", default.channel_limit as u64, 1..=100_000)? as usize,
-        max_cps: table.number("max_cps", default.max_cps as u64, 1..=10_000)? as usize,
-    };
-    table.finish()?;
-    Ok(trunk)
 }
 
 fn agent(mut table: Table) -> Result<Agent, String> {

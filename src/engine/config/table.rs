@@ -30,6 +30,11 @@ impl Table {
         self.entries.is_empty()
     }
 
+    /// Whether something is written under this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
     /// The full path of one of its keys.
     pub(super) fn at(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
@@ -129,6 +134,14 @@ impl Table {
             }
         }
         Ok(named)
+    }
+
+    /// Either of both forms, with the names of those that have one.
+    pub(super) fn rows_or_named(&mut self, key: &'static str) -> Result<Vec<(Option<String>, Table)>, String> {
+        if self.entries.get(key).is_some_and(Value::is_array) {
+            return Ok(self.rows(key)?.into_iter().map(|table| (None, table)).collect());
+        }
+        Ok(self.named(key)?.into_iter().map(|(name, table)| (Some(name), table)).collect())
     }
 
     /// Tables in a row, such as `[[keys]]`.

@@ -69,8 +69,7 @@ fn mistakes_name_their_key_and_the_remedy() {
         ("state = \"s\"\n[api]\nlisen = \"x\"", &["api.lisen is not a key", "did you mean api.listen?"]),
         ("state = \"s\"\n[apo]\n", &["apo is not a key", "did you mean api?"]),
         ("state = \"s\"\n[trunks.t]\nkind = \"phone\"\nchanel_limit = 1", &["did you mean trunks.t.channel_limit?"]),
-        ("state = \"s\"\n[trunks.t]\nkind = \"phone\"\nzzzzzz = 1", &["trunks.t.zzzzzz", "known here: kind"]),
-        ("state = \"s\"\n[trunks.t]\nkind = \"sip\"", &["trunks.t.kind", "no SIP yet", "\"phone\""]),
+        ("state = \"s\"\n[trunks.t]\nkind = \"phone\"\nzzzzzz = 1", &["trunks.t.zzzzzz", "known here: trunk_id, kind"]),
         ("state = \"s\"\n[trunks.t]\nkind = \"phone\"\nmax_cps = 0", &["trunks.t.max_cps is 0", "from 1 to"]),
         ("state = \"s\"\n[agents.a]\n", &["agents.a.kind is missing", "\"echo\""]),
         ("state = \"s\"\n[[keys]]\nkey = \"tqs_live_0123456789\"", &["keys[0].org is missing"]),
@@ -179,6 +178,7 @@ fn the_example_is_whole() {
         "public_keys =",
         " CLUTCHCALL",
         " Or a relay",
+        " Where calls go.",
         " The engine's own relay as",
         " `roots` or",
     ] {
@@ -189,6 +189,21 @@ fn the_example_is_whole() {
     assert_eq!(all.relay.relaying.cache, CacheLimits::default());
     let (trunk, default) = (&all.trunks["trunk_main"], Trunk::default());
     assert_eq!((trunk.channel_limit, trunk.max_cps), (default.channel_limit, default.max_cps));
+    let (TrunkKind::Sip(carrier), default) = (&all.trunks["carrier"].kind, SipTrunk::default()) else {
+        panic!("the carrier speaks SIP")
+    };
+    let written = SipTrunk {
+        sbc_ip: default.sbc_ip,
+        gateway_ip: default.gateway_ip,
+        proxy: default.proxy,
+        domain: default.domain,
+        destination_sbc_port: default.destination_sbc_port,
+        credentials: default.credentials,
+        external_sip_ip: default.external_sip_ip,
+        external_rtp_ip: default.external_rtp_ip,
+        ..(**carrier).clone()
+    };
+    assert_eq!(format!("{written:?}"), format!("{:?}", SipTrunk::default()));
     for (path, _) in env::KEYS {
         let key = path.rsplit('.').next().unwrap();
         assert!(EXAMPLE.contains(&format!("{key} = ")), "{path} is missing");

@@ -38,7 +38,7 @@ fn a_request_that_comes_behind_its_taking_back_is_refused() {
     let refused = bench.originate(keyed("k")).unwrap_err();
     assert!(refused.why == Why::Conflict && refused.message.contains("new key"), "{refused:?}");
     assert!(bench.told().is_empty() && bench.board.calls.is_empty());
-    assert!(bench.board.trunks.states()[0].active == 0, "a refused call is counted");
+    assert!(bench.board.trunks.states(bench.now)[0].active == 0, "a refused call is counted");
     bench.originate(keyed("another")).unwrap();
     // The engine's memory for such keys has an end.
     for n in 0..2000 {

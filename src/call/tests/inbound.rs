@@ -1,0 +1,79 @@
+//! The rows of the state table about calls that come in.
+
+use super::super::*;
+use super::row::*;
+
+#[test]
+fn inbound_rings_from_the_first_moment() {
+    let row = Row::new(|now| Call::ring(CallRecord::ringing("CA1".into(), START_MS), None, now));
+    assert_eq!((row.done, row.call.status()), (vec![Action::Ring], Status::Ringing));
+}
+
+#[test]
+fn inbound_is_in_progress_once_its_200_is_acked() {
+    let row = Row::inbound().command(Command::Answer).command(Command::Answer);
+    assert_eq!(row.done, [Action::Answer], "said twice it is done once");
+    let row = row.after(60);
+    assert_eq!(row.call.status(), Status::Ringing, "no ring timer ends a call that was answered");
+    let row = row.forgetting().event(Event::Acked);
+    assert_eq!(row.done, [Action::StartMedia, Action::Save]);
+    row.goes_on();
+}
+
+#[test]
+fn inbound_lost_ack() {
+    let row = Row::inbound().command(Command::Answer).event(Event::Unacked);
+    assert!(row.did(&Action::Bye));
+    row.ends(Status::Failed, EndReason::NoAck, EndedBy::System, 102);
+}
+
+#[test]
+fn inbound_nobody_answers_in_30_s() {
+    let row = Row::inbound().after(30);
+    assert!(row.did(&Action::Reject { code: 480 }));
+    row.ends(Status::NoAnswer, EndReason::RingTimeout, EndedBy::System, 19);
+}
+
+#[test]
+fn inbound_reject() {
+    for (reject, code, reason, q850) in [
+        (Reject::Busy, 486, EndReason::Busy, 17),
+        (Reject::Declined, 603, EndReason::Declined, 21),
+        (Reject::Unavailable, 480, EndReason::Unavailable, 18),
+        (Reject::NotFound, 404, EndReason::NotFound, 1),
+        (Reject::Forbidden, 403, EndReason::Forbidden, 21),
+    ] {
+        let row = Row::inbound().command(Command::Reject(reject));
+        assert!(row.did(&Action::Reject { code }));
+        row.ends(Status::Failed, reason, EndedBy::Local, q850);
+        assert_eq!(row.call.record().sip_code, Some(code));
+    }
+}
+
+#[test]
+fn inbound_the_caller_gives_up() {
+    let row = Row::inbound().event(Event::Cancelled { q850: Some(0) });
+    row.ends(Status::NoAnswer, EndReason::Canceled, EndedBy::Remote, 31);
+}
+
+#[test]
+fn inbound_hangup_and_shutdown_while_it_rings() {
+    let row = Row::inbound().command(Command::Hangup);
+    assert!(row.did(&Action::Reject { code: 603 }));
+    row.ends(Status::Failed, EndReason::Declined, EndedBy::Local, 21);
+    let row = Row::inbound().command(Command::Shutdown);
+    assert!(row.did(&Action::Reject { code: 503 }));
+    row.ends(Status::Failed, EndReason::ServerShutdown, EndedBy::System, 41);
+}
+
+#[test]
+fn answer_and_reject_are_for_calls_that_ring_here() {
+    for command in [Command::Answer, Command::Reject(Reject::Busy)] {
+        let mut out = Row::ringing();
+        assert_eq!(out.call.handle_command(command.clone(), out.now), Err(Refusal::Outbound));
+        let mut up = Row::inbound().command(Command::Answer).event(Event::Acked);
+        assert_eq!(up.call.handle_command(command.clone(), up.now), Err(Refusal::Answered));
+        let mut over = Row::inbound().event(Event::Cancelled { q850: None });
+        assert_eq!(over.call.handle_command(command, over.now), Err(Refusal::Over));
+    }
+}

@@ -1,0 +1,153 @@
+//! Second legs: a transfer by bridge on the board.
+
+use super::*;
+use crate::call::{LegState, TransferState};
+
+const TO: &str = "+15550009";
+
+impl Bench {
+    fn bridging(mode: TransferMode) -> Self {
+        let mut bench = Self::with(3, 100);
+        bench.board.trunks.set_transfer_mode("trunk_main", mode);
+        bench
+    }
+
+    fn leg(&mut self, sid: &str, leg: usize, kind: TrunkKind) {
+        self.trunk(&format!("{sid}-{leg}"), kind);
+    }
+
+    fn active(&self) -> usize {
+        self.board.trunks.states(self.now)[0].active
+    }
+}
+
+fn answered() -> TrunkKind {
+    TrunkKind::Answered { leg: Some(Box::new(Silent)) }
+}
+
+#[test]
+fn a_refused_refer_becomes_a_second_leg_and_both_end_together() {
+    let mut bench = Bench::bridging(TransferMode::Auto);
+    let sid = bench.answered();
+    bench.told();
+    let mut settled = bench.transfer(&sid, TO);
+    assert_eq!(bench.told(), ["transfer +15550009"]);
+    bench.trunk(&sid, TrunkKind::TransferRefused { code: 405 });
+    assert_eq!(bench.told(), ["leg 0: dial +15550009 30s"]);
+    assert_eq!((bench.active(), settled.try_recv().is_err()), (2, true));
+    bench.leg(&sid, 0, TrunkKind::Placed { sip_call_id: "b@h".to_owned() });
+    bench.leg(&sid, 0, TrunkKind::Progress { code: 180 });
+    bench.leg(&sid, 0, answered());
+    assert_eq!(settled.try_recv().unwrap(), Ok(Settled::Accepted));
+    assert_eq!(bench.told(), ["agent false", "agent true"], "the second leg's far end takes the agent's place");
+    let row = bench.row(&sid);
+    assert_eq!((row.status, row.transferred_to.as_deref()), (Status::InProgress, Some(TO)));
+    assert_eq!((row.legs[0].state, row.legs[0].sip_call_id.as_deref()), (LegState::InProgress, Some("b@h")));
+    bench.leg(&sid, 0, TrunkKind::Bye { q850: None });
+    assert_eq!(bench.told(), ["bye", "close"]);
+    assert_eq!(bench.ending(&sid), (Status::Completed, Some("transferred".to_owned())));
+    assert_eq!(bench.active(), 0);
+}
+
+#[test]
+fn the_caller_hangs_up_and_the_second_leg_goes_with_her() {
+    for (kind, word) in [(None, "leg 0: cancel"), (Some(answered()), "leg 0: bye")] {
+        let mut bench = Bench::bridging(TransferMode::Bridge);
+        let sid = bench.answered();
+        drop(bench.transfer(&sid, TO));
+        if let Some(kind) = kind {
+            bench.leg(&sid, 0, kind);
+        }
+        bench.told();
+        bench.trunk(&sid, TrunkKind::Bye { q850: None });
+        assert_eq!(bench.told(), [word, "close"]);
+        assert_eq!(bench.active(), 0);
+        // Nothing that it says later does anything but hang up.
+        bench.leg(&sid, 0, answered());
+        assert_eq!(bench.told(), ["leg 0: bye"]);
+        bench.leg(&sid, 0, TrunkKind::Bye { q850: None });
+        assert_eq!(bench.active(), 0);
+    }
+}
+
+#[test]
+fn a_second_leg_that_fails_leaves_the_call_and_its_agent() {
+    for (kind, code) in
+        [(TrunkKind::Rejected { code: 486, reason: String::new(), q850: Some(17) }, 486), (TrunkKind::Unreachable, 503)]
+    {
+        let mut bench = Bench::bridging(TransferMode::Bridge);
+        let sid = bench.answered();
+        let mut settled = bench.transfer(&sid, TO);
+        bench.told();
+        bench.leg(&sid, 0, kind);
+        assert_eq!(settled.try_recv().unwrap(), Ok(Settled::Refused { code }));
+        assert_eq!((bench.told(), bench.active()), (vec![], 1));
+        let row = bench.row(&sid);
+        assert_eq!((row.status, row.legs[0].state), (Status::InProgress, LegState::Failed));
+        assert_eq!(row.transfer.unwrap().state, "failed");
+    }
+}
+
+#[test]
+fn a_second_leg_takes_a_channel_and_is_refused_without_one() {
+    let mut bench = Bench::bridging(TransferMode::Bridge);
+    let sid = bench.answered();
+    bench.dialed();
+    bench.dialed();
+    bench.told();
+    let mut settled = bench.transfer(&sid, TO);
+    assert_eq!(settled.try_recv().unwrap(), Ok(Settled::Refused { code: 503 }));
+    assert_eq!((bench.told(), bench.active()), (vec![], 3));
+}
+
+#[test]
+fn a_second_leg_that_is_not_answered_is_given_up() {
+    let mut bench = Bench::bridging(TransferMode::Bridge);
+    let sid = bench.answered();
+    drop(bench.transfer(&sid, TO));
+    bench.leg(&sid, 0, TrunkKind::Progress { code: 180 });
+    bench.told();
+    bench.pass(20);
+    bench.pass(10);
+    assert_eq!((bench.told(), bench.active()), (vec!["leg 0: cancel".to_owned()], 1));
+    // The next transfer is another leg; the first one's answer is not its.
+    drop(bench.transfer(&sid, "+15550008"));
+    bench.told();
+    bench.leg(&sid, 0, answered());
+    assert_eq!(bench.told(), ["leg 0: bye"]);
+    bench.leg(&sid, 1, answered());
+    assert_eq!(bench.told(), ["agent false", "agent true"]);
+}
+
+#[test]
+fn a_second_leg_whose_session_expires_ends_the_call() {
+    let mut bench = Bench::bridging(TransferMode::Bridge);
+    let sid = bench.answered();
+    drop(bench.transfer(&sid, TO));
+    bench.leg(&sid, 0, answered());
+    bench.told();
+    bench.leg(&sid, 0, TrunkKind::SessionExpired);
+    assert_eq!(bench.told(), ["leg 0: bye", "bye", "close"]);
+    assert_eq!((bench.row(&sid).q850, bench.active()), (Some(102), 0));
+}
+
+#[test]
+fn the_agent_is_silent_from_the_202_and_speaks_again_after_a_failure() {
+    let mut bench = Bench::new();
+    let sid = bench.originate(Originate { agent: Some("one".to_owned()), ..asked() }).unwrap().sid;
+    bench.trunk(&sid, answered());
+    drop(bench.transfer(&sid, TO));
+    bench.told();
+    bench.trunk(&sid, TrunkKind::TransferAccepted);
+    assert_eq!(bench.told(), ["agent false"]);
+    bench.trunk(&sid, TrunkKind::TransferOutcome { code: 486 });
+    bench.pass(2);
+    assert_eq!(bench.told(), ["agent true"]);
+    let row = bench.row(&sid);
+    assert_eq!((row.agent.as_deref(), row.transfer.unwrap().state.as_str()), (Some("one"), "failed"));
+    let stored = bench.store.get(&sid);
+    bench.store.flush().blocking_recv().unwrap().unwrap();
+    drop(stored);
+    let stored = bench.store.get(&sid).blocking_recv().unwrap().unwrap().unwrap();
+    assert_eq!(stored.transfer.unwrap().state, TransferState::Failed);
+}

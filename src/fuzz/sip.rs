@@ -1,0 +1,119 @@
+//! What a far end of a SIP trunk sends and we read ourselves: descriptions, and values of headers.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use crate::sip::session_timer::Settings;
+use crate::sip::{Codec, Local, Negotiation, Refer, SessionTimer, reason, uri};
+
+/// Bodies in a row, parted by two zeros, as offers and answers of one dialog: each may follow any other. The first byte has two
+/// bits for each.
+pub(super) fn sdp(data: &[u8]) {
+    let Some((order, mut rest)) = data.split_first() else { return };
+    let mut order = *order;
+    let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    let local = Local { address, port: 10_000, codecs: Codec::ALL.to_vec(), ptime_ms: 20 };
+    let mut ours = Negotiation::new(local.clone(), 1);
+    while !rest.is_empty() {
+        let end = rest.windows(2).position(|pair| pair == [0, 0]).unwrap_or(rest.len());
+        let body = &rest[..end];
+        rest = rest.get(end + 2..).unwrap_or_default();
+        let before = ours.agreed().cloned();
+        let how = order % 4;
+        order = order.rotate_right(2);
+        let is_fine = match how {
+            0 => ours.handle_offer(body).map(|answer| answered(&local, body, &answer)).is_ok(),
+            1 => ours.handle_early_answer(body).is_ok(),
+            2 => {
+                drop(ours.offer());
+                ours.handle_answer(body).is_ok()
+            }
+            _ => {
+                drop(ours.offer_hold(true));
+                let is_fine = ours.handle_answer(body).is_ok();
+                ours.roll_back();
+                is_fine
+            }
+        };
+        if !is_fine {
+            assert_eq!(ours.agreed().cloned(), before, "what is refused changes nothing");
+        }
+        if let Some(agreed) = ours.agreed() {
+            assert!(agreed.receive_types.first().is_some_and(|(_, codec)| *codec == agreed.codec));
+            assert!((10..=60).contains(&agreed.ptime_ms) && agreed.send_type < 128);
+        }
+    }
+}
+
+/// Our answer is one that whoever made the offer could read: one codec of his, in the place of his stream.
+fn answered(local: &Local, offer: &[u8], answer: &str) {
+    let read = |body: &[u8]| crate::sip::Description::read(body).expect("it was read before, or written by us");
+    let (offer, answer) = (read(offer), read(answer.as_bytes()));
+    assert_eq!(offer.streams.len(), answer.streams.len());
+    let open: Vec<_> = answer.streams.iter().filter(|stream| stream.port != 0).collect();
+    assert!(matches!(open[..], [stream] if stream.port == local.port));
+    for (offered, answered) in offer.streams.iter().zip(&answer.streams) {
+        assert!(offered.media.eq_ignore_ascii_case(&answered.media));
+        let of_offer = |payload: &crate::sip::sdp::Payload| offered.payloads.iter().any(|p| p.number == payload.number);
+        assert!(answered.payloads.iter().all(of_offer));
+    }
+}
+
+pub(super) fn sdp_seeds() -> Vec<Vec<u8>> {
+    let pbx = "v=0\r\no=- 1 2 IN IP4 198.51.100.7\r\ns=x\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\nm=audio 18250 RTP/AVP 8 0 101\r\n\
+        a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\na=rtcp:18300 IN IP4 198.51.100.8\r\na=sendonly\r\n";
+    let phone = "v=0\r\no=- 1 3 IN IP6 2001:db8::1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 99\r\nm=audio 4000 RTP/AVP 96 97\r\n\
+        c=IN IP6 2001:db8::1\r\na=rtpmap:96 opus/48000/2\r\na=fmtp:96 maxplaybackrate=16000;usedtx=1\r\n\
+        a=rtpmap:97 telephone-event/48000\r\na=inactive\r\n";
+    let both = |order: u8| [&[order][..], pbx.as_bytes(), b"\x00\x00", phone.as_bytes()].concat();
+    vec![both(0), both(0b0100), both(0b0010), both(0b1111)]
+}
+
+/// Values of headers, and a NOTIFY's body.
+pub(super) fn sip_text(data: &[u8]) {
+    let mut refer = Refer::default();
+    let _ = refer.handle_notify(data, None);
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Some(read) = reason::q850([text]) {
+        let again = reason::header(read.cause, read.text.as_deref().unwrap_or_default());
+        assert_eq!(reason::q850([again.as_str()]).map(|read| read.cause), Some(read.cause));
+    }
+    if let Some(user) = uri::user_of(text) {
+        assert_eq!(uri::user_of(&uri::at(&user, "h")), Some(user));
+    }
+    if let Some(host) = uri::host_of(text) {
+        assert!(!uri::may_follow(text, &["h"], 0) || host == "h");
+    }
+    if let Ok(template) = text.parse::<uri::Template>() {
+        let filled = template.fill("+1 \r\n@;?x", "h");
+        assert!(!filled.contains([' ', '\r', '\n']));
+    }
+    session_timer(text);
+}
+
+fn session_timer(text: &str) {
+    thread_local! {
+        static START: Instant = Instant::now();
+    }
+    let now = START.with(|start| *start);
+    let mut timer = SessionTimer::new(Settings { expires_s: Some(1800), min_se_s: 90 });
+    let (first, second) = text.split_once('\n').map_or((text, None), |(first, second)| (first, Some(second)));
+    let _ = timer.handle_too_small(first);
+    timer.handle_answer(Some(first), now);
+    assert!(timer.poll_timeout().is_none_or(|at| at - now >= Duration::from_secs(30)));
+    let _ = timer.handle_request(Some(first), second, true, now);
+    assert!(timer.poll_timeout().is_none_or(|at| at - now >= Duration::from_secs(30)));
+}
+
+pub(super) fn sip_text_seeds() -> Vec<Vec<u8>> {
+    [
+        "Q.850;cause=16;text=\"Normal call clearing\", SIP;cause=200",
+        "\"Bob\" <sip:+1-555;phone-context=x@[2001:db8::1]:5060;transport=tcp>;tag=1",
+        "tel:+1(555)123-4567;ext=1",
+        "sip:{digits}@{trunk_host};user=phone",
+        "1800;refresher=uac\n90",
+        "SIP/2.0 200 OK\r\n",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}
