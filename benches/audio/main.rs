@@ -1,4 +1,4 @@
-//! What a frame costs in `src/audio/`: CPU time and allocations, beside bare libopus. One core, best of five passes over
+//! What a frame costs in `src/audio/`, and a packet in a leg: CPU time and allocations, beside bare libopus and bare sockets. One core, best of five passes over
 //! recorded speech (`SPEECH`, Debian's `asterisk-core-sounds-en-wav`), as `docs/performance.md` tells.
 //!
 //! ```text
@@ -6,6 +6,7 @@
 //! ```
 #![allow(unsafe_code)] // libopus is called bare for comparison, with buffers of our own.
 
+mod rtp;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -44,6 +45,7 @@ fn main() {
         });
     }
     transcoders(&wav.samples);
+    rtp::packets_of_a_phone(&wav.samples);
 }
 
 fn at(samples: &[i16], rate: u32) -> Vec<i16> {

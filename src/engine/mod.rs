@@ -12,6 +12,7 @@
 //! | `trunk`, `leg` | the seam to whatever carries calls |
 //! | `phone/` | the simulated phone: a trunk and its legs |
 //! | `sip/` | SIP trunks: a carrier on the network |
+//! | `rtp/` | legs over RTP: ports, sockets, reports |
 //! | `media/` | the audio threads |
 //! | `agents/` | agents that live in the engine |
 //!
@@ -27,6 +28,7 @@ pub mod metrics;
 mod outside;
 pub mod phone;
 mod private;
+pub mod rtp;
 mod runtime;
 pub mod sip;
 pub mod store;

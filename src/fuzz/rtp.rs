@@ -48,7 +48,7 @@ pub(super) fn rtp(data: &[u8]) {
         while let Some(pulled) = buffer.pull(now) {
             let (first, count) = match pulled {
                 Pulled::Item { number, timestamp, item } => {
-                    framer.push(&item, timestamp, |_, frame| assert_eq!(frame.len(), FRAME));
+                    framer.push(item, timestamp, |_, frame| assert_eq!(frame.len(), FRAME));
                     (number, 1)
                 }
                 Pulled::Missing { first, count } => (first, count),

@@ -18,7 +18,7 @@ use clutchcall::moqt::{
 struct Counting;
 
 thread_local! {
-    static COUNT: Cell<u64> = const { Cell::new(0) };
+    pub(super) static COUNT: Cell<u64> = const { Cell::new(0) };
 }
 
 // SAFETY: every call goes to the system's allocator unchanged; the counter is a thread-local number without a destructor.

@@ -17,6 +17,7 @@
 //! | `past` | FETCH and joins, over shards |
 //! | `peers` | aiomoqt and moq-rs against our relay, where their interpreter is there |
 //! | `media` | the engine's audio threads between scripted legs and real bridges' tracks |
+//! | `rtp` | a phone over RTP, between its packets and bridges' tracks |
 //!
 //! Nothing here paces itself or sleeps: every wait is for an event, with one generous upper limit.
 
@@ -33,6 +34,7 @@ mod past;
 mod peers;
 mod raw;
 mod rig;
+mod rtp;
 mod rules;
 mod tracks;
 mod upstream;

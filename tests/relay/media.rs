@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::rig::{Client, Kind, LIMIT, Relay};
 
-const SID: &str = "CA00000000000000000000000000000001";
+pub(super) const SID: &str = "CA00000000000000000000000000000001";
 
 /// What a leg says and has heard, for the test's eyes.
 #[derive(Default)]
@@ -71,7 +71,7 @@ impl Agent for Echo {
 }
 
 /// A relay, an audio thread on a link of `kind`, and a client that plays the bridges.
-struct Stage {
+pub(super) struct Stage {
     client: Arc<Client>,
     threads: Mutex<Option<AudioThreads>>,
     events: Mutex<UnboundedReceiver<Event>>,
@@ -79,7 +79,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(kind: Kind) -> Self {
+    pub(super) fn new(kind: Kind) -> Self {
         let relay = Relay::start();
         let (tell, events) = unbounded_channel();
         let every_call = relay.claims(&["voice/**"], &["voice/**"]);
@@ -100,11 +100,11 @@ impl Stage {
         Self { client, threads: Mutex::new(Some(threads)), events: Mutex::new(events), relay }
     }
 
-    fn send(&self, command: Command) {
+    pub(super) fn send(&self, command: Command) {
         self.threads.lock().unwrap().as_ref().expect("the threads run").send(command);
     }
 
-    fn open(&self, caller: Caller) {
+    pub(super) fn open(&self, caller: Caller) {
         self.send(Command::Open { sid: SID.into(), caller });
         self.event("the call is open", |event| matches!(event, Event::Opened { .. }).then_some(()));
     }
@@ -117,7 +117,7 @@ impl Stage {
         script
     }
 
-    fn rendition(&self, side: Side, params: Params) {
+    pub(super) fn rendition(&self, side: Side, params: Params) {
         self.send(Command::Rendition { sid: SID.into(), side, params });
     }
 
@@ -125,7 +125,7 @@ impl Stage {
         self.send(Command::Agent { sid: SID.into(), agent });
     }
 
-    fn close(&self) -> Stats {
+    pub(super) fn close(&self) -> Stats {
         self.send(Command::Close { sid: SID.into() });
         self.event("the call's figures", |event| match event {
             Event::Closed { stats, .. } => Some(*stats),
@@ -134,7 +134,7 @@ impl Stage {
     }
 
     /// Takes events until `pick` wants one; the others are of no interest.
-    fn event<R>(&self, what: &str, mut pick: impl FnMut(&Event) -> Option<R>) -> R {
+    pub(super) fn event<R>(&self, what: &str, mut pick: impl FnMut(&Event) -> Option<R>) -> R {
         let until = Instant::now() + LIMIT;
         let mut events = self.events.lock().unwrap();
         let mut passed = Vec::new();
@@ -150,7 +150,7 @@ impl Stage {
         }
     }
 
-    fn speaking(&self, rendition: &str, expected: bool) {
+    pub(super) fn speaking(&self, rendition: &str, expected: bool) {
         self.event("who speaks", |event| match event {
             Event::Speaking { rendition: r, live, .. } if r == rendition && *live == expected => Some(()),
             _ => None,
@@ -158,7 +158,7 @@ impl Stage {
     }
 
     /// A bridge hears this rendition.
-    fn hear(&self, side: Side, params: Params) -> Heard {
+    pub(super) fn hear(&self, side: Side, params: Params) -> Heard {
         let track = names::track(SID, side, &params.rendition()).unwrap();
         let id = self.client.run(move |hands| {
             let now = hands.now;
@@ -171,7 +171,7 @@ impl Stage {
     }
 
     /// A bridge publishes this rendition; it is heard when somebody asked for it.
-    fn speak(&self, side: Side, params: Params) -> Spoken {
+    pub(super) fn speak(&self, side: Side, params: Params) -> Spoken {
         let track = names::track(SID, side, &params.rendition()).unwrap();
         let id = self.client.run(move |hands| {
             let now = hands.now;
@@ -191,13 +191,13 @@ impl Stage {
     }
 }
 
-struct Heard {
+pub(super) struct Heard {
     client: Arc<Client>,
     id: TrackId,
 }
 
 impl Heard {
-    fn live(&self) {
+    pub(super) fn live(&self) {
         let id = self.id;
         self.client.on_pool("a publisher", |event| (*event == tracks::Event::Live { track: id }).then_some(()));
     }
@@ -207,7 +207,7 @@ impl Heard {
         (0..count).map(|_| self.frame()).collect()
     }
 
-    fn frame(&self) -> (u64, Frame) {
+    pub(super) fn frame(&self) -> (u64, Frame) {
         self.client.on_pool("a frame", |event| match event {
             tracks::Event::Frame { track, timestamp_us, payload, .. } if *track == self.id => {
                 Some((timestamp_us.expect("every frame is stamped"), payload.clone()))
@@ -216,20 +216,20 @@ impl Heard {
         })
     }
 
-    fn ended(&self) {
+    pub(super) fn ended(&self) {
         let id = self.id;
         self.client.on_pool("END_OF_TRACK", |event| (*event == tracks::Event::Ended { track: id }).then_some(()));
     }
 }
 
-struct Spoken {
+pub(super) struct Spoken {
     client: Arc<Client>,
     id: TrackId,
     frame_us: u64,
 }
 
 impl Spoken {
-    fn say(&self, frames: Vec<Frame>) {
+    pub(super) fn say(&self, frames: Vec<Frame>) {
         let (id, frame_us) = (self.id, self.frame_us);
         self.client.run(move |hands| {
             let now = hands.now;
@@ -273,7 +273,7 @@ fn until(what: &str, mut reached: impl FnMut() -> bool) {
 
 /// Stamps grow by one frame; by several whole ones only where an audio thread was not run for longer than it catches up, which
 /// a busy machine does to it now and then.
-fn assert_in_step(frames: &[(u64, Frame)], step_us: u64) {
+pub(super) fn assert_in_step(frames: &[(u64, Frame)], step_us: u64) {
     let steps: Vec<u64> = frames.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
     assert!(steps.iter().all(|step| *step > 0 && step.is_multiple_of(step_us)), "whole frames: {steps:?}");
     let stalls = steps.iter().filter(|step| **step != step_us).count();

@@ -1,0 +1,134 @@
+//! [`Talk`]: ports, offer and answer, and leg of one call, as a trunk needs them.
+//!
+//! It keeps three things in step that would otherwise be the trunk's to remember: the pair of ports stands in every description of
+//! ours; the leg is made once, of the first agreement; every later agreement is told to the leg.
+
+use std::net::IpAddr;
+
+use super::{Codec, Pair, Ports, RtpLeg, RtpLine, Settings, ports};
+use crate::engine::leg::Leg;
+use crate::engine::sip::{MakeMedia, Media, NoMedia};
+use crate::sip::{Local, Negotiation, Refused};
+
+/// The final answer to an answer that comes when the call has its audio already.
+const TAKEN: u16 = 500;
+
+/// Opens the audio of one trunk's calls.
+#[derive(Clone, Debug)]
+pub struct Talks {
+    pub ports: Ports,
+    /// What far sides are told; our own address, or that of a translator in front of it.
+    pub address: IpAddr,
+    /// The preferred first.
+    pub codecs: Vec<Codec>,
+    pub ptime_ms: u8,
+    pub settings: Settings,
+}
+
+/// The audio of one call, from before its INVITE to its end.
+#[derive(Debug)]
+pub struct Talk {
+    negotiation: Negotiation,
+    settings: Settings,
+    /// Until the leg has it.
+    pair: Option<Pair>,
+    line: Option<RtpLine>,
+}
+
+impl Talks {
+    /// Binds the ports of a call. The error is for the log: none are left.
+    pub fn open(&self) -> Result<Talk, String> {
+        let pair = self.ports.open()?;
+        let (codecs, ptime_ms) = (self.codecs.clone(), self.ptime_ms);
+        let local = Local { address: self.address, port: pair.port(), codecs, ptime_ms };
+        // RFC 8866 §5.2: a number that is unique; more than that nobody reads in it. Some peers take 63 bits only.
+        let negotiation = Negotiation::new(local, ports::random() >> 1);
+        Ok(Talk { negotiation, settings: self.settings, pair: Some(pair), line: None })
+    }
+}
+
+impl Talk {
+    /// A description of ours for an INVITE, or for the 200 to one without any.
+    pub fn offer(&mut self) -> Result<String, Refused> {
+        self.negotiation.offer()
+    }
+
+    /// The far side's answer to our offer. Its leg comes with [`Talk::leg`], or has been told.
+    pub fn handle_answer(&mut self, body: &[u8]) -> Result<(), Refused> {
+        self.negotiation.handle_answer(body)?;
+        self.tell();
+        Ok(())
+    }
+
+    /// The far side's offer, of an INVITE, re-INVITE or UPDATE: our answer. A body of nothing asks for an offer of ours; its answer
+    /// comes in the ACK.
+    pub fn handle_offer(&mut self, body: &[u8]) -> Result<String, Refused> {
+        if body.is_empty() {
+            return self.negotiation.offer();
+        }
+        let answer = self.negotiation.handle_offer(body)?;
+        self.tell();
+        Ok(answer)
+    }
+
+    /// Our offer was refused, or its answer never came.
+    pub fn roll_back(&mut self) {
+        self.negotiation.roll_back();
+    }
+
+    /// The call is answered: its audio, once, when both have agreed.
+    pub fn leg(&mut self) -> Option<RtpLeg> {
+        let negotiated = self.negotiation.agreed()?;
+        let (leg, line) = RtpLeg::new(negotiated, self.pair.take()?, self.settings);
+        self.line = Some(line);
+        Some(leg)
+    }
+
+    /// Presses keys on the line. The error is what to say to a user.
+    pub fn press(&self, keys: &str, duration_ms: u32) -> Result<(), String> {
+        let line = self.line.as_ref().ok_or("the call is not answered: send keys once it is in_progress")?;
+        line.press(keys, duration_ms)
+    }
+
+    /// Offer and answer, for what this file does not need.
+    pub fn negotiation(&mut self) -> &mut Negotiation {
+        &mut self.negotiation
+    }
+
+    fn tell(&self) {
+        if let (Some(line), Some(negotiated)) = (&self.line, self.negotiation.agreed()) {
+            line.update(negotiated);
+        }
+    }
+}
+
+/// What a trunk of SIP asks of a call's audio.
+impl Media for Talk {
+    fn offer(&mut self) -> Result<String, NoMedia> {
+        Talk::offer(self).map_err(no_media)
+    }
+
+    fn handle_answer(&mut self, body: &[u8]) -> Result<Box<dyn Leg>, NoMedia> {
+        Talk::handle_answer(self, body).map_err(no_media)?;
+        let leg = self.leg().ok_or(NoMedia { code: TAKEN })?;
+        Ok(Box::new(leg))
+    }
+
+    fn handle_offer(&mut self, body: &[u8]) -> Result<String, NoMedia> {
+        Talk::handle_offer(self, body).map_err(no_media)
+    }
+
+    fn handle_late_answer(&mut self, body: &[u8]) -> Result<(), NoMedia> {
+        Talk::handle_answer(self, body).map_err(no_media)
+    }
+}
+
+impl MakeMedia for Talks {
+    fn make(&mut self, _sid: &str) -> Result<Box<dyn Media>, String> {
+        Ok(Box::new(self.open()?))
+    }
+}
+
+fn no_media(refused: Refused) -> NoMedia {
+    NoMedia { code: refused.sip_code() }
+}
