@@ -58,9 +58,14 @@ impl Stalls {
         }
     }
 
+    /// One has been seen that was not over yet.
+    pub fn is_on(&self) -> bool {
+        self.now.load(Relaxed)
+    }
+
     /// A callback has returned.
     pub fn end(&self, now_us: u64) {
-        if !self.now.load(Relaxed) {
+        if !self.is_on() {
             return;
         }
         let mut stall = self.stall.lock().unwrap_or_else(PoisonError::into_inner);

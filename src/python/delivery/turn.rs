@@ -157,7 +157,9 @@ impl<'a> Turn<'a> {
             error.write_unraisable(py, Some(callback));
         }
         let began = std::mem::replace(&mut self.now, Instant::now());
-        self.delivery.stalls.end(self.delivery.us(self.now));
+        if self.delivery.stalls.is_on() {
+            self.delivery.stalls.end(self.delivery.us(self.now));
+        }
         if self.now - began > SLOW {
             slot.note_slow();
             let now_us = self.delivery.us(self.now);
