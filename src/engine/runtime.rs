@@ -24,6 +24,7 @@ use super::media::{self, AudioThreads};
 use super::metrics::Metrics;
 use super::outside::{self, Outside};
 use super::phone::{Phone, PhoneConfig};
+use super::sip::{self, Endpoints, SipTrunk};
 use super::store::{Bounds, Sqlite, Store};
 use super::trunk::{Trunk, TrunkEvent};
 use crate::call::wire::RelayRef;
@@ -195,7 +196,7 @@ impl Control {
         let address = listener.local_addr().map_err(|e| format!("api.listen {listen}: {e}"))?;
         let (trunk_sender, trunk_events) = mpsc::unbounded_channel();
         let (media_sender, media_events) = mpsc::unbounded_channel();
-        let lines = lines(&config, &phone, &trunk_sender)?;
+        let lines = lines(&config, &phone, &trunk_sender).await?;
         let mint = {
             let minter = Arc::clone(&minter);
             media::Mint { token: Arc::new(move || minter.engine()), life: config.limits.token_ttl }
@@ -264,31 +265,42 @@ impl Media for Threads {
     }
 }
 
-fn lines(
+/// Every trunk of the config, opened. Each error names its trunk.
+async fn lines(
     config: &Config,
     phone: &PhoneConfig,
     events: &mpsc::UnboundedSender<TrunkEvent>,
 ) -> Result<BTreeMap<String, Line>, String> {
-    let line = |(id, trunk): (&String, &super::config::Trunk)| {
-        let carrier: Box<dyn Trunk> = match &trunk.kind {
-            TrunkKind::Phone => {
-                Box::new(Phone::new(phone.clone(), events.clone()).map_err(|e| format!("trunks.{id}: {e}"))?)
-            }
-            TrunkKind::Sip(_) => {
-                return Err(format!("trunks.{id}.kind is \"sip\": this version has no SIP yet, write \"phone\""));
-            }
+    let (mut lines, mut endpoints) = (BTreeMap::new(), Endpoints::default());
+    for (id, trunk) in &config.trunks {
+        let carrier: Result<Box<dyn Trunk>, String> = match &trunk.kind {
+            TrunkKind::Phone => Phone::new(phone.clone(), events.clone())
+                .map(|phone| Box::new(phone) as Box<dyn Trunk>)
+                .map_err(|error| error.to_string()),
+            TrunkKind::Sip(sip) => carrier(sip, &mut endpoints, events).await,
         };
         let line = Line {
-            trunk: carrier,
+            trunk: carrier.map_err(|error| format!("trunks.{id}: {error}"))?,
             org: trunk.org.clone(),
             channel_limit: trunk.channel_limit,
             max_cps: trunk.max_cps,
             caller_ids: trunk.caller_ids.clone(),
             transfer_mode: trunk.transfer_mode(),
         };
-        Ok((id.clone(), line))
-    };
-    config.trunks.iter().map(line).collect()
+        lines.insert(id.clone(), line);
+    }
+    Ok(lines)
+}
+
+async fn carrier(
+    settings: &super::config::SipTrunk,
+    endpoints: &mut Endpoints,
+    events: &mpsc::UnboundedSender<TrunkEvent>,
+) -> Result<Box<dyn Trunk>, String> {
+    let local = sip::local(settings).await?;
+    let talks = sip::talks(settings, local.bind.ip())?;
+    let endpoint = endpoints.at(&local).await?;
+    Ok(Box::new(SipTrunk::new(endpoint, settings.clone(), talks, events.clone())))
 }
 
 fn make(kind: AgentKind) -> MakeAgent {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import socket
 from datetime import UTC, datetime
 from typing import Any, get_args
 
@@ -13,7 +14,7 @@ from listening import FROM, LIMIT_S, Heard, connected, dial, ended
 from recorded import recorded, success
 
 from clutchcall.engine import Engine
-from clutchcall.errors import ConfigError, NotFoundError
+from clutchcall.errors import NotFoundError
 from clutchcall.types import CallStatus
 from clutchcall.voice import Call, Voice
 
@@ -75,10 +76,19 @@ def test_calls_originate_clamps_the_ringing_to_5_and_120(voice: Voice) -> None:
     long.hangup()
 
 
-def test_calls_originate_over_a_sip_trunk_is_not_built_yet(tmp_path: Any) -> None:  # noqa: ANN401
-    trunks = {"trunk_main": {"kind": "sip"}}
-    with pytest.raises(ConfigError, match=r'trunks\.trunk_main\.kind is "sip": this version has no SIP yet'):
-        Engine({"state": "s", "api": {"listen": "127.0.0.1:0"}, "trunks": trunks}, state=tmp_path)
+def test_calls_originate_over_a_sip_trunk(tmp_path: Any) -> None:  # noqa: ANN401
+    """Whom nobody answers over TCP can't be reached; calls that are answered are `tests/sip`'s, against SIPp."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        carrier = {"sbc_ip": "127.0.0.1", "destination_sbc_port": nobody.getsockname()[1], "transport": "tcp"}
+        trunks = {"carrier": {**carrier, "source_pbx_port": 0}}
+        key = {"org": "org_a", "key": "tqs_live_of_somebody_who_calls", "scopes": ["voice:*"]}
+        settings = {"state": "s", "api": {"listen": "127.0.0.1:0"}, "relay": {"listen": "127.0.0.1:0"}}
+        with Engine({**settings, "trunks": trunks, "keys": [key]}, state=tmp_path) as engine:
+            voice = Voice(engine.base_url, key["key"], "org_a")
+            call = voice.calls.originate(to="+15551234567", from_=FROM, trunk_id="carrier")
+            assert call.wait("failed", timeout=LIMIT_S).end_reason == "network_error"
+            voice.close()
 
 
 def test_calls_originate_over_an_unknown_trunk(voice: Voice) -> None:

@@ -1,9 +1,9 @@
 //! Calls that are answered: how they begin, and how either side ends them.
 
 use clutchcall::call::{EndReason, EndedBy, Status};
-use clutchcall::engine::sip::{Peer, Transport};
+use clutchcall::engine::sip::Transport;
 
-use crate::rig::{Caller, Far, case};
+use crate::rig::{Caller, Far, case, towards};
 
 const NORMAL: (Status, EndReason, Option<u16>, Option<u8>) = (Status::Completed, EndReason::Normal, None, Some(16));
 
@@ -73,8 +73,7 @@ fn over_tcp() {
 fn nobody_listens_on_tcp() {
     case(async || {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let peer = Peer { host: "127.0.0.1".to_owned(), port, domain: None, credentials: None };
-        let mut caller = Caller::idle(Transport::Tcp, peer).await;
+        let mut caller = Caller::idle(towards(Transport::Tcp, port)).await;
         caller.place(20);
         caller.settled().await;
         assert_eq!(caller.ending(), (Status::Failed, EndReason::NetworkError, None, Some(38)));

@@ -1,7 +1,7 @@
 //! Challenges (RFC 3261 §22, RFC 7616, RFC 8760).
 
 use clutchcall::call::{EndReason, Status};
-use clutchcall::engine::sip::Credentials;
+use clutchcall::engine::config::{Credentials, Secret};
 
 use crate::rig::{Caller, Far, Message, Traffic, Wishes, case};
 
@@ -10,7 +10,7 @@ const REFUSED: (Status, EndReason, Option<u16>, Option<u8>) =
     (Status::Failed, EndReason::AuthFailed, Some(401), Some(21));
 
 fn knows(password: &str) -> Wishes {
-    let credentials = Credentials { username: "trunk".to_owned(), password: password.to_owned() };
+    let credentials = Credentials { sip_username: "trunk".to_owned(), sip_password: Secret::new(password) };
     Wishes { credentials: Some(credentials), ..Wishes::default() }
 }
 

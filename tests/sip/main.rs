@@ -5,6 +5,12 @@
 
 mod answered;
 mod cancelled;
+// The bench of the engine's own tests; this binary uses a part of it.
+#[allow(dead_code)]
+#[path = "../engine/common.rs"]
+mod common;
 mod digest;
+mod engine;
+mod later;
 mod refused;
 mod rig;

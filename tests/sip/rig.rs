@@ -1,16 +1,13 @@
 //! SIPp as the far side, and a call of ours: its brain over a trunk, as the engine's board drives it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Program, Stdio};
 use std::time::{Duration, Instant};
 
-use clutchcall::audio::{Frame, Params};
-use clutchcall::call::{Action, Call, CallRecord, Command, EndReason, Event, Status};
-use clutchcall::engine::leg::Leg;
-use clutchcall::engine::sip::{
-    Credentials, Endpoints, Local, MakeMedia, Media, NoMedia, Peer, SipTrunk, Timers, Transport,
-};
+use clutchcall::call::{Action, Call, CallRecord, Command, EndReason, Event, Status, TransferMode, TransferState};
+use clutchcall::engine::config::{self, Credentials, Host};
+use clutchcall::engine::sip::{self, Endpoints, SipTrunk, Timers, Transport};
 use clutchcall::engine::trunk::{Dial, Trunk, TrunkEvent, TrunkKind};
 use tokio::sync::mpsc;
 
@@ -81,7 +78,7 @@ impl Far {
             "30s",
             "-timeout_error",
         ]);
-        program.args(["-p", &port.to_string(), "-mp", &media_port.to_string(), "-recv_timeout", "15000"]);
+        program.args(["-p", &port.to_string(), "-mp", &media_port.to_string(), "-recv_timeout", "15000", "-rtp_echo"]);
         program.args(["-t", if transport == Transport::Tcp { "t1" } else { "u1" }]);
         program.arg("-trace_msg").arg("-message_file").arg(path("messages"));
         program.arg("-trace_err").arg("-error_file").arg(path("errors"));
@@ -186,6 +183,15 @@ impl Message {
     }
 }
 
+/// A trunk to this port of this machine.
+pub(crate) fn towards(transport: Transport, port: u16) -> config::SipTrunk {
+    config::SipTrunk {
+        transport: if transport == Transport::Tcp { config::Transport::Tcp } else { config::Transport::Udp },
+        source_pbx_port: 0,
+        ..config::SipTrunk::to(Host { name: LOOPBACK.to_string(), port: Some(port) })
+    }
+}
+
 fn free_port() -> u16 {
     UdpSocket::bind((LOOPBACK, 0)).unwrap().local_addr().unwrap().port()
 }
@@ -212,17 +218,18 @@ impl Caller {
     }
 
     pub(crate) async fn with(far: &Far, wishes: Wishes) -> Self {
-        let peer = Peer { host: LOOPBACK.to_string(), port: far.port, domain: None, credentials: wishes.credentials };
-        let mut caller = Self::idle(far.transport, peer).await;
+        let settings = config::SipTrunk { credentials: wishes.credentials, ..towards(far.transport, far.port) };
+        let mut caller = Self::idle(settings).await;
         caller.place(wishes.ring_timeout_s.unwrap_or(20));
         caller
     }
 
-    pub(crate) async fn idle(transport: Transport, peer: Peer) -> Self {
-        let local = Local { transport, bind: SocketAddr::from((LOOPBACK, 0)), external: None };
+    pub(crate) async fn idle(settings: config::SipTrunk) -> Self {
+        let local = sip::local(&settings).await.unwrap();
         let endpoint = Endpoints::new(Timers { t1: T1 }).at(&local).await.unwrap();
+        let talks = sip::talks(&settings, local.bind.ip()).unwrap();
         let (sender, events) = mpsc::unbounded_channel();
-        Self { trunk: SipTrunk::new(endpoint, peer, Box::new(Plain), sender), events, call: None, legs: 0 }
+        Self { trunk: SipTrunk::new(endpoint, settings, talks, sender), events, call: None, legs: 0 }
     }
 
     pub(crate) fn place(&mut self, ring_timeout_s: u32) {
@@ -238,6 +245,22 @@ impl Caller {
 
     pub(crate) fn record(&self) -> &CallRecord {
         self.call.as_ref().unwrap().record()
+    }
+
+    pub(crate) fn transfer(&mut self, mode: TransferMode) {
+        let call = self.call.as_mut().unwrap();
+        call.transfers_by(mode);
+        call.handle_command(Command::Transfer { to: "+15557654321".to_owned() }, Instant::now()).unwrap();
+        self.act();
+    }
+
+    /// What the record says of its transfer, once it is not pending.
+    pub(crate) async fn until_transfer(&mut self, state: TransferState) {
+        let begun = Instant::now();
+        while self.record().transfer.as_ref().unwrap().state != state {
+            assert!(begun.elapsed() < LIMIT, "it is {:?}", self.record());
+            self.turn().await;
+        }
     }
 
     pub(crate) fn hangup(&mut self) {
@@ -315,13 +338,13 @@ impl Caller {
             TrunkKind::Rejected { code, reason, q850 } => Event::Rejected { code, reason, q850 },
             TrunkKind::Unreachable => Event::Unreachable,
             TrunkKind::Bye { q850 } => Event::Bye { q850 },
-            TrunkKind::TransferAccepted => Event::TransferAccepted,
-            TrunkKind::TransferRefused { code } => Event::TransferRefused { code },
-            TrunkKind::TransferOutcome { code } => Event::TransferOutcome { code },
-            TrunkKind::SessionExpired => Event::SessionExpired,
             TrunkKind::Acked => Event::Acked,
             TrunkKind::Unacked => Event::Unacked,
             TrunkKind::Cancelled { q850 } => Event::Cancelled { q850 },
+            TrunkKind::SessionExpired => Event::SessionExpired,
+            TrunkKind::TransferOutcome { code } => Event::TransferOutcome { code },
+            TrunkKind::TransferAccepted => Event::TransferAccepted,
+            TrunkKind::TransferRefused { code } => Event::TransferRefused { code },
         }
     }
 
@@ -339,64 +362,9 @@ impl Caller {
                 Action::Cancel => self.trunk.cancel(&sid, now),
                 Action::Bye => self.trunk.bye(&sid, now),
                 Action::Transfer { to } => self.trunk.transfer(&sid, &to, now),
-                Action::Ring => self.trunk.ring(&sid, now),
-                Action::Answer => self.trunk.answer(&sid, now),
-                Action::Reject { code } => self.trunk.reject(&sid, code, now),
-                // No audio and no second leg is in these scenarios.
+                // Of the audio, of the record, and of calls that came in.
                 _ => {}
             }
         }
     }
-}
-
-/// µ-law on a port that nobody reads.
-struct Plain;
-
-impl MakeMedia for Plain {
-    fn make(&mut self, _sid: &str) -> Result<Box<dyn Media>, String> {
-        Ok(Box::new(Plain))
-    }
-}
-
-impl Media for Plain {
-    fn offer(&mut self) -> Result<String, NoMedia> {
-        let lines = [
-            "v=0",
-            "o=- 1 1 IN IP4 127.0.0.1",
-            "s=-",
-            "c=IN IP4 127.0.0.1",
-            "t=0 0",
-            "m=audio 40000 RTP/AVP 0",
-            "a=rtpmap:0 PCMU/8000",
-            "",
-        ];
-        Ok(lines.join("\r\n"))
-    }
-
-    fn handle_answer(&mut self, body: &[u8]) -> Result<Box<dyn Leg>, NoMedia> {
-        let is_known = String::from_utf8_lossy(body).contains("PCMU/8000");
-        if is_known { Ok(Box::new(Mute)) } else { Err(NoMedia { code: 488 }) }
-    }
-
-    fn handle_offer(&mut self, _body: &[u8]) -> Result<String, NoMedia> {
-        self.offer()
-    }
-
-    fn handle_late_answer(&mut self, _body: &[u8]) -> Result<(), NoMedia> {
-        Ok(())
-    }
-}
-
-struct Mute;
-
-impl Leg for Mute {
-    fn params(&self) -> Params {
-        Params::CALL
-    }
-
-    fn pull(&mut self, _now: Instant) -> Option<Frame> {
-        None
-    }
-
-    fn push(&mut self, _frame: Option<&Frame>, _now: Instant) {}
 }

@@ -6,12 +6,7 @@
 use std::net::IpAddr;
 
 use super::{Codec, Pair, Ports, RtpLeg, RtpLine, Settings, ports};
-use crate::engine::leg::Leg;
-use crate::engine::sip::{MakeMedia, Media, NoMedia};
 use crate::sip::{Local, Negotiation, Refused};
-
-/// The final answer to an answer that comes when the call has its audio already.
-const TAKEN: u16 = 500;
 
 /// Opens the audio of one trunk's calls.
 #[derive(Clone, Debug)]
@@ -100,35 +95,4 @@ impl Talk {
             line.update(negotiated);
         }
     }
-}
-
-/// What a trunk of SIP asks of a call's audio.
-impl Media for Talk {
-    fn offer(&mut self) -> Result<String, NoMedia> {
-        Talk::offer(self).map_err(no_media)
-    }
-
-    fn handle_answer(&mut self, body: &[u8]) -> Result<Box<dyn Leg>, NoMedia> {
-        Talk::handle_answer(self, body).map_err(no_media)?;
-        let leg = self.leg().ok_or(NoMedia { code: TAKEN })?;
-        Ok(Box::new(leg))
-    }
-
-    fn handle_offer(&mut self, body: &[u8]) -> Result<String, NoMedia> {
-        Talk::handle_offer(self, body).map_err(no_media)
-    }
-
-    fn handle_late_answer(&mut self, body: &[u8]) -> Result<(), NoMedia> {
-        Talk::handle_answer(self, body).map_err(no_media)
-    }
-}
-
-impl MakeMedia for Talks {
-    fn make(&mut self, _sid: &str) -> Result<Box<dyn Media>, String> {
-        Ok(Box::new(self.open()?))
-    }
-}
-
-fn no_media(refused: Refused) -> NoMedia {
-    NoMedia { code: refused.sip_code() }
 }

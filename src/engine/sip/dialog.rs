@@ -5,13 +5,19 @@
 //! told but silence, since the brain has decided; the wire is followed all the same.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::stack::{Failure, Heard, Invite, Line, Reply, Stack};
-use super::{Media, NoMedia, Peer};
+use crate::call::{EndReason, Ending};
+use crate::engine::config::{Host, SipTrunk};
+use crate::engine::rtp::Talk;
 use crate::engine::trunk::{Dial, Events, TrunkEvent, TrunkKind};
+use crate::sip::health::Health;
+use crate::sip::refer::{self, Refer};
+use crate::sip::{reason, uri};
 
 /// Letters of a Call-ID: not to be guessed, so that a stranger's BYE finds no call.
 const CALL_ID_BYTES: usize = 16;
@@ -19,6 +25,9 @@ const CALL_ID_BYTES: usize = 16;
 const CLEARED: &str = "Q.850;cause=16;text=\"Normal call clearing\"";
 /// Of a BYE because the answer was of no use: incompatible destination.
 const INCOMPATIBLE: &str = "Q.850;cause=88;text=\"Incompatible destination\"";
+
+/// Of an answer without audio that we could take.
+const NOT_ACCEPTABLE: u16 = 488;
 
 /// What the call's brain wants.
 #[derive(Debug)]
@@ -30,9 +39,10 @@ pub(super) enum Order {
 /// A call before its INVITE.
 pub(super) struct Dialling {
     pub(super) dial: Dial,
-    pub(super) peer: Arc<Peer>,
+    pub(super) settings: Arc<SipTrunk>,
     pub(super) stack: Arc<Stack>,
-    pub(super) media: Box<dyn Media>,
+    pub(super) talk: Talk,
+    pub(super) health: Arc<Mutex<Health>>,
     pub(super) events: Events,
 }
 
@@ -49,11 +59,13 @@ enum Phase {
 
 struct Call {
     sid: String,
-    /// The host of numbers there, and our own URI.
-    trunk_host: String,
-    us: String,
+    from: String,
+    settings: Arc<SipTrunk>,
     line: Line,
-    media: Box<dyn Media>,
+    talk: Talk,
+    health: Arc<Mutex<Health>>,
+    /// What became of the last REFER.
+    refer: Refer,
     events: Events,
     phase: Phase,
 }
@@ -61,54 +73,67 @@ struct Call {
 impl Dialling {
     /// Ends when the wire is done with the call.
     pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        let peer = self.settings.peer();
+        let port = peer.port.unwrap_or(self.settings.default_port());
         tokio::select! {
-            reached = self.stack.reach(&self.peer.host, self.peer.port) => if let Err(error) = reached {
+            reached = self.stack.reach(&peer.name, port) => if let Err(error) = reached {
                 return self.unreachable(&error);
             },
             // Nothing was sent yet, so there is nothing to take back.
             _ = orders.recv() => return,
         }
-        let body = match self.media.offer() {
+        let body = match self.talk.offer() {
             Ok(body) => body,
-            Err(NoMedia { code }) => return self.unreachable(&format!("no offer can be made ({code})")),
+            Err(refused) => return self.unreachable(&refused.to_string()),
         };
-        let invite = self.invite(body);
-        let (trunk_host, us) = (self.trunk_host(), invite.from.clone());
+        let invite = self.invite(body, &peer, port);
+        let sip_call_id = invite.call_id.clone();
         let (line, heard) = match self.stack.invite(invite) {
             Ok(begun) => begun,
             Err(error) => return self.unreachable(&error),
         };
-        let (sid, media, events) = (self.dial.sid, self.media, self.events);
-        let phase = Phase::Calling;
-        Call { sid, trunk_host, us, line, media, events, phase }.run(heard, orders).await;
+        let call = Call {
+            sid: self.dial.sid,
+            from: self.dial.from,
+            settings: self.settings,
+            line,
+            talk: self.talk,
+            health: self.health,
+            refer: Refer::default(),
+            events: self.events,
+            phase: Phase::Calling,
+        };
+        call.tell(TrunkKind::Placed { sip_call_id });
+        call.run(heard, orders).await;
     }
 
     fn unreachable(self, error: &str) {
         tracing::info!(sid = self.dial.sid, error, "a call can't be placed");
+        noted(&self.health).handle_silence();
         let _ = self.events.send(TrunkEvent { sid: self.dial.sid, kind: TrunkKind::Unreachable });
     }
 
-    fn trunk_host(&self) -> String {
-        format!("{}:{}", self.peer.host, self.peer.port)
-    }
-
-    fn invite(&self, body: String) -> Invite {
-        let (address, peer) = (self.stack.address(), &*self.peer);
-        let domain = peer.domain.clone().unwrap_or_else(|| address.to_string());
+    fn invite(&self, body: String, peer: &Host, port: u16) -> Invite {
+        let (settings, trunk_host) = (&*self.settings, self.settings.trunk_host());
+        let to = settings.number_template.fill(&self.dial.to, &trunk_host);
+        // CANCEL goes where the INVITE went: either by its URI, or by its Route.
+        let is_there = trunk_host == peer.to_string() && uri::host_of(&to).as_deref() == Some(&*peer.name);
+        let hop = Host { name: peer.name.clone(), port: Some(port) };
         Invite {
-            call_id: format!("{}@{}", random(), address.ip()),
-            to: uri(&self.dial.to, &self.trunk_host()),
-            from: uri(&self.dial.from, &domain),
+            call_id: format!("{}@{}", random(), self.stack.address().ip()),
+            route: (!is_there).then(|| format!("sip:{hop};lr")),
+            from: uri::at(&self.dial.from, &trunk_host),
+            to,
             caller_name: None,
             headers: Vec::new(),
             body,
-            credentials: peer.credentials.clone(),
+            credentials: settings.credentials.clone(),
         }
     }
 }
 
-fn uri(user: &str, host: &str) -> String {
-    format!("sip:{user}@{host}")
+fn noted(health: &Mutex<Health>) -> std::sync::MutexGuard<'_, Health> {
+    health.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn random() -> String {
@@ -147,7 +172,11 @@ impl Call {
                 self.line.cancel();
             }
             (Order::HangUp, Phase::Up) => self.leave(CLEARED),
-            (Order::Transfer { to }, Phase::Up) => self.line.refer(&uri(&to, &self.trunk_host), &self.us),
+            (Order::Transfer { to }, Phase::Up) => {
+                let (settings, host) = (&self.settings, self.settings.trunk_host());
+                self.refer = Refer::default();
+                self.line.refer(refer::headers(&settings.refer_to, &to, &self.from, &host));
+            }
             (_, Phase::Leaving) | (Order::Transfer { .. }, Phase::Calling | Phase::Silent) => {}
         }
         ControlFlow::Continue(())
@@ -178,14 +207,14 @@ impl Call {
             Heard::Gone => return ControlFlow::Break(()),
             Heard::Offer { body, answer } => {
                 let answered = match self.phase {
-                    Phase::Up => self.media.handle_offer(&body).map_err(|refused| refused.code),
+                    Phase::Up => self.talk.handle_offer(&body).map_err(|refused| refused.sip_code()),
                     _ => Err(481),
                 };
                 // A request whose transaction is gone needs no answer.
                 let _ = answer.send(answered);
             }
             Heard::Acked { body } => {
-                if !body.is_empty() && self.media.handle_late_answer(&body).is_err() && self.phase == Phase::Up {
+                if !body.is_empty() && self.talk.handle_answer(&body).is_err() && self.phase == Phase::Up {
                     self.tell(TrunkKind::Bye { q850: Some(88) });
                     self.leave(INCOMPATIBLE);
                 }
@@ -197,6 +226,11 @@ impl Call {
             Heard::Referred { code: ..300 } => self.tell(TrunkKind::TransferAccepted),
             Heard::Referred { code } => self.tell(TrunkKind::TransferRefused { code }),
             Heard::Unacked => {}
+            Heard::Notified { body, state } => {
+                if let Some(code) = self.refer.handle_notify(&body, state.as_deref()) {
+                    self.tell(TrunkKind::TransferOutcome { code });
+                }
+            }
         }
         ControlFlow::Continue(())
     }
@@ -205,14 +239,17 @@ impl Call {
         if self.phase == Phase::Leaving {
             return self.line.bye(Some(CLEARED.to_owned()));
         }
-        match self.media.handle_answer(body) {
-            Ok(leg) => {
-                self.tell(TrunkKind::Answered { leg: Some(leg) });
+        noted(&self.health).handle_answer(200, None, false, Instant::now());
+        let agreed = self.talk.handle_answer(body);
+        match (agreed, self.talk.leg()) {
+            (Ok(()), Some(leg)) => {
+                self.tell(TrunkKind::Answered { leg: Some(Box::new(leg)) });
                 self.phase = Phase::Up;
             }
-            Err(NoMedia { code }) => {
-                let reason = "no common codec".to_owned();
-                self.tell(TrunkKind::Rejected { code, reason, q850: None });
+            (agreed, _) => {
+                let reason = agreed.err().map_or_else(|| "no audio".to_owned(), |refused| refused.to_string());
+                // Whatever is wrong with it: no audio can come of this answer.
+                self.tell(TrunkKind::Rejected { code: NOT_ACCEPTABLE, reason, q850: None });
                 self.leave(INCOMPATIBLE);
             }
         }
@@ -220,18 +257,23 @@ impl Call {
 
     fn refused(&mut self, reply: Reply) {
         let q850 = reply.reason.as_deref().and_then(cause);
+        let retry_after = reply.retry_after.as_deref().and_then(seconds);
+        let is_limit = Ending::from_answer(reply.code, &reply.phrase, None, false).reason == EndReason::CarrierLimit;
+        noted(&self.health).handle_answer(reply.code, retry_after, is_limit, Instant::now());
         self.tell(TrunkKind::Rejected { code: reply.code, reason: reply.phrase, q850 });
     }
 
     fn failed(&mut self, failure: Failure) -> ControlFlow<()> {
         match failure {
             Failure::Timeout if self.phase == Phase::Calling => {
+                noted(&self.health).handle_silence();
                 self.phase = Phase::Silent;
                 return ControlFlow::Continue(());
             }
             Failure::Timeout | Failure::Cancelled => {}
             Failure::Network(error) => {
                 tracing::info!(sid = self.sid, error, "a call's trunk broke");
+                noted(&self.health).handle_silence();
                 self.tell(TrunkKind::Unreachable);
             }
         }
@@ -239,13 +281,12 @@ impl Call {
     }
 }
 
-/// The Q.850 cause of a Reason header (RFC 3326): its first value of that protocol.
+/// Of a Retry-After header: seconds, perhaps with a comment and parameters behind them.
+fn seconds(header: &str) -> Option<Duration> {
+    let digits = header.trim().split(|letter: char| !letter.is_ascii_digit()).next()?;
+    digits.parse().ok().map(Duration::from_secs)
+}
+
 fn cause(header: &str) -> Option<u16> {
-    header.split(',').find_map(|value| {
-        let (protocol, parameters) = value.split_once(';')?;
-        let is_q850 = protocol.trim().eq_ignore_ascii_case("Q.850");
-        let mut parameters = parameters.split(';').filter_map(|parameter| parameter.split_once('='));
-        let (_, cause) = parameters.find(|(name, _)| is_q850 && name.trim().eq_ignore_ascii_case("cause"))?;
-        cause.trim().parse().ok()
-    })
+    reason::q850([header]).map(|reason| u16::from(reason.cause))
 }

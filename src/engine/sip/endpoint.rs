@@ -1,11 +1,19 @@
 //! One stack per transport and local address: Via and Contact of everything that leaves it are right without asking.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::stack::Stack;
-use super::{Local, Timers};
+use super::{Local, Timers, Transport};
+use crate::engine::config::{self, Host, SipTrunk};
+use crate::engine::rtp::{Ports, Settings, Talks};
+
+/// At the start nobody waits longer for a name server: the address of the default route will do.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(3);
+/// Somewhere else (RFC 5737). Nothing is ever sent there; the kernel tells by which of our addresses it would be.
+const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 5060);
 
 /// A place that listens. Cheap to clone; closed with the last one who holds it.
 #[derive(Clone)]
@@ -39,4 +47,49 @@ impl Endpoints {
         self.open.insert(local.clone(), endpoint.clone());
         Ok(endpoint)
     }
+}
+
+/// Where a trunk's stack listens. An address of ours that is left open is the one by which its far side is reached: Via and Contact
+/// need one.
+pub async fn local(trunk: &SipTrunk) -> Result<Local, String> {
+    let transport = match trunk.transport {
+        config::Transport::Udp => Transport::Udp,
+        config::Transport::Tcp => Transport::Tcp,
+        config::Transport::Tls => return Err("transport \"tls\" is not there yet: write \"udp\" or \"tcp\"".to_owned()),
+    };
+    let ip = if trunk.internal_sip_ip.is_unspecified() { towards(trunk).await } else { trunk.internal_sip_ip };
+    let bind = SocketAddr::new(ip, trunk.source_pbx_port);
+    Ok(Local { transport, bind, external: trunk.external_sip_ip })
+}
+
+/// The audio of a trunk's calls; `sip` is the address that its stack has.
+pub fn talks(trunk: &SipTrunk, sip: IpAddr) -> Result<Talks, String> {
+    let ip = if trunk.internal_rtp_ip.is_unspecified() { sip } else { trunk.internal_rtp_ip };
+    Ok(Talks {
+        ports: Ports::new(ip, trunk.rtp_ports.clone())?,
+        address: trunk.external_rtp_ip.unwrap_or(ip),
+        codecs: trunk.codec_preferences.clone(),
+        ptime_ms: trunk.ptime_ms,
+        settings: Settings {
+            never_heard: trunk.media_timeout_initial,
+            not_heard: trunk.media_timeout,
+            ..Settings::default()
+        },
+    })
+}
+
+async fn towards(trunk: &SipTrunk) -> IpAddr {
+    let Host { name, port } = trunk.peer();
+    let port = port.unwrap_or(trunk.default_port());
+    let found = tokio::time::timeout(LOOKUP_LIMIT, tokio::net::lookup_host((name.as_str(), port))).await;
+    let peer = found.ok().and_then(Result::ok).and_then(|mut addresses| addresses.next());
+    source(peer.unwrap_or(ELSEWHERE)).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+}
+
+/// By which of our addresses the kernel would go there.
+fn source(peer: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = if peer.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(peer).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }

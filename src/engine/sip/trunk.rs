@@ -1,21 +1,29 @@
 //! [`SipTrunk`]: commands of the board to the tasks of its calls.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::Endpoint;
 use super::dialog::{Dialling, Order};
-use super::{Endpoint, MakeMedia, Peer};
+use crate::engine::config;
+use crate::engine::rtp::Talks;
 use crate::engine::trunk::{Dial, Events, Trunk, TrunkEvent, TrunkKind};
+use crate::sip::health::{self, Health};
+
+/// A far side that asks for more is tried again all the same.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// See the module's contract. Lives within a tokio runtime; dropping it ends its tasks without another word on the wire.
 pub struct SipTrunk {
     endpoint: Endpoint,
-    peer: Arc<Peer>,
-    media: Box<dyn MakeMedia>,
+    settings: Arc<config::SipTrunk>,
+    talks: Talks,
+    /// The calls' tasks note what they are answered.
+    health: Arc<Mutex<Health>>,
     events: Events,
     calls: HashMap<String, mpsc::UnboundedSender<Order>>,
     /// Each gives the sid of its call.
@@ -23,8 +31,25 @@ pub struct SipTrunk {
 }
 
 impl SipTrunk {
-    pub fn new(endpoint: Endpoint, peer: Peer, media: Box<dyn MakeMedia>, events: Events) -> Self {
-        Self { endpoint, peer: Arc::new(peer), media, events, calls: HashMap::new(), tasks: JoinSet::new() }
+    pub fn new(endpoint: Endpoint, settings: config::SipTrunk, talks: Talks, events: Events) -> Self {
+        let breaker = health::Settings {
+            breaker_failures: settings.breaker_failures,
+            breaker: settings.breaker,
+            longest: LONGEST_RETRY_AFTER,
+        };
+        Self {
+            endpoint,
+            settings: Arc::new(settings),
+            talks,
+            health: Arc::new(Mutex::new(Health::new(breaker))),
+            events,
+            calls: HashMap::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    fn health_now(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sweep(&mut self) {
@@ -53,10 +78,10 @@ impl Trunk for SipTrunk {
         if self.calls.contains_key(&dial.sid) {
             return;
         }
-        let media = match self.media.make(&dial.sid) {
-            Ok(media) => media,
+        let talk = match self.talks.open() {
+            Ok(talk) => talk,
             Err(error) => {
-                tracing::warn!(sid = dial.sid, error, "a call has no media");
+                tracing::warn!(sid = dial.sid, error, "a call has no ports for its audio");
                 let _ = self.events.send(TrunkEvent { sid: dial.sid, kind: TrunkKind::Unreachable });
                 return;
             }
@@ -65,9 +90,10 @@ impl Trunk for SipTrunk {
         let sid = dial.sid.clone();
         let dialling = Dialling {
             dial,
-            peer: Arc::clone(&self.peer),
+            settings: Arc::clone(&self.settings),
             stack: Arc::clone(&self.endpoint.0),
-            media,
+            talk,
+            health: Arc::clone(&self.health),
             events: self.events.clone(),
         };
         self.calls.insert(sid.clone(), sender);
@@ -92,6 +118,14 @@ impl Trunk for SipTrunk {
     fn lines(&mut self) -> usize {
         self.sweep();
         self.calls.len()
+    }
+
+    fn admit(&mut self, now: Instant) -> Result<(), Duration> {
+        self.health_now().admit(now)
+    }
+
+    fn health(&self, now: Instant) -> health::State {
+        self.health_now().state(now)
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -78,6 +78,8 @@ pub(super) enum Heard {
     Unacked,
     /// The final answer to our REFER.
     Referred { code: u16 },
+    /// A NOTIFY of what became of it: its body, and its Subscription-State.
+    Notified { body: Vec<u8>, state: Option<String> },
 }
 
 /// What a re-INVITE or UPDATE is answered: a description, or a final code.

@@ -9,12 +9,14 @@ use rsipstack::dialog::dialog_layer::DialogLayer;
 use rsipstack::dialog::invitation::{InviteAsyncResult, InviteOption};
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::headers::make_header;
-use rsipstack::sip::{Header, ReferTo, Response, Uri};
+use rsipstack::sip::{Header, ReferTo, Response, Uri, typed};
 use rsipstack::{Error, platform::JoinHandle};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
 
-use super::super::{Credentials, Transport};
+use super::super::Transport;
+use crate::engine::config::Credentials;
+
 use super::{ALLOW, Call, Calls, Failure, Heard, Reply, Stack, mend, reply};
 
 /// What is said of a new call, in texts.
@@ -23,6 +25,8 @@ pub(in crate::engine::sip) struct Invite {
     pub(in crate::engine::sip) call_id: String,
     /// The Request-URI, and To.
     pub(in crate::engine::sip) to: String,
+    /// The first hop, where it is not the host of the Request-URI.
+    pub(in crate::engine::sip) route: Option<String>,
     pub(in crate::engine::sip) from: String,
     pub(in crate::engine::sip) caller_name: Option<String>,
     pub(in crate::engine::sip) headers: Vec<(String, String)>,
@@ -73,6 +77,11 @@ impl Stack {
 
     fn option(&self, invite: Invite) -> Result<InviteOption, String> {
         let uri = |text: &str| Uri::try_from(text).map_err(|error| format!("{text:?} is no SIP URI: {error}"));
+        let route = invite.route.as_deref().map(uri).transpose()?.map(|uri| typed::Route {
+            display_name: None,
+            uri,
+            params: Vec::new(),
+        });
         let texts = invite.headers.iter().flat_map(|(name, value)| [name, value]);
         if let Some(bad) = texts.chain(&invite.caller_name).find(|text| text.contains(char::is_control)) {
             return Err(format!("{bad:?} can't stand in a header"));
@@ -95,13 +104,19 @@ impl Stack {
             credential: invite.credentials.map(credential),
             headers: Some(headers),
             call_id: Some(invite.call_id),
+            route_set: route.into_iter().collect(),
             ..InviteOption::default()
         })
     }
 }
 
 fn credential(ours: Credentials) -> Credential {
-    Credential { username: ours.username, password: ours.password, realm: None, auth_username: None }
+    Credential {
+        username: ours.sip_username,
+        password: ours.sip_password.reveal().to_owned(),
+        realm: None,
+        auth_username: None,
+    }
 }
 
 impl Line {
@@ -128,11 +143,11 @@ impl Line {
         });
     }
 
-    /// REFER (RFC 3515); its final answer comes as [`Heard::Referred`].
-    pub(in crate::engine::sip) fn refer(&self, refer_to: &str, referred_by: &str) {
+    /// REFER (RFC 3515) with these two headers; its final answer comes as [`Heard::Referred`].
+    pub(in crate::engine::sip) fn refer(&self, (refer_to, referred_by): (String, String)) {
         let (dialog, heard) = (self.dialog.clone(), self.heard.clone());
-        let refer_to = ReferTo::from(format!("<{refer_to}>"));
-        let headers = vec![Header::ReferredBy(format!("<{referred_by}>").into())];
+        let refer_to = ReferTo::from(refer_to);
+        let headers = vec![Header::ReferredBy(referred_by.into())];
         tokio::spawn(async move {
             let code = match dialog.refer(refer_to, Some(headers), None).await {
                 Ok(Some(response)) => response.status_code.code(),

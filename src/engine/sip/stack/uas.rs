@@ -88,7 +88,14 @@ impl Taker {
                 request.reply_with(StatusCode::OK, vec![self.contact()], None).await
             }
             Method::Invite | Method::Update => self.offered(call, request).await,
-            Method::Info | Method::Notify => request.reply(StatusCode::OK).await,
+            Method::Info => request.reply(StatusCode::OK).await,
+            Method::Notify if is_of_refer(&request) => {
+                let state = request.original.header_value("Subscription-State");
+                tell(call, Heard::Notified { body: request.original.body.clone(), state });
+                request.reply(StatusCode::OK).await
+            }
+            // RFC 6665 §4.1.3.
+            Method::Notify => request.reply(StatusCode::BadEvent).await,
             Method::Options => request.reply_with(StatusCode::OK, vec![allow()], None).await,
             _ => request.reply_with(StatusCode::MethodNotAllowed, vec![allow()], None).await,
         }
@@ -140,6 +147,12 @@ fn retarget(call: &Call, request: &Transaction) {
         let header = request.original.contact_header().ok().cloned();
         Dialog::Invite(call.dialog.clone()).set_remote_target(contact.uri, header);
     }
+}
+
+/// The only events that we ever asked for.
+fn is_of_refer(request: &Transaction) -> bool {
+    let event = request.original.header_value("Event").unwrap_or_default();
+    event.split(';').next().is_some_and(|event| event.trim().eq_ignore_ascii_case("refer"))
 }
 
 fn allow() -> Header {
