@@ -82,10 +82,11 @@ def test_calls_originate_over_a_sip_trunk(tmp_path: Any) -> None:  # noqa: ANN40
         nobody.bind(("127.0.0.1", 0))
         carrier = {"sbc_ip": "127.0.0.1", "destination_sbc_port": nobody.getsockname()[1], "transport": "tcp"}
         trunks = {"carrier": {**carrier, "source_pbx_port": 0}}
-        key = {"org": "org_a", "key": "tqs_live_of_somebody_who_calls", "scopes": ["voice:*"]}
+        secret = "tqs_live_of_somebody_who_calls"
+        key = {"org": "org_a", "key": secret, "scopes": ["voice:*"]}
         settings = {"state": "s", "api": {"listen": "127.0.0.1:0"}, "relay": {"listen": "127.0.0.1:0"}}
         with Engine({**settings, "trunks": trunks, "keys": [key]}, state=tmp_path) as engine:
-            voice = Voice(engine.base_url, key["key"], "org_a")
+            voice = Voice(engine.base_url, secret, "org_a")
             call = voice.calls.originate(to="+15551234567", from_=FROM, trunk_id="carrier")
             assert call.wait("failed", timeout=LIMIT_S).end_reason == "network_error"
             voice.close()
