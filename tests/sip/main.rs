@@ -4,6 +4,7 @@
 //! RFC 3261's, so that 64·T1 passes within a test.
 
 mod answered;
+mod around;
 mod cancelled;
 // The bench of the engine's own tests; this binary uses a part of it.
 #[allow(dead_code)]

@@ -1,6 +1,6 @@
 //! SIPp as the far side, and a call of ours: its brain over a trunk, as the engine's board drives it.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Program, Stdio};
 use std::time::{Duration, Instant};
@@ -188,6 +188,8 @@ pub(crate) fn towards(transport: Transport, port: u16) -> config::SipTrunk {
     config::SipTrunk {
         transport: if transport == Transport::Tcp { config::Transport::Tcp } else { config::Transport::Udp },
         source_pbx_port: 0,
+        // Scenarios wait for calls.
+        options_interval: None,
         ..config::SipTrunk::to(Host { name: LOOPBACK.to_string(), port: Some(port) })
     }
 }
@@ -199,6 +201,8 @@ fn free_port() -> u16 {
 /// One call over one trunk.
 pub(crate) struct Caller {
     pub(crate) trunk: SipTrunk,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
     events: mpsc::UnboundedReceiver<TrunkEvent>,
     call: Option<Call>,
     /// Which legs the call was given.
@@ -228,8 +232,9 @@ impl Caller {
         let local = sip::local(&settings).await.unwrap();
         let endpoint = Endpoints::new(Timers { t1: T1 }).at(&local).await.unwrap();
         let talks = sip::talks(&settings, local.bind.ip()).unwrap();
+        let address = endpoint.address();
         let (sender, events) = mpsc::unbounded_channel();
-        Self { trunk: SipTrunk::new(endpoint, settings, talks, sender), events, call: None, legs: 0 }
+        Self { trunk: SipTrunk::new(endpoint, settings, talks, sender), address, events, call: None, legs: 0 }
     }
 
     pub(crate) fn place(&mut self, ring_timeout_s: u32) {

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::Endpoint;
 use super::dialog::{Dialling, Order};
+use super::options::Keepalive;
 use crate::engine::config;
 use crate::engine::rtp::Talks;
 use crate::engine::trunk::{Dial, Events, Trunk, TrunkEvent, TrunkKind};
@@ -28,6 +29,8 @@ pub struct SipTrunk {
     calls: HashMap<String, mpsc::UnboundedSender<Order>>,
     /// Each gives the sid of its call.
     tasks: JoinSet<String>,
+    /// Ends with the trunk.
+    _keepalive: JoinSet<()>,
 }
 
 impl SipTrunk {
@@ -37,14 +40,22 @@ impl SipTrunk {
             breaker: settings.breaker,
             longest: LONGEST_RETRY_AFTER,
         };
+        let (settings, health) = (Arc::new(settings), Arc::new(Mutex::new(Health::new(breaker))));
+        let mut keepalive = JoinSet::new();
+        if let Some(interval) = settings.options_interval {
+            let stack = Arc::clone(&endpoint.0);
+            let (settings, health) = (Arc::clone(&settings), Arc::clone(&health));
+            keepalive.spawn(Keepalive { settings, stack, health, interval }.run());
+        }
         Self {
             endpoint,
-            settings: Arc::new(settings),
+            settings,
             talks,
-            health: Arc::new(Mutex::new(Health::new(breaker))),
+            health,
             events,
             calls: HashMap::new(),
             tasks: JoinSet::new(),
+            _keepalive: keepalive,
         }
     }
 

@@ -4,6 +4,7 @@
 //! | File | Holds |
 //! |---|---|
 //! | `uac` | a call that we place: its INVITE followed to the end, and what is asked of its dialog |
+//! | `request` | requests outside of any call |
 //! | `uas` | requests of the far side, given to their calls or refused |
 //! | `route` | where a request goes: names, ports, transports |
 //! | `mend` | what is put right in messages between the wire and the crate |
@@ -14,6 +15,7 @@
 //! branch or answer that nobody wants.
 
 mod mend;
+mod request;
 mod route;
 mod uac;
 mod uas;
@@ -36,6 +38,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Local, Timers, Transport};
 
+pub(super) use request::Ask;
 pub(super) use uac::{Invite, Line};
 
 /// Of a UDP socket; the kernel's default holds a few hundred requests.

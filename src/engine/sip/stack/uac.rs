@@ -110,7 +110,7 @@ impl Stack {
     }
 }
 
-fn credential(ours: Credentials) -> Credential {
+pub(super) fn credential(ours: Credentials) -> Credential {
     Credential {
         username: ours.sip_username,
         password: ours.sip_password.reveal().to_owned(),

@@ -1,0 +1,94 @@
+//! What is said outside of calls: whether the far side is there, and what strangers are told.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use clutchcall::engine::config::{self, Credentials, Secret};
+use clutchcall::engine::sip::Transport;
+use clutchcall::engine::trunk::Trunk as _;
+use clutchcall::sip::health::State;
+
+use crate::rig::{Caller, Far, LIMIT, case, towards};
+
+/// Once per test is enough.
+const LONG: Option<Duration> = Some(Duration::from_secs(3600));
+
+async fn until_health(caller: &Caller, state: State) {
+    let begun = Instant::now();
+    while caller.trunk.health(Instant::now()) != state {
+        assert!(begun.elapsed() < LIMIT, "it is {:?}", caller.trunk.health(Instant::now()));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[test]
+fn a_far_side_that_is_not_well() {
+    case(async || {
+        for (code, phrase) in [("503", "Service Unavailable"), ("408", "Request Timeout")] {
+            let far = Far::start("is_there", &[("code", code), ("phrase", phrase), ("extra", "X: y")]).await;
+            let settings = config::SipTrunk { options_interval: LONG, ..towards(Transport::Udp, far.port) };
+            let caller = Caller::idle(settings).await;
+            until_health(&caller, State::Degraded).await;
+            assert!(far.played().await.our("OPTIONS").text.starts_with("OPTIONS sip:127.0.0.1:"));
+        }
+    });
+}
+
+#[test]
+fn a_far_side_that_nobody_hears_of_is_down() {
+    case(async || {
+        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let settings =
+            config::SipTrunk { options_interval: Some(Duration::from_millis(50)), ..towards(Transport::Tcp, port) };
+        until_health(&Caller::idle(settings).await, State::Down).await;
+    });
+}
+
+#[test]
+fn a_far_side_that_wants_to_know_who_asks() {
+    case(async || {
+        let far = Far::start("is_there_for_friends", &[]).await;
+        let credentials = Credentials { sip_username: "trunk".to_owned(), sip_password: Secret::new("secret") };
+        let settings = config::SipTrunk {
+            options_interval: LONG,
+            credentials: Some(credentials),
+            ..towards(Transport::Udp, far.port)
+        };
+        let caller = Caller::idle(settings).await;
+        let traffic = far.played().await;
+        assert_eq!(traffic.ours("OPTIONS").len(), 2);
+        until_health(&caller, State::Healthy).await;
+    });
+}
+
+/// One request, and the first line of what comes back.
+async fn told(to: SocketAddr, method: &str, to_tag: &str) -> String {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let us = socket.local_addr().unwrap();
+    let request = format!(
+        "{method} sip:us@{to} SIP/2.0\r\nVia: SIP/2.0/UDP {us};branch=z9hG4bKstranger{method}\r\n\
+         From: <sip:stranger@{us}>;tag=1\r\nTo: <sip:us@{to}>{to_tag}\r\nCall-ID: {method}@stranger\r\n\
+         CSeq: 1 {method}\r\nContact: <sip:stranger@{us}>\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+    );
+    socket.send_to(request.as_bytes(), to).await.unwrap();
+    let mut answer = [0; 4096];
+    let length = tokio::time::timeout(LIMIT, socket.recv(&mut answer)).await.unwrap().unwrap();
+    String::from_utf8_lossy(&answer[..length]).lines().next().unwrap().to_owned()
+}
+
+#[test]
+fn strangers_are_told_no_more_than_they_need() {
+    case(async || {
+        let caller = Caller::idle(towards(Transport::Udp, 9)).await;
+        let to = caller.address;
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for junk in [&b""[..], b"\r\n\r\n", b"\x00\xff\x80", b"INVITE", b"SIP/2.0 200 OK\r\n\r\n", &[b'A'; 9000]] {
+            socket.send_to(junk, to).unwrap();
+        }
+        assert_eq!(told(to, "OPTIONS", "").await, "SIP/2.0 200 OK");
+        assert_eq!(told(to, "INVITE", "").await, "SIP/2.0 403 Forbidden");
+        assert_eq!(told(to, "BYE", ";tag=of-nobody").await, "SIP/2.0 481 Call/Transaction Does Not Exist");
+        assert_eq!(told(to, "CANCEL", "").await, "SIP/2.0 481 Call/Transaction Does Not Exist");
+        assert_eq!(told(to, "REGISTER", "").await, "SIP/2.0 405 Method Not Allowed");
+    });
+}
