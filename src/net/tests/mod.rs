@@ -8,3 +8,4 @@ mod node;
 mod order;
 mod paths;
 mod sessions;
+mod watch;
