@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from clutchcall.voice import Call
+
 ROOT = Path(__file__).parents[2]
 PAPERS = sorted((ROOT / "docs").glob("*.md"))
 NAMED = re.compile(r"`((?:tests|src|crates)/[\w/]+\.(?:py|rs))::(\w+)`")
@@ -33,3 +35,10 @@ def test_every_row_names_a_test(name: str) -> None:
     body = [row for row in rows if not row.startswith(("| Fault", "| #", "| Feature"))]
     assert len(body) > 15
     assert [row for row in body if not NAMED.search(row)] == []
+
+
+def test_every_end_reason_is_told_to_users() -> None:
+    source = (ROOT / "src/call/reason.rs").read_text(encoding="utf-8").partition("impl EndReason")[2]
+    reasons = set(re.findall(r'Self::\w+ => "(\w+)"', source))
+    assert len(reasons) > 20
+    assert reasons == set(re.findall(r"`(\w+)`", Call.end_reason.__doc__ or ""))

@@ -168,7 +168,8 @@ class CallFields:
 
         `normal`, `transferred`, `max_duration`, `server_shutdown`, `node_lost`, `canceled`, `ring_timeout`,
         `remote_timeout`, `no_response`, `network_error`, `unavailable`, `busy`, `declined`, `auth_failed`, `forbidden`,
-        `not_found`, `invalid_number`, `codec_mismatch`, `redirected`, `carrier_limit`, `carrier_error`.
+        `not_found`, `invalid_number`, `codec_mismatch`, `redirected`, `carrier_limit`, `carrier_error`,
+        `media_timeout`, `session_expired`, `no_ack`.
         """
         return self._row.end_reason
 
