@@ -61,6 +61,31 @@ fn a_far_side_that_wants_to_know_who_asks() {
     });
 }
 
+#[test]
+fn a_trunk_that_registers() {
+    case(async || {
+        let far = Far::start("registers", &[]).await;
+        let credentials = Credentials { sip_username: "trunk".to_owned(), sip_password: Secret::new("secret") };
+        let settings = config::SipTrunk {
+            require_registration: true,
+            credentials: Some(credentials),
+            ..towards(Transport::Udp, far.port)
+        };
+        let caller = Caller::idle(settings).await;
+        let traffic = far.played().await;
+        let mut asked = traffic.ours("REGISTER");
+        asked.dedup_by_key(|register| register.header("CSeq").to_owned());
+        assert_eq!(asked.len(), 2);
+        assert!(asked[0].lacks("Authorization"));
+        for register in &asked {
+            assert!(register.text.starts_with("REGISTER sip:127.0.0.1:"), "{}", register.text);
+            assert_eq!(register.header("Expires"), "3600");
+            assert_eq!(register.header("Contact"), format!("<sip:trunk@{}>", caller.address));
+            assert_eq!(register.header("Call-ID"), asked[0].header("Call-ID"));
+        }
+    });
+}
+
 /// One request, and the first line of what comes back.
 async fn told(to: SocketAddr, method: &str, to_tag: &str) -> String {
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();

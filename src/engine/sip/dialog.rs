@@ -281,8 +281,8 @@ impl Call {
     }
 }
 
-/// Of a Retry-After header: seconds, perhaps with a comment and parameters behind them.
-fn seconds(header: &str) -> Option<Duration> {
+/// Of a Retry-After header, or an Expires: seconds, perhaps with a comment and parameters behind them.
+pub(super) fn seconds(header: &str) -> Option<Duration> {
     let digits = header.trim().split(|letter: char| !letter.is_ascii_digit()).next()?;
     digits.parse().ok().map(Duration::from_secs)
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `trunk` | [`SipTrunk`]: commands in, one task per call |
 //! | `dialog` | one call: what the wire says and what the call's brain wants, until both are done with it |
+//! | `register` | who we are, told to a registrar |
 //! | `options` | whether the far side is there |
 //! | `endpoint` | [`Endpoints`]: one stack per transport and local address, shared by the trunks that use it |
 //! | `stack/` | the crate behind it all; nobody else names it |
@@ -16,6 +17,7 @@
 mod dialog;
 mod endpoint;
 mod options;
+mod register;
 mod stack;
 mod trunk;
 

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::Endpoint;
 use super::dialog::{Dialling, Order};
 use super::options::Keepalive;
+use super::register::Registrar;
 use crate::engine::config;
 use crate::engine::rtp::Talks;
 use crate::engine::trunk::{Dial, Events, Trunk, TrunkEvent, TrunkKind};
@@ -29,8 +30,8 @@ pub struct SipTrunk {
     calls: HashMap<String, mpsc::UnboundedSender<Order>>,
     /// Each gives the sid of its call.
     tasks: JoinSet<String>,
-    /// Ends with the trunk.
-    _keepalive: JoinSet<()>,
+    /// What goes on outside of calls; ends with the trunk.
+    _around: JoinSet<()>,
 }
 
 impl SipTrunk {
@@ -41,11 +42,14 @@ impl SipTrunk {
             longest: LONGEST_RETRY_AFTER,
         };
         let (settings, health) = (Arc::new(settings), Arc::new(Mutex::new(Health::new(breaker))));
-        let mut keepalive = JoinSet::new();
+        let mut around = JoinSet::new();
         if let Some(interval) = settings.options_interval {
             let stack = Arc::clone(&endpoint.0);
             let (settings, health) = (Arc::clone(&settings), Arc::clone(&health));
-            keepalive.spawn(Keepalive { settings, stack, health, interval }.run());
+            around.spawn(Keepalive { settings, stack, health, interval }.run());
+        }
+        if settings.require_registration {
+            around.spawn(Registrar { settings: Arc::clone(&settings), stack: Arc::clone(&endpoint.0) }.run());
         }
         Self {
             endpoint,
@@ -55,7 +59,7 @@ impl SipTrunk {
             events,
             calls: HashMap::new(),
             tasks: JoinSet::new(),
-            _keepalive: keepalive,
+            _around: around,
         }
     }
 

@@ -96,8 +96,10 @@ pub(super) struct Reply {
     /// The Reason header as it stands.
     pub(super) reason: Option<String>,
     pub(super) retry_after: Option<String>,
-    /// The first Contact of a redirect.
-    pub(super) contact: Option<String>,
+    /// Each Contact header as it stands: of a redirect, or the bindings of a registration.
+    pub(super) contacts: Vec<String>,
+    pub(super) expires: Option<String>,
+    pub(super) min_expires: Option<String>,
 }
 
 fn reply(response: &Response) -> Reply {
@@ -106,7 +108,9 @@ fn reply(response: &Response) -> Reply {
         phrase: response.wire_reason.clone().unwrap_or_else(|| response.status_code.text().to_owned()),
         reason: response.reason_header().map(|reason| reason.value().to_owned()),
         retry_after: response.header_value("Retry-After"),
-        contact: response.contact_header().ok().map(|contact| contact.value().to_owned()),
+        contacts: response.contact_headers().iter().map(|contact| contact.value().to_owned()).collect(),
+        expires: response.header_value("Expires"),
+        min_expires: response.header_value("Min-Expires"),
     }
 }
 
