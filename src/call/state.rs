@@ -148,6 +148,10 @@ impl Call {
             Command::Answer => return self.pick_up(),
             Command::Reject(reject) => return self.turn_down(reject, now),
             Command::Agent { .. } if self.is_over() => return Err(Refusal::Over),
+            // The other number has the agent's place.
+            Command::Agent { .. } if self.transfer.as_ref().is_some_and(Transfer::is_bridged) => {
+                return Err(Refusal::Bridged);
+            }
             Command::Agent { id } => {
                 self.record.agent = Some(id);
                 self.push(Action::Save);

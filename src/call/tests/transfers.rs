@@ -159,6 +159,8 @@ fn the_first_leg_leaves_while_the_second_rings() {
 fn a_bridged_call_is_not_transferred_again() {
     let mut row = Row::bridged();
     assert_eq!(row.call.handle_command(transfer("+1"), row.now), Err(Refusal::Bridged));
+    let agent = Command::Agent { id: "billing".into() };
+    assert_eq!(row.call.handle_command(agent, row.now), Err(Refusal::Bridged), "the other number has its place");
 }
 
 #[test]
