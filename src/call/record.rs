@@ -187,7 +187,7 @@ impl CallRecord {
             answered_at: self.answered_ms.map(iso8601),
             ended_at: self.ended_ms.map(iso8601),
             end_reason: self.end_reason.map(|reason| reason.as_str().to_owned()),
-            ended_by: self.ended_by,
+            ended_by: self.ended_by.map(|by| by.as_str().to_owned()),
             sip_code: self.sip_code,
             sip_phrase: self.sip_phrase.clone(),
             q850: self.q850,
@@ -231,11 +231,11 @@ pub struct CallRow {
     pub answered_at: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<String>,
-    /// Text, so that an SDK reads the reasons of a newer engine.
+    /// Text, as `ended_by` is, so that an SDK reads the words of a newer engine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended_by: Option<EndedBy>,
+    pub ended_by: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sip_code: Option<u16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

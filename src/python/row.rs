@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use pyo3::prelude::*;
 
+use crate::call::CallRow;
 use crate::call::record::Direction;
-use crate::call::{CallRow, EndedBy};
 
 /// What the control plane said about a call at one moment.
 #[pyclass(frozen, get_all, name = "CallRow", module = "clutchcall._core")]
@@ -21,7 +21,7 @@ pub(super) struct Row {
     answered_at: Option<String>,
     ended_at: Option<String>,
     end_reason: Option<String>,
-    ended_by: Option<&'static str>,
+    ended_by: Option<String>,
     sip_code: Option<u16>,
     q850: Option<u8>,
     transferred_to: Option<String>,
@@ -45,11 +45,7 @@ impl From<CallRow> for Row {
             answered_at: row.answered_at,
             ended_at: row.ended_at,
             end_reason: row.end_reason,
-            ended_by: row.ended_by.map(|by| match by {
-                EndedBy::Local => "local",
-                EndedBy::Remote => "remote",
-                EndedBy::System => "system",
-            }),
+            ended_by: row.ended_by,
             sip_code: row.sip_code,
             q850: row.q850,
             transferred_to: row.transferred_to,

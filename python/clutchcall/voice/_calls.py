@@ -174,9 +174,10 @@ class CallFields:
         return self._row.end_reason
 
     @property
-    def ended_by(self) -> Literal["local", "remote", "system"] | None:
-        """Whose doing its end was: a user of the API, the far end or a carrier, a timer or the end of the engine."""
-        return self._row.ended_by  # type: ignore[return-value]
+    def ended_by(self) -> str | None:
+        """Whose doing its end was: "local" is a user of the API, "remote" the far end or a carrier,
+        "system" a timer or the end of the engine."""
+        return self._row.ended_by
 
     @property
     def sip_code(self) -> int | None:
