@@ -68,7 +68,7 @@ test-rust: packages venv-peers ## the Rust tests; no Python extension is built
 wheel: $(VENV_TEST)/tools ## the release wheel, into target/wheels
 	$(say) "wheel (release, a few minutes when cold)"
 	rm -rf $(WHEELS)
-	$(wheel_env) $(VENV_TEST)/bin/maturin build --locked --quiet --release --out $(WHEELS)
+	$(wheel_env) $(VENV_TEST)/bin/maturin build --locked --quiet --release --compression-level 9 --out $(WHEELS)
 	ls -l $(WHEELS)
 
 stubs: $(VENV_TEST)/tools ## fails when python/clutchcall/_core.pyi differs from the Rust source; FIX=1 rewrites it
@@ -259,7 +259,7 @@ $(VENV)/bin/clutchcall: $(shell git ls-files src python Cargo.lock)
 	[ -x $(VENV)/bin/python ] || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python $(pip) -r requirements/tools.txt
 	rm -rf $(WHEELS)
-	$(wheel_env) $(VENV)/bin/maturin build --locked --quiet --release --out $(WHEELS)
+	$(wheel_env) $(VENV)/bin/maturin build --locked --quiet --release --compression-level 9 --out $(WHEELS)
 	$(VENV)/bin/python $(pip) --no-deps --force-reinstall $(WHEELS)/*.whl
 	touch $@
 
