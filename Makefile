@@ -120,7 +120,7 @@ idle: ## ten thousand connections to the API that say nothing, and a call beside
 isolation: ## what a foreign token can't do, and whether a refusal's time tells anything (a minute)
 	cargo test --locked --profile bench --test relay isolation -- --include-ignored --nocapture --test-threads 1
 
-hostile: $(VENV_TEST)/wheel ## what floods and slow listeners cost the calls of others (four minutes); needs a quiet machine
+hostile: $(VENV_TEST)/wheel ## what floods and slow listeners cost the calls of others (six minutes); needs a quiet machine
 	$(VENV_TEST)/bin/python benches/python/slow.py
 	cargo test --locked --profile bench --test relay -- hostile floods --include-ignored --nocapture --test-threads 1
 
