@@ -1,5 +1,7 @@
 """The server side inside a Python process: control plane, relay and simulated phone, for a test or a notebook.
 
+Calls are SIP (RFC 3261) with RTP (RFC 3550); their audio travels by MoQT (draft-ietf-moq-transport).
+
 ```python
 from clutchcall.engine import Engine
 from clutchcall.voice import Voice

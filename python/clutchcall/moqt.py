@@ -1,4 +1,6 @@
-"""Tracks by name on any MoQT relay: what lies under an audio bridge.
+"""Tracks by name on any MoQT relay (draft-ietf-moq-transport): what lies under an audio bridge.
+
+An object is one frame, with its stamp as the TIMESTAMP of draft-ietf-moq-loc §2.3.1; `docs/moqt.md` says which drafts.
 
 ```python
 from clutchcall.moqt import MoqtClient
@@ -117,6 +119,10 @@ class MoqtClient(Closing):
             channels: The same.
             frame_ms: Milliseconds that one frame covers, 1 to 1000: a group of objects is about a second.
             delivery: How frames travel.
+
+        Raises:
+            ValueError: A number is out of range, or a field of the namespace can't stand in one.
+            BridgeClosed: The client is closed.
         """
         check_text(name=name, capability=capability, delivery=delivery)
         check_whole(sample_rate=sample_rate, channels=channels, frame_ms=frame_ms)
@@ -129,6 +135,10 @@ class MoqtClient(Closing):
             namespace: The track's namespace.
             name: The track's name.
             on_frame: Called with each payload and its stamp in microseconds, on the SDK's own thread.
+
+        Raises:
+            ValueError: A field of the namespace can't stand in one.
+            BridgeClosed: The client is closed.
         """
         check_text(name=name)
         check_callback("on_frame", on_frame)

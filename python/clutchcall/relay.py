@@ -1,8 +1,8 @@
 """A MoQT relay by itself, inside this process: `Relay`.
 
 An engine has one of its own; a relay alone is for several engines, or for a machine nearer to those who listen. It
-speaks MoQT draft 18 over raw QUIC and WebTransport on one UDP port, forwards objects without parsing audio, and lets
-nobody publish or subscribe without a token that one of its public keys can verify.
+speaks MoQT (draft-ietf-moq-transport) over raw QUIC and WebTransport on one UDP port, forwards objects without parsing
+audio, and lets nobody publish or subscribe without a token that one of its public keys can verify.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ __all__ = ["Relay"]
 
 # Who waits for longer forgot that he does.
 _LONGEST_DRAIN_S = 86_400
+# How a relay's address may begin.
+_SCHEMES = ("moqt", "moq", "quic", "https")
 
 
 class Relay(Closing):
@@ -141,6 +143,9 @@ class Relay(Closing):
         Args:
             seconds: How long they have; then they are closed.
             to: URL of the relay that they are to go to. Empty: to this address again.
+
+        Raises:
+            ValueError: `seconds` is negative or longer than a day, or `to` is no URL of a relay.
         """
         import time
 
@@ -148,6 +153,8 @@ class Relay(Closing):
         check_text(to=to)
         if not 0 <= seconds <= _LONGEST_DRAIN_S:
             raise ValueError(f"seconds is {seconds}: give 0 to {_LONGEST_DRAIN_S}")
+        if to:
+            check_relay_url("to", to)
         self._core.drain(seconds, to)
         deadline = time.monotonic() + seconds
         while self.counters().get("sessions"):
@@ -199,3 +206,9 @@ def _files_in_full(upstream: Mapping[str, object]) -> dict[str, object]:
         if key in named:
             named[key] = _absolute(checked_path(f"upstream[{key!r}]", named[key]))  # type: ignore[arg-type]
     return named
+
+
+def check_relay_url(name: str, url: str) -> None:
+    scheme, _, rest = url.partition("://")
+    if scheme not in _SCHEMES or not rest:
+        raise ValueError(f"{name} is {url!r}: give the URL of a relay, such as {_SCHEMES[0]}://relay.example.org:4433")

@@ -1,4 +1,7 @@
-"""The names of values in signatures: `CallStatus`, `AudioCodec`, and their like."""
+"""The names of values in signatures: `CallStatus`, `AudioCodec`, and their like.
+
+Codecs are those of RFC 6716 (Opus) and ITU-T G.711; namespaces those of draft-ietf-moq-transport §2.4.1.
+"""
 
 from __future__ import annotations
 

@@ -397,3 +397,10 @@ def test_a_case_tells_by_which_connection_id_a_relay_has_it_in_its_log(tmp_path:
                 assert lines == [f"{part}connection_id: {seen}" for part, seen in zip(parts, tap.seen, strict=True)]
         finally:
             tap.close()
+
+
+def test_where_to_drain_to_is_judged_at_the_start(tmp_path: Path) -> None:
+    served = ("--open", "--listen", "127.0.0.1:0", "--state", tmp_path)
+    refused = run("relay", *served, "--drain-to", "relay.example.org:1")
+    assert refused.returncode == 2
+    assert "--drain-to is 'relay.example.org:1': give the URL of a relay" in refused.stderr

@@ -88,7 +88,7 @@ def _add_upstream(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serves until somebody asks for the end."""
-    from clutchcall.relay import Relay
+    from clutchcall.relay import Relay, check_relay_url
 
     if (role := os.environ.get("MOQT_ROLE", "relay")) != "relay":
         complain(f"MOQT_ROLE is {role!r}: this is a relay, `clutchcall interop` is a client")
@@ -105,6 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
     if (arguments.cert is None) != (arguments.key is None):
         complain("--cert and --key belong together: give both or none")
         return USAGE
+    if arguments.drain_to:
+        check_relay_url("--drain-to", arguments.drain_to)
     certificate = None if arguments.cert is None else (arguments.cert, arguments.key)
     stop = Stop()
     show_logs()

@@ -22,6 +22,9 @@ async with AsyncVoice() as v:
 A method of `Voice` that asks the control plane waits in the calling thread without holding the interpreter lock,
 ends at Ctrl-C, and raises the classes of `clutchcall.errors`; its twin of `AsyncVoice` is awaited and does the same.
 Wrong arguments raise `ValueError` or `TypeError` before anything is sent.
+
+Numbers are E.164; SIP codes are those of RFC 3261 §21, causes those of ITU-T Q.850. Frames travel as objects of MoQT
+(draft-ietf-moq-transport), with the stamps of draft-ietf-moq-loc.
 """
 
 from __future__ import annotations

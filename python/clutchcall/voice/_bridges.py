@@ -77,10 +77,11 @@ class AudioBridges(OpenBridges):
             codec: What one frame is, both ways.
             sample_rate: In Hz. Opus and pcm16: 8000, 12000, 16000, 24000 or 48000 (the default); G.711: 8000.
             channels: 1, or 2 for opus and pcm16.
-            frame_ms: 10, 20, 40 or 60; G.711 also 30 and 50.
+            frame_ms: Milliseconds of one frame: 10, 20, 40 or 60; G.711 also 30 and 50.
             delivery: How frames travel.
 
         Raises:
+            ValueError: A codec, rate, number of channels or length that is none of these.
             NotFoundError: No such call.
             ConflictError: Another bridge with these parameters, or an agent, speaks on this call, or the call is over.
         """
@@ -103,8 +104,14 @@ class AudioBridges(OpenBridges):
     ) -> AudioBridge:
         """Stands in for the caller of a call whose far end is empty: hears the downlink, speaks on the uplink.
 
-        Takes the arguments of `attach` with `on_downlink` in place of `on_uplink`, and raises what it raises. On a
-        call with a phone of its own it is a `ConflictError`.
+        Takes the arguments of `attach`, but for the consumer, and raises what it raises.
+
+        Args:
+            on_downlink: As `on_uplink` there, for what is said to the caller.
+            on_downlink_batch: As `on_uplink_batch` there.
+
+        Raises:
+            ConflictError: The call has a phone of its own, or somebody speaks as the caller already.
         """
         check_attach(call_sid, codec, sample_rate, channels, frame_ms, delivery)
         who = consumer("downlink", on_downlink, on_downlink_batch)
@@ -174,19 +181,30 @@ class BridgeFace:
         self._core.publish(frame, timestamp_us)
 
     def on_uplink(self, callback: FrameCallback) -> None:
-        """Swaps the consumer of the caller's audio in mid-call; no frame is lost or heard twice."""
+        """Swaps the consumer of the caller's audio in mid-call; no frame is lost or heard twice.
+
+        Args:
+            callback: Called with one encoded frame and its stamp in microseconds, as `on_uplink` of `attach`.
+
+        Raises:
+            TypeError: `callback` can't be called.
+            BridgeError: This is a caller's bridge.
+        """
         self._swap("uplink", callback, batch=False)
 
     def on_uplink_batch(self, callback: BatchCallback) -> None:
-        """Swaps it for one that is given a list of `Frame`: all that have arrived since it was last called."""
+        """Swaps it for a `callback` that is given a list of `Frame`: all that have arrived since it was last called.
+
+        It raises what `on_uplink` raises.
+        """
         self._swap("uplink", callback, batch=True)
 
     def on_downlink(self, callback: FrameCallback) -> None:
-        """Swaps the consumer of a caller's bridge (`attach_caller`)."""
+        """Swaps the consumer of a caller's bridge (`attach_caller`) for `callback`; see `on_uplink`."""
         self._swap("downlink", callback, batch=False)
 
     def on_downlink_batch(self, callback: BatchCallback) -> None:
-        """Swaps the consumer of a caller's bridge for one that is given a list of `Frame`."""
+        """Swaps the consumer of a caller's bridge for a `callback` of lists; see `on_uplink_batch`."""
         self._swap("downlink", callback, batch=True)
 
     def on_state(self, callback: StateCallback | None) -> None:
@@ -194,6 +212,9 @@ class BridgeFace:
 
         It is called on the SDK's own thread, as frames are. It takes the place of the callback before; `None` ends
         that.
+
+        Raises:
+            TypeError: `callback` can't be called.
         """
         if callback is not None:
             check_callback("callback", callback, "(state: str)")

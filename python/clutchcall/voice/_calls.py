@@ -79,6 +79,9 @@ class Calls:
     def get(self, sid: str) -> Call:
         """The state of a call now.
 
+        Args:
+            sid: The call.
+
         Raises:
             NotFoundError: No such call in this organisation.
         """
@@ -92,6 +95,10 @@ class Calls:
             status: Only calls of this status.
             limit: At most so many, 1 to 500.
             cursor: `CallPage.cursor` of the page before; `None` begins at the newest.
+
+        Raises:
+            ValueError: No such status, or a limit out of range.
+            BadRequestError: The cursor is not of a page.
         """
         check_text_or_none(status=status, cursor=cursor)
         check_whole(limit=limit)
@@ -274,6 +281,9 @@ class Call(CallFields):
 
         It is called on the SDK's own thread, as frames are, and the fields of this object are those of that moment. It
         takes the place of the callback before; `None` ends that.
+
+        Raises:
+            TypeError: `callback` can't be called.
         """
         if callback is not None:
             check_callback("callback", callback, "(status: str)")
@@ -281,6 +291,10 @@ class Call(CallFields):
 
     def transfer(self, to: str | None = None, *, agent: str | None = None) -> None:
         """Transfers the far end to a number, or binds another agent. Give exactly one.
+
+        Args:
+            to: Number to transfer to, E.164.
+            agent: Agent of the engine to bind; the line stays as it is.
 
         Raises:
             ConflictError: The call is not answered, has ended, or the far end refuses.

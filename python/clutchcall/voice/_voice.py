@@ -149,6 +149,10 @@ class Agents:
     def attach(self, call_sid: str, agent: str) -> None:
         """Binds `agent` to a live call, in place of the one before. The engine wires its audio.
 
+        Args:
+            call_sid: The call.
+            agent: Id of an agent that `list` names.
+
         Raises:
             NotFoundError: No such call or agent.
             ConflictError: The call is over.
