@@ -35,6 +35,14 @@ def test_import_brings_few_modules() -> None:
     assert int(out) <= 45
 
 
+def test_import_brings_little_memory() -> None:
+    if not os.environ.get("CLUTCHCALL_WHEEL"):
+        pytest.skip("CLUTCHCALL_WHEEL is not set: only the release build is meant; `make test-python` sets it")
+    resident = "int(open('/proc/self/statm').read().split()[1]) * resource.getpagesize()"
+    out = run(f"import resource; before = {resident}\nimport clutchcall.voice\nprint({resident} - before)")
+    assert int(out) <= 8 * MIB
+
+
 def test_no_dependencies() -> None:
     assert metadata.requires("clutchcall") in (None, [])
 
