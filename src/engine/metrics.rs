@@ -3,9 +3,11 @@
 //! Counters only grow. They are counted where the thing happens, one relaxed addition each; nobody waits for them.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::media::Stats;
+use super::sip;
 use super::store::{Forgotten, Health};
 use crate::call::Status;
 
@@ -41,6 +43,8 @@ pub struct Metrics {
     /// Of RTP: came, went, lost, late, refused.
     rtp: [AtomicU64; 5],
     media_timeouts: AtomicU64,
+    /// Of SIP: what was not let in.
+    sip: Arc<sip::Counts>,
 }
 
 /// A limit of the API that was reached: its key in `[limits]`, but for [`Bound::Stalled`], whose time is `idle_ms` too.
@@ -168,6 +172,11 @@ impl Metrics {
         self.media_timeouts.fetch_add(1, Relaxed);
     }
 
+    /// What SIP drops is counted there.
+    pub fn sip(&self) -> Arc<sip::Counts> {
+        Arc::clone(&self.sip)
+    }
+
     /// The text of `/metrics`.
     pub fn render(&self, store: &Health) -> String {
         let mut text = String::new();
@@ -207,6 +216,9 @@ impl Metrics {
         }
         for (what, counter) in ["received", "sent", "lost", "late", "refused"].iter().zip(&self.rtp) {
             line(&format!("rtp_packets_total{{what=\"{what}\"}}"), counter.load(Relaxed));
+        }
+        for (what, count) in self.sip.all() {
+            line(&format!("sip_dropped_total{{what=\"{what}\"}}"), count);
         }
         for (bound, counter) in BOUNDS.iter().zip(&self.reached) {
             line(&format!("api_limit_total{{limit=\"{bound}\"}}"), counter.load(Relaxed));

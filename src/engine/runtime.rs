@@ -24,7 +24,7 @@ use super::media::{self, AudioThreads};
 use super::metrics::Metrics;
 use super::outside::{self, Outside};
 use super::phone::{Phone, PhoneConfig};
-use super::sip::{self, Endpoints, SipTrunk};
+use super::sip::{self, Endpoints, SipTrunk, Timers};
 use super::store::{Bounds, Sqlite, Store};
 use super::trunk::{Trunk, TrunkEvent};
 use crate::call::wire::RelayRef;
@@ -196,14 +196,15 @@ impl Control {
         let address = listener.local_addr().map_err(|e| format!("api.listen {listen}: {e}"))?;
         let (trunk_sender, trunk_events) = mpsc::unbounded_channel();
         let (media_sender, media_events) = mpsc::unbounded_channel();
-        let lines = lines(&config, &phone, &trunk_sender).await?;
+        let metrics = Arc::<Metrics>::default();
+        let endpoints = Endpoints::counting(Timers::default(), metrics.sip());
+        let lines = lines(&config, &phone, endpoints, &trunk_sender).await?;
         let mint = {
             let minter = Arc::clone(&minter);
             media::Mint { token: Arc::new(move || minter.engine()), life: config.limits.token_ttl }
         };
         let (supply, resolving) = outside.supply.open().await;
         let audio = Arc::new(AudioThreads::start(config.audio_threads, supply, mint, media_sender)?);
-        let metrics = Arc::<Metrics>::default();
         let (task, desk) = Task::new(Parts {
             node: config.node.clone(),
             max_calls: config.limits.calls,
@@ -269,9 +270,10 @@ impl Media for Threads {
 async fn lines(
     config: &Config,
     phone: &PhoneConfig,
+    mut endpoints: Endpoints,
     events: &mpsc::UnboundedSender<TrunkEvent>,
 ) -> Result<BTreeMap<String, Line>, String> {
-    let (mut lines, mut endpoints) = (BTreeMap::new(), Endpoints::default());
+    let mut lines = BTreeMap::new();
     for (id, trunk) in &config.trunks {
         let carrier: Result<Box<dyn Trunk>, String> = match &trunk.kind {
             TrunkKind::Phone => Phone::new(phone.clone(), events.clone())

@@ -15,3 +15,4 @@ mod engine;
 mod later;
 mod refused;
 mod rig;
+mod strangers;

@@ -3,11 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Program, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clutchcall::call::{Action, Call, CallRecord, Command, EndReason, Event, Status, TransferMode, TransferState};
 use clutchcall::engine::config::{self, Credentials, Host};
-use clutchcall::engine::sip::{self, Endpoints, SipTrunk, Timers, Transport};
+use clutchcall::engine::sip::{self, Counts, Endpoints, SipTrunk, Timers, Transport};
 use clutchcall::engine::trunk::{Dial, Trunk, TrunkEvent, TrunkKind};
 use tokio::sync::mpsc;
 
@@ -122,7 +123,7 @@ impl Far {
         format!("{}\n{}", read("errors"), read("messages"))
     }
 
-    fn traffic(&self) -> Traffic {
+    pub(crate) fn traffic(&self) -> Traffic {
         // The file comes with the first message.
         let text = std::fs::read_to_string(self.folder.path().join("messages")).unwrap_or_default();
         let messages = text.split("-----------------------------------------------").filter_map(|part| {
@@ -203,6 +204,8 @@ pub(crate) struct Caller {
     pub(crate) trunk: SipTrunk,
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// What was not let in.
+    pub(crate) counts: Arc<Counts>,
     events: mpsc::UnboundedReceiver<TrunkEvent>,
     call: Option<Call>,
     /// Which legs the call was given.
@@ -230,11 +233,13 @@ impl Caller {
 
     pub(crate) async fn idle(settings: config::SipTrunk) -> Self {
         let local = sip::local(&settings).await.unwrap();
-        let endpoint = Endpoints::new(Timers { t1: T1 }).at(&local).await.unwrap();
+        let counts = Arc::<Counts>::default();
+        let endpoint = Endpoints::counting(Timers { t1: T1 }, Arc::clone(&counts)).at(&local).await.unwrap();
         let talks = sip::talks(&settings, local.bind.ip()).unwrap();
         let address = endpoint.address();
         let (sender, events) = mpsc::unbounded_channel();
-        Self { trunk: SipTrunk::new(endpoint, settings, talks, sender), address, events, call: None, legs: 0 }
+        let trunk = SipTrunk::new(endpoint, settings, talks, sender);
+        Self { trunk, address, counts, events, call: None, legs: 0 }
     }
 
     pub(crate) fn place(&mut self, ring_timeout_s: u32) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::stack::Stack;
-use super::{Local, Timers, Transport};
+use super::{Counts, Gate, Local, Timers, Transport};
 use crate::engine::config::{self, Host, SipTrunk};
 use crate::engine::rtp::{Ports, Settings, Talks};
 
@@ -26,16 +26,26 @@ impl Endpoint {
     }
 }
 
-/// All endpoints of an engine.
+/// All endpoints of an engine. Who may speak to one may speak to all.
 #[derive(Default)]
 pub struct Endpoints {
     timers: Timers,
+    gate: Arc<Gate>,
     open: HashMap<Local, Endpoint>,
 }
 
 impl Endpoints {
     pub fn new(timers: Timers) -> Self {
-        Self { timers, open: HashMap::new() }
+        Self { timers, ..Self::default() }
+    }
+
+    /// With the counters of what is dropped.
+    pub fn counting(timers: Timers, counts: Arc<Counts>) -> Self {
+        Self { timers, gate: Arc::new(Gate::new(counts)), open: HashMap::new() }
+    }
+
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
     /// The endpoint of this address, opened with its first trunk. Within a tokio runtime.
@@ -43,7 +53,7 @@ impl Endpoints {
         if let Some(endpoint) = self.open.get(local) {
             return Ok(endpoint.clone());
         }
-        let endpoint = Endpoint(Arc::new(Stack::open(local, self.timers).await?));
+        let endpoint = Endpoint(Arc::new(Stack::open(local, self.timers, Arc::clone(&self.gate)).await?));
         self.open.insert(local.clone(), endpoint.clone());
         Ok(endpoint)
     }

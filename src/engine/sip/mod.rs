@@ -6,6 +6,8 @@
 //! | `dialog` | one call: what the wire says and what the call's brain wants, until both are done with it |
 //! | `register` | who we are, told to a registrar |
 //! | `options` | whether the far side is there |
+//! | `gate` | [`Gate`]: who may speak to us, and how much of strangers is borne |
+//! | `peers` | what a trunk's names resolve to, told to the gate |
 //! | `endpoint` | [`Endpoints`]: one stack per transport and local address, shared by the trunks that use it |
 //! | `stack/` | the crate behind it all; nobody else names it |
 //!
@@ -16,7 +18,9 @@
 
 mod dialog;
 mod endpoint;
+mod gate;
 mod options;
+mod peers;
 mod register;
 mod stack;
 mod trunk;
@@ -25,6 +29,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 pub use endpoint::{Endpoint, Endpoints, local, talks};
+pub use gate::{Counts, Gate, Network, PeerId, Seat};
 pub use trunk::SipTrunk;
 
 /// RFC 3261 §17.1.1.1.

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::Endpoint;
 use super::dialog::{Dialling, Order};
 use super::options::Keepalive;
+use super::peers::Peers;
 use super::register::Registrar;
+use super::{Endpoint, PeerId};
 use crate::engine::config;
 use crate::engine::rtp::Talks;
 use crate::engine::trunk::{Dial, Events, Trunk, TrunkEvent, TrunkKind};
@@ -27,6 +28,8 @@ pub struct SipTrunk {
     /// The calls' tasks note what they are answered.
     health: Arc<Mutex<Health>>,
     events: Events,
+    /// Who its far side is, to the gate.
+    peer: PeerId,
     calls: HashMap<String, mpsc::UnboundedSender<Order>>,
     /// Each gives the sid of its call.
     tasks: JoinSet<String>,
@@ -43,6 +46,9 @@ impl SipTrunk {
         };
         let (settings, health) = (Arc::new(settings), Arc::new(Mutex::new(Health::new(breaker))));
         let mut around = JoinSet::new();
+        let peers = Peers::new(&settings, Arc::clone(endpoint.0.gate()));
+        let peer = peers.id;
+        around.spawn(peers.run());
         if let Some(interval) = settings.options_interval {
             let stack = Arc::clone(&endpoint.0);
             let (settings, health) = (Arc::clone(&settings), Arc::clone(&health));
@@ -57,10 +63,16 @@ impl SipTrunk {
             talks,
             health,
             events,
+            peer,
             calls: HashMap::new(),
             tasks: JoinSet::new(),
             _around: around,
         }
+    }
+
+    /// By this the gate knows its far side.
+    pub fn peer(&self) -> PeerId {
+        self.peer
     }
 
     fn health_now(&self) -> MutexGuard<'_, Health> {
@@ -84,6 +96,12 @@ impl SipTrunk {
             // Its task may have ended meanwhile.
             let _ = call.send(order);
         }
+    }
+}
+
+impl Drop for SipTrunk {
+    fn drop(&mut self) {
+        self.endpoint.0.gate().leave(self.peer);
     }
 }
 

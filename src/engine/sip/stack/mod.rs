@@ -6,6 +6,7 @@
 //! | `uac` | a call that we place: its INVITE followed to the end, and what is asked of its dialog |
 //! | `request` | requests outside of any call |
 //! | `uas` | requests of the far side, given to their calls or refused |
+//! | `door` | the socket, and who is let in |
 //! | `route` | where a request goes: names, ports, transports |
 //! | `mend` | what is put right in messages between the wire and the crate |
 //!
@@ -14,6 +15,7 @@
 //! reads no SDP, and decides nothing about a call but what the RFC leaves no choice in: ACK, retransmission, the BYE of a
 //! branch or answer that nobody wants.
 
+mod door;
 mod mend;
 mod request;
 mod route;
@@ -31,18 +33,14 @@ use rsipstack::platform::CancellationToken;
 use rsipstack::sip::{HeadersExt as _, Method, Response};
 use rsipstack::transaction::EndpointBuilder;
 use rsipstack::transaction::endpoint::{EndpointInnerRef, EndpointOption};
-use rsipstack::transport::tcp_listener::TcpListenerConnection;
-use rsipstack::transport::udp::UdpConnection;
-use rsipstack::transport::{SipConnection, TransportLayer};
+use rsipstack::transport::TransportLayer;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Local, Timers, Transport};
+use super::{Gate, Local, Timers, Transport};
 
 pub(super) use request::Ask;
 pub(super) use uac::{Invite, Line};
 
-/// Of a UDP socket; the kernel's default holds a few hundred requests.
-const SOCKET_BYTES: usize = 4 << 20;
 /// What we say that we take (RFC 3261 §20.5).
 const ALLOW: [Method; 8] = [
     Method::Invite,
@@ -145,6 +143,10 @@ impl Calls {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(call_id);
     }
 
+    fn has(&self, call_id: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(call_id)
+    }
+
     fn find(&self, call_id: &str) -> Option<Call> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(call_id).cloned()
     }
@@ -155,6 +157,7 @@ pub(super) struct Stack {
     endpoint: EndpointInnerRef,
     dialogs: Arc<DialogLayer>,
     calls: Arc<Calls>,
+    gate: Arc<Gate>,
     transport: Transport,
     /// As the far side is told.
     address: SocketAddr,
@@ -164,31 +167,33 @@ pub(super) struct Stack {
 
 impl Stack {
     /// Binds and begins to read. The error names the address.
-    pub(super) async fn open(local: &Local, timers: Timers) -> Result<Self, String> {
-        let ending = CancellationToken::new();
-        let (connection, address) = bind(local, &ending)
-            .await
-            .map_err(|error| format!("{} {} can't be bound ({error})", local.transport.as_str(), local.bind))?;
-        let transport = local.transport;
-        let layer = TransportLayer::new_with_domain_resolver(ending.clone(), Box::new(route::Names));
-        layer.add_transport(connection);
+    pub(super) async fn open(local: &Local, timers: Timers, gate: Arc<Gate>) -> Result<Self, String> {
+        let (ending, transport) = (CancellationToken::new(), local.transport);
+        let named = |error: String| format!("{} {} can't be bound ({error})", transport.as_str(), local.bind);
+        let (bound, address) = door::Bound::at(local).map_err(|error| named(error.to_string()))?;
+        let calls = Arc::<Calls>::default();
+        let door = door::Door { gate: Arc::clone(&gate), calls: Arc::clone(&calls) };
         let endpoint = EndpointBuilder::new()
-            .with_transport_layer(layer)
+            .with_transport_layer(TransportLayer::new_with_domain_resolver(ending.clone(), Box::new(route::Names)))
             .with_cancel_token(ending.clone())
             .with_user_agent(USER_AGENT)
             .with_allows(ALLOW.to_vec())
             .with_option(option(timers))
             .with_inspector(Box::new(mend::Mend))
             .with_target_locator(Box::new(route::Targets { transport }))
+            .with_transport_inspector(Box::new(door.clone()))
             .build();
         let incoming = endpoint.incoming_transactions().map_err(|error| error.to_string())?;
         let inner = Arc::clone(&endpoint.inner);
-        let calls = Arc::<Calls>::default();
-        tokio::spawn(async move { endpoint.serve().await });
-        let taker = uas::Taker { calls: Arc::clone(&calls), transport, address };
+        bound.serve(endpoint, address, door, &ending).await.map_err(named)?;
+        let taker = uas::Taker { calls: Arc::clone(&calls), gate: Arc::clone(&gate), transport, address };
         tokio::spawn(taker.run(incoming, ending.clone()));
         let dialogs = Arc::new(DialogLayer::new(Arc::clone(&inner)));
-        Ok(Self { endpoint: inner, dialogs, calls, transport, address, timers, ending })
+        Ok(Self { endpoint: inner, dialogs, calls, gate, transport, address, timers, ending })
+    }
+
+    pub(super) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -212,32 +217,4 @@ fn option(timers: Timers) -> EndpointOption {
         timerc: Duration::from_secs(300),
         ..EndpointOption::default()
     }
-}
-
-async fn bind(local: &Local, ending: &CancellationToken) -> Result<(SipConnection, SocketAddr), String> {
-    match local.transport {
-        Transport::Udp => {
-            let socket = udp_socket(local.bind).map_err(|error| error.to_string())?;
-            let address = local.advertised(socket.local_addr().map_err(|error| error.to_string())?);
-            let udp = UdpConnection::from_socket(Arc::new(socket), Some(address), Some(ending.child_token())).await;
-            Ok((udp.map_err(|error| error.to_string())?.into(), address))
-        }
-        Transport::Tcp => {
-            // The crate binds when it begins to serve, and only logs that it could not: this finds it out first.
-            let bound = std::net::TcpListener::bind(local.bind).and_then(|listener| listener.local_addr());
-            let bound = bound.map_err(|error| error.to_string())?;
-            let address = local.advertised(bound);
-            let listener = TcpListenerConnection::new(bound, Some(address)).await;
-            Ok((listener.map_err(|error| error.to_string())?.into(), address))
-        }
-    }
-}
-
-fn udp_socket(address: SocketAddr) -> std::io::Result<tokio::net::UdpSocket> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;
-    socket.set_nonblocking(true)?;
-    // A smaller buffer than wished for is still a socket.
-    let _ = socket.set_recv_buffer_size(SOCKET_BYTES);
-    socket.bind(&address.into())?;
-    tokio::net::UdpSocket::from_std(socket.into())
 }

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use rsipstack::dialog::dialog::Dialog;
@@ -10,10 +11,13 @@ use rsipstack::platform::CancellationToken;
 use rsipstack::sip::{Header, HeadersExt as _, Method, SipMessage, StatusCode};
 use rsipstack::transaction::TransactionReceiver;
 use rsipstack::transaction::transaction::Transaction;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
-use super::super::Transport;
+use super::super::{Gate, Transport};
 use super::{ALLOW, Call, Calls, Heard};
+
+/// Requests that are being answered. A re-INVITE is one until its ACK.
+const MOST_AT_ONCE: usize = 4096;
 
 /// A BYE may overtake the 200 that it ends; the far side repeats it if it was early by more than this.
 const OVERTAKEN: Duration = Duration::from_millis(500);
@@ -22,6 +26,7 @@ const UPDATE_LATER: &str = "3";
 
 pub(super) struct Taker {
     pub(super) calls: Arc<Calls>,
+    pub(super) gate: Arc<Gate>,
     pub(super) transport: Transport,
     /// As the far side is told.
     pub(super) address: SocketAddr,
@@ -29,13 +34,18 @@ pub(super) struct Taker {
 
 impl Taker {
     pub(super) async fn run(self, mut incoming: TransactionReceiver, ending: CancellationToken) {
-        let taker = Arc::new(self);
+        let (taker, places) = (Arc::new(self), Arc::new(Semaphore::new(MOST_AT_ONCE)));
         loop {
             let transaction = tokio::select! {
                 () = ending.cancelled() => return,
                 transaction = incoming.recv() => transaction,
             };
             let Some(transaction) = transaction else { return };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                // Who means it asks again.
+                taker.gate.counts.busy.fetch_add(1, Relaxed);
+                continue;
+            };
             let taker = Arc::clone(&taker);
             // Apart, because a transaction has to be driven to its end by one owner.
             tokio::spawn(async move {
@@ -43,6 +53,7 @@ impl Taker {
                 if let Err(error) = taker.take(transaction).await {
                     tracing::debug!(%method, %error, "a request was not answered");
                 }
+                drop(place);
             });
         }
     }

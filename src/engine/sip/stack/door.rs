@@ -1,0 +1,240 @@
+//! What a stack's socket lets in. Datagrams, and connections that are opened to us, are looked at before the crate reads a byte of
+//! them, since it reads, logs and queues without a bound: [`Gate`] knows who may speak.
+//!
+//! A message of a call that lives here is let in from anywhere: far ends answer from addresses that nobody wrote down, and its Call-ID
+//! has 128 bits of chance (RFC 3261 §8.1.1.4). Sockets are bound here and stay bound; an error names the address.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use rsipstack::platform::CancellationToken;
+use rsipstack::sip::{HeadersExt as _, SipMessage};
+use rsipstack::transaction::Endpoint;
+use rsipstack::transaction::endpoint::{EndpointInnerRef, TransportEventInspector};
+use rsipstack::transport::tcp::TcpConnection;
+use rsipstack::transport::tcp_listener::TcpListenerConnection;
+use rsipstack::transport::udp::UdpConnection;
+use rsipstack::transport::{SipAddr, SipConnection, TransportEvent};
+use tokio::net::{TcpListener, UdpSocket};
+
+use super::super::{Gate, Local, Transport};
+use super::Calls;
+
+/// Of a UDP socket; the kernel's default holds a few hundred requests.
+const SOCKET_BYTES: usize = 4 << 20;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
+/// After an accept that failed: no file descriptor is free, for example.
+const BREATH: Duration = Duration::from_millis(100);
+/// Headers are looked for within so much of a datagram.
+const HEAD_BYTES: usize = 8192;
+const RESPONSE: &[u8] = b"SIP/2.0 ";
+
+/// One socket, bound.
+pub(super) enum Bound {
+    Udp(UdpSocket),
+    Tcp(TcpListener),
+}
+
+impl Bound {
+    pub(super) fn at(local: &Local) -> io::Result<(Self, SocketAddr)> {
+        let bound = match local.transport {
+            Transport::Udp => Self::Udp(udp(local.bind)?),
+            Transport::Tcp => Self::Tcp(tcp(local.bind)?),
+        };
+        let address = match &bound {
+            Self::Udp(socket) => socket.local_addr()?,
+            Self::Tcp(listener) => listener.local_addr()?,
+        };
+        Ok((bound, local.advertised(address)))
+    }
+
+    /// Begins to serve. `address`: as the far side is told.
+    pub(super) async fn serve(
+        self,
+        endpoint: Endpoint,
+        address: SocketAddr,
+        door: Door,
+        ending: &CancellationToken,
+    ) -> Result<(), String> {
+        let inner = Arc::clone(&endpoint.inner);
+        let mut serving = Box::pin(async move { endpoint.serve().await });
+        match self {
+            Self::Udp(socket) => {
+                let socket = Arc::new(Watched { socket, door });
+                let udp = UdpConnection::from_socket(socket, Some(address), Some(ending.child_token())).await;
+                inner.transport_layer.add_transport(udp.map_err(|error| error.to_string())?.into());
+            }
+            Self::Tcp(listener) => {
+                // The crate binds the listeners that it finds when it begins. This one is bound, so it enters after that: it is there
+                // for its address.
+                begin(serving.as_mut()).await;
+                let told = TcpListenerConnection::new(address, Some(address)).await;
+                inner.transport_layer.add_transport(told.map_err(|error| error.to_string())?.into());
+                let accepting = Accepting { listener, door, address, ending: ending.clone() };
+                tokio::spawn(accepting.run(inner));
+            }
+        }
+        tokio::spawn(serving);
+        Ok(())
+    }
+}
+
+/// Up to where it waits for the first time.
+async fn begin(mut serving: Pin<&mut (impl Future<Output = ()> + Send)>) {
+    std::future::poll_fn(|context| Poll::Ready(serving.as_mut().poll(context).is_ready())).await;
+}
+
+fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;
+    socket.set_nonblocking(true)?;
+    // A smaller buffer than wished for is still a socket.
+    let _ = socket.set_recv_buffer_size(SOCKET_BYTES);
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    // Connections of the engine before us may still be closing.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Who is let in at one stack.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) gate: Arc<Gate>,
+    pub(super) calls: Arc<Calls>,
+}
+
+impl Door {
+    fn takes(&self, from: IpAddr, message: &[u8]) -> bool {
+        let head = message.get(..HEAD_BYTES).unwrap_or(message);
+        call_id(head).is_some_and(|call_id| self.calls.has(call_id))
+            || self.gate.takes(from, !message.starts_with(RESPONSE), Instant::now())
+    }
+}
+
+/// The Call-ID of a message that is not read yet, by its long or short name.
+fn call_id(message: &[u8]) -> Option<&str> {
+    let lines = message.split(|byte| *byte == b'\n').skip(1);
+    let head = lines.map(<[u8]>::trim_ascii_end).take_while(|line| !line.is_empty());
+    let value = head.filter_map(|line| {
+        let at = line.iter().position(|byte| *byte == b':')?;
+        let name = line[..at].trim_ascii_end();
+        (name.eq_ignore_ascii_case(b"call-id") || name.eq_ignore_ascii_case(b"i")).then(|| line[at + 1..].trim_ascii())
+    });
+    std::str::from_utf8(value.into_iter().next()?).ok()
+}
+
+/// A socket of which the crate sees what is let in.
+struct Watched {
+    socket: UdpSocket,
+    door: Door,
+}
+
+#[async_trait]
+impl rsipstack::platform::net::UdpSocket for Watched {
+    async fn recv_from(&self, buffer: &mut [u8]) -> rsipstack::Result<(usize, SocketAddr)> {
+        loop {
+            let (length, from) = self.socket.recv_from(buffer).await?;
+            if self.door.takes(from.ip(), &buffer[..length]) {
+                return Ok((length, from));
+            }
+        }
+    }
+
+    async fn send_to(&self, bytes: &[u8], to: SocketAddr) -> rsipstack::Result<usize> {
+        Ok(self.socket.send_to(bytes, to).await?)
+    }
+
+    fn local_addr(&self) -> rsipstack::Result<SocketAddr> {
+        Ok(self.socket.local_addr()?)
+    }
+}
+
+/// What comes over connections, which the crate reads by itself.
+#[async_trait]
+impl TransportEventInspector for Door {
+    async fn handle(&self, event: TransportEvent) -> Option<TransportEvent> {
+        let TransportEvent::Incoming(message, connection, from) = &event else { return Some(event) };
+        if !connection.is_reliable() {
+            return Some(event);
+        }
+        let of_a_call = message.call_id_header().is_ok_and(|call_id| self.calls.has(call_id.value()));
+        let is_request = matches!(message, SipMessage::Request(_));
+        let from = from.get_socketaddr().ok()?.ip();
+        (of_a_call || self.gate.takes(from, is_request, Instant::now())).then_some(event)
+    }
+}
+
+/// Takes the connections that are opened to us.
+struct Accepting {
+    listener: TcpListener,
+    door: Door,
+    address: SocketAddr,
+    ending: CancellationToken,
+}
+
+impl Accepting {
+    async fn run(self, endpoint: EndpointInnerRef) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.ending.cancelled() => return,
+                accepted = self.listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, from)) => self.take(stream, from, &endpoint),
+                Err(error) => {
+                    tracing::warn!(%error, "a SIP connection can't be accepted");
+                    tokio::time::sleep(BREATH).await;
+                }
+            }
+        }
+    }
+
+    fn take(&self, stream: tokio::net::TcpStream, from: SocketAddr, endpoint: &EndpointInnerRef) {
+        // Without a seat it is closed.
+        let Some(seat) = self.door.gate.seat(from.ip()) else { return };
+        let local = SipAddr { r#type: Some(rsipstack::sip::Transport::Tcp), addr: self.address.into() };
+        let open = self.ending.child_token();
+        let Ok(connection) = TcpConnection::from_stream(stream, local, Some(open.clone())) else { return };
+        endpoint.transport_layer.add_connection(SipConnection::Tcp(connection));
+        // The crate cancels this when the connection is closed.
+        tokio::spawn(async move {
+            open.cancelled().await;
+            drop(seat);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_call_id_of_what_is_not_read_yet() {
+        for (message, expected) in [
+            (&b"BYE sip:a SIP/2.0\r\nVia: x\r\nCall-ID: a@b\r\n\r\n"[..], Some("a@b")),
+            (b"SIP/2.0 200 OK\r\ni : a@b \r\n", Some("a@b")),
+            (b"BYE sip:a SIP/2.0\ncall-id:a\ni:b\n\n", Some("a")),
+            (b"Call-ID: a\r\n\r\n", None),
+            (b"BYE sip:a SIP/2.0\r\n\r\nCall-ID: in-the-body\r\n", None),
+            (b"BYE sip:a SIP/2.0\r\nCall-ID: \xff\r\n", None),
+            (b"BYE sip:a SIP/2.0\r\nX-Call-ID: a\r\n", None),
+            (b"\r\n\r\n", None),
+            (b"", None),
+        ] {
+            assert_eq!(call_id(message), expected, "{}", String::from_utf8_lossy(message));
+        }
+    }
+}
