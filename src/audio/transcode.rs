@@ -254,6 +254,13 @@ impl Transcoder {
         via.samples.truncate(via.samples.len() - whole);
     }
 
+    /// Behind a gap: less than a frame of what came before it goes with nothing that comes now.
+    pub fn drop_rest(&mut self) {
+        if let Some(via) = &mut self.via {
+            via.samples.clear();
+        }
+    }
+
     /// Malformed frames so far.
     pub fn errors(&self) -> u64 {
         self.errors

@@ -7,7 +7,8 @@
 //! - for [`LEARN_TIME`] after a lock the signalled address may still take it over, afterwards nobody;
 //! - locked is an address and its SSRC. Another SSRC of that address is believed at its second packet; other addresses are
 //!   refused and counted;
-//! - a re-INVITE opens the latch to others for [`LEARN_TIME`]. The locked source counts on until another one takes over.
+//! - a re-INVITE opens the latch to others for [`LEARN_TIME`]. The locked source counts on until another one takes over. An address
+//!   that it names counts from its first packet, however late that one comes.
 //!
 //! Packets never go to an address that was neither signalled nor locked.
 
@@ -58,6 +59,8 @@ pub struct Latch {
     locked: Option<Source>,
     target: Option<SocketAddr>,
     door: Door,
+    /// A re-INVITE named the signalled address, and nobody has taken over since.
+    awaited: bool,
     candidate: Option<(Source, u8)>,
     refused: u64,
     switches: u64,
@@ -71,6 +74,7 @@ impl Latch {
             locked: None,
             target: signalled,
             door: Door::Closed,
+            awaited: false,
             candidate: None,
             refused: 0,
             switches: 0,
@@ -84,6 +88,7 @@ impl Latch {
         if moved.is_some() {
             // The lock stays good for what is still on its way.
             (self.signalled, self.target) = (moved, moved);
+            self.awaited = true;
         }
         self.candidate = None;
         self.door = Door::Anyone(now + LEARN_TIME);
@@ -118,27 +123,29 @@ impl Latch {
                 false => self.refuse(),
             };
         };
-        self.settle(locked, now);
+        self.settle(now);
         if source == locked {
             self.candidate = None;
+            if self.door == Door::Closed && self.symmetric {
+                // Nobody came through it: the peer is where he was.
+                self.target = Some(locked.address);
+            }
             return Verdict::Accept;
         }
         match self.door {
             _ if address == locked.address => self.learn(source, SWITCH_PACKETS, now),
+            _ if self.awaited && Some(address) == self.signalled => self.learn(source, 1, now),
             Door::Signalled(_) | Door::Anyone(_) if Some(address) == self.signalled => self.learn(source, 1, now),
             Door::Anyone(_) if self.symmetric => self.learn(source, LEARN_PACKETS, now),
             _ => self.refuse(),
         }
     }
 
-    /// The door falls shut. If nobody came through it, the peer is where he was.
-    fn settle(&mut self, locked: Source, now: Instant) {
-        match self.door {
-            Door::Signalled(until) | Door::Anyone(until) if until <= now => {
-                self.target = Some(locked.address);
-                self.door = Door::Closed;
-            }
-            _ => {}
+    fn settle(&mut self, now: Instant) {
+        if let Door::Signalled(until) | Door::Anyone(until) = self.door
+            && until <= now
+        {
+            self.door = Door::Closed;
         }
     }
 
@@ -155,6 +162,7 @@ impl Latch {
         let before = self.locked.replace(source);
         if before.is_none_or(|before| before.address != source.address) {
             self.target = Some(source.address);
+            self.awaited = false;
             self.door = Door::Signalled(now + LEARN_TIME);
         }
         if before.is_none() {
@@ -249,6 +257,38 @@ mod tests {
         assert_eq!(latch.check(at(1), 7, now), Verdict::Accept, "what was on its way");
         assert_eq!(latch.check(at(4), 7, now), Verdict::Switch);
         assert_eq!(latch.check(at(1), 7, now + LATER), Verdict::Refuse);
+    }
+
+    #[test]
+    fn an_address_that_a_reinvite_named_counts_however_late_it_speaks() {
+        let (mut latch, now) = latch();
+        latch.check(at(1), 7, now);
+        let now = now + LATER;
+        latch.reopen(Some(at(4)), now);
+        // Silent for a minute but for a stranger; ours go where the signalling says.
+        let now = now + LATER * 20;
+        assert_eq!((latch.check(at(9), 7, now), latch.target()), (Verdict::Refuse, Some(at(4))));
+        // A refresh that names it again changes nothing.
+        latch.reopen(Some(at(4)), now);
+        let now = now + LATER;
+        assert_eq!(latch.check(at(4), 7, now), Verdict::Switch);
+        assert_eq!((latch.target(), latch.check(at(1), 7, now)), (Some(at(4)), Verdict::Refuse));
+        // Who was learned in its place is not thrown out by it afterwards.
+        latch.reopen(Some(at(5)), now);
+        (0..3).for_each(|_| assert_ne!(latch.check(at(6), 7, now), Verdict::Refuse));
+        assert_eq!(latch.check(at(5), 7, now + LATER), Verdict::Refuse);
+        assert_eq!(latch.target(), Some(at(6)));
+    }
+
+    #[test]
+    fn without_learning_ours_go_where_the_signalling_says() {
+        let now = Instant::now();
+        let mut latch = Latch::new(Some(at(1)), false);
+        latch.check(at(1), 7, now);
+        latch.reopen(Some(at(4)), now);
+        assert_eq!(latch.check(at(1), 7, now + LATER), Verdict::Accept, "what was on its way");
+        assert_eq!(latch.target(), Some(at(4)));
+        assert_eq!(latch.check(at(4), 7, now + LATER), Verdict::Switch);
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub struct Audio<'a> {
     pub payload: &'a [u8],
 }
 
+/// A step of the timestamp that is so much longer than the time that passed, or backwards, is a clock that has jumped: no network hurries
+/// a packet, and what it delays stays behind its timestamp.
+const JUMP_MS: i64 = 200;
 /// Timestamps begin here, so that late ones have one too.
 const FIRST: u64 = 1 << 32;
 
@@ -67,8 +70,8 @@ pub struct Receiver {
     timestamp: Option<u64>,
     /// The next payload is the first of its stream.
     begun: bool,
-    /// Arrival minus timestamp of the last packet, in timestamp units, and the jitter sixteenfold (RFC 3550 §A.8).
-    transit: Option<i64>,
+    /// Arrival and timestamp of the last packet, in timestamp units, and the jitter sixteenfold (RFC 3550 §A.8).
+    last: Option<(i64, i64)>,
     jitter16: u64,
     worst_jitter: u32,
     epoch: Instant,
@@ -100,7 +103,7 @@ impl Receiver {
             stream,
             timestamp: None,
             begun: true,
-            transit: None,
+            last: None,
             jitter16: 0,
             worst_jitter: 0,
             epoch: now,
@@ -138,7 +141,7 @@ impl Receiver {
         let number = match self.sequence.update(header.sequence) {
             Arrival::Next { number, .. } | Arrival::Late { number } => number,
             Arrival::Restart { number } => {
-                (self.timestamp, self.transit, self.begun) = (None, None, true);
+                (self.timestamp, self.last, self.begun) = (None, None, true);
                 number
             }
             Arrival::Duplicate | Arrival::Stray | Arrival::Probation => return None,
@@ -232,7 +235,7 @@ impl Receiver {
     }
 
     fn forget_time(&mut self) {
-        (self.timestamp, self.transit, self.jitter16, self.begun) = (None, None, 0, true);
+        (self.timestamp, self.last, self.jitter16, self.begun) = (None, None, 0, true);
     }
 
     fn extend(&mut self, timestamp: u32) -> u64 {
@@ -247,11 +250,13 @@ impl Receiver {
     /// RFC 3550 §A.8. All packets of an event share a timestamp and would look like jitter.
     fn note_jitter(&mut self, timestamp: u64, now: Instant) {
         let micros = now.saturating_duration_since(self.epoch).as_micros() as u64;
-        let arrival = micros * u64::from(self.clock) / 1_000_000;
-        let transit = arrival as i64 - timestamp as i64;
-        if let Some(before) = self.transit.replace(transit) {
-            let difference = before.abs_diff(transit);
-            self.jitter16 = (self.jitter16 + difference).saturating_sub((self.jitter16 + 8) >> 4);
+        let arrival = (micros * u64::from(self.clock) / 1_000_000) as i64;
+        let Some((arrived, stamped)) = self.last.replace((arrival, timestamp as i64)) else { return };
+        let (passed, step) = (arrival - arrived, timestamp as i64 - stamped);
+        let jump = JUMP_MS * i64::from(self.clock) / 1000;
+        if step - passed > jump || step < -jump {
+            return;
         }
+        self.jitter16 = (self.jitter16 + passed.abs_diff(step)).saturating_sub((self.jitter16 + 8) >> 4);
     }
 }

@@ -142,6 +142,28 @@ fn jitter_as_rfc_3550_a_8_counts_it() {
     assert_eq!(receiver.report(None).unwrap().jitter, receiver.jitter());
 }
 
+/// A peer that joins another call into this one goes on with that one's timestamps.
+#[test]
+fn a_clock_that_jumps_is_no_jitter_and_a_late_packet_is() {
+    for jump in [400u32 * 8, 0x5000_0000, 0u32.wrapping_sub(9000 * 8)] {
+        let start = Instant::now();
+        let mut receiver = Receiver::new(pcmu(), start);
+        for n in 0..20u16 {
+            let timestamp = (u32::from(n) * 160).wrapping_add(if n >= 10 { jump } else { 0 });
+            handle(&mut receiver, &packet(0, n, timestamp, &[0; 160]), start + TICK * u32::from(n));
+        }
+        assert_eq!((receiver.jitter(), receiver.worst_jitter_ms()), (0, 0.0), "{jump:x}");
+    }
+    // Silence that is not sent is a step of both clocks; what was held up for two seconds is jitter.
+    let start = Instant::now();
+    let mut receiver = Receiver::new(pcmu(), start);
+    handle(&mut receiver, &packet(0, 0, 0, &[0; 160]), start);
+    handle(&mut receiver, &packet(0, 1, 40_000, &[0; 160]), start + MS * 5000);
+    assert_eq!(receiver.jitter(), 0);
+    handle(&mut receiver, &packet(0, 2, 40_160, &[0; 160]), start + MS * 7020);
+    assert_eq!(receiver.jitter(), 16_000 / 16);
+}
+
 #[test]
 fn sequence_and_timestamp_go_on_and_only_the_first_packet_is_marked() {
     let (mut sender, start) = (Sender::new(PCMU_OUT, 0x1234_5678_9abc_def0), Instant::now());

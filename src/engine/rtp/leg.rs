@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::inward::Inward;
-use super::line::{RtpLine, Word, line};
+use super::line::{Ear, RtpLine, line};
 use super::outward::Outward;
 use super::ports::{Pair, random};
 use super::{Direction, Negotiated, Settings};
@@ -33,7 +33,7 @@ const OPUS_DELAY_MS: f64 = 26.5;
 /// One call's audio over RTP.
 pub struct RtpLeg {
     pair: Pair,
-    words: crossbeam_channel::Receiver<Word>,
+    ear: Ear,
     settings: Settings,
     negotiated: Negotiated,
     latch: Latch,
@@ -58,12 +58,12 @@ impl RtpLeg {
     pub fn new(negotiated: &Negotiated, pair: Pair, settings: Settings) -> (Self, RtpLine) {
         let (now, seed) = (Instant::now(), random());
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let (line, words) = line();
+        let (line, ear) = line();
         let outward = Outward::new(negotiated, seed);
         discard(&pair.rtp);
         discard(&pair.rtcp);
         let leg = Self {
-            words,
+            ear,
             settings,
             latch: Latch::new(negotiated.remote, settings.symmetric),
             inward: Inward::new(negotiated, &settings, now),
@@ -83,30 +83,40 @@ impl RtpLeg {
         (leg, line)
     }
 
-    fn handle_words(&mut self, now: Instant) {
-        while let Ok(word) = self.words.try_recv() {
-            match word {
-                Word::Update(negotiated) => self.update(*negotiated, now),
-                Word::Press(key, duration_ms) => {
-                    if !self.outward.sender.press(key, duration_ms) {
-                        tracing::warn!(key = %key.as_char(), "a key can't be sent: the far end takes no events, or too many wait");
-                    }
-                }
+    /// What the trunk has said. `true`: the codec is another one now.
+    fn handle_words(&mut self, now: Instant) -> bool {
+        let retuned = self.ear.agreed().is_some_and(|negotiated| self.update(&negotiated, now));
+        while let Some((key, duration_ms)) = self.ear.press() {
+            if !self.outward.sender.press(key, duration_ms) {
+                tracing::warn!(key = %key.as_char(), "a key can't be sent: the far end takes no events, or too many wait");
             }
         }
+        retuned
     }
 
-    fn update(&mut self, negotiated: Negotiated, now: Instant) {
+    fn update(&mut self, negotiated: &Negotiated, now: Instant) -> bool {
         self.latch.reopen(negotiated.remote, now);
-        if self.inward.update(&negotiated) {
+        let retuned = self.inward.update(negotiated);
+        if retuned {
             self.heard.push_back(Heard::Retuned);
         }
-        self.outward.update(&negotiated);
+        self.outward.update(negotiated);
         if negotiated.remote_rtcp != self.negotiated.remote_rtcp || negotiated.remote != self.negotiated.remote {
             self.rtcp_source = None;
         }
         self.silence.restart(now);
-        self.negotiated = negotiated;
+        self.negotiated = negotiated.clone();
+        retuned
+    }
+
+    /// The far end says nothing any more. On hold it may, whatever its direction allows.
+    fn is_silent(&mut self, now: Instant) -> bool {
+        if self.negotiated.direction != Direction::SendRecv || !self.silence.is_over(&self.settings, now) {
+            return false;
+        }
+        // It may be us who did not listen: a process that was stopped finds all that was said meanwhile in its socket.
+        self.receive(RTP, now);
+        self.silence.is_over(&self.settings, now) && self.silence.tell()
     }
 
     fn handle(&mut self, socket: usize, bytes: &[u8], from: SocketAddr, now: Instant) {
@@ -176,6 +186,11 @@ impl RtpLeg {
         });
     }
 
+    #[cfg(test)]
+    pub(super) fn codecs_made(&self) -> usize {
+        self.inward.codecs_made()
+    }
+
     fn mos(&self) -> Option<f64> {
         let totals = self.inward.receiver.totals();
         let (equipment, delay_ms) = match self.inward.params().codec {
@@ -196,7 +211,9 @@ impl Leg for RtpLeg {
     }
 
     fn push(&mut self, frame: Option<&Frame>, now: Instant) {
-        self.handle_words(now);
+        let retuned = self.handle_words(now);
+        // A frame of the old codec is noise in the new one.
+        let frame = frame.filter(|_| !retuned);
         for socket in [RTP, RTCP] {
             if self.more[socket] {
                 self.receive(socket, now);
@@ -209,8 +226,7 @@ impl Leg for RtpLeg {
         if self.reports.poll_timeout() <= now {
             self.handle_report(now, false);
         }
-        // On hold the far end may say nothing, whatever its direction allows.
-        if self.negotiated.direction == Direction::SendRecv && self.silence.is_over(&self.settings, now) {
+        if self.is_silent(now) {
             self.heard.push_back(Heard::Silent);
         }
     }
@@ -294,12 +310,15 @@ impl Silence {
         (self.since, self.told) = (now, false);
     }
 
-    /// `true` once.
-    fn is_over(&mut self, settings: &Settings, now: Instant) -> bool {
+    fn is_over(&self, settings: &Settings, now: Instant) -> bool {
         let limit = if self.last.is_some() { settings.not_heard } else { settings.never_heard };
         let since = self.last.map_or(self.since, |last| last.max(self.since));
-        let over = limit.is_some_and(|limit| now.saturating_duration_since(since) >= limit);
-        over && !std::mem::replace(&mut self.told, true)
+        !self.told && limit.is_some_and(|limit| now.saturating_duration_since(since) >= limit)
+    }
+
+    /// Once is enough.
+    fn tell(&mut self) -> bool {
+        !std::mem::replace(&mut self.told, true)
     }
 }
 

@@ -19,7 +19,8 @@
 //! | `leg` | [`RtpLeg`]: sockets, reports, time limits |
 //! | `talk` | [`Talk`]: ports, offer and answer, and leg of one call, kept in step |
 //! | `line` | [`RtpLine`]: the trunk's word to a leg that has left for its thread |
-//! | `inward` | packets to frames |
+//! | `inward` | packets to payloads in order |
+//! | `maker` | payloads to frames |
 //! | `outward` | frames to packets, silence among them |
 //!
 //! No task, no lock per frame, no name of a call: the room does not know whose audio it is.
@@ -27,6 +28,7 @@
 mod inward;
 mod leg;
 mod line;
+mod maker;
 mod outward;
 mod ports;
 mod talk;

@@ -1,8 +1,10 @@
-//! Legs against a peer of the test's own: real packets on loopback, ticks by hand. [`sound`] is what is heard, [`line`] all the rest.
+//! Legs against a peer of the test's own: real packets on loopback, ticks by hand. [`sound`] is what is heard, [`turns`] what changes in
+//! between, [`line`] all the rest.
 #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 
 mod line;
 mod sound;
+mod turns;
 
 use std::collections::BTreeSet;
 use std::io;

@@ -1,0 +1,113 @@
+//! What changes while a call is up: codecs, lengths, agreements, clocks.
+
+use super::*;
+
+#[test]
+fn no_frame_of_the_old_codec_goes_out_under_the_new_ones_number() {
+    let mut stage = Stage::new(Codec::Pcmu, Settings::default());
+    let old: Frame = vec![0x11; 160].into();
+    stage.tick(Some(&old));
+    stage.peer.hear();
+    stage.line.update(&stage.peer.offers(Codec::Pcma));
+    // This one was made before anybody knew.
+    assert_eq!(stage.tick(Some(&old)), [Heard::Retuned]);
+    let (header, payload) = stage.peer.hear();
+    assert_eq!((header.payload_type, payload), (8, vec![0xd5; 160]), "silence in the new codec");
+    let new: Frame = vec![0x22; 160].into();
+    stage.tick(Some(&new));
+    assert_eq!(stage.peer.hear().1, new);
+    // The same codec under the same number: nothing is lost.
+    stage.line.update(&stage.peer.offers(Codec::Pcma));
+    stage.tick(Some(&new));
+    assert_eq!(stage.peer.hear().1, new);
+}
+
+#[test]
+fn of_any_number_of_agreements_the_newest_counts() {
+    let mut stage = Stage::new(Codec::Pcmu, Settings::default());
+    for _ in 0..500 {
+        stage.line.update(&stage.peer.offers(Codec::Pcmu));
+    }
+    let moved = Peer::new();
+    stage.line.update(&moved.offers(Codec::Pcma));
+    assert_eq!(stage.tick(None), [Heard::Retuned]);
+    let (header, payload) = moved.hear();
+    assert_eq!((header.payload_type, payload), (8, vec![0xd5; 160]));
+    // Keys that were pressed beside them are sent as well.
+    stage.line.update(&moved.offers(Codec::Pcma));
+    stage.line.press("5", 40).unwrap();
+    stage.tick(None);
+    assert_eq!(moved.hear().0.payload_type, 101);
+}
+
+#[test]
+fn whoever_changes_codec_and_length_with_each_packet_has_one_recoder_per_codec() {
+    let peer = Peer::new();
+    let mut negotiated = peer.offers(Codec::Pcmu);
+    negotiated.receive_types = vec![(0, Codec::Pcmu), (8, Codec::Pcma), (111, Codec::Opus)];
+    let mut stage = Stage::with(peer, negotiated, Settings::default());
+    let lengths: Vec<Frame> = [10u8, 20, 40, 60].into_iter().map(|ms| opus(48_000, ms, 1).remove(0)).collect();
+    let mut heard = 0;
+    for n in 0..200u32 {
+        stage.now += TICK;
+        heard += stage.say(111, n * 960, &lengths[n as usize % 4]).len();
+        heard += stage.say(8, n * 160, &[0xaa; 160]).len();
+        heard += stage.say(0, n * 160, &[0x81; 160]).len();
+    }
+    assert!(heard >= 600, "{heard} frames");
+    assert_eq!(stage.leg.codecs_made(), 2, "of PCMA and of Opus");
+    assert_eq!(stage.leg.line().unwrap().packets_refused, 0);
+}
+
+#[test]
+fn opus_of_changing_lengths_lies_right_in_time_and_begins_afresh_behind_a_hole() {
+    let mut stage = Stage::new(Codec::Opus, Settings::default());
+    let packets = |ms: u8| opus(48_000, ms, 1).remove(0);
+    let (forty, ten, twenty) = (packets(40), packets(10), packets(20));
+    let at = |heard: &[(Frame, Instant)]| heard.iter().map(|(_, at)| *at).collect::<Vec<_>>();
+    let start = stage.now;
+    assert_eq!(at(&frames(stage.say(111, 0, &forty))), [start, start + TICK]);
+    assert_eq!(frames(stage.say(111, 1920, &ten)), [], "half a frame");
+    // The other half never comes.
+    stage.peer.sequence = stage.peer.sequence.wrapping_add(1);
+    stage.now += TICK * 4;
+    assert_eq!(at(&frames(stage.say(111, 3840, &forty))), [start + TICK * 4, start + TICK * 5]);
+    let (frame, when) = frames(stage.say(111, 5760, &twenty)).remove(0);
+    assert_eq!((frame, when), (twenty, start + TICK * 6), "one of the call's own length is not touched");
+    assert_eq!(stage.leg.codecs_made(), 1);
+}
+
+/// A process that was stopped, or a machine that slept: what was said meanwhile lies in the socket.
+#[test]
+fn who_did_not_listen_does_not_take_the_far_end_for_silent() {
+    let mut stage = Stage::new(Codec::Pcmu, Settings::default());
+    stage.say(0, 0, &[1; 160]);
+    for n in 1..4u32 {
+        let bytes = stage.peer.packet(0, n * 160, &[n as u8; 160]);
+        stage.peer.rtp.send_to(&bytes, (HERE, stage.port)).unwrap();
+    }
+    stage.now += Duration::from_secs(600);
+    let heard = frames(stage.tick(None));
+    assert_eq!(heard.iter().map(|(frame, _)| frame[0]).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!((0..50 * 14).flat_map(|_| stage.tick(None)).count(), 0);
+    assert_eq!((0..50 * 2).flat_map(|_| stage.tick(None)).collect::<Vec<_>>(), [Heard::Silent]);
+}
+
+#[test]
+fn a_far_clock_that_steps_moves_no_frame_away_from_now() {
+    let mut stage = Stage::new(Codec::Pcmu, Settings::default());
+    let mut timestamp = 0u32;
+    for n in 0..60u32 {
+        stage.now += TICK;
+        // An hour ahead, then a day back, then across the wrap.
+        timestamp = match n {
+            20 => timestamp.wrapping_add(3600 * 8000),
+            40 => timestamp.wrapping_sub(24 * 3600 * 8000),
+            _ => timestamp.wrapping_add(160),
+        };
+        let heard = frames(stage.say(0, timestamp, &[n as u8; 160]));
+        assert_eq!((heard.len(), heard[0].1), (1, stage.now), "packet {n}");
+    }
+    let line = stage.leg.line().unwrap();
+    assert_eq!((line.packets_lost, line.jitter_ms), (0, 0.0));
+}
