@@ -103,6 +103,10 @@ pub trait Trunk: Send {
     fn admit(&mut self, _now: Instant) -> Result<(), Duration> {
         Ok(())
     }
+    /// Whether the audio of one more call has a place; if not, in how long it may have.
+    fn check_room(&self, _now: Instant) -> Result<(), Duration> {
+        Ok(())
+    }
     fn health(&self, _now: Instant) -> health::State {
         health::State::Healthy
     }

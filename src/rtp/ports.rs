@@ -51,6 +51,11 @@ impl PortPool {
         port
     }
 
+    /// When a pair can be taken; `None`: not before one is given back.
+    pub fn free_at(&self, now: Instant) -> Option<Instant> {
+        if self.free.is_empty() { self.resting.front().map(|(until, _)| (*until).max(now)) } else { Some(now) }
+    }
+
     /// A pair of [`PortPool::take`] is free again.
     pub fn give_back(&mut self, port: u16, now: Instant) {
         self.taken = self.taken.saturating_sub(1);

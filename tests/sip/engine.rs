@@ -1,6 +1,6 @@
 //! A whole engine with a SIP trunk in its config: what is asked over HTTP reaches the wire, and the record tells of it.
 
-use clutchcall::engine::config::{Trunk, TrunkKind};
+use clutchcall::engine::config::{SipTrunk, Trunk, TrunkKind};
 use clutchcall::engine::sip::Transport;
 use serde_json::json;
 
@@ -10,14 +10,19 @@ use crate::rig::{Far, case, towards};
 const RTP_FROM: u16 = 21_000;
 
 /// Each test has ports of its own.
-fn bench(far: &Far, nth: u16) -> Bench {
+pub(crate) fn bench(far: &Far, nth: u16) -> Bench {
+    bench_with(far, nth, |_| {})
+}
+
+pub(crate) fn bench_with(far: &Far, nth: u16, change: impl FnOnce(&mut SipTrunk)) -> Bench {
     let mut sip = towards(Transport::Udp, far.port);
     sip.rtp_ports = RTP_FROM + nth * 20..=RTP_FROM + nth * 20 + 19;
-    let trunk = Trunk { kind: TrunkKind::Sip(Box::new(sip)), channel_limit: 2, ..Trunk::default() };
+    change(&mut sip);
+    let trunk = Trunk { kind: TrunkKind::Sip(Box::new(sip)), channel_limit: 4, ..Trunk::default() };
     Bench::with(|config| drop(config.trunks.insert("carrier".to_owned(), trunk)))
 }
 
-fn originate(bench: &Bench) -> String {
+pub(crate) fn originate(bench: &Bench) -> String {
     let body = json!({"orgId": "org_a", "to": "+15550001234", "from": "+15558675309", "trunkId": "carrier"});
     let row = bench.post("voice.calls.originate", &body).data();
     assert_eq!(row["status"], "dialing");
@@ -25,7 +30,7 @@ fn originate(bench: &Bench) -> String {
 }
 
 /// Blocking, beside the runtime that waits for SIPp.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap()
 }
 

@@ -74,7 +74,7 @@ impl Far {
             "127.0.0.1",
             "-nostdin",
             "-m",
-            "1",
+            keys.iter().find(|(name, _)| *name == "calls").map_or("1", |(_, count)| *count),
             "-timeout",
             "30s",
             "-timeout_error",

@@ -1,13 +1,16 @@
 //! Agents that live in the engine: they hear what the caller says and say what she hears.
 //!
 //! An [`Agent`] belongs to the audio thread of its call. Like a leg it has no clock, task or lock: it is given every frame of the
-//! caller and asked once per tick for a frame to say, in the same [`Params`].
+//! caller and asked once per tick for a frame to say, in the same [`Params`]. One that is the far end of a second leg ([`Bridged`]) has
+//! sockets, which the thread watches as it does a leg's.
 
 mod bridged;
 mod echo;
 
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
+use super::leg::SOCKETS;
 use crate::audio::{Frame, Params};
 
 pub use bridged::Bridged;
@@ -15,10 +18,30 @@ pub use echo::Echo;
 
 /// The agent's end of one call.
 pub trait Agent: Send {
-    /// The frames it hears and says are of these parameters; asked once, when it is bound. `call`: what the leg speaks, the choice
-    /// that costs no transcoding.
+    /// The frames it hears and says are of these parameters; asked when it is bound, and after [`Told::Retuned`]. `call`: what the leg
+    /// speaks, the choice that costs no transcoding.
     fn params(&self, call: Params) -> Params;
     fn hear(&mut self, frame: &Frame, now: Instant);
+    /// Once per tick, before it is asked what to say.
+    fn handle_tick(&mut self, _now: Instant) {}
     /// What to say in this tick; `None`: silence.
     fn say(&mut self, now: Instant) -> Option<Frame>;
+    /// Watched for its life, and read as a leg's ([`Leg::receive`](super::leg::Leg::receive)).
+    fn sockets(&self) -> [Option<BorrowedFd<'_>>; SOCKETS] {
+        [None; SOCKETS]
+    }
+    fn receive(&mut self, _socket: usize, _now: Instant) {}
+    /// Asked after each tick and each [`Agent::receive`] until there is nothing more.
+    fn poll_told(&mut self) -> Option<Told> {
+        None
+    }
+}
+
+/// What an agent with a line of its own has to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// [`Agent::params`] are others now.
+    Retuned,
+    /// Nothing comes of its far end any more.
+    Silent,
 }

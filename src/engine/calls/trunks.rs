@@ -61,6 +61,11 @@ impl Trunks {
     pub(super) fn enter(&mut self, id: &str, longest_wait: Duration, now: Instant) -> Result<Instant, Refused> {
         self.check_room(id)?;
         let Some(carried) = self.lines.get_mut(id) else { return Ok(now) };
+        if let Err(wait) = carried.line.trunk.check_room(now) {
+            let message =
+                format!("trunk {id} has no RTP ports left: widen rtp_start_port to rtp_end_port, or try again later");
+            return Err(Refused { retry_after: Some(wait), ..Refused::new(Why::Unavailable, message) });
+        }
         if let Err(wait) = carried.line.trunk.admit(now) {
             let message = format!("trunk {id} fails every call, and its breaker is open: try again later");
             return Err(Refused { retry_after: Some(wait), ..Refused::new(Why::Unavailable, message) });

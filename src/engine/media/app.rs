@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::call::{Call, FAREWELL, Floor, Place};
+use super::call::{Call, FAREWELL, Floor, Place, WATCHED};
 use super::clock::{Tick, Wheel};
 use super::reach::{Gauges, Path, Reach};
 use super::tokens::Tokens;
 use super::{Command, Event, Mint, Supply};
-use crate::engine::leg::SOCKETS;
 use crate::engine::outside::follow;
 use crate::moqt;
 use crate::moqt::ids::IdMap;
@@ -331,9 +330,9 @@ impl App for Media {
         self.handle_pool(links, now);
     }
 
-    /// A leg's socket: what the phone says goes up in this turn.
+    /// A leg's socket: what the phone says goes up in this turn. Or a second leg's.
     fn handle_readable(&mut self, links: &mut Links, key: usize, now: Instant) {
-        let (key, socket) = (key / SOCKETS, key % SOCKETS);
+        let (key, socket) = (key / WATCHED, key % WATCHED);
         self.with(links, key as u64, now, |call, floor| call.handle_readable(floor, socket));
     }
 

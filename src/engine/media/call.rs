@@ -4,6 +4,7 @@
 //! ([`Caller::Bridge`]) bridges publish both sides themselves: the engine listens, and as soon as one rendition of a side has a
 //! speaker it publishes that side's others. It never publishes and hears the same rendition, so it never hears itself.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use super::mix::Mixer;
 use super::rendition::{Incoming, Outgoing};
 use super::speaker::Speaker;
 use super::{Caller, Event, Stats};
-use crate::audio::{Frame, Params};
+use crate::audio::{CodecError, Frame, Params};
 use crate::engine::agents::Agent;
 use crate::engine::leg::{Heard, Leg, SOCKETS};
 use crate::moqt::ids::IdMap;
@@ -23,6 +24,8 @@ use crate::moqt::message::TrackProperties;
 use crate::net::Links;
 use crate::tracks::{Delivery, LeaseId, Pool, PublishTrack, Side, TrackId, names};
 
+/// Sockets of one call that the thread watches: the leg's, then those of an agent with a line of its own.
+pub(super) const WATCHED: usize = 2 * SOCKETS;
 /// How long the end is said to whoever subscribes after [`Call::close`].
 pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -143,16 +146,20 @@ impl Call {
         if let Some(leg) = &leg {
             self.params = leg.params();
             self.leg_is_paced = leg.sockets().iter().all(Option::is_none);
-            for (at, socket) in leg.sockets().into_iter().enumerate() {
-                let watched = socket.map(|socket| floor.links.watch(socket, self.key as usize * SOCKETS + at));
-                if let Some(Err(error)) = watched {
-                    tracing::error!(sid = %self.sid, %error, "a call's socket can't be watched: nothing of it is heard");
-                }
-            }
+            self.watch(leg.sockets(), 0, floor);
         }
         self.leg = leg;
         if let Some(agent) = self.waiting.take() {
             self.bind(Some(agent), floor);
+        }
+    }
+
+    fn watch(&self, sockets: [Option<BorrowedFd<'_>>; SOCKETS], first: usize, floor: &Floor<'_>) {
+        for (at, socket) in sockets.into_iter().enumerate() {
+            let watched = socket.map(|socket| floor.links.watch(socket, self.key as usize * WATCHED + first + at));
+            if let Some(Err(error)) = watched {
+                tracing::error!(sid = %self.sid, %error, "a call's socket can't be watched: nothing of it is heard");
+            }
         }
     }
 
@@ -167,11 +174,11 @@ impl Call {
         self.waiting = None;
         match agent {
             Some(agent) if self.started => match Speaker::new(agent, self.params) {
-                Ok(speaker) => self.speaker = Some(speaker),
-                Err(error) => {
-                    let reason = format!("its audio does not fit the call's: {error}");
-                    let _ = floor.events.send(Event::AgentEnded { sid: self.sid.clone(), reason });
+                Ok(speaker) => {
+                    self.watch(speaker.sockets(), SOCKETS, floor);
+                    self.speaker = Some(speaker);
                 }
+                Err(error) => self.dismiss(&error, floor),
             },
             agent => self.waiting = agent,
         }
@@ -191,6 +198,7 @@ impl Call {
                 None => self.stats.gaps_up += 1,
             }
         }
+        self.with_speaker(floor, |speaker| speaker.handle_tick(at));
         let frame = match &mut self.speaker {
             Some(speaker) => speaker.say(at),
             None => self.mixer.mix(self.downlink.iter_mut().filter_map(incoming), self.params),
@@ -209,12 +217,31 @@ impl Call {
         self.leg = Some(leg);
     }
 
-    /// One of the leg's sockets has something.
+    /// One of the sockets has something.
     pub(super) fn handle_readable(&mut self, floor: &mut Floor<'_>, socket: usize) {
+        if let Some(socket) = socket.checked_sub(SOCKETS) {
+            let now = floor.now;
+            return self.with_speaker(floor, |speaker| speaker.receive(socket, now));
+        }
         let Some(mut leg) = self.leg.take() else { return };
         leg.receive(socket, floor.now);
         self.handle_heard(floor, &mut *leg);
         self.leg = Some(leg);
+    }
+
+    /// `work` says whether the agent's far end has fallen silent: that is the end of a call as the leg's own silence is.
+    fn with_speaker(&mut self, floor: &mut Floor<'_>, work: impl FnOnce(&mut Speaker) -> Result<bool, CodecError>) {
+        match self.speaker.as_mut().map(work) {
+            Some(Ok(true)) => drop(floor.events.send(Event::Silent { sid: self.sid.clone() })),
+            Some(Err(error)) => self.dismiss(&error, floor),
+            Some(Ok(false)) | None => {}
+        }
+    }
+
+    fn dismiss(&mut self, error: &CodecError, floor: &mut Floor<'_>) {
+        self.speaker = None;
+        let reason = format!("its audio does not fit the call's: {error}");
+        let _ = floor.events.send(Event::AgentEnded { sid: self.sid.clone(), reason });
     }
 
     fn handle_heard(&mut self, floor: &mut Floor<'_>, leg: &mut dyn Leg) {
@@ -241,15 +268,12 @@ impl Call {
         self.params = params;
         self.mixer = Mixer::default();
         self.downlink.iter_mut().filter_map(incoming).for_each(Incoming::retune);
-        if let Some(Err(error)) = self.speaker.as_mut().map(|speaker| speaker.retune(params)) {
-            self.speaker = None;
-            let reason = format!("its audio does not fit the call's: {error}");
-            let _ = floor.events.send(Event::AgentEnded { sid: self.sid.clone(), reason });
-        }
+        self.with_speaker(floor, |speaker| speaker.retune(params).map(|()| false));
     }
 
     /// Without a leg only an agent speaks by the clock.
     fn tick_speaker(&mut self, floor: &mut Floor<'_>, at: Instant, timestamp_us: u64) {
+        self.with_speaker(floor, |speaker| speaker.handle_tick(at));
         let Some(frame) = self.speaker.as_mut().and_then(|speaker| speaker.say(at)) else { return };
         self.stats.frames_down += 1;
         write(floor, &mut self.downlink, self.params, &frame, timestamp_us);

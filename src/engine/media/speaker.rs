@@ -1,10 +1,12 @@
 //! An agent bound to a call: it hears and speaks in its own parameters.
 
 use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use crate::audio::{CodecError, Frame, Params, Transcoder};
-use crate::engine::agents::Agent;
+use crate::engine::agents::{Agent, Told};
+use crate::engine::leg::SOCKETS;
 
 /// An agent is asked at most this often for one tick: its frames may be a sixth of the listener's.
 const ASKED_PER_TICK: usize = 6;
@@ -12,6 +14,8 @@ const ASKED_PER_TICK: usize = 6;
 pub(super) struct Speaker {
     agent: Box<dyn Agent>,
     params: Params,
+    /// What its words are wanted in.
+    call: Params,
     /// What it hears may come in several renditions, one after the other.
     ear: Option<(Params, Transcoder)>,
     mouth: Transcoder,
@@ -19,18 +23,52 @@ pub(super) struct Speaker {
 }
 
 impl Speaker {
-    /// `call`: what its words are wanted in.
     pub(super) fn new(agent: Box<dyn Agent>, call: Params) -> Result<Self, CodecError> {
         let params = agent.params(call);
         let mouth = Transcoder::new(params, call)?;
-        Ok(Self { agent, params, ear: None, mouth, ready: VecDeque::new() })
+        Ok(Self { agent, params, call, ear: None, mouth, ready: VecDeque::new() })
     }
 
     /// Its words are wanted in these parameters from now on.
     pub(super) fn retune(&mut self, call: Params) -> Result<(), CodecError> {
+        self.call = call;
         self.mouth = Transcoder::new(self.params, call)?;
         self.ready.clear();
         Ok(())
+    }
+
+    /// The agent speaks and hears in others from now on.
+    fn retune_agent(&mut self) -> Result<(), CodecError> {
+        self.params = self.agent.params(self.call);
+        self.ear = None;
+        self.retune(self.call)
+    }
+
+    pub(super) fn sockets(&self) -> [Option<BorrowedFd<'_>>; SOCKETS] {
+        self.agent.sockets()
+    }
+
+    pub(super) fn receive(&mut self, socket: usize, now: Instant) -> Result<bool, CodecError> {
+        self.agent.receive(socket, now);
+        self.handle_told()
+    }
+
+    /// Once per tick, before [`Speaker::say`].
+    pub(super) fn handle_tick(&mut self, now: Instant) -> Result<bool, CodecError> {
+        self.agent.handle_tick(now);
+        self.handle_told()
+    }
+
+    /// `true`: nothing comes of the agent's far end any more.
+    fn handle_told(&mut self) -> Result<bool, CodecError> {
+        let mut is_silent = false;
+        while let Some(told) = self.agent.poll_told() {
+            match told {
+                Told::Retuned => self.retune_agent()?,
+                Told::Silent => is_silent = true,
+            }
+        }
+        Ok(is_silent)
     }
 
     pub(super) fn hear(&mut self, frame: &Frame, from: Params, now: Instant) {

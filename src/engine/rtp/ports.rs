@@ -7,12 +7,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::rtp::ports::PortPool;
+use crate::rtp::ports::{PortPool, REST};
 
 /// Pairs that somebody else on the machine holds are passed over, up to so many at a time.
 const TRIES: usize = 64;
@@ -74,6 +74,14 @@ impl Ports {
             }
         }
         Err(format!("{TRIES} pairs of RTP ports from {first} to {last} are in use by others: give another range"))
+    }
+
+    /// Whether a pair is free by now; if not, in how long one is, should a call end right now.
+    pub fn check_room(&self, now: Instant) -> Result<(), Duration> {
+        match self.0.pool().free_at(now) {
+            Some(at) if at <= now => Ok(()),
+            at => Err(at.map_or(REST, |at| at - now)),
+        }
     }
 
     /// Pairs in use.

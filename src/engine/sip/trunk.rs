@@ -157,6 +157,10 @@ impl Trunk for SipTrunk {
         self.health_now().admit(now)
     }
 
+    fn check_room(&self, now: Instant) -> Result<(), Duration> {
+        self.talks.ports.check_room(now)
+    }
+
     fn health(&self, now: Instant) -> health::State {
         self.health_now().state(now)
     }

@@ -1,0 +1,232 @@
+//! A transfer by a second leg: two dialogs, one call, and audio from phone to phone.
+
+use std::time::Duration;
+
+use clutchcall::call::TransferMode;
+use serde_json::{Value, json};
+
+use crate::common::{Bench, wait_for};
+use crate::engine::{bench_with, beside, originate};
+use crate::phones::Phones;
+use crate::rig::{Far, Traffic, case};
+
+const TO: &str = "+15557654321";
+/// It stays until it is hung up.
+const STAYS: &str = "15000";
+
+/// A far side that two calls reach, and the phones behind it.
+async fn far(scenario: &str, phones: &Phones, keys: &[(&str, &str)]) -> Far {
+    let port = phones.port();
+    let mut all = vec![("calls", "2"), ("far_port", &*port)];
+    all.extend_from_slice(keys);
+    let usual = [
+        ("code", "405"),
+        ("phrase", "Method Not Allowed"),
+        ("first_ms", STAYS),
+        ("second_ms", STAYS),
+        ("ring_ms", "1"),
+        ("second_code", "486"),
+        ("second_phrase", "Busy Here"),
+    ];
+    let given = |name: &str| keys.iter().any(|(key, _)| *key == name);
+    all.extend(usual.into_iter().filter(|(name, _)| !given(name)));
+    Far::start(scenario, &all).await
+}
+
+fn transfer(bench: &Bench, sid: &str, to: &str) -> crate::common::Answer {
+    bench.post("voice.calls.transfer", &json!({"orgId": "org_a", "sid": sid, "to": to}))
+}
+
+fn answered(bench: &Bench) -> String {
+    let sid = originate(bench);
+    bench.wait(&sid, &["in_progress"]);
+    sid
+}
+
+/// With the figures of the line, which come last.
+fn ended(bench: &Bench, sid: &str) -> Value {
+    bench.ended(sid);
+    wait_for(|| Some(bench.row(sid)).filter(|row| row["rtp"].is_object()))
+}
+
+/// The two INVITEs, and what was said in each dialog.
+fn dialogs(traffic: &Traffic) -> [String; 2] {
+    let mut ids: Vec<_> = traffic.ours("INVITE").iter().map(|invite| invite.header("Call-ID").to_owned()).collect();
+    ids.dedup();
+    ids.try_into().expect("two dialogs")
+}
+
+fn byes(traffic: &Traffic, call_id: &str) -> usize {
+    traffic.ours("BYE").iter().filter(|bye| bye.header("Call-ID") == call_id).count()
+}
+
+/// A REFER that is refused, or none at all; then each phone hears the other's bytes, and our BYE ends both.
+#[test]
+fn two_phones_hear_each_other_byte_by_byte() {
+    case(async || {
+        for (nth, mode, code, phrase, referred) in [
+            (40, TransferMode::Auto, "405", "Method Not Allowed", 1),
+            (41, TransferMode::Auto, "603", "Decline", 1),
+            (42, TransferMode::Bridge, "405", "Method Not Allowed", 0),
+        ] {
+            let mut phones = Phones::new();
+            let far = far("two_legs", &phones, &[("code", code), ("phrase", phrase)]).await;
+            let bench = bench_with(&far, nth, |sip| sip.transfer_mode = mode);
+            let (phones, row) = beside(move || {
+                let sid = answered(&bench);
+                phones.talk_until(|lines| lines.len() == 1 && lines[0].heard.len() >= 10);
+                let told = transfer(&bench, &sid, TO).data();
+                assert_eq!(told, json!({"ok": true, "state": "accepted"}));
+                phones.talk_until(|lines| {
+                    lines.len() == 2 && lines[0].heard_of(1).len() >= 100 && lines[1].heard_of(0).len() >= 100
+                });
+                let row = bench.row(&sid);
+                assert_eq!((&row["status"], &row["transferredTo"]), (&json!("in_progress"), &json!(TO)), "{row}");
+                bench.hangup(&sid).data();
+                (phones, ended(&bench, &sid))
+            })
+            .await;
+            for (line, other) in [(0, 1), (1, 0)] {
+                let numbers = phones.lines[line].heard_of(other);
+                assert!(numbers.windows(2).all(|pair| pair[1] > pair[0]), "in order, and none twice: {numbers:?}");
+                // What is not heard is a surplus that was given away, and no more.
+                let missing = numbers.last().unwrap() - numbers[0] + 1 - numbers.len();
+                assert!(missing <= 12, "{missing} of {numbers:?}");
+            }
+            let leg = &row["legs"][0];
+            assert_eq!(
+                (&row["endReason"], &row["endedBy"], &row["rtp"]["codec"]),
+                (&json!("transferred"), &json!("local"), &json!("PCMU"))
+            );
+            assert_eq!((&leg["to"], &leg["state"], &leg["q850"]), (&json!(TO), &json!("ended"), &json!(16)), "{row}");
+            assert_eq!((&row["transfer"]["mode"], &row["transfer"]["state"]), (&json!("bridge"), &json!("completed")));
+            let traffic = far.played().await;
+            let [first, second] = dialogs(&traffic);
+            assert_eq!((row["sipCallId"].as_str(), leg["sipCallId"].as_str()), (Some(&*first), Some(&*second)));
+            assert_eq!(traffic.ours("REFER").len(), referred);
+            assert!(byes(&traffic, &first) >= 1 && byes(&traffic, &second) >= 1);
+        }
+    });
+}
+
+/// Whoever of the two hangs up: the other one is hung up, once.
+#[test]
+fn either_phone_ends_both() {
+    case(async || {
+        for (nth, keys, second_leaves) in [(43, ("second_ms", "300"), true), (44, ("first_ms", "3000"), false)] {
+            let phones = Phones::new();
+            let far = far("two_legs", &phones, &[keys]).await;
+            let bench = bench_with(&far, nth, |sip| sip.transfer_mode = TransferMode::Auto);
+            let row = beside(move || {
+                let sid = answered(&bench);
+                transfer(&bench, &sid, TO).data();
+                let row = ended(&bench, &sid);
+                drop(phones);
+                row
+            })
+            .await;
+            assert_eq!((&row["status"], &row["endedBy"]), (&json!("completed"), &json!("remote")), "{row}");
+            assert_eq!(
+                (&row["endReason"], &row["transfer"]["state"]),
+                (&json!("transferred"), &json!("completed")),
+                "{row}"
+            );
+            assert_eq!((&row["transferredTo"], &row["legs"][0]["state"]), (&json!(TO), &json!("ended")), "{row}");
+            let traffic = far.played().await;
+            let [first, second] = dialogs(&traffic);
+            let expected = if second_leaves { [1, 0] } else { [0, 1] };
+            assert_eq!([byes(&traffic, &first), byes(&traffic, &second)].map(|count| count.min(1)), expected);
+        }
+    });
+}
+
+#[test]
+fn a_second_phone_that_is_busy_leaves_the_call_as_it_was() {
+    case(async || {
+        let mut phones = Phones::new();
+        let far = far("second_refuses", &phones, &[]).await;
+        let bench = bench_with(&far, 45, |sip| sip.transfer_mode = TransferMode::Auto);
+        let row = beside(move || {
+            let sid = answered(&bench);
+            let refused = transfer(&bench, &sid, TO);
+            assert!(refused.error(409, "CONFLICT").contains("486"), "{refused:?}");
+            let row = bench.row(&sid);
+            assert_eq!((&row["status"], &row["transfer"]["state"]), (&json!("in_progress"), &json!("failed")), "{row}");
+            let before = phones.lines.first().map_or(0, |line| line.heard.len());
+            phones.talk_until(|lines| lines.len() == 1 && lines[0].heard.len() >= before + 20);
+            bench.hangup(&sid).data();
+            ended(&bench, &sid)
+        })
+        .await;
+        let leg = &row["legs"][0];
+        assert_eq!(
+            (&leg["state"], &leg["sipCode"], &leg["q850"]),
+            (&json!("failed"), &json!(486), &json!(17)),
+            "{row}"
+        );
+        assert_eq!((&row["endReason"], row.get("transferredTo")), (&json!("normal"), None), "{row}");
+        assert!(row["rtp"]["packetsReceived"].as_u64().unwrap() >= 20, "{row}");
+        far.played().await;
+    });
+}
+
+#[test]
+fn who_asks_for_the_same_target_joins_and_another_is_a_conflict() {
+    case(async || {
+        let phones = Phones::new();
+        let far = far("two_legs", &phones, &[("ring_ms", "3000")]).await;
+        let bench = bench_with(&far, 46, |sip| sip.transfer_mode = TransferMode::Bridge);
+        beside(move || {
+            let sid = answered(&bench);
+            std::thread::scope(|scope| {
+                let first = scope.spawn(|| transfer(&bench, &sid, TO).data());
+                wait_for(|| Some(bench.row(&sid)).filter(|row| row["legs"][0]["state"] == "ringing"));
+                let same = scope.spawn(|| transfer(&bench, &sid, TO).data());
+                transfer(&bench, &sid, "+15550000000").error(409, "CONFLICT");
+                let accepted = json!({"ok": true, "state": "accepted"});
+                assert_eq!([first.join().unwrap(), same.join().unwrap()], [accepted.clone(), accepted]);
+            });
+            // Joined is joined: this call goes nowhere else.
+            transfer(&bench, &sid, TO).error(409, "CONFLICT");
+            bench.hangup(&sid).data();
+            assert_eq!(ended(&bench, &sid)["legs"].as_array().unwrap().len(), 1);
+            drop(phones);
+        })
+        .await;
+        dialogs(&far.played().await);
+    });
+}
+
+/// The second phone says something, and then nothing any more.
+#[test]
+fn a_second_phone_that_falls_silent_ends_the_call() {
+    case(async || {
+        let mut phones = Phones::new();
+        let far = far("two_legs", &phones, &[]).await;
+        let bench = bench_with(&far, 47, |sip| {
+            sip.transfer_mode = TransferMode::Bridge;
+            sip.media_timeout = Some(Duration::from_secs(1));
+        });
+        let row = beside(move || {
+            let sid = answered(&bench);
+            phones.talk_until(|lines| lines.len() == 1);
+            transfer(&bench, &sid, TO).data();
+            phones.talk_until(|lines| lines.len() == 2 && lines[0].heard_of(1).len() >= 10);
+            while bench.row(&sid)["status"] == "in_progress" {
+                if phones.heard_within(Duration::from_millis(100)) == Some(0) {
+                    phones.say_on(0);
+                }
+            }
+            ended(&bench, &sid)
+        })
+        .await;
+        assert_eq!(
+            (&row["endReason"], &row["endedBy"], &row["q850"]),
+            (&json!("media_timeout"), &json!("system"), &json!(31)),
+            "{row}"
+        );
+        let traffic = far.played().await;
+        let [first, second] = dialogs(&traffic);
+        assert!(byes(&traffic, &first) >= 1 && byes(&traffic, &second) >= 1);
+    });
+}

@@ -1,0 +1,287 @@
+//! What goes through on the wire while a call is up: every length of packet, strangers, garbage, silence; and no ports for one.
+
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use clutchcall::audio::{Codec, Params};
+use clutchcall::call::wire::BridgeRole;
+use clutchcall::client::options::Surroundings;
+use clutchcall::client::{Arguments, Bridge, BridgeSpec, Client, Clock, Delivered, Options, Unclaimed};
+use clutchcall::engine::config::SipTrunk;
+use clutchcall::rtp::Header;
+use clutchcall::tracks::Delivery;
+use serde_json::{Value, json};
+
+use crate::common::{Bench, KEY, wait_for};
+use crate::engine::{bench_with, beside, originate};
+use crate::phones::{FRAME, Phones, SILENCE, frame};
+use crate::rig::{Far, LIMIT, case};
+
+/// What the bridge says is no phone's.
+const BRIDGE: usize = 9;
+
+async fn far(scenario: &str, phones: &Phones, ptime: &str, calls: &str) -> Far {
+    Far::start(scenario, &[("calls", calls), ("far_port", &phones.port()), ("ptime", ptime)]).await
+}
+
+/// A bridge on a call in the phone's own codec.
+struct Ear {
+    _client: Client,
+    bridge: Bridge,
+    ring: clutchcall::ring::RingReceiver<Delivered>,
+    heard: Vec<u8>,
+    said: usize,
+}
+
+impl Ear {
+    fn attach(bench: &Bench, sid: &str) -> Self {
+        let arguments = Arguments {
+            base_url: Some(bench.engine.base_url().to_owned()),
+            api_key: Some(KEY.to_owned()),
+            org_id: Some("org_a".to_owned()),
+            ..Arguments::default()
+        };
+        let surroundings = Surroundings { variable: &|_| None, dev_state: None };
+        let client = Client::new(Options::resolve(arguments, &surroundings).unwrap()).unwrap();
+        let (role, delivery, sid) = (BridgeRole::Server, Delivery::Stream, sid.to_owned());
+        let params = Params::new(Codec::G711Ulaw, None, 1, 20).unwrap();
+        let spec = BridgeSpec { sid, role, params, delivery, clock: Clock { at: Instant::now(), us: 0 } };
+        let (sender, ring) = client.runtime().delivery().ring(1024);
+        let bridge = client.attach(spec, sender, &mut || false).map(Unclaimed::claim).unwrap();
+        Self { _client: client, bridge, ring, heard: Vec::new(), said: 0 }
+    }
+
+    /// Takes what came, and keeps half a second of speech on its way.
+    fn go_on(&mut self) {
+        while let Some(delivered) = self.ring.pop() {
+            if let Delivered::Frame { payload, .. } = delivered {
+                self.heard.extend_from_slice(&payload);
+            }
+        }
+        while self.bridge.queued_us() < 500_000 {
+            self.bridge.publish(Bytes::from(frame(BRIDGE, self.said)), None).unwrap();
+            self.said += 1;
+        }
+    }
+}
+
+/// How many of the bridge's frames are there, whole and in order. Between them is silence and nothing else.
+fn frames_in(stream: &[u8]) -> usize {
+    let (mut at, mut found, mut last) = (0, 0, None);
+    while at < stream.len() {
+        let head = stream.get(at..at + 4).filter(|head| usize::from(head[0]) == BRIDGE + 1);
+        let number = head.map(|head| usize::from(head[1]) << 8 | usize::from(head[2]));
+        let next = number.filter(|number| stream[at..].starts_with(&frame(BRIDGE, *number)));
+        match next {
+            Some(number) => {
+                assert!(last.is_none_or(|last| number > last), "{number} behind {last:?}");
+                (last, found, at) = (Some(number), found + 1, at + FRAME);
+            }
+            // The last one may be cut.
+            None if stream.len() - at < FRAME => return found,
+            None => {
+                assert_eq!(stream[at], SILENCE, "at {at}, behind {last:?}");
+                at += 1;
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn packets_of_every_length_go_through_byte_by_byte() {
+    case(async || {
+        for (nth, ms) in [(50, 10), (51, 20), (52, 30), (53, 40), (54, 60usize)] {
+            let mut phones = Phones::new();
+            let far = far("phone", &phones, &ms.to_string(), "1").await;
+            let bench = bench_with(&far, nth, |_| {});
+            let (phones, ear, row) = beside(move || {
+                let sid = originate(&bench);
+                bench.wait(&sid, &["in_progress"]);
+                let mut ear = Ear::attach(&bench, &sid);
+                let begun = Instant::now();
+                let speech: Vec<u8> = (0..4096).flat_map(|number| frame(0, number)).collect();
+                while ear.heard.len() < 60 * FRAME || frames_in(&phones.lines[0].heard.concat()) < 60 {
+                    assert!(begun.elapsed() < LIMIT, "{} bytes came of {ms} ms", ear.heard.len());
+                    let line = phones.hear();
+                    let said = phones.lines[line].said.len();
+                    phones.say(line, &speech[said..said + 8 * ms]);
+                    ear.go_on();
+                }
+                bench.hangup(&sid).data();
+                bench.ended(&sid);
+                (phones, ear, wait_for(|| Some(bench.row(&sid)).filter(|row| row["rtp"].is_object())))
+            })
+            .await;
+            let line = &phones.lines[0];
+            assert!(line.heard.iter().all(|payload| payload.len() == 8 * ms), "packets of {ms} ms");
+            // Who attaches late hears the rest; of that, all.
+            let from =
+                line.said.chunks(FRAME).position(|said| *said == ear.heard[..FRAME]).expect("it was said") * FRAME;
+            assert!(line.said[from..].starts_with(&ear.heard), "{ms} ms: a byte is missing, or another");
+            assert_eq!(row["rtp"]["packetsLost"], 0, "{row}");
+            far.played().await;
+        }
+    });
+}
+
+#[test]
+fn strangers_and_garbage_on_a_live_call_are_nobody_to_it() {
+    case(async || {
+        let mut phones = Phones::new();
+        let far = far("phone", &phones, "20", "1").await;
+        let bench = bench_with(&far, 55, |_| {});
+        let (said, heard, row) = beside(move || {
+            let sid = originate(&bench);
+            bench.wait(&sid, &["in_progress"]);
+            let mut ear = Ear::attach(&bench, &sid);
+            phones.talk_until(|lines| lines.len() == 1 && lines[0].heard.len() > 3);
+            let rtp = phones.lines[0].ours;
+            let rtcp = std::net::SocketAddr::new(rtp.ip(), rtp.port() + 1);
+            let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let begun = Instant::now();
+            let mut n = 0u16;
+            while ear.heard.len() < 100 * FRAME {
+                assert!(begun.elapsed() < LIMIT, "{} bytes came", ear.heard.len());
+                let mut spoofed = Vec::new();
+                // The phone's own SSRC and numbers, from elsewhere.
+                let (sequence, timestamp) = (n.wrapping_mul(3), u32::from(n) * 160);
+                Header { marker: false, payload_type: 0, sequence, timestamp, ssrc: 1 }.write(&mut spoofed);
+                spoofed.extend_from_slice(&[0x55; FRAME]);
+                for bytes in [&spoofed[..], b"", b"\x80", &[0xff; 1400], b"INVITE sip:x SIP/2.0\r\n\r\n"] {
+                    stranger.send_to(bytes, rtp).unwrap();
+                    stranger.send_to(bytes, rtcp).unwrap();
+                }
+                // RTCP that promises more than it holds, and a BYE of the phone's own source.
+                for bytes in [&[0x81, 200, 0xff, 0xff, 0, 0, 0, 1][..], &[0x81, 203, 0, 1, 0, 0, 0, 1]] {
+                    stranger.send_to(bytes, rtcp).unwrap();
+                    stranger.send_to(bytes, rtp).unwrap();
+                }
+                n += 1;
+                let line = phones.hear();
+                phones.say_on(line);
+                ear.go_on();
+            }
+            bench.hangup(&sid).data();
+            bench.ended(&sid);
+            let row = wait_for(|| Some(bench.row(&sid)).filter(|row| row["rtp"].is_object()));
+            (phones.lines.remove(0).said, ear.heard, row)
+        })
+        .await;
+        let from = said.chunks(FRAME).position(|frame| *frame == heard[..FRAME]).expect("the phone said it") * FRAME;
+        assert!(said[from..].starts_with(&heard), "nothing of a stranger is in it, and nothing is missing");
+        assert_eq!((&row["endReason"], &row["rtp"]["packetsLost"]), (&json!("normal"), &json!(0)), "{row}");
+        let received = row["rtp"]["packetsReceived"].as_u64().unwrap() as usize;
+        assert!(received * FRAME <= said.len(), "{received} of {}", said.len() / FRAME);
+        far.played().await;
+    });
+}
+
+/// Re-INVITEs whose bodies are no descriptions, or want what we don't have, are refused; the call goes on as before.
+#[test]
+fn a_far_end_that_babbles_keeps_its_call() {
+    case(async || {
+        let mut phones = Phones::new();
+        let far = far("babbles", &phones, "20", "1").await;
+        let bench = bench_with(&far, 56, |_| {});
+        let row = beside(move || {
+            let sid = originate(&bench);
+            bench.wait(&sid, &["in_progress"]);
+            phones.talk_until(|lines| lines.len() == 1 && lines[0].heard.len() > 100);
+            bench.hangup(&sid).data();
+            bench.ended(&sid)
+        })
+        .await;
+        assert_eq!((&row["status"], &row["endReason"]), (&json!("completed"), &json!("normal")), "{row}");
+        far.played().await;
+    });
+}
+
+/// A call with these limits; the phone says `frames`, and then only listens until `until`.
+async fn listening(nth: u16, frames: usize, change: fn(&mut SipTrunk), until: fn(&Value, usize) -> bool) -> Value {
+    let mut phones = Phones::new();
+    let far = far("phone", &phones, "20", "1").await;
+    let bench = bench_with(&far, nth, change);
+    let row = beside(move || {
+        let sid = originate(&bench);
+        bench.wait(&sid, &["in_progress"]);
+        if frames > 0 {
+            phones.talk_until(|lines| lines.len() == 1 && lines[0].said.len() >= frames * FRAME);
+        }
+        let (begun, before) = (Instant::now(), phones.lines.first().map_or(0, |line| line.heard.len()));
+        loop {
+            assert!(begun.elapsed() < LIMIT, "{}", bench.row(&sid));
+            phones.heard_within(Duration::from_millis(100));
+            let heard = phones.lines.first().map_or(0, |line| line.heard.len());
+            let row = bench.row(&sid);
+            if until(&row, heard - before) {
+                bench.hangup(&sid).data();
+                return bench.ended(&sid);
+            }
+        }
+    })
+    .await;
+    far.played().await;
+    row
+}
+
+#[test]
+fn a_phone_that_is_not_heard_ends_its_call_in_the_trunks_time() {
+    case(async || {
+        fn ended(row: &Value, _heard: usize) -> bool {
+            row["status"] == "completed"
+        }
+        const SHORT: Option<Duration> = Some(Duration::from_secs(1));
+        let never = listening(57, 0, |sip| sip.media_timeout_initial = SHORT, ended).await;
+        let no_more = listening(58, 20, |sip| sip.media_timeout = SHORT, ended).await;
+        for row in [never, no_more] {
+            assert_eq!(
+                (&row["endReason"], &row["endedBy"], &row["q850"]),
+                (&json!("media_timeout"), &json!("system"), &json!(31)),
+                "{row}"
+            );
+        }
+        // Each limit is its own, and none is none: three seconds of ours.
+        let longer = |row: &Value, heard: usize| row["status"] != "in_progress" || heard >= 150;
+        let other = listening(59, 20, |sip| sip.media_timeout_initial = SHORT, longer).await;
+        let off = |sip: &mut SipTrunk| (sip.media_timeout, sip.media_timeout_initial) = (None, None);
+        let none = listening(60, 20, off, longer).await;
+        for row in [other, none] {
+            assert_eq!((&row["endReason"], &row["endedBy"]), (&json!("normal"), &json!("local")), "{row}");
+        }
+    });
+}
+
+#[test]
+fn without_ports_a_call_is_refused_and_the_others_go_on() {
+    case(async || {
+        let mut phones = Phones::new();
+        let far = far("phone", &phones, "20", "2").await;
+        let bench = bench_with(&far, 61, |sip| sip.rtp_ports = 23_000..=23_003);
+        beside(move || {
+            let sids = [originate(&bench), originate(&bench)];
+            sids.iter().for_each(|sid| drop(bench.wait(sid, &["in_progress"])));
+            let body = json!({"orgId": "org_a", "to": "+15550001234", "from": "+15558675309", "trunkId": "carrier"});
+            for _ in 0..20 {
+                let refused = bench.post("voice.calls.originate", &body);
+                let message = refused.error(503, "SERVICE_UNAVAILABLE");
+                assert!(message.contains("RTP ports") && message.contains("rtp_end_port"), "{message}");
+                assert!(refused.head.contains("retry-after: "), "{}", refused.head);
+            }
+            // Nothing of theirs is lost, and no channel.
+            phones.talk_until(|lines| lines.len() == 2 && lines.iter().all(|line| line.heard.len() > 50));
+            assert_eq!(
+                bench.metrics().lines().find(|line| line.starts_with("clutchcall_calls_active ")),
+                Some("clutchcall_calls_active 2")
+            );
+            for sid in &sids {
+                bench.hangup(sid).data();
+                let row = wait_for(|| Some(bench.row(sid)).filter(|row| row["rtp"].is_object()));
+                assert_eq!((&row["endReason"], &row["rtp"]["packetsLost"]), (&json!("normal"), &json!(0)), "{row}");
+            }
+        })
+        .await;
+        far.played().await;
+    });
+}

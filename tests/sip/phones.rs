@@ -1,0 +1,125 @@
+//! Phones of the test's own: RTP at one socket behind SIPp's signalling. Legs are told apart by where our packets come from.
+//!
+//! A phone says a packet for each one that it hears, so that our clock drives it and nothing sleeps.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use clutchcall::rtp::{Header, Packet};
+
+use crate::rig::LIMIT;
+
+const PCMU: u8 = 0;
+/// What we send while nobody speaks.
+pub(crate) const SILENCE: u8 = 0xff;
+/// Bytes of a frame of the call.
+pub(crate) const FRAME: usize = 160;
+
+pub(crate) struct Phones {
+    socket: UdpSocket,
+    pub(crate) lines: Vec<Line>,
+}
+
+/// One leg, as its phone sees it.
+pub(crate) struct Line {
+    /// Where our packets come from, and its own go.
+    pub(crate) ours: SocketAddr,
+    /// Payloads, as they came.
+    pub(crate) heard: Vec<Vec<u8>>,
+    pub(crate) said: Vec<u8>,
+    sequence: u16,
+}
+
+impl Phones {
+    pub(crate) fn new() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        Self { socket, lines: Vec::new() }
+    }
+
+    /// What stands in the SDP.
+    pub(crate) fn port(&self) -> String {
+        self.socket.local_addr().unwrap().port().to_string()
+    }
+
+    /// The next packet of ours; which leg's it is.
+    pub(crate) fn hear(&mut self) -> usize {
+        self.heard_within(LIMIT).expect("a packet of ours within the limit")
+    }
+
+    /// `None`: nothing came.
+    pub(crate) fn heard_within(&mut self, limit: Duration) -> Option<usize> {
+        let mut bytes = [0; 2048];
+        self.socket.set_read_timeout(Some(limit)).unwrap();
+        loop {
+            let (length, from) = self.socket.recv_from(&mut bytes).ok()?;
+            let packet = Packet::parse(&bytes[..length]).expect("ours is RTP");
+            if packet.header.payload_type != PCMU {
+                continue;
+            }
+            let at = self.lines.iter().position(|line| line.ours == from).unwrap_or_else(|| {
+                self.lines.push(Line { ours: from, heard: Vec::new(), said: Vec::new(), sequence: 0 });
+                self.lines.len() - 1
+            });
+            self.lines[at].heard.push(packet.payload.to_vec());
+            return Some(at);
+        }
+    }
+
+    /// A packet of this line's phone, a sample per byte.
+    pub(crate) fn say(&mut self, line: usize, payload: &[u8]) {
+        let Line { ours, said, sequence, .. } = &mut self.lines[line];
+        let header = Header {
+            marker: *sequence == 0,
+            payload_type: PCMU,
+            sequence: *sequence,
+            timestamp: said.len() as u32,
+            ssrc: line as u32 + 1,
+        };
+        let mut bytes = Vec::new();
+        header.write(&mut bytes);
+        bytes.extend_from_slice(payload);
+        self.socket.send_to(&bytes, *ours).unwrap();
+        *sequence += 1;
+        said.extend_from_slice(payload);
+    }
+
+    /// The next frame of this line's phone.
+    pub(crate) fn say_on(&mut self, line: usize) {
+        let number = self.lines[line].said.len() / FRAME;
+        self.say(line, &frame(line, number));
+    }
+
+    /// Each phone says its next frame whenever it hears one, until this is so.
+    pub(crate) fn talk_until(&mut self, is_enough: impl Fn(&[Line]) -> bool) {
+        let begun = Instant::now();
+        while !is_enough(&self.lines) {
+            assert!(
+                begun.elapsed() < LIMIT,
+                "heard {:?}",
+                self.lines.iter().map(|l| l.heard.len()).collect::<Vec<_>>()
+            );
+            let line = self.hear();
+            self.say_on(line);
+        }
+    }
+}
+
+/// One that nobody else says: the phone, its number, and noise.
+pub(crate) fn frame(line: usize, number: usize) -> Vec<u8> {
+    let noise = |at: usize| (at * 7 + number * 13 + line * 101) as u8;
+    let mut frame: Vec<u8> = (0..FRAME).map(noise).collect();
+    frame[..4].copy_from_slice(&[line as u8 + 1, (number >> 8) as u8, number as u8, 0x5a]);
+    frame
+}
+
+impl Line {
+    /// The numbers of the other phone's frames among what was heard; anything else but silence fails.
+    pub(crate) fn heard_of(&self, other: usize) -> Vec<usize> {
+        let numbers = self.heard.iter().filter(|payload| payload[..] != [SILENCE; FRAME]).map(|payload| {
+            let number = usize::from(payload[1]) << 8 | usize::from(payload[2]);
+            assert_eq!(*payload, frame(other, number), "not a byte is another");
+            number
+        });
+        numbers.collect()
+    }
+}
