@@ -54,6 +54,8 @@ lint: $(VENV_TEST)/tools ## formatting and lints of both languages
 	$(say) "lints: clippy, without and with the Python face"
 	cargo clippy --locked --quiet --all-targets -- -D warnings
 	cargo clippy --locked --quiet --all-targets --features python -- -D warnings
+	$(say) "the lock file of the fuzz targets"
+	cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 
 docs:
 	$(say) "Rust documentation"
