@@ -22,6 +22,7 @@ __all__ = [
     "Delivery",
     "FrameCallback",
     "Namespace",
+    "RejectReason",
     "StateCallback",
     "StatusCallback",
 ]
@@ -42,6 +43,8 @@ StateCallback: TypeAlias = Callable[[BridgeState], object]
 """Called with the state of a bridge's link."""
 StatusCallback: TypeAlias = Callable[[CallStatus], object]
 """Called with the status of a call."""
+RejectReason: TypeAlias = Literal["busy", "declined", "unavailable", "not_found", "forbidden"]
+"""What a caller is told whose call is refused."""
 Namespace: TypeAlias = str | Sequence[str | bytes]
 """Fields of a track namespace: between slashes, or one by one."""
 

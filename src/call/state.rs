@@ -25,6 +25,8 @@ pub struct Call {
     started: Instant,
     ring_until: Instant,
     max_duration: Option<Duration>,
+    /// Why it ends when that time is over.
+    at_limit: EndReason,
     end_by: Option<Instant>,
     /// When it is dialled; `None`: it was, or it came in.
     turn: Option<Instant>,
@@ -59,6 +61,7 @@ impl Call {
             started: now,
             ring_until,
             max_duration,
+            at_limit: EndReason::MaxDuration,
             end_by: None,
             turn: None,
             dialled: None,
@@ -73,6 +76,13 @@ impl Call {
     /// How its trunk transfers calls; [`TransferMode::Auto`] unless somebody says.
     pub fn transfers_by(&mut self, mode: TransferMode) {
         self.transfer_mode = mode;
+    }
+
+    /// It has no more to say than takes this long; then it is hung up for this reason.
+    pub fn lasts(&mut self, length: Duration, reason: EndReason) {
+        if self.max_duration.is_none_or(|limit| length < limit) {
+            (self.max_duration, self.at_limit) = (Some(length), reason);
+        }
     }
 
     /// What its packets were, known when its media is closed. Give it to the record and keep that.
@@ -180,7 +190,7 @@ impl Call {
             return;
         }
         if self.end_by.is_some_and(|at| now >= at) {
-            return self.cut(EndReason::MaxDuration, 16, now);
+            return self.cut(self.at_limit, 16, now);
         }
         if self.is_answered() {
             return self.transfer_timeout(now);
@@ -229,7 +239,11 @@ impl Call {
         if self.is_answered() {
             return;
         }
-        let ending = Ending::from_answer(code, &phrase, cause(q850), self.record.ringing_ms.is_some());
+        let mut ending = Ending::from_answer(code, &phrase, cause(q850), self.record.ringing_ms.is_some());
+        if self.is_inbound() {
+            // It is our answer: what the caller offered can't be taken.
+            ending.by = EndedBy::System;
+        }
         self.record.sip_code = Some(code);
         self.record.sip_phrase = (!phrase.is_empty()).then_some(phrase);
         self.end(ending, now);
@@ -242,6 +256,9 @@ impl Call {
         }
         if self.is_answered() {
             return self.finish(EndReason::Normal, EndedBy::Remote, cause(q850).unwrap_or(16), now);
+        }
+        if self.is_inbound() {
+            return self.given_up(q850, now);
         }
         self.end(Ending::new(Status::Failed, EndReason::Unavailable, EndedBy::Remote, cause(q850).unwrap_or(31)), now);
     }

@@ -13,7 +13,7 @@ use super::runtime::Runtime;
 use super::waits::Waits;
 use super::watch::Watch;
 use crate::call::wire::{TokenAnswer, TokenRequest};
-use crate::call::{CallRow, Status};
+use crate::call::{CallRow, Reject, Status};
 use crate::error::{Error, Result};
 
 /// Longest text of an argument.
@@ -60,6 +60,18 @@ struct SidInput<'a> {
     to: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     agent: Option<&'a str>,
+}
+
+/// What becomes of a call that came in.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DecisionInput<'a> {
+    org_id: &'a str,
+    sid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -137,6 +149,39 @@ impl Client {
     /// Ends the call. A call that is over already is a success, so it may be sent twice: a call that goes on costs money.
     pub fn hangup<W: Waits<()>>(&self, sid: &str, waits: W) -> Result<W::Outcome> {
         self.mutate(Ask::Keyed(random_id()), "voice.calls.hangup", sid, Transfer::default(), waits)
+    }
+
+    /// Answers a call that came in and rings; `agent` speaks on it from then on.
+    pub fn answer<W: Waits<()>>(&self, sid: &str, agent: Option<String>, waits: W) -> Result<W::Outcome> {
+        if let Some(agent) = &agent {
+            text("agent", agent)?;
+        }
+        self.decide("voice.calls.answer", sid, (agent, None), waits)
+    }
+
+    /// Refuses a call that came in and rings.
+    pub fn reject<W: Waits<()>>(&self, sid: &str, reason: &str, waits: W) -> Result<W::Outcome> {
+        let names = Reject::ALL.map(Reject::as_str);
+        if !names.contains(&reason) {
+            return Err(Error::value(format!("reason is {reason:?}: choose one of {}", names.join(", "))));
+        }
+        self.decide("voice.calls.reject", sid, (None, Some(reason.to_owned())), waits)
+    }
+
+    fn decide<W: Waits<()>>(
+        &self,
+        procedure: &'static str,
+        sid: &str,
+        (agent, reason): (Option<String>, Option<String>),
+        waits: W,
+    ) -> Result<W::Outcome> {
+        let sid = checked_sid(sid)?;
+        self.run(waits, |inner| async move {
+            let org_id = inner.options.org_id.as_str();
+            let input = DecisionInput { org_id, sid: &sid, agent: agent.as_deref(), reason: reason.as_deref() };
+            let _: Value = inner.http.ask(Ask::Mutation, procedure, &input).await?;
+            Ok(())
+        })
     }
 
     /// Binds an agent of the engine to a live call.

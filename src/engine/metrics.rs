@@ -14,6 +14,9 @@ use crate::call::Status;
 #[derive(Debug, Default)]
 pub struct Metrics {
     originated: AtomicU64,
+    /// Calls that came in, and those of them that were turned away without a record.
+    came: AtomicU64,
+    turned_away: AtomicU64,
     refused: AtomicU64,
     active: AtomicU64,
     completed: AtomicU64,
@@ -73,6 +76,16 @@ pub enum Reloaded {
 impl Metrics {
     pub fn originated(&self) {
         self.originated.fetch_add(1, Relaxed);
+    }
+
+    /// A call came in.
+    pub fn came(&self) {
+        self.came.fetch_add(1, Relaxed);
+    }
+
+    /// A call came in that no rule has, or for which there was no room.
+    pub fn turned_away(&self) {
+        self.turned_away.fetch_add(1, Relaxed);
     }
 
     pub fn refused(&self) {
@@ -192,6 +205,8 @@ impl Metrics {
         }
         for (name, counter) in [
             ("originates_total", &self.originated),
+            ("arrivals_total", &self.came),
+            ("arrivals_turned_away_total", &self.turned_away),
             ("originates_refused_total", &self.refused),
             ("api_requests_total", &self.requests),
             ("api_rate_limited_total", &self.rate_limited),

@@ -16,10 +16,10 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::agents::{Agent, Echo};
+use super::agents::{Agent, Echo, Play, Said};
 use super::api::{self, Api};
-use super::calls::{Line, MakeAgent, Media, Minter, Parts, Relays, Task};
-use super::config::{AgentKind, Config, TrunkKind};
+use super::calls::{Announcement, Line, MakeAgent, Media, Minter, Parts, Relays, Task};
+use super::config::{AgentKind, Config, Inbound, Then, TrunkKind};
 use super::media::{self, AudioThreads};
 use super::metrics::Metrics;
 use super::outside::{self, Outside};
@@ -279,7 +279,10 @@ async fn lines(
             TrunkKind::Phone => Phone::new(phone.clone(), events.clone())
                 .map(|phone| Box::new(phone) as Box<dyn Trunk>)
                 .map_err(|error| error.to_string()),
-            TrunkKind::Sip(sip) => carrier(sip, &mut endpoints, events).await,
+            TrunkKind::Sip(sip) => {
+                let is_open = !trunk.inbound.rules.is_empty();
+                carrier(sip, (id.as_str(), is_open), &mut endpoints, events).await
+            }
         };
         let line = Line {
             trunk: carrier.map_err(|error| format!("trunks.{id}: {error}"))?,
@@ -288,21 +291,39 @@ async fn lines(
             max_cps: trunk.max_cps,
             caller_ids: trunk.caller_ids.clone(),
             transfer_mode: trunk.transfer_mode(),
+            inbound: trunk.inbound.clone(),
+            announcement: announcement(&trunk.inbound).map_err(|error| format!("trunks.{id}: {error}"))?,
         };
         lines.insert(id.clone(), line);
     }
     Ok(lines)
 }
 
+/// What `PLAY_AND_HANGUP` plays, read once.
+fn announcement(inbound: &Inbound) -> Result<Option<Announcement>, String> {
+    let plays = inbound.rules.iter().find_map(|rule| match &rule.then {
+        Then::Play { audio_file } => Some(audio_file),
+        _ => None,
+    });
+    let Some(file) = plays else { return Ok(None) };
+    let said = Said::read(file).map_err(|error| format!("reject_audio_file {}: {error}", file.display()))?;
+    let (length, said) = (said.length(), Arc::new(said));
+    let make: MakeAgent = Arc::new(move || -> Box<dyn Agent> { Box::new(Play::new(Arc::clone(&said))) });
+    Ok(Some(Announcement { make, length }))
+}
+
 async fn carrier(
     settings: &super::config::SipTrunk,
+    (id, is_open): (&str, bool),
     endpoints: &mut Endpoints,
     events: &mpsc::UnboundedSender<TrunkEvent>,
 ) -> Result<Box<dyn Trunk>, String> {
     let local = sip::local(settings).await?;
     let talks = sip::talks(settings, local.bind.ip())?;
     let endpoint = endpoints.at(&local).await?;
-    Ok(Box::new(SipTrunk::new(endpoint, settings.clone(), talks, events.clone())))
+    let mut trunk = SipTrunk::new(endpoint, settings.clone(), talks, events.clone());
+    trunk.receive_as(id, is_open);
+    Ok(Box::new(trunk))
 }
 
 fn make(kind: AgentKind) -> MakeAgent {

@@ -21,13 +21,28 @@ pub struct Dial {
     pub ring_timeout: Duration,
 }
 
-/// Something happened to a call of this trunk.
+/// A call that came in and is not yet taken in: no command reaches it, and nothing more is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Over which trunk it came.
+    pub trunk_id: String,
+    /// What its trunk knows it by until it has a sid.
+    pub key: u64,
+    /// Numbers or names as the far side writes them, untrusted.
+    pub to: String,
+    pub from: String,
+    pub sip_call_id: String,
+}
+
+/// Something happened to a call of this trunk. An arrival has no sid yet.
 pub struct TrunkEvent {
     pub sid: String,
     pub kind: TrunkKind,
 }
 
 pub enum TrunkKind {
+    /// Somebody calls. [`Trunk::take_in`] or [`Trunk::turn_away`] has to follow.
+    Arrived(Box<Arrival>),
     /// The call's INVITE has this Call-ID.
     Placed {
         sip_call_id: String,
@@ -55,7 +70,9 @@ pub enum TrunkKind {
         q850: Option<u16>,
     },
     /// Of a call that came in: the answer was acknowledged, or never was; the caller gave up before it.
-    Acked,
+    Acked {
+        leg: Option<Box<dyn Leg>>,
+    },
     Unacked,
     Cancelled {
         q850: Option<u16>,
@@ -95,6 +112,9 @@ pub trait Trunk: Send {
     fn bye(&mut self, sid: &str, now: Instant);
     /// Asks the far end of an answered call to call `to` instead.
     fn transfer(&mut self, sid: &str, to: &str, now: Instant);
+    /// An arrival becomes the call of this sid; or it is given this final answer, and when it is worth trying again.
+    fn take_in(&mut self, _key: u64, _sid: &str, _now: Instant) {}
+    fn turn_away(&mut self, _key: u64, _code: u16, _retry_after: Option<Duration>, _now: Instant) {}
     /// Of a call that came in: 180, 200 with our description, or this final answer.
     fn ring(&mut self, _sid: &str, _now: Instant) {}
     fn answer(&mut self, _sid: &str, _now: Instant) {}
@@ -134,7 +154,8 @@ impl std::fmt::Debug for TrunkKind {
             Self::Rejected { code, .. } => write!(f, "Rejected({code})"),
             Self::Unreachable => f.write_str("Unreachable"),
             Self::Bye { .. } => f.write_str("Bye"),
-            Self::Acked => f.write_str("Acked"),
+            Self::Arrived(arrival) => write!(f, "Arrived({})", arrival.key),
+            Self::Acked { leg } => write!(f, "Acked(leg: {})", leg.is_some()),
             Self::Unacked => f.write_str("Unacked"),
             Self::Cancelled { .. } => f.write_str("Cancelled"),
             Self::SessionExpired => f.write_str("SessionExpired"),

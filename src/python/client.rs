@@ -191,6 +191,38 @@ impl Client {
         later(py, self.0.runtime(), (post, future), |told| self.0.hangup(sid, told), later::nothing)
     }
 
+    #[pyo3(signature = (sid, agent))]
+    fn answer(&self, py: Python<'_>, sid: &str, agent: Option<String>) -> PyResult<()> {
+        asking(py, |cancel| self.0.answer(sid, agent, cancel))
+    }
+
+    #[pyo3(signature = (post, future, sid, agent))]
+    fn answer_later(
+        &self,
+        py: Python<'_>,
+        post: Py<Post>,
+        future: Bound<'_, PyAny>,
+        sid: &str,
+        agent: Option<String>,
+    ) -> PyResult<Begun> {
+        later(py, self.0.runtime(), (post, future), |told| self.0.answer(sid, agent, told), later::nothing)
+    }
+
+    fn reject(&self, py: Python<'_>, sid: &str, reason: &str) -> PyResult<()> {
+        asking(py, |cancel| self.0.reject(sid, reason, cancel))
+    }
+
+    fn reject_later(
+        &self,
+        py: Python<'_>,
+        post: Py<Post>,
+        future: Bound<'_, PyAny>,
+        sid: &str,
+        reason: &str,
+    ) -> PyResult<Begun> {
+        later(py, self.0.runtime(), (post, future), |told| self.0.reject(sid, reason, told), later::nothing)
+    }
+
     fn attach_agent(&self, py: Python<'_>, sid: &str, agent: &str) -> PyResult<()> {
         asking(py, |cancel| self.0.attach_agent(sid, agent, cancel))
     }

@@ -126,6 +126,8 @@ fn parts(folder: &Path, stage: Stage) -> Parts {
         max_cps: 10,
         caller_ids: Vec::new(),
         transfer_mode: Default::default(),
+        inbound: Default::default(),
+        announcement: None,
     };
     let (opened, media_events) = mpsc::unbounded_channel();
     let (key, _) = SigningKey::generate(&ring::rand::SystemRandom::new()).unwrap();

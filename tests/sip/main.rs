@@ -12,6 +12,7 @@ mod cancelled;
 mod common;
 mod digest;
 mod engine;
+mod inbound;
 mod joined;
 mod later;
 mod packets;

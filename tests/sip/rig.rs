@@ -62,7 +62,19 @@ impl Far {
     }
 
     pub(crate) async fn over(transport: Transport, scenario: &str, keys: &[(&str, &str)]) -> Self {
-        let (port, media_port) = (free_port(), free_port() & !1);
+        let far = Self::run(transport, scenario, keys, &[&free_port().to_string()]);
+        far.listening().await;
+        far
+    }
+
+    /// It calls us here, from its own port.
+    pub(crate) fn calls(scenario: &str, from: u16, to: SocketAddr, keys: &[(&str, &str)]) -> Self {
+        Self::run(Transport::Udp, scenario, keys, &[&from.to_string(), &to.to_string()])
+    }
+
+    /// `places`: its port, and where it calls.
+    fn run(transport: Transport, scenario: &str, keys: &[(&str, &str)], places: &[&str]) -> Self {
+        let (port, media_port) = (places[0].parse().unwrap(), free_port() & !1);
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let mut program = Program::new("sipp");
@@ -79,16 +91,15 @@ impl Far {
             "30s",
             "-timeout_error",
         ]);
-        program.args(["-p", &port.to_string(), "-mp", &media_port.to_string(), "-recv_timeout", "15000", "-rtp_echo"]);
+        program.args(&places[1..]);
+        program.args(["-p", places[0], "-mp", &media_port.to_string(), "-recv_timeout", "15000", "-rtp_echo"]);
         program.args(["-t", if transport == Transport::Tcp { "t1" } else { "u1" }]);
         program.arg("-trace_msg").arg("-message_file").arg(path("messages"));
         program.arg("-trace_err").arg("-error_file").arg(path("errors"));
         let out = std::fs::File::create(path("out")).unwrap();
         program.current_dir(folder.path()).stdout(out).stderr(Stdio::null());
         let child = program.spawn().unwrap();
-        let far = Self { child, port, transport, folder };
-        far.listening().await;
-        far
+        Self { child, port, transport, folder }
     }
 
     /// Its port is taken: it listens.
@@ -195,7 +206,7 @@ pub(crate) fn towards(transport: Transport, port: u16) -> config::SipTrunk {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     UdpSocket::bind((LOOPBACK, 0)).unwrap().local_addr().unwrap().port()
 }
 
@@ -250,6 +261,25 @@ impl Caller {
             ..CallRecord::dialing("CA1".to_owned(), 1_700_000_000_000)
         };
         self.call = Some(Call::dial(record, None, Instant::now()));
+        self.act();
+    }
+
+    /// Somebody calls: taken in, and rung.
+    pub(crate) async fn is_called(&mut self) {
+        let event = tokio::time::timeout(LIMIT, self.events.recv()).await.unwrap().unwrap();
+        let TrunkKind::Arrived(arrival) = event.kind else { panic!("{:?}", event.kind) };
+        let record = CallRecord {
+            to: arrival.to.clone(),
+            from: arrival.from.clone(),
+            ..CallRecord::ringing("CA1".to_owned(), 1_700_000_000_000)
+        };
+        self.trunk.take_in(arrival.key, "CA1", Instant::now());
+        self.call = Some(Call::ring(record, None, Instant::now()));
+        self.act();
+    }
+
+    pub(crate) fn pick_up(&mut self) {
+        self.call.as_mut().unwrap().handle_command(Command::Answer, Instant::now()).unwrap();
         self.act();
     }
 
@@ -338,6 +368,7 @@ impl Caller {
     /// As `engine::calls` does.
     fn translated(&mut self, kind: TrunkKind) -> Event {
         match kind {
+            TrunkKind::Arrived(_) => panic!("nobody calls"),
             TrunkKind::Placed { sip_call_id } => Event::Placed { sip_call_id },
             TrunkKind::Trying => Event::Trying,
             TrunkKind::Progress { code } => Event::Progress { code },
@@ -348,7 +379,10 @@ impl Caller {
             TrunkKind::Rejected { code, reason, q850 } => Event::Rejected { code, reason, q850 },
             TrunkKind::Unreachable => Event::Unreachable,
             TrunkKind::Bye { q850 } => Event::Bye { q850 },
-            TrunkKind::Acked => Event::Acked,
+            TrunkKind::Acked { leg } => {
+                self.legs += usize::from(leg.is_some());
+                Event::Acked
+            }
             TrunkKind::Unacked => Event::Unacked,
             TrunkKind::Cancelled { q850 } => Event::Cancelled { q850 },
             TrunkKind::SessionExpired => Event::SessionExpired,
@@ -371,8 +405,11 @@ impl Caller {
                 }
                 Action::Cancel => self.trunk.cancel(&sid, now),
                 Action::Bye => self.trunk.bye(&sid, now),
+                Action::Ring => self.trunk.ring(&sid, now),
+                Action::Answer => self.trunk.answer(&sid, now),
+                Action::Reject { code } => self.trunk.reject(&sid, code, now),
                 Action::Transfer { to } => self.trunk.transfer(&sid, &to, now),
-                // Of the audio, of the record, and of calls that came in.
+                // Of the audio, and of the record.
                 _ => {}
             }
         }

@@ -33,7 +33,15 @@ if TYPE_CHECKING:
 
     from clutchcall import _core
     from clutchcall._core import BridgeStats, Frame
-    from clutchcall.types import AudioCodec, BatchCallback, CallStatus, Delivery, FrameCallback, StatusCallback
+    from clutchcall.types import (
+        AudioCodec,
+        BatchCallback,
+        CallStatus,
+        Delivery,
+        FrameCallback,
+        RejectReason,
+        StatusCallback,
+    )
     from clutchcall.voice._bridges import Role
 
 __all__ = [
@@ -181,6 +189,16 @@ class AsyncCall(CallFields):
         """Transfers the far end to a number, or binds another agent. See `Call.transfer`."""
         check_text_or_none(to=to, agent=agent)
         await asked(self._core.transfer_later, self.sid, to, agent)
+
+    async def answer(self, *, agent: str | None = None) -> None:
+        """Answers a call that came in and rings. See `Call.answer`."""
+        check_text_or_none(agent=agent)
+        await asked(self._core.answer_later, self.sid, agent)
+
+    async def reject(self, reason: RejectReason = "declined") -> None:
+        """Refuses a call that came in and rings. See `Call.reject`."""
+        check_text(reason=reason)
+        await asked(self._core.reject_later, self.sid, reason)
 
     async def hangup(self) -> None:
         """Ends the call in any state, and both audio tracks with it. See `Call.hangup`."""

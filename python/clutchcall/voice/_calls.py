@@ -1,4 +1,4 @@
-"""Calls: placed, fetched, waited for, followed, transferred, ended."""
+"""Calls: placed, fetched, waited for, followed, answered, transferred, ended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Literal, Self
 
     from clutchcall import _core
-    from clutchcall.types import CallStatus, StatusCallback
+    from clutchcall.types import CallStatus, RejectReason, StatusCallback
 
 __all__ = ["Call", "CallEvents", "CallPage", "Calls"]
 
@@ -304,8 +304,41 @@ class Call(CallFields):
         check_text_or_none(to=to, agent=agent)
         self._core.transfer(self.sid, to, agent)
 
+    def answer(self, *, agent: str | None = None) -> None:
+        """Answers a call that came in and rings.
+
+        It is `in_progress` once the caller has acknowledged that, a moment later. A call that nobody answers in its
+        ring timeout (30 s unless the trunk's rule says otherwise) ends as `no_answer`.
+
+        Args:
+            agent: Agent of the engine that speaks from then on; with `None` a bridge can.
+
+        Raises:
+            ConflictError: The call goes out, is answered, or has ended.
+            NotFoundError: No such agent.
+        """
+        check_text_or_none(agent=agent)
+        self._core.answer(self.sid, agent)
+
+    def reject(self, reason: RejectReason = "declined") -> None:
+        """Refuses a call that came in and rings; it ends as `failed`, with the reason as its `end_reason`.
+
+        Args:
+            reason: What the caller is told: `busy` (SIP 486), `declined` (603), `unavailable` (480), `not_found` (404)
+                or `forbidden` (403).
+
+        Raises:
+            ConflictError: The call goes out, is answered, or has ended.
+            ValueError: No such reason.
+        """
+        check_text(reason=reason)
+        self._core.reject(self.sid, reason)
+
     def hangup(self) -> None:
-        """Ends the call in any state, and both audio tracks with it. A call that is over already stays so."""
+        """Ends the call in any state, and both audio tracks with it. A call that is over already stays so.
+
+        A call that came in and rings is refused by it, as by `reject("declined")`.
+        """
         self._core.hangup(self.sid)
 
 

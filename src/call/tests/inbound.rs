@@ -77,3 +77,43 @@ fn answer_and_reject_are_for_calls_that_ring_here() {
         assert_eq!(over.call.handle_command(command, over.now), Err(Refusal::Over));
     }
 }
+
+#[test]
+fn inbound_a_bye_instead_of_a_cancel() {
+    Row::inbound().event(Event::Bye { q850: Some(16) }).ends(
+        Status::NoAnswer,
+        EndReason::Canceled,
+        EndedBy::Remote,
+        16,
+    );
+    let row = Row::inbound().command(Command::Answer).event(Event::Bye { q850: None });
+    row.ends(Status::NoAnswer, EndReason::Canceled, EndedBy::Remote, 31);
+}
+
+#[test]
+fn inbound_a_description_that_nobody_can_take() {
+    let rejected = || Event::Rejected { code: 488, reason: "no codec in common".to_owned(), q850: None };
+    for row in [Row::inbound(), Row::inbound().command(Command::Answer)] {
+        let row = row.event(rejected());
+        row.ends(Status::Failed, EndReason::CodecMismatch, EndedBy::System, 79);
+        assert_eq!(row.call.record().sip_code, Some(488));
+    }
+}
+
+#[test]
+fn inbound_an_announcement_ends_the_call() {
+    let mut row = Row::inbound();
+    row.call.lasts(std::time::Duration::from_secs(4), EndReason::Normal);
+    let row = row.command(Command::Answer).event(Event::Acked).forgetting().after(3);
+    row.goes_on();
+    let row = row.after(1);
+    assert!(row.did(&Action::Bye));
+    row.ends(Status::Completed, EndReason::Normal, EndedBy::System, 16);
+}
+
+#[test]
+fn inbound_shutdown_behind_our_200() {
+    let row = Row::inbound().command(Command::Answer).command(Command::Shutdown);
+    assert!(row.did(&Action::Bye), "its trunk says it once the 200 is acknowledged");
+    row.ends(Status::Failed, EndReason::ServerShutdown, EndedBy::System, 31);
+}

@@ -6,6 +6,7 @@
 
 mod bridged;
 mod echo;
+mod play;
 
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
@@ -15,6 +16,7 @@ use crate::audio::{Frame, Params};
 
 pub use bridged::Bridged;
 pub use echo::Echo;
+pub use play::{Play, Said};
 
 /// The agent's end of one call.
 pub trait Agent: Send {

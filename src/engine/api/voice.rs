@@ -12,7 +12,7 @@ use super::telephony::{self, Alias};
 use super::trunks::TrunkRow;
 use crate::audio::{Codec, Params};
 use crate::call::wire::BridgeRole;
-use crate::call::{CallRow, DEFAULT_RING_TIMEOUT_S, Settled, Status, clamp_ring_timeout};
+use crate::call::{CallRow, DEFAULT_RING_TIMEOUT_S, Reject, Settled, Status, clamp_ring_timeout};
 use crate::engine::calls::{Attach, Originate, TrunkState};
 use crate::engine::store::{Place, Query, Remembered};
 
@@ -27,6 +27,8 @@ pub(super) enum Procedure {
     Get,
     Transfer,
     Hangup,
+    Answer,
+    Reject,
     List,
     Events,
     AttachAgent,
@@ -43,6 +45,8 @@ const NAMES: &[(&str, Procedure)] = &[
     ("voice.calls.get", Procedure::Get),
     ("voice.calls.transfer", Procedure::Transfer),
     ("voice.calls.hangup", Procedure::Hangup),
+    ("voice.calls.answer", Procedure::Answer),
+    ("voice.calls.reject", Procedure::Reject),
     ("voice.calls.list", Procedure::List),
     ("voice.calls.events", Procedure::Events),
     ("voice.agents.attach", Procedure::AttachAgent),
@@ -74,7 +78,13 @@ impl Procedure {
         match self {
             Self::Alias(alias) => alias.method(),
             Self::Get | Self::List | Self::Events | Self::ListAgents | Self::ListTrunks => Method::GET,
-            Self::Originate | Self::Transfer | Self::Hangup | Self::AttachAgent | Self::Token => Method::POST,
+            Self::Originate
+            | Self::Transfer
+            | Self::Hangup
+            | Self::Answer
+            | Self::Reject
+            | Self::AttachAgent
+            | Self::Token => Method::POST,
         }
     }
 
@@ -106,6 +116,16 @@ impl Asked<'_> {
             Procedure::Get => data(&self.api.desk.call(&self.org, self.input.required("sid")?).await?),
             Procedure::Transfer => self.transfer().await,
             Procedure::Hangup => self.hangup().await,
+            Procedure::Answer => {
+                let (sid, agent) = (self.input.required("sid")?, self.input.text("agent")?.map(str::to_owned));
+                self.api.desk.answer(&self.org, sid, agent).await?;
+                ok()
+            }
+            Procedure::Reject => {
+                let reason = self.input.text("reason")?.map_or(Ok(Reject::Declined), reject)?;
+                self.api.desk.reject(&self.org, self.input.required("sid")?, reason).await?;
+                ok()
+            }
             Procedure::List => self.list().await,
             Procedure::Events => Err(Failure::new(Code::Internal, "events are a stream")),
             Procedure::AttachAgent => {
@@ -248,6 +268,12 @@ fn status(name: &str) -> Result<Status, Failure> {
     all.into_iter()
         .find(|status| status.as_str() == name)
         .ok_or_else(|| Failure::bad(format!("status is {name:?}: send one of {}", all.map(Status::as_str).join(", "))))
+}
+
+fn reject(name: &str) -> Result<Reject, Failure> {
+    let names = Reject::ALL.map(Reject::as_str).join(", ");
+    let found = Reject::ALL.into_iter().find(|reject| reject.as_str() == name);
+    found.ok_or_else(|| Failure::bad(format!("reason is {name:?}: send one of {names}")))
 }
 
 fn place(cursor: &str) -> Result<Place, Failure> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::arrive::Coming;
 use super::ends::TakenBack;
 use super::feed::Feed;
 use super::lease::Leases;
@@ -63,6 +64,8 @@ pub(super) struct Entry {
     pub(super) asker: Option<Answer<CallRow>>,
     /// The request can be repeated by its key: it counts even when the asker has gone.
     pub(super) remembered: Option<Remembered>,
+    /// It came in, and does not ring yet.
+    pub(super) coming: Option<Coming>,
     pub(super) transfers: Vec<Answer<Settled>>,
     pub(super) leases: Leases,
     /// The agent that speaks, or will speak after the answer.
@@ -70,6 +73,8 @@ pub(super) struct Entry {
     pub(super) leg: Option<Box<dyn Leg>>,
     /// The newest second leg, while it has a channel of the trunk.
     pub(super) second: Option<Second>,
+    /// Its trunk's announcement speaks, and nobody else.
+    pub(super) announces: bool,
     /// The row that watchers were told last.
     pub(super) told: Option<CallRow>,
     pub(super) forget_at: Option<Instant>,
@@ -156,6 +161,9 @@ impl Board {
                 drop(answer.send(self.attach_agent(&org, &sid, &agent, now)));
             }
             Request::Hangup { org, sid, answer } => drop(answer.send(self.hangup(&org, &sid, now))),
+            Request::Decide { org, sid, command, answer } => {
+                drop(answer.send(self.decide(&org, &sid, command, now)));
+            }
             Request::Recall { org, key, answer } => drop(answer.send(Ok(self.recall(org, key)))),
             Request::TakeBack { org, key, answer } => drop(answer.send(Ok(self.take_back(org, key, now)))),
             Request::Attach(asked, answer) => drop(answer.send(self.attach(&asked, now))),
@@ -179,13 +187,17 @@ impl Board {
     }
 
     pub(super) fn handle_trunk(&mut self, event: TrunkEvent, now: Instant) {
+        if let TrunkKind::Arrived(arrival) = &event.kind {
+            return self.arrived(arrival, now);
+        }
         if legs::parted(&event.sid).is_some() {
             return self.handle_leg(&event.sid, event.kind, now);
         }
         let Some(sid) = self.calls.get_key_value(&*event.sid).map(|(sid, _)| Arc::clone(sid)) else { return };
         let Some(entry) = self.calls.get_mut(&sid) else { return };
-        let Phase::Live(call) = &mut entry.phase else { return };
         let event = match event.kind {
+            // It has no sid.
+            TrunkKind::Arrived(_) => return,
             TrunkKind::Placed { sip_call_id } => Event::Placed { sip_call_id },
             TrunkKind::Trying => Event::Trying,
             TrunkKind::Progress { code } => Event::Progress { code },
@@ -196,7 +208,10 @@ impl Board {
             TrunkKind::Rejected { code, reason, q850 } => Event::Rejected { code, reason, q850 },
             TrunkKind::Unreachable => Event::Unreachable,
             TrunkKind::Bye { q850 } => Event::Bye { q850 },
-            TrunkKind::Acked => Event::Acked,
+            TrunkKind::Acked { leg } => {
+                entry.leg = leg;
+                Event::Acked
+            }
             TrunkKind::Unacked => Event::Unacked,
             TrunkKind::Cancelled { q850 } => Event::Cancelled { q850 },
             TrunkKind::SessionExpired => Event::SessionExpired,
@@ -204,6 +219,7 @@ impl Board {
             TrunkKind::TransferRefused { code } => Event::TransferRefused { code },
             TrunkKind::TransferOutcome { code } => Event::TransferOutcome { code },
         };
+        let Phase::Live(call) = &mut entry.phase else { return self.hear_early(&sid, event) };
         call.handle_event(event, now);
         self.settle(&sid, now);
     }

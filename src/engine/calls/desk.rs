@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::board::over;
 use super::{Answer, Attach, Originate, Page, Refused, Request, Seen, TrunkState, Watch, Why};
 use crate::call::wire::TokenAnswer;
-use crate::call::{CallRecord, CallRow, Settled, Status};
+use crate::call::{CallRecord, CallRow, Command, Reject, Settled, Status};
 use crate::engine::store::{Pending, Query, Recalled, Remembered, Store, StoreError};
 
 /// How long the disk may take before a request is told so.
@@ -114,6 +114,25 @@ impl Desk {
             Err(Refused { why: Why::NotFound, .. }) => self.stored(org, sid).await.map(drop),
             answer => answer,
         }
+    }
+
+    /// A call that came in is answered; `agent` speaks on it from then on.
+    pub async fn answer(&self, org: &str, sid: &str, agent: Option<String>) -> Result<(), Refused> {
+        if let Some(agent) = agent {
+            self.attach_agent(org, sid, agent).await?;
+        }
+        self.decide(org, sid, Command::Answer).await
+    }
+
+    /// A call that came in is refused.
+    pub async fn reject(&self, org: &str, sid: &str, reject: Reject) -> Result<(), Refused> {
+        self.decide(org, sid, Command::Reject(reject)).await
+    }
+
+    async fn decide(&self, org: &str, sid: &str, command: Command) -> Result<(), Refused> {
+        let (owned_org, owned_sid) = (org.to_owned(), sid.to_owned());
+        let asked = self.ask(|answer| Request::Decide { org: owned_org, sid: owned_sid, command, answer }).await;
+        self.or_over(asked, org, sid).await
     }
 
     /// Ends the call that an originate with this key has placed, or keeps it from being placed.

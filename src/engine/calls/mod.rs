@@ -10,6 +10,7 @@
 //! | `board` | [`Board`](board::Board): the calls, and what happens to them |
 //! | `ends` | how they leave: ended, forgotten, taken back |
 //! | `feed` | [`Watch`]: what becomes of the calls, told to whoever watches |
+//! | `arrive` | from an INVITE to a call that rings |
 //! | `originate` | from a request to a dialled call |
 //! | `speak` | agents, leases and tokens of a call |
 //! | `task` | the task around the board: channels, timers, the orderly end |
@@ -21,6 +22,7 @@
 //! An originate is validated, durable, its tracks open, before it is dialled and answered. Calls stay in memory for a
 //! while after their end, then only in the store. The room knows no HTTP, and nothing of what audio is.
 
+mod arrive;
 mod board;
 mod desk;
 mod ends;
@@ -43,7 +45,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::agents::Agent;
-use super::config::CallerId;
+use super::config::{CallerId, Inbound};
 use super::media;
 use super::metrics::Metrics;
 use super::outside::pinned;
@@ -52,7 +54,7 @@ use super::trunk::{self, Trunk};
 use crate::audio::Params;
 use crate::call::record::Metadata;
 use crate::call::wire::{BridgeRole, RelayRef, TokenAnswer};
-use crate::call::{CallRow, Settled, TransferMode};
+use crate::call::{CallRow, Command, Settled, TransferMode};
 use crate::net::tls::Identity;
 use crate::relay::shard_of;
 use crate::sip::health;
@@ -174,6 +176,13 @@ enum Request {
         sid: String,
         answer: Answer<()>,
     },
+    /// Of a call that came in: it is answered, or refused.
+    Decide {
+        org: String,
+        sid: String,
+        command: Command,
+        answer: Answer<()>,
+    },
     /// `None`: the store may know.
     Recall {
         org: String,
@@ -219,6 +228,17 @@ pub struct Line {
     /// Which numbers its calls may show; empty: any.
     pub caller_ids: Vec<CallerId>,
     pub transfer_mode: TransferMode,
+    /// What becomes of calls that come in.
+    pub inbound: Inbound,
+    /// What `PLAY_AND_HANGUP` plays.
+    pub announcement: Option<Announcement>,
+}
+
+/// Something to say once, and how long it is.
+#[derive(Clone)]
+pub struct Announcement {
+    pub make: MakeAgent,
+    pub length: Duration,
 }
 
 /// What the board is built from.

@@ -67,11 +67,13 @@ impl Board {
             phase: Phase::Saving(Early { record, max_duration, ended: None }),
             asker: Some(answer),
             remembered: asked.remembered,
+            coming: None,
             transfers: Vec::new(),
             leases: Leases::default(),
             agent: asked.agent,
             leg: None,
             second: None,
+            announces: false,
             told: None,
             forget_at: None,
             timer: None,
@@ -84,14 +86,16 @@ impl Board {
     /// The record is durable, or could not be made so.
     pub(super) fn handle_saved(&mut self, sid: &Sid, outcome: Result<(), StoreError>, now: Instant) {
         if let Err(error) = outcome {
-            return self.drop_unsaved(sid, &error);
+            return self.drop_unsaved(sid, &error, now);
         }
         let Some(mut entry) = self.calls.remove(sid) else { return };
         let Phase::Saving(mut early) = entry.phase else {
             self.calls.insert(Arc::clone(sid), entry);
             return;
         };
-        let is_given_up = entry.remembered.is_none() && entry.asker.as_ref().is_none_or(|asker| asker.is_closed());
+        let is_asked = entry.coming.is_none();
+        let is_given_up =
+            is_asked && entry.remembered.is_none() && entry.asker.as_ref().is_none_or(|asker| asker.is_closed());
         if early.ended.is_none() && is_given_up {
             // Whoever asked has given up, and nobody can ask for this call again.
             early.ended = Some(Command::Hangup);
@@ -108,8 +112,11 @@ impl Board {
         self.arm(sid);
     }
 
-    fn drop_unsaved(&mut self, sid: &Sid, error: &StoreError) {
+    fn drop_unsaved(&mut self, sid: &Sid, error: &StoreError, now: Instant) {
         let Some(entry) = self.take_out(sid) else { return };
+        if entry.coming.is_some() {
+            self.refuse_unsaved(sid, &entry.trunk_id, now);
+        }
         self.trunks.leave(&entry.trunk_id);
         self.metrics.active(self.trunks.active());
         self.metrics.refused();
@@ -120,6 +127,9 @@ impl Board {
     /// Both tracks are open, or will be: dial.
     pub(super) fn opened(&mut self, sid: &Sid, now: Instant) {
         let Some(mut entry) = self.calls.remove(sid) else { return };
+        if entry.coming.is_some() {
+            return self.rings(sid, entry, now);
+        }
         let Phase::Opening(mut early, _) = entry.phase else {
             self.calls.insert(Arc::clone(sid), entry);
             return;

@@ -29,6 +29,12 @@ impl Board {
         self.entry(org, sid)?;
         self.know_agent(agent)?;
         let (sid, entry) = self.entry(org, sid)?;
+        if entry.announces {
+            return Err(Refused::new(
+                Why::Conflict,
+                "the call hears an announcement and is hung up: it takes no agent",
+            ));
+        }
         match &mut entry.phase {
             Phase::Saving(early) | Phase::Opening(early, _) => early.record.agent = Some(agent.to_owned()),
             Phase::Live(call) => {
@@ -46,7 +52,10 @@ impl Board {
     }
 
     pub(super) fn bind_agent(&mut self, sid: &Sid) {
-        let wanted = self.calls.get(sid).and_then(|entry| self.agents.get(entry.agent.as_ref()?));
+        let wanted = self.calls.get(sid).and_then(|entry| match entry.announces {
+            true => self.trunks.announcement(&entry.trunk_id).map(|announcement| &announcement.make),
+            false => self.agents.get(entry.agent.as_ref()?),
+        });
         if let Some(make) = wanted {
             let agent = Some(make());
             self.media.send(media::Command::Agent { sid: Arc::clone(sid), agent });
@@ -74,6 +83,10 @@ impl Board {
                 Why::Conflict,
                 "the call has a phone, which speaks for itself: attach_caller is for calls whose far end is empty",
             ));
+        }
+        if entry.announces && tracks.speaks == Side::Downlink {
+            let message = "the call hears an announcement and is hung up: nobody else speaks on it";
+            return Err(Refused::new(Why::Conflict, message));
         }
         let is_holder = entry.leases.is_held_by(tracks.speaks, &rendition, &asked.holder, now);
         if let Some(agent) = entry.agent.as_ref().filter(|_| tracks.speaks == Side::Downlink && !is_holder) {

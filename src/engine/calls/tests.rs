@@ -1,7 +1,9 @@
 //! The board in virtual time: a scripted trunk says what a far end can say, the store is the real one.
 
+mod arrivals;
 mod keys;
 mod legs;
+mod scripted;
 mod trunks;
 
 use std::sync::Mutex;
@@ -16,58 +18,12 @@ use crate::call::{EndReason, Status};
 use crate::engine::leg::Leg;
 use crate::engine::media::{Command, Event};
 use crate::engine::store::{Bounds, Sqlite};
-use crate::engine::trunk::{Dial, FarEnd, TrunkEvent, TrunkKind};
+use crate::engine::trunk::{TrunkEvent, TrunkKind};
 use crate::token::SigningKey;
 use crate::tracks::Side;
+use scripted::Scripted;
 
 type Log = Arc<Mutex<Vec<String>>>;
-
-/// Writes down what it is told; the test says what the far end does.
-struct Scripted {
-    log: Log,
-    /// For how long it lets no call through.
-    closed_for: Option<Duration>,
-}
-
-impl Scripted {
-    fn new(log: &Log) -> Self {
-        Self { log: Arc::clone(log), closed_for: None }
-    }
-
-    fn note(&self, word: String) {
-        self.log.lock().unwrap().push(word);
-    }
-}
-
-impl Trunk for Scripted {
-    fn dial(&mut self, dial: Dial, _now: Instant) {
-        self.note(format!("{}dial {} {}s", of_leg(&dial.sid), dial.to, dial.ring_timeout.as_secs()));
-    }
-    fn cancel(&mut self, sid: &str, _now: Instant) {
-        self.note(format!("{}cancel", of_leg(sid)));
-    }
-    fn bye(&mut self, sid: &str, _now: Instant) {
-        self.note(format!("{}bye", of_leg(sid)));
-    }
-    fn admit(&mut self, _now: Instant) -> Result<(), Duration> {
-        self.closed_for.map_or(Ok(()), Err)
-    }
-    fn transfer(&mut self, _sid: &str, to: &str, _now: Instant) {
-        self.note(format!("transfer {to}"));
-    }
-    fn far_end(&self, to: &str) -> FarEnd {
-        if to.ends_with('0') { FarEnd::Empty } else { FarEnd::Phone }
-    }
-    fn poll_timeout(&self) -> Option<Instant> {
-        None
-    }
-    fn handle_timeout(&mut self, _now: Instant) {}
-}
-
-/// `leg 0: ` for that of a second leg, nothing for a call.
-fn of_leg(sid: &str) -> String {
-    sid.split_once('-').map(|(_, leg)| format!("leg {leg}: ")).unwrap_or_default()
-}
 
 struct Silent;
 
@@ -135,6 +91,8 @@ impl Bench {
             max_cps,
             caller_ids: Vec::new(),
             transfer_mode: TransferMode::Refer,
+            inbound: Inbound::default(),
+            announcement: None,
         };
         let silent: MakeAgent = Arc::new(|| Box::new(Silent));
         let agents = ["one", "two"].map(|id| (id.to_owned(), Arc::clone(&silent)));

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::{Line, Refused, TrunkState, Why};
+use super::{Announcement, Line, Refused, TrunkState, Why};
 use crate::call::TransferMode;
+use crate::engine::config::Inbound;
 use crate::engine::trunk::Trunk;
 use crate::sip::Rate;
 
@@ -12,6 +13,13 @@ pub(super) struct Trunks {
     lines: BTreeMap<String, Carried>,
     max_calls: usize,
     active: usize,
+}
+
+/// Where there is no room for one more call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    Engine,
+    Trunk,
 }
 
 struct Carried {
@@ -91,17 +99,43 @@ impl Trunks {
         Ok(())
     }
 
+    /// The same for a call that came in.
+    pub(super) fn enter_arrival(&mut self, id: &str) -> Result<(), Full> {
+        self.room(id)?;
+        if let Some(carried) = self.lines.get_mut(id) {
+            carried.active += 1;
+            self.active += 1;
+        }
+        Ok(())
+    }
+
     fn check_room(&self, id: &str) -> Result<(), Refused> {
-        let Some(carried) = self.lines.get(id) else { return Ok(()) };
-        let channels = carried.line.channel_limit;
-        let full = if self.active >= self.max_calls {
-            format!("the engine carries {} calls, its limit (limits.calls)", self.active)
-        } else if carried.active >= channels {
-            format!("trunk {id} carries {channels} calls, its channel_limit")
-        } else {
-            return Ok(());
+        let full = match self.room(id) {
+            Ok(()) => return Ok(()),
+            Err(Full::Engine) => format!("the engine carries {} calls, its limit (limits.calls)", self.active),
+            Err(Full::Trunk) => {
+                let channels = self.lines.get(id).map_or(0, |carried| carried.line.channel_limit);
+                format!("trunk {id} carries {channels} calls, its channel_limit")
+            }
         };
         Err(Refused::new(Why::TooMany, format!("{full}: try again when one has ended")))
+    }
+
+    fn room(&self, id: &str) -> Result<(), Full> {
+        match self.lines.get(id) {
+            Some(_) if self.active >= self.max_calls => Err(Full::Engine),
+            Some(carried) if carried.active >= carried.line.channel_limit => Err(Full::Trunk),
+            _ => Ok(()),
+        }
+    }
+
+    /// What becomes of calls that come in over it.
+    pub(super) fn inbound(&self, id: &str) -> Option<&Inbound> {
+        self.lines.get(id).map(|carried| &carried.line.inbound)
+    }
+
+    pub(super) fn announcement(&self, id: &str) -> Option<&Announcement> {
+        self.lines.get(id)?.line.announcement.as_ref()
     }
 
     /// The call ended before its turn.
@@ -165,6 +199,18 @@ impl Trunks {
 
     pub(super) fn set_caller_ids(&mut self, id: &str, caller_ids: Vec<crate::engine::config::CallerId>) {
         self.line(id).caller_ids = caller_ids;
+    }
+
+    pub(super) fn set_inbound(&mut self, id: &str, inbound: Inbound) {
+        self.line(id).inbound = inbound;
+    }
+
+    pub(super) fn set_announcement(&mut self, id: &str, announcement: Announcement) {
+        self.line(id).announcement = Some(announcement);
+    }
+
+    pub(super) fn set_max_calls(&mut self, most: usize) {
+        self.max_calls = most;
     }
 
     pub(super) fn set_trunk(&mut self, id: &str, trunk: Box<dyn Trunk>) {

@@ -21,6 +21,8 @@ pub const SCOPES: &[&str] = &[
     "voice:calls.events",
     "voice:calls.transfer",
     "voice:calls.hangup",
+    "voice:calls.answer",
+    "voice:calls.reject",
     "voice:agents.attach",
     "voice:agents.list",
     "voice:trunks.list",

@@ -9,6 +9,7 @@
 //! | `parse` | TOML into [`Config`] |
 //! | `alone` | [`Alone`]: a relay without an engine |
 //! | `relay` | what a relay is told wherever it runs |
+//! | `inbound` | [`Inbound`]: what becomes of calls that come in |
 //! | `trunk`, `trunks` | [`Trunk`]: a line that carries calls; how its table is read |
 //! | `env` | `CLUTCHCALL_*` laid over the file |
 //! | `key` | [`ApiKey`]: organisation, scopes, salted hash |
@@ -18,6 +19,7 @@
 
 mod alone;
 mod env;
+mod inbound;
 mod key;
 pub mod keyfile;
 mod parse;
@@ -42,6 +44,7 @@ use crate::moqt::Drafts;
 use crate::relay::KeySources;
 
 pub use alone::Alone;
+pub use inbound::{Inbound, InboundRule, NumberPattern, Then, callback_url};
 #[cfg(test)]
 pub(super) use key::compared;
 pub(super) use key::hex;

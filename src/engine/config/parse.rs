@@ -12,9 +12,9 @@ use crate::relay::KeySources;
 use crate::token::PublicKey;
 
 use super::key::{MOST_KEY_BYTES, unhex};
-use super::table::Table;
+use super::table::{Table, nearest};
 use super::trunks::trunks;
-use super::{Agent, AgentKind, ApiKey, Config, Limits, Org, POOL, Phone, Relay, Relaying, Trust};
+use super::{Agent, AgentKind, ApiKey, Config, Limits, Org, POOL, Phone, Relay, Relaying, Then, Trust};
 use crate::moqt::Drafts;
 use crate::net::shown::{is_doubtful, shown};
 
@@ -54,11 +54,12 @@ pub(super) fn config(root: toml::Table, base: &Path) -> Result<Config, String> {
     config.phone = phone(root.table("phone")?, base)?;
     config.limits = limits(root.table("limits")?)?;
     config.orgs = named(root.named("orgs")?, org)?;
-    config.trunks = trunks(&mut root)?;
+    config.trunks = trunks(&mut root, base)?;
     config.agents = named(root.named("agents")?, agent)?;
     config.keys = root.rows("keys")?.into_iter().map(key).collect::<Result<_, _>>()?;
     root.finish()?;
     check_orgs(&config)?;
+    check_agents(&config)?;
     check_calls(&config)?;
     Ok(config)
 }
@@ -82,10 +83,31 @@ fn check_orgs(config: &Config) -> Result<(), String> {
     let of_keys = config.keys.iter().enumerate().map(|(i, key)| (format!("keys[{i}].org"), &key.org));
     let of_trunks =
         config.trunks.iter().filter_map(|(id, trunk)| Some((format!("trunks.{id}.org"), trunk.org.as_ref()?)));
-    match of_keys.chain(of_trunks).find(|(_, org)| !config.orgs.contains_key(*org)) {
+    let of_rules = config.trunks.iter().flat_map(|(id, trunk)| {
+        let rules = trunk.inbound.rules.iter().enumerate();
+        rules.map(move |(i, rule)| (format!("trunks.{id}.inbound[{i}].org"), &rule.org))
+    });
+    match of_keys.chain(of_trunks).chain(of_rules).find(|(_, org)| !config.orgs.contains_key(*org)) {
         None => Ok(()),
         Some((path, org)) => Err(format!("{path} is {org:?}: there is no [orgs.{org}]")),
     }
+}
+
+/// Who answers calls has to be there.
+fn check_agents(config: &Config) -> Result<(), String> {
+    for (id, trunk) in &config.trunks {
+        for (i, rule) in trunk.inbound.rules.iter().enumerate() {
+            let Then::Answer { agent } = &rule.then else { continue };
+            if config.agents.contains_key(agent) {
+                continue;
+            }
+            let near = nearest(agent, config.agents.keys().map(String::as_str));
+            let remedy =
+                near.map_or_else(|| format!("there is no [agents.{agent}]"), |near| format!("did you mean {near:?}?"));
+            return Err(format!("trunks.{id}.inbound[{i}].agent is {agent:?}: {remedy}"));
+        }
+    }
+    Ok(())
 }
 
 fn named<T>(tables: Vec<(String, Table)>, read: fn(Table) -> Result<T, String>) -> Result<BTreeMap<String, T>, String> {

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::inbound::Inbound;
 use crate::call::TransferMode;
 use crate::sip::Codec;
 use crate::sip::uri::Template;
@@ -33,6 +34,8 @@ pub struct Trunk {
     pub max_cps: usize,
     /// Which caller ids may be shown; empty: any.
     pub caller_ids: Vec<CallerId>,
+    /// What becomes of calls that come in; without a rule they are refused.
+    pub inbound: Inbound,
 }
 
 #[derive(Clone, Debug)]
@@ -61,6 +64,7 @@ impl Default for Trunk {
             channel_limit: 2000,
             max_cps: 1000,
             caller_ids: Vec::new(),
+            inbound: Inbound::default(),
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::inbound;
 use super::parse::check_id;
 use super::table::{Table, nearest};
 use super::trunk::{CallerId, Credentials, Host, RTP_PORTS, Secret, SipTrunk, Transport, Trunk, TrunkKind};
@@ -19,7 +21,7 @@ const SESSION_S: RangeInclusive<u64> = 90..=86_400;
 const PEERS: [&str; 4] = ["sbc_ip", "gateway_ip", "domain", "proxy"];
 
 /// All trunks of a file, in either form.
-pub(super) fn trunks(root: &mut Table) -> Result<BTreeMap<String, Trunk>, String> {
+pub(super) fn trunks(root: &mut Table, base: &Path) -> Result<BTreeMap<String, Trunk>, String> {
     let mut trunks = BTreeMap::new();
     for (named, mut table) in root.rows_or_named("trunks")? {
         let written = table.text("trunk_id")?;
@@ -34,7 +36,7 @@ pub(super) fn trunks(root: &mut Table) -> Result<BTreeMap<String, Trunk>, String
             (None, None) => return Err(format!("{at} is missing: name the trunk as calls will name it")),
         };
         check_id(&at, &id)?;
-        let trunk = trunk(table)?;
+        let trunk = trunk(table, base)?;
         if trunks.insert(id.clone(), trunk).is_some() {
             return Err(format!("{at} is {id:?}: another trunk has this name"));
         }
@@ -42,7 +44,7 @@ pub(super) fn trunks(root: &mut Table) -> Result<BTreeMap<String, Trunk>, String
     Ok(trunks)
 }
 
-fn trunk(mut table: Table) -> Result<Trunk, String> {
+fn trunk(mut table: Table, base: &Path) -> Result<Trunk, String> {
     let default = Trunk::default();
     let is_sip = match table.text("kind")?.as_deref() {
         Some("sip") => true,
@@ -72,6 +74,7 @@ fn trunk(mut table: Table) -> Result<Trunk, String> {
             ));
         }
         trunk.kind = TrunkKind::Sip(Box::new(sip));
+        trunk.inbound = inbound::read(&mut table, trunk.org.as_deref(), base)?;
     }
     table.finish()?;
     Ok(trunk)

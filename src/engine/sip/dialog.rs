@@ -33,7 +33,27 @@ const NOT_ACCEPTABLE: u16 = 488;
 #[derive(Debug)]
 pub(super) enum Order {
     HangUp,
-    Transfer { to: String },
+    Transfer {
+        to: String,
+    },
+    /// Of a call that came in: 180, the 200, a final answer.
+    Ring,
+    Answer,
+    Reject {
+        code: u16,
+    },
+}
+
+/// A call that came in and is answered.
+pub(super) struct Joined {
+    pub(super) sid: String,
+    /// Our number in it.
+    pub(super) us: String,
+    pub(super) settings: Arc<SipTrunk>,
+    pub(super) line: Line,
+    pub(super) talk: Talk,
+    pub(super) health: Arc<Mutex<Health>>,
+    pub(super) events: Events,
 }
 
 /// A call before its INVITE.
@@ -132,6 +152,32 @@ impl Dialling {
     }
 }
 
+impl Joined {
+    /// Ends when the wire is done with the call. `is_leaving`: it was hung up before its 200 was acknowledged.
+    pub(super) async fn run(
+        self,
+        is_leaving: bool,
+        heard: mpsc::UnboundedReceiver<Heard>,
+        orders: mpsc::UnboundedReceiver<Order>,
+    ) {
+        let mut call = Call {
+            sid: self.sid,
+            from: self.us,
+            settings: self.settings,
+            line: self.line,
+            talk: self.talk,
+            health: self.health,
+            refer: Refer::default(),
+            events: self.events,
+            phase: Phase::Up,
+        };
+        if is_leaving {
+            call.leave(CLEARED);
+        }
+        call.run(heard, orders).await;
+    }
+}
+
 fn noted(health: &Mutex<Health>) -> std::sync::MutexGuard<'_, Health> {
     health.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -178,6 +224,8 @@ impl Call {
                 self.line.refer(refer::headers(&settings.refer_to, &to, &self.from, &host));
             }
             (_, Phase::Leaving) | (Order::Transfer { .. }, Phase::Calling | Phase::Silent) => {}
+            // It was answered, or goes out.
+            (Order::Ring | Order::Answer | Order::Reject { .. }, _) => {}
         }
         ControlFlow::Continue(())
     }
@@ -225,7 +273,7 @@ impl Call {
             }
             Heard::Referred { code: ..300 } => self.tell(TrunkKind::TransferAccepted),
             Heard::Referred { code } => self.tell(TrunkKind::TransferRefused { code }),
-            Heard::Unacked => {}
+            Heard::Unacked | Heard::Cancelled => {}
             Heard::Notified { body, state } => {
                 if let Some(code) = self.refer.handle_notify(&body, state.as_deref()) {
                     self.tell(TrunkKind::TransferOutcome { code });
@@ -287,6 +335,6 @@ pub(super) fn seconds(header: &str) -> Option<Duration> {
     digits.parse().ok().map(Duration::from_secs)
 }
 
-fn cause(header: &str) -> Option<u16> {
+pub(super) fn cause(header: &str) -> Option<u16> {
     reason::q850([header]).map(|reason| u16::from(reason.cause))
 }

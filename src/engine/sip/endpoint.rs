@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::reception::Desk;
 use super::stack::Stack;
 use super::{Counts, Gate, Local, Timers, Transport};
 use crate::engine::config::{self, Host, SipTrunk};
@@ -17,7 +18,7 @@ const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2
 
 /// A place that listens. Cheap to clone; closed with the last one who holds it.
 #[derive(Clone)]
-pub struct Endpoint(pub(super) Arc<Stack>);
+pub struct Endpoint(pub(super) Arc<Stack>, pub(super) Arc<Desk>);
 
 impl Endpoint {
     /// As far sides are told.
@@ -53,7 +54,8 @@ impl Endpoints {
         if let Some(endpoint) = self.open.get(local) {
             return Ok(endpoint.clone());
         }
-        let endpoint = Endpoint(Arc::new(Stack::open(local, self.timers, Arc::clone(&self.gate)).await?));
+        let stack = Stack::open(local, self.timers, Arc::clone(&self.gate)).await?;
+        let endpoint = Endpoint(Arc::new(stack), Arc::new(Desk::new(Arc::clone(&self.gate))));
         self.open.insert(local.clone(), endpoint.clone());
         Ok(endpoint)
     }

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `trunk` | [`SipTrunk`]: commands in, one task per call |
 //! | `dialog` | one call: what the wire says and what the call's brain wants, until both are done with it |
+//! | `reception` | whose call an INVITE is, and where it waits until the board has decided |
+//! | `ringing` | one call that came in, until it is answered |
 //! | `register` | who we are, told to a registrar |
 //! | `options` | whether the far side is there |
 //! | `gate` | [`Gate`]: who may speak to us, and how much of strangers is borne |
@@ -21,7 +23,9 @@ mod endpoint;
 mod gate;
 mod options;
 mod peers;
+mod reception;
 mod register;
+mod ringing;
 mod stack;
 mod trunk;
 

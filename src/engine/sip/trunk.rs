@@ -10,7 +10,10 @@ use tokio::task::JoinSet;
 use super::dialog::{Dialling, Order};
 use super::options::Keepalive;
 use super::peers::Peers;
+use super::reception::Hall;
 use super::register::Registrar;
+use super::ringing::Ringing;
+use super::stack::Reception;
 use super::{Endpoint, PeerId};
 use crate::engine::config;
 use crate::engine::rtp::Talks;
@@ -19,6 +22,9 @@ use crate::sip::health::{self, Health};
 
 /// A far side that asks for more is tried again all the same.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+/// What a caller is told when no ports are left for her audio, and when she may try again.
+const NO_PORTS: u16 = 503;
+const PORTS_LATER: Duration = Duration::from_secs(5);
 
 /// See the module's contract. Lives within a tokio runtime; dropping it ends its tasks without another word on the wire.
 pub struct SipTrunk {
@@ -31,6 +37,8 @@ pub struct SipTrunk {
     /// Who its far side is, to the gate.
     peer: PeerId,
     calls: HashMap<String, mpsc::UnboundedSender<Order>>,
+    /// Where calls to us wait.
+    hall: Option<Arc<Hall>>,
     /// Each gives the sid of its call.
     tasks: JoinSet<String>,
     /// What goes on outside of calls; ends with the trunk.
@@ -65,6 +73,7 @@ impl SipTrunk {
             events,
             peer,
             calls: HashMap::new(),
+            hall: None,
             tasks: JoinSet::new(),
             _around: around,
         }
@@ -73,6 +82,13 @@ impl SipTrunk {
     /// By this the gate knows its far side.
     pub fn peer(&self) -> PeerId {
         self.peer
+    }
+
+    /// Calls of its far side are told under this name; `is_open`: some of them are wanted.
+    pub fn receive_as(&mut self, trunk_id: &str, is_open: bool) {
+        let Endpoint(stack, desk) = &self.endpoint;
+        self.hall = Some(desk.hall((trunk_id, self.peer), &self.settings, &self.events, is_open));
+        stack.receive_with(Arc::clone(desk) as Arc<dyn Reception>);
     }
 
     fn health_now(&self) -> MutexGuard<'_, Health> {
@@ -146,6 +162,54 @@ impl Trunk for SipTrunk {
 
     fn transfer(&mut self, sid: &str, to: &str, _now: Instant) {
         self.order(sid, Order::Transfer { to: to.to_owned() });
+    }
+
+    fn take_in(&mut self, key: u64, sid: &str, now: Instant) {
+        self.sweep();
+        let Some(hall) = &self.hall else { return };
+        let talk = match self.talks.open() {
+            Ok(talk) => talk,
+            Err(error) => {
+                tracing::warn!(sid, error, "a call that came in has no ports for its audio");
+                hall.turn_away(key, NO_PORTS, Some(PORTS_LATER), now);
+                let _ = self.events.send(TrunkEvent { sid: sid.to_owned(), kind: TrunkKind::Unreachable });
+                return;
+            }
+        };
+        let Some(caller) = hall.take(key) else { return };
+        let (sender, orders) = mpsc::unbounded_channel();
+        let ringing = Ringing {
+            sid: sid.to_owned(),
+            caller,
+            settings: Arc::clone(&self.settings),
+            talk,
+            health: Arc::clone(&self.health),
+            events: self.events.clone(),
+        };
+        self.calls.insert(sid.to_owned(), sender);
+        let sid = sid.to_owned();
+        self.tasks.spawn(async move {
+            ringing.run(orders).await;
+            sid
+        });
+    }
+
+    fn turn_away(&mut self, key: u64, code: u16, retry_after: Option<Duration>, now: Instant) {
+        if let Some(hall) = &self.hall {
+            hall.turn_away(key, code, retry_after, now);
+        }
+    }
+
+    fn ring(&mut self, sid: &str, _now: Instant) {
+        self.order(sid, Order::Ring);
+    }
+
+    fn answer(&mut self, sid: &str, _now: Instant) {
+        self.order(sid, Order::Answer);
+    }
+
+    fn reject(&mut self, sid: &str, code: u16, _now: Instant) {
+        self.order(sid, Order::Reject { code });
     }
 
     fn lines(&mut self) -> usize {

@@ -3,6 +3,7 @@
 //!
 //! | File | Holds |
 //! |---|---|
+//! | `came` | a call that comes in: who decides about it, and what is said to its caller |
 //! | `uac` | a call that we place: its INVITE followed to the end, and what is asked of its dialog |
 //! | `request` | requests outside of any call |
 //! | `uas` | requests of the far side, given to their calls or refused |
@@ -15,6 +16,7 @@
 //! reads no SDP, and decides nothing about a call but what the RFC leaves no choice in: ACK, retransmission, the BYE of a
 //! branch or answer that nobody wants.
 
+mod came;
 mod door;
 mod mend;
 mod request;
@@ -24,7 +26,7 @@ mod uas;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rsipstack::dialog::dialog_layer::DialogLayer;
@@ -38,6 +40,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Gate, Local, Timers, Transport};
 
+pub(super) use came::{Came, Knock, Reception, Refusal, Ruled, Ruling};
 pub(super) use request::Ask;
 pub(super) use uac::{Invite, Line};
 
@@ -73,10 +76,12 @@ pub(super) enum Heard {
     Gone,
     /// A re-INVITE or UPDATE: what to answer is waited for. An empty body asks for an offer of ours.
     Offer { body: Vec<u8>, answer: oneshot::Sender<Answer> },
-    /// The ACK of a re-INVITE; it may bring the answer to an offer of ours.
+    /// The ACK of a re-INVITE, or of our 200 to a call that came in; it may bring the answer to an offer of ours.
     Acked { body: Vec<u8> },
-    /// Our 2xx to a re-INVITE was never acknowledged (RFC 3261 §13.3.1.4: to be ended).
+    /// Our 2xx to a re-INVITE, or to a call that came in, was never acknowledged (RFC 3261 §13.3.1.4: to be ended).
     Unacked,
+    /// The caller gave up before our answer, and was told 487.
+    Cancelled,
     /// The final answer to our REFER.
     Referred { code: u16 },
     /// A NOTIFY of what became of it: its body, and its Subscription-State.
@@ -139,8 +144,12 @@ impl Calls {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(call_id.to_owned(), call);
     }
 
-    fn leave(&self, call_id: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(call_id);
+    /// Whoever has the name by now keeps it.
+    fn leave(&self, call_id: &str, heard: &mpsc::UnboundedSender<Heard>) {
+        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if calls.get(call_id).is_some_and(|call| call.heard.same_channel(heard)) {
+            calls.remove(call_id);
+        }
     }
 
     fn has(&self, call_id: &str) -> bool {
@@ -158,6 +167,8 @@ pub(super) struct Stack {
     dialogs: Arc<DialogLayer>,
     calls: Arc<Calls>,
     gate: Arc<Gate>,
+    /// Who decides about calls that come in; set once.
+    reception: Arc<OnceLock<Arc<dyn Reception>>>,
     transport: Transport,
     /// As the far side is told.
     address: SocketAddr,
@@ -186,14 +197,28 @@ impl Stack {
         let incoming = endpoint.incoming_transactions().map_err(|error| error.to_string())?;
         let inner = Arc::clone(&endpoint.inner);
         bound.serve(endpoint, address, door, &ending).await.map_err(named)?;
-        let taker = uas::Taker { calls: Arc::clone(&calls), gate: Arc::clone(&gate), transport, address };
-        tokio::spawn(taker.run(incoming, ending.clone()));
         let dialogs = Arc::new(DialogLayer::new(Arc::clone(&inner)));
-        Ok(Self { endpoint: inner, dialogs, calls, gate, transport, address, timers, ending })
+        let reception = Arc::<OnceLock<_>>::default();
+        let taker = uas::Taker {
+            calls: Arc::clone(&calls),
+            dialogs: Arc::clone(&dialogs),
+            gate: Arc::clone(&gate),
+            reception: Arc::clone(&reception),
+            transport,
+            address,
+        };
+        tokio::spawn(taker.run(incoming, ending.clone()));
+        Ok(Self { endpoint: inner, dialogs, calls, gate, reception, transport, address, timers, ending })
     }
 
     pub(super) fn gate(&self) -> &Arc<Gate> {
         &self.gate
+    }
+
+    /// Who decides about calls that come in. Without anybody they are forbidden.
+    pub(super) fn receive_with(&self, reception: Arc<dyn Reception>) {
+        // The first one stays.
+        let _ = self.reception.set(reception);
     }
 
     pub(super) fn address(&self) -> SocketAddr {

@@ -36,13 +36,13 @@ pub(in crate::engine::sip) struct Invite {
 
 /// The way to the dialog of one call. Dropping it forgets the dialog; it ends nothing on the wire.
 pub(in crate::engine::sip) struct Line {
-    dialog: InviteDialog,
-    dialogs: Arc<DialogLayer>,
-    calls: Arc<Calls>,
-    call_id: String,
-    heard: mpsc::UnboundedSender<Heard>,
-    gave_up: Arc<Notify>,
-    follower: AbortHandle,
+    pub(super) dialog: InviteDialog,
+    pub(super) dialogs: Arc<DialogLayer>,
+    pub(super) calls: Arc<Calls>,
+    pub(super) call_id: String,
+    pub(super) heard: mpsc::UnboundedSender<Heard>,
+    pub(super) gave_up: Arc<Notify>,
+    pub(super) follower: AbortHandle,
 }
 
 impl Stack {
@@ -162,7 +162,7 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.calls.leave(&self.call_id);
+        self.calls.leave(&self.call_id, &self.heard);
         self.dialogs.remove_dialog(&self.dialog.id());
         self.follower.abort();
     }

@@ -2,11 +2,12 @@
 //! asked, since it drops what comes while it waits for something else. What belongs to no call is refused.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rsipstack::dialog::dialog::Dialog;
+use rsipstack::dialog::dialog_layer::DialogLayer;
 use rsipstack::platform::CancellationToken;
 use rsipstack::sip::{Header, HeadersExt as _, Method, SipMessage, StatusCode};
 use rsipstack::transaction::TransactionReceiver;
@@ -14,7 +15,7 @@ use rsipstack::transaction::transaction::Transaction;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::super::{Gate, Transport};
-use super::{ALLOW, Call, Calls, Heard};
+use super::{ALLOW, Call, Calls, Heard, Reception};
 
 /// Requests that are being answered. A re-INVITE is one until its ACK.
 const MOST_AT_ONCE: usize = 4096;
@@ -27,6 +28,8 @@ const UPDATE_LATER: &str = "3";
 pub(super) struct Taker {
     pub(super) calls: Arc<Calls>,
     pub(super) gate: Arc<Gate>,
+    pub(super) dialogs: Arc<DialogLayer>,
+    pub(super) reception: Arc<OnceLock<Arc<dyn Reception>>>,
     pub(super) transport: Transport,
     /// As the far side is told.
     pub(super) address: SocketAddr,
@@ -60,7 +63,18 @@ impl Taker {
 
     async fn take(&self, mut request: Transaction) -> rsipstack::Result<()> {
         let call_id = request.original.call_id_header()?.value().to_owned();
-        let Some(call) = self.calls.find(&call_id) else { return stray(&mut request).await };
+        let is_in_dialog = request.original.to_header()?.tag()?.is_some();
+        let is_new_invite = request.original.method == Method::Invite && !is_in_dialog;
+        let Some(call) = self.calls.find(&call_id) else {
+            return if is_new_invite { self.invited(request).await } else { stray(&mut request, is_in_dialog).await };
+        };
+        if is_new_invite {
+            if call.dialog.state().is_terminated() {
+                return self.invited(request).await;
+            }
+            // The same call by another way (RFC 3261 §8.2.2.2).
+            return request.reply(StatusCode::LoopDetected).await;
+        }
         let from = request.original.from_header()?.tag()?.map(|tag| tag.value().to_owned());
         match self.tag_of(&call, request.original.method).await {
             // The branch of a fork that lost, or somebody who knows no more than a Call-ID.
@@ -141,8 +155,13 @@ impl Taker {
     }
 
     fn contact(&self) -> Header {
+        Header::Contact(format!("<{}>", self.uri()).into())
+    }
+
+    /// Where we are reached.
+    pub(super) fn uri(&self) -> String {
         let transport = if self.transport == Transport::Tcp { ";transport=tcp" } else { "" };
-        Header::Contact(format!("<sip:{}{transport}>", self.address).into())
+        format!("sip:{}{transport}", self.address)
     }
 }
 
@@ -166,18 +185,15 @@ fn is_of_refer(request: &Transaction) -> bool {
     event.split(';').next().is_some_and(|event| event.trim().eq_ignore_ascii_case("refer"))
 }
 
-fn allow() -> Header {
+pub(super) fn allow() -> Header {
     Header::Allow(ALLOW.map(|method| method.to_string()).join(", ").into())
 }
 
 /// Of no call that is known here.
-async fn stray(request: &mut Transaction) -> rsipstack::Result<()> {
-    let is_in_dialog = request.original.to_header()?.tag()?.is_some();
+async fn stray(request: &mut Transaction, is_in_dialog: bool) -> rsipstack::Result<()> {
     match request.original.method {
         _ if is_in_dialog => request.reply(StatusCode::CallTransactionDoesNotExist).await,
         Method::Options => request.reply_with(StatusCode::OK, vec![allow()], None).await,
-        // Nobody here takes calls.
-        Method::Invite => request.reply(StatusCode::Forbidden).await,
         _ => request.reply_with(StatusCode::MethodNotAllowed, vec![allow()], None).await,
     }
 }

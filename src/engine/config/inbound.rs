@@ -1,0 +1,221 @@
+//! What becomes of calls that come in over a trunk: [`Inbound`], its rules in the order in which they are tried, and how they are read.
+//!
+//! ```toml
+//! [[trunks.carrier.inbound]]
+//! number = "+1555*"
+//! rule = "HANDLE_AI"
+//! agent = "echo"
+//! ```
+//!
+//! The four rules have the vendor's names. The first whose number fits is taken; a call that none fits is refused.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use url::Url;
+
+use super::table::{Table, nearest};
+use crate::call::{DEFAULT_RING_TIMEOUT_S, Reject};
+
+/// What a call may ring before somebody answers it by the API; what one may last.
+const RING_S: std::ops::RangeInclusive<u64> = 5..=120;
+const DURATION_S: std::ops::RangeInclusive<u64> = 1..=86_400;
+const MOST_PATTERN: usize = 64;
+
+/// Everything about calls to us over one trunk.
+#[derive(Clone, Debug, Default)]
+pub struct Inbound {
+    /// The first that fits.
+    pub rules: Vec<InboundRule>,
+    /// Told of every call that comes in, and of what becomes of it.
+    pub webhook_url: Option<Url>,
+}
+
+/// What becomes of calls to some numbers.
+#[derive(Clone, Debug)]
+pub struct InboundRule {
+    pub number: NumberPattern,
+    /// Whose calls they are.
+    pub org: String,
+    pub then: Then,
+    pub max_duration: Option<Duration>,
+}
+
+/// The vendor's rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// `HANDLE_AI`: answered at once, and this agent speaks.
+    Answer { agent: String },
+    /// `NOTIFY_AND_HANGUP`: it rings, whoever wants to is told, and it is hung up unless somebody answers it by the API.
+    Notify { ring_timeout_s: u32 },
+    /// `REJECT`.
+    Reject(Reject),
+    /// `PLAY_AND_HANGUP`: answered, this WAV is played, and it is hung up.
+    Play { audio_file: PathBuf },
+}
+
+/// A number, or letters with `*` for any and `?` for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumberPattern(String);
+
+impl NumberPattern {
+    pub fn fits(&self, number: &str) -> bool {
+        glob(self.0.as_bytes(), number.as_bytes())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for NumberPattern {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"+-_.*?#".contains(&byte);
+        let right = (1..=MOST_PATTERN).contains(&text.len()) && text.bytes().all(fits);
+        if right { Ok(Self(text.to_owned())) } else { Err("no number and no pattern of one") }
+    }
+}
+
+/// Without going back further than the last `*`, so that no pattern is slow.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t, mut star) = (0, 0, None);
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p + 1, t));
+                p += 1;
+            }
+            Some(letter) if *letter == b'?' || *letter == text[t] => (p, t) = (p + 1, t + 1),
+            _ => match star {
+                Some((after, from)) => {
+                    (p, t) = (after, from + 1);
+                    star = Some((after, from + 1));
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|letter| *letter == b'*')
+}
+
+impl Inbound {
+    /// The rule of a number.
+    pub fn rule(&self, number: &str) -> Option<&InboundRule> {
+        self.rules.iter().find(|rule| rule.number.fits(number))
+    }
+}
+
+/// Of a trunk's table. `org`: the trunk's own.
+pub(super) fn read(table: &mut Table, org: Option<&str>, base: &Path) -> Result<Inbound, String> {
+    let audio_file = table.text("reject_audio_file")?.map(|file| base.join(file));
+    let webhook_url = webhook_url(table, "inbound_webhook_url")?;
+    let mut rules = Vec::new();
+    for row in table.rows("inbound")? {
+        rules.push(rule(row, org, audio_file.as_deref())?);
+    }
+    if rules.is_empty() && (webhook_url.is_some() || audio_file.is_some()) {
+        let key = if webhook_url.is_some() { "inbound_webhook_url" } else { "reject_audio_file" };
+        let [at, rules] = [key, "inbound"].map(|key| table.at(key));
+        return Err(format!("{at} is of no use: no rule says what becomes of a call, write [[{rules}]]"));
+    }
+    Ok(Inbound { rules, webhook_url })
+}
+
+/// Where something is told: http or https, a host, and nothing that would be shown to others.
+pub fn callback_url(text: &str) -> Result<Url, String> {
+    let url: Url = text.parse().map_err(|error| format!("it is no URL ({error})"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+        return Err("it is no URL of http or https".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("it holds a user or a password, which is sent to nobody".to_owned());
+    }
+    if url.fragment().is_some() {
+        return Err("it has a fragment (#), which is sent to nobody".to_owned());
+    }
+    Ok(url)
+}
+
+fn webhook_url(table: &mut Table, key: &'static str) -> Result<Option<Url>, String> {
+    let Some(text) = table.text(key)? else { return Ok(None) };
+    let url = callback_url(&text);
+    url.map(Some).map_err(|why| {
+        format!(
+            "{} is {:?}: {why}; write one such as \"https://example.com/calls\"",
+            table.at(key),
+            crate::net::shown::shown(&text)
+        )
+    })
+}
+
+fn rule(mut table: Table, org: Option<&str>, audio_file: Option<&Path>) -> Result<InboundRule, String> {
+    const NUMBER: &str = "a number such as \"+15550001234\", or a pattern such as \"+1555*\"";
+    let number = table.parsed("number", NUMBER)?.unwrap_or(NumberPattern("*".to_owned()));
+    let at_org = table.at("org");
+    let org = table
+        .text("org")?
+        .or_else(|| org.map(str::to_owned))
+        .ok_or_else(|| format!("{at_org} is missing: whose calls are they? Write it here, or org at the trunk"))?;
+    let max_duration = table.number("max_duration_sec", 0, DURATION_S)?;
+    let then = then(&mut table, audio_file)?;
+    table.finish()?;
+    let max_duration = (max_duration > 0).then(|| Duration::from_secs(max_duration));
+    Ok(InboundRule { number, org, then, max_duration })
+}
+
+const RULES: [&str; 4] = ["REJECT", "PLAY_AND_HANGUP", "NOTIFY_AND_HANGUP", "HANDLE_AI"];
+
+fn then(table: &mut Table, audio_file: Option<&Path>) -> Result<Then, String> {
+    let at = table.at("rule");
+    let all = RULES.join(", ");
+    let Some(name) = table.text("rule")? else { return Err(format!("{at} is missing: write one of {all}")) };
+    let [agent, ring, reason] =
+        ["agent", "ring_timeout_sec", "reason"].map(|key| table.has(key).then(|| table.at(key)));
+    let alien = |keys: &[&Option<String>]| match keys.iter().find_map(|key| key.as_ref()) {
+        Some(key) => Err(format!("{key} is of no use with {name}: leave it out, or write another rule")),
+        None => Ok(()),
+    };
+    match name.to_ascii_uppercase().as_str() {
+        "HANDLE_AI" => {
+            alien(&[&ring, &reason])?;
+            let at = table.at("agent");
+            let agent = table.text("agent")?;
+            let agent = agent.ok_or_else(|| format!("{at} is missing: HANDLE_AI needs to know who speaks"))?;
+            Ok(Then::Answer { agent })
+        }
+        "NOTIFY_AND_HANGUP" => {
+            alien(&[&agent, &reason])?;
+            let ring_timeout_s = table.number("ring_timeout_sec", u64::from(DEFAULT_RING_TIMEOUT_S), RING_S)?;
+            Ok(Then::Notify { ring_timeout_s: ring_timeout_s as u32 })
+        }
+        "REJECT" => {
+            alien(&[&agent, &ring])?;
+            Ok(Then::Reject(reject(table)?))
+        }
+        "PLAY_AND_HANGUP" => {
+            alien(&[&agent, &ring, &reason])?;
+            let audio_file = audio_file
+                .map(Path::to_owned)
+                .ok_or_else(|| format!("{at} is PLAY_AND_HANGUP: the trunk lacks reject_audio_file, a WAV to play"))?;
+            Ok(Then::Play { audio_file })
+        }
+        _ => {
+            let near =
+                nearest(&name.to_ascii_uppercase(), RULES.into_iter()).map(|near| format!("did you mean {near}?"));
+            Err(format!("{at} is {name:?}: {}", near.unwrap_or_else(|| format!("write one of {all}"))))
+        }
+    }
+}
+
+fn reject(table: &mut Table) -> Result<Reject, String> {
+    let at = table.at("reason");
+    let Some(name) = table.text("reason")? else { return Ok(Reject::Declined) };
+    let names = Reject::ALL.map(Reject::as_str);
+    let found = Reject::ALL.into_iter().find(|reject| reject.as_str() == name);
+    found.ok_or_else(|| {
+        let near = nearest(&name, names.into_iter()).map(|near| format!("did you mean {near:?}?"));
+        format!("{at} is {name:?}: {}", near.unwrap_or_else(|| format!("write one of {}", names.join(", "))))
+    })
+}

@@ -1,0 +1,220 @@
+//! Whose call an INVITE is. One [`Desk`] per SIP address, asked by its stack for each INVITE of no known call; the trunks that use the
+//! address have a [`Hall`] each there, in which calls wait until the board has decided about them.
+//!
+//! A call is a trunk's if it comes from one of its addresses. What is nobody's is dropped without a word. An INVITE that was refused and
+//! comes again under the same Call-ID and From tag within a minute is refused in the same way, without asking anybody: some callers
+//! repeat what can't succeed. Tables are bounded; what finds no room is told 503.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::stack::{Came, Knock, Reception, Refusal, Ruled, Ruling};
+use super::{Gate, PeerId};
+use crate::engine::config::SipTrunk;
+use crate::engine::trunk::{Arrival, Events, TrunkEvent, TrunkKind};
+use crate::sip::uri;
+
+/// Calls of one trunk that nobody has decided about; the board needs microseconds for one.
+const MOST_WAITING: usize = 256;
+/// How long a refusal is remembered, and how many are.
+const REFUSED_FOR: Duration = Duration::from_secs(60);
+const MOST_REFUSED: usize = 1024;
+/// What is said where there is no room.
+const UNAVAILABLE: u16 = 503;
+const FORBIDDEN: u16 = 403;
+const RETRY_AFTER_S: u64 = 5;
+/// Whoever calls without a number.
+const NOBODY: &str = "anonymous";
+
+/// See the file's contract.
+pub(super) struct Desk {
+    gate: Arc<Gate>,
+    halls: Mutex<Vec<Arc<Hall>>>,
+    refused: Mutex<Refused>,
+}
+
+/// The calls of one trunk that wait for a decision.
+pub(super) struct Hall {
+    trunk_id: String,
+    peer: PeerId,
+    settings: Arc<SipTrunk>,
+    events: Events,
+    /// It answers calls at all.
+    is_open: bool,
+    next: AtomicU64,
+    waiting: Mutex<HashMap<u64, Waiting>>,
+    desk: std::sync::Weak<Desk>,
+}
+
+struct Waiting {
+    caller: Caller,
+    ruling: oneshot::Sender<Ruling>,
+}
+
+/// Who calls, and the way to her line.
+pub(super) struct Caller {
+    pub(super) to: String,
+    /// Her description; empty: she asks for ours.
+    pub(super) body: Vec<u8>,
+    /// Call-ID and From tag.
+    name: (String, String),
+    desk: std::sync::Weak<Desk>,
+    came: Option<oneshot::Receiver<Came>>,
+}
+
+/// What was refused lately, the oldest first.
+#[derive(Default)]
+struct Refused(VecDeque<((String, String), u16, Instant)>);
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Desk {
+    pub(super) fn new(gate: Arc<Gate>) -> Self {
+        Self { gate, halls: Mutex::default(), refused: Mutex::default() }
+    }
+
+    /// A place for the calls of a trunk; `is_open`: it takes some.
+    pub(super) fn hall(
+        self: &Arc<Self>,
+        (trunk_id, peer): (&str, PeerId),
+        settings: &Arc<SipTrunk>,
+        events: &Events,
+        is_open: bool,
+    ) -> Arc<Hall> {
+        let hall = Arc::new(Hall {
+            trunk_id: trunk_id.to_owned(),
+            peer,
+            settings: Arc::clone(settings),
+            events: events.clone(),
+            is_open,
+            next: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            desk: Arc::downgrade(self),
+        });
+        locked(&self.halls).push(Arc::clone(&hall));
+        hall
+    }
+
+    fn whose(&self, knock: &Knock) -> Option<Arc<Hall>> {
+        let peers = self.gate.peers_of(knock.source.ip());
+        let halls = locked(&self.halls);
+        peers.iter().find_map(|peer| halls.iter().find(|hall| hall.peer == *peer)).cloned()
+    }
+
+    fn judge(&self, knock: Knock, now: Instant) -> Ruled {
+        let settled = |ruling| Box::pin(std::future::ready(ruling)) as Ruled;
+        let Some(hall) = self.whose(&knock) else { return settled(Ruling::Silence) };
+        if !hall.is_open {
+            return settled(Ruling::Refuse(Refusal::of(FORBIDDEN)));
+        }
+        if let Some(unfit) = knock.unfit {
+            return settled(Ruling::Refuse(unfit));
+        }
+        let name = (knock.call_id.clone(), knock.from_tag.clone());
+        if let Some(code) = locked(&self.refused).find(&name, now) {
+            return settled(Ruling::Refuse(Refusal::of(code)));
+        }
+        match hall.enter(knock, name) {
+            Some(ruling) => {
+                Box::pin(async move { ruling.await.unwrap_or_else(|_| Ruling::Refuse(later(UNAVAILABLE))) })
+            }
+            None => settled(Ruling::Refuse(later(UNAVAILABLE))),
+        }
+    }
+}
+
+impl Reception for Desk {
+    fn receive(&self, knock: Knock) -> Ruled {
+        self.judge(knock, Instant::now())
+    }
+}
+
+fn later(code: u16) -> Refusal {
+    Refusal { code, headers: vec![("Retry-After".to_owned(), RETRY_AFTER_S.to_string())] }
+}
+
+impl Hall {
+    /// `None`: too many wait already.
+    fn enter(&self, knock: Knock, name: (String, String)) -> Option<oneshot::Receiver<Ruling>> {
+        let key = self.next.fetch_add(1, Relaxed);
+        let to = self.called(&knock);
+        let from = uri::user_of(&knock.from).unwrap_or_else(|| NOBODY.to_owned());
+        let (trunk_id, sip_call_id) = (self.trunk_id.clone(), knock.call_id);
+        let arrival = Arrival { trunk_id, key, to: to.clone(), from, sip_call_id };
+        let (ruling, ruled) = oneshot::channel();
+        let caller = Caller { to, body: knock.body, name, desk: self.desk.clone(), came: None };
+        {
+            let mut waiting = locked(&self.waiting);
+            if waiting.len() >= MOST_WAITING {
+                return None;
+            }
+            waiting.insert(key, Waiting { caller, ruling });
+        }
+        let kind = TrunkKind::Arrived(Box::new(arrival));
+        let told = self.events.send(TrunkEvent { sid: String::new(), kind });
+        told.is_ok().then_some(ruled)
+    }
+
+    /// The number that was called: the Request-URI's, unless that is only the name under which we are registered.
+    fn called(&self, knock: &Knock) -> String {
+        let own = self.settings.credentials.as_ref().map(|credentials| credentials.sip_username.as_str());
+        let of_uri = uri::user_of(&knock.uri).filter(|user| Some(user.as_str()) != own);
+        of_uri.or_else(|| uri::user_of(&knock.to)).or_else(|| uri::user_of(&knock.uri)).unwrap_or_default()
+    }
+
+    /// The caller's line is opened: [`Caller::line`] gives it.
+    pub(super) fn take(&self, key: u64) -> Option<Caller> {
+        let Waiting { mut caller, ruling } = locked(&self.waiting).remove(&key)?;
+        let (sender, came) = oneshot::channel();
+        caller.came = Some(came);
+        // A stack that is gone drops the sender, and the line is none.
+        let _ = ruling.send(Ruling::Take(sender));
+        Some(caller)
+    }
+
+    pub(super) fn turn_away(&self, key: u64, code: u16, retry_after: Option<Duration>, now: Instant) {
+        let Some(Waiting { caller, ruling }) = locked(&self.waiting).remove(&key) else { return };
+        let headers = retry_after.map(|after| ("Retry-After".to_owned(), after.as_secs().max(1).to_string()));
+        if headers.is_none() {
+            caller.note_refused(code, now);
+        }
+        // Its stack may be gone.
+        let _ = ruling.send(Ruling::Refuse(Refusal { code, headers: headers.into_iter().collect() }));
+    }
+}
+
+impl Caller {
+    /// `None`: she is not there any more.
+    pub(super) async fn line(&mut self) -> Option<Came> {
+        self.came.take()?.await.ok()
+    }
+
+    /// The same INVITE again is refused at once.
+    pub(super) fn note_refused(&self, code: u16, now: Instant) {
+        if let Some(desk) = self.desk.upgrade() {
+            locked(&desk.refused).add(self.name.clone(), code, now);
+        }
+    }
+}
+
+impl Refused {
+    fn add(&mut self, name: (String, String), code: u16, now: Instant) {
+        if self.0.len() >= MOST_REFUSED {
+            self.0.pop_front();
+        }
+        self.0.push_back((name, code, now));
+    }
+
+    fn find(&mut self, name: &(String, String), now: Instant) -> Option<u16> {
+        while self.0.front().is_some_and(|(_, _, at)| now.saturating_duration_since(*at) >= REFUSED_FOR) {
+            self.0.pop_front();
+        }
+        self.0.iter().find(|(refused, _, _)| refused == name).map(|(_, code, _)| *code)
+    }
+}

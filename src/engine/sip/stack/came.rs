@@ -1,0 +1,231 @@
+//! A call that comes in. A [`Reception`] is asked once for each INVITE of no known call; what it rules is done here: silence, a final
+//! answer, or a [`Line`] as every other call has, by which its caller is rung, answered or refused.
+//!
+//! The INVITE is driven by the task that took it, to its end: 100 at once, the last answer again for each INVITE that is repeated, 487 for
+//! a CANCEL, a 200 again and again until its ACK, and a BYE where none comes in 64·T1 (RFC 3261 §13.3.1.4).
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver, TerminatedReason};
+use rsipstack::dialog::invite_dialog::InviteDialog;
+use rsipstack::sip::headers::make_header;
+use rsipstack::sip::{Header, HeadersExt as _, Method, Request, StatusCode, Uri};
+use rsipstack::transaction::transaction::Transaction;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::uac::Line;
+use super::uas::{Taker, allow};
+use super::{Call, Heard};
+
+/// An INVITE outside of any call, in texts.
+#[derive(Clone, Debug)]
+pub(in crate::engine::sip) struct Knock {
+    /// Where it came from, whatever it says itself.
+    pub(in crate::engine::sip) source: SocketAddr,
+    pub(in crate::engine::sip) call_id: String,
+    pub(in crate::engine::sip) from_tag: String,
+    /// The Request-URI.
+    pub(in crate::engine::sip) uri: String,
+    /// From and To as they stand.
+    pub(in crate::engine::sip) from: String,
+    pub(in crate::engine::sip) to: String,
+    /// Its description; empty: it asks for ours.
+    pub(in crate::engine::sip) body: Vec<u8>,
+    /// It demands what is not here: whoever would take it has to refuse it so.
+    pub(in crate::engine::sip) unfit: Option<Refusal>,
+}
+
+/// A final answer before anybody has taken the call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::engine::sip) struct Refusal {
+    pub(in crate::engine::sip) code: u16,
+    pub(in crate::engine::sip) headers: Vec<(String, String)>,
+}
+
+impl Refusal {
+    pub(in crate::engine::sip) fn of(code: u16) -> Self {
+        Self { code, headers: Vec::new() }
+    }
+}
+
+/// What becomes of an INVITE.
+#[derive(Debug)]
+pub(in crate::engine::sip) enum Ruling {
+    /// Nothing is said at all.
+    Silence,
+    Refuse(Refusal),
+    /// Whoever takes the call waits for its line here.
+    Take(oneshot::Sender<Came>),
+}
+
+pub(in crate::engine::sip) type Ruled = Pin<Box<dyn Future<Output = Ruling> + Send>>;
+
+/// Decides about calls that come in. It is asked for each of them, and answers soon: until it does not even 100 is said.
+pub(in crate::engine::sip) trait Reception: Send + Sync {
+    fn receive(&self, knock: Knock) -> Ruled;
+}
+
+/// The way to the caller, and what she says.
+pub(in crate::engine::sip) struct Came {
+    pub(in crate::engine::sip) line: Line,
+    pub(in crate::engine::sip) heard: mpsc::UnboundedReceiver<Heard>,
+}
+
+impl std::fmt::Debug for Came {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Came")
+    }
+}
+
+impl Line {
+    /// 180.
+    pub(in crate::engine::sip) fn ring(&self) {
+        self.say("180", self.dialog.ringing(None, None));
+    }
+
+    /// 200 with our description; [`Heard::Acked`] follows, or [`Heard::Unacked`].
+    pub(in crate::engine::sip) fn accept(&self, body: String) {
+        let headers = vec![Header::ContentType("application/sdp".into()), allow()];
+        self.say("200", self.dialog.accept(Some(headers), Some(body.into_bytes())));
+    }
+
+    /// A final answer; [`Heard::Gone`] follows once it is acknowledged, or nobody does.
+    pub(in crate::engine::sip) fn reject(&self, code: u16) {
+        self.say("a refusal", self.dialog.reject(Some(StatusCode::from(code)), None));
+    }
+
+    fn say(&self, what: &str, said: rsipstack::Result<()>) {
+        if let Err(error) = said {
+            tracing::debug!(call_id = self.call_id, %error, "{what} was not sent");
+        }
+    }
+}
+
+impl Taker {
+    /// An INVITE of no call that is known.
+    pub(super) async fn invited(&self, mut request: Transaction) -> rsipstack::Result<()> {
+        let Some(reception) = self.reception.get() else { return request.reply(StatusCode::Forbidden).await };
+        let Some(knock) = knock(&request) else { return request.reply(StatusCode::BadRequest).await };
+        match reception.receive(knock).await {
+            // Dropped without an answer: the same INVITE again is asked about again.
+            Ruling::Silence => Ok(()),
+            Ruling::Refuse(refusal) => refuse(&mut request, refusal).await,
+            Ruling::Take(waiting) => self.let_in(request, waiting).await,
+        }
+    }
+
+    async fn let_in(&self, mut request: Transaction, waiting: oneshot::Sender<Came>) -> rsipstack::Result<()> {
+        let call_id = request.original.call_id_header()?.value().to_owned();
+        let contact = Uri::try_from(self.uri().as_str())?;
+        let (sender, states) = self.dialogs.new_dialog_state_channel();
+        let made = self.dialogs.get_or_create_server_invite(&request, sender, None, Some(contact));
+        let Ok(mut dialog) = made else { return request.reply(StatusCode::BadRequest).await };
+        let id = dialog.id();
+        // Every answer has the same tag, those of the transaction itself too (RFC 3261 §8.2.6.2).
+        let to = request.original.to_header()?.clone().with_tag(id.local_tag.clone().into());
+        request.original.headers.unique_push(to.into());
+        let (heard, queue) = mpsc::unbounded_channel();
+        let (_confirm, confirmed) = watch::channel(Some(id.remote_tag));
+        self.calls.enter(&call_id, Call { dialog: dialog.clone(), heard: heard.clone(), confirmed });
+        let over = Arc::<Notify>::default();
+        let follower = Follower { dialog: dialog.clone(), heard: heard.clone(), states, over: Arc::clone(&over) };
+        let follower = tokio::spawn(follower.run()).abort_handle();
+        let (dialogs, calls) = (Arc::clone(&self.dialogs), Arc::clone(&self.calls));
+        let gave_up = Arc::default();
+        let line = Line { dialog: dialog.clone(), dialogs, calls, call_id, heard, gave_up, follower };
+        if let Err(Came { line, .. }) = waiting.send(Came { line, heard: queue }) {
+            // Whoever wanted the call has gone.
+            line.reject(StatusCode::ServiceUnavailable.code());
+        }
+        let driven = dialog.handle(&mut request).await;
+        over.notify_one();
+        driven
+    }
+}
+
+async fn refuse(request: &mut Transaction, refusal: Refusal) -> rsipstack::Result<()> {
+    let headers = refusal.headers.into_iter().map(|(name, value)| make_header(&name, value)).collect();
+    request.reply_with(StatusCode::from(refusal.code), headers, None).await
+}
+
+/// `None`: it lacks what every INVITE has (RFC 3261 §8.1.1).
+fn knock(request: &Transaction) -> Option<Knock> {
+    let invite = &request.original;
+    let source = request.connection.as_ref()?.get_remote_addr()?.get_socketaddr().ok()?;
+    invite.contact_header().ok()?;
+    Some(Knock {
+        source,
+        call_id: invite.call_id_header().ok()?.value().to_owned(),
+        from_tag: invite.from_header().ok()?.tag().ok()??.value().to_owned(),
+        uri: invite.uri.to_string(),
+        from: invite.from_header().ok()?.value().to_owned(),
+        to: invite.to_header().ok()?.value().to_owned(),
+        body: invite.body.clone(),
+        unfit: unfit(invite),
+    })
+}
+
+/// What an INVITE demands that is not here (RFC 3261 §8.2.2.3, §8.2.3).
+fn unfit(invite: &Request) -> Option<Refusal> {
+    if let Some(required) = invite.header_value("Require").filter(|required| !required.trim().is_empty()) {
+        return Some(Refusal { code: 420, headers: vec![("Unsupported".to_owned(), required)] });
+    }
+    let kind = invite.header_value("Content-Type").unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if !invite.body.is_empty() && !matches!(kind.as_str(), "" | "application/sdp") {
+        return Some(Refusal { code: 415, headers: vec![("Accept".to_owned(), "application/sdp".to_owned())] });
+    }
+    None
+}
+
+/// Puts what the crate says of one INVITE that came in, and of its dialog, into the call's queue.
+struct Follower {
+    dialog: InviteDialog,
+    heard: mpsc::UnboundedSender<Heard>,
+    states: DialogStateReceiver,
+    /// The INVITE is over.
+    over: Arc<Notify>,
+}
+
+impl Follower {
+    async fn run(mut self) {
+        let (mut is_confirmed, mut is_over) = (false, false);
+        loop {
+            let heard = tokio::select! {
+                // What a dialog went through comes before its end.
+                biased;
+                state = self.states.recv() => match state {
+                    None => return,
+                    Some(DialogState::Confirmed(..)) if !is_confirmed => {
+                        is_confirmed = true;
+                        Heard::Acked { body: self.acknowledged() }
+                    }
+                    Some(DialogState::Terminated(_, TerminatedReason::UacCancel)) => Heard::Cancelled,
+                    Some(DialogState::Terminated(_, TerminatedReason::Timeout)) => Heard::Unacked,
+                    Some(DialogState::Terminated(..)) if is_confirmed => Heard::Gone,
+                    Some(_) => continue,
+                },
+                () = self.over.notified(), if !is_over => {
+                    is_over = true;
+                    if is_confirmed {
+                        continue;
+                    }
+                    Heard::Gone
+                }
+            };
+            let is_last = matches!(heard, Heard::Gone);
+            // A call that nobody follows any more is over.
+            if self.heard.send(heard).is_err() || is_last {
+                return;
+            }
+        }
+    }
+
+    /// The body of the ACK.
+    fn acknowledged(&self) -> Vec<u8> {
+        let ack = self.dialog.last_remote_ack().filter(|ack| ack.method == Method::Ack);
+        ack.map(|ack| ack.body).unwrap_or_default()
+    }
+}
