@@ -202,6 +202,7 @@ packages:
 	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 	command -v ip >/dev/null || missing+=(iproute2)
 	command -v sipp >/dev/null || missing+=(sip-tester)
+	command -v baresip >/dev/null || missing+=(baresip-core)
 	command -v node >/dev/null || missing+=(nodejs)
 	[ -f $(SPEECH)/demo-congrats.wav ] || missing+=(asterisk-core-sounds-en-wav)
 	[ $${#missing[@]} -gt 0 ] || exit 0
