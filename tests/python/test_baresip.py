@@ -1,6 +1,6 @@
 """Calls to a telephone that is not ours: baresip answers, says recorded speech, and keeps what it hears.
 
-What passes is compared byte by byte with what was on the wire, what is transcoded by ear: PESQ (ITU-T P.862, narrowband).
+What passes is compared byte by byte with what was on the wire, what is transcoded by ear: PESQ (ITU-T P.862, "nb").
 """
 
 from __future__ import annotations
