@@ -22,6 +22,7 @@ VENV_BENCH := .venv-bench
 VENV_PEERS := .venv-peers
 VENV_BENCH_PEERS := .venv-bench-peers
 WHEELS := $(abspath $(TARGET)/wheels)
+ASTERISK := $(abspath $(TARGET)/asterisk)
 export SPEECH ?= /usr/share/asterisk/sounds/en_US_f_Allison
 NUMBER ?= +15550009010
 # What `make faults` loads the three processes with.
@@ -32,7 +33,7 @@ wheel_env := RUSTFLAGS="--remap-path-prefix=$(HOME)=~ --remap-path-prefix=$(CURD
 say = @printf '\n== %s\n'
 pip = -m pip --disable-pip-version-check --quiet install
 
-.PHONY: help call exits faults fuzz loom loss isolation hostile soak test lint types stubs docs wheel bench bench-peers peers moq-relay interop packages test-rust test-python venv-test clean
+.PHONY: help call exits faults fuzz loom loss isolation hostile soak test lint types stubs docs wheel bench bench-peers bench-sip asterisk peers moq-relay interop packages test-rust test-python venv-test clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -170,6 +171,17 @@ bench: $(VENV_BENCH)/wheel ## the figures of docs/performance.md, in about ten m
 bench-peers: $(VENV_TEST)/wheel $(VENV_BENCH_PEERS)/requirements.txt ## us beside our peers, in about a quarter of an hour once built; needs a quiet machine
 	$(say) "channels per core, frames, relays, idle bridges: clutchcall and its peers"
 	$(VENV_TEST)/bin/python benches/peers/run.py $(BENCH)
+
+bench-sip: packages $(VENV_TEST)/wheel ## calls over SIP and RTP: how many fit, what one costs, set-up, ten thousand of them; Asterisk beside (15 minutes)
+	$(say) "SIP calls to SIPp, a Python callback each"
+	CLUTCHCALL_ASTERISK=$${CLUTCHCALL_ASTERISK:-$(ASTERISK)} $(VENV_TEST)/bin/python benches/sip/run.py $(BENCH)
+
+# Not in `make test`: it installs a second Debian, as root.
+asterisk: packages ## SIP calls with Asterisk 22 as the carrier, by their records; installs it into target/asterisk (two minutes)
+	$(say) "Asterisk 22 in a folder of its own"
+	tests/asterisk/install.sh $(ASTERISK)
+	$(say) "calls, with Asterisk as the carrier"
+	CLUTCHCALL_ASTERISK=$(ASTERISK) cargo test --locked --test sip asterisk:: -- --ignored --test-threads 1
 
 # The stacks that it measures, in an environment of their own: some have wheels for CPython >= 3.12 only.
 $(VENV_BENCH_PEERS)/requirements.txt: requirements/bench-peers.txt

@@ -87,7 +87,7 @@ fn a_trunk_that_registers() {
 }
 
 /// One request, and the first line of what comes back.
-async fn told(to: SocketAddr, method: &str, to_tag: &str) -> String {
+pub(crate) async fn told(to: SocketAddr, method: &str, to_tag: &str) -> String {
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let us = socket.local_addr().unwrap();
     let request = format!(

@@ -5,6 +5,7 @@
 
 mod answered;
 mod around;
+mod asterisk;
 mod cancelled;
 // The bench of the engine's own tests; this binary uses a part of it.
 #[allow(dead_code)]
@@ -12,6 +13,7 @@ mod cancelled;
 mod common;
 mod digest;
 mod engine;
+mod faults;
 mod inbound;
 mod joined;
 mod later;

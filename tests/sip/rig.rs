@@ -62,7 +62,12 @@ impl Far {
     }
 
     pub(crate) async fn over(transport: Transport, scenario: &str, keys: &[(&str, &str)]) -> Self {
-        let far = Self::run(transport, scenario, keys, &[&free_port().to_string()]);
+        Self::at(transport, free_port(), scenario, keys).await
+    }
+
+    /// On a port that another one has left.
+    pub(crate) async fn at(transport: Transport, port: u16, scenario: &str, keys: &[(&str, &str)]) -> Self {
+        let far = Self::run(transport, scenario, keys, &[&port.to_string()]);
         far.listening().await;
         far
     }
