@@ -141,5 +141,6 @@ fn connections_have_seats() {
     assert_eq!(seats.len(), SEATS_OF_STRANGERS);
     assert_eq!(bench.counted("connection"), 2 + 1000 - SEATS_OF_STRANGERS as u64);
     drop((own, seats));
-    assert_eq!((bench.gate.table().taken, bench.gate.table().seats.len()), (0, 0));
+    let table = bench.gate.table();
+    assert_eq!((table.taken, table.seats.len()), (0, 0));
 }
