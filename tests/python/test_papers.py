@@ -29,12 +29,20 @@ def test_the_tests_that_it_names_exist(paper: Path) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("name", ["reliability.md", "verdicts.md"])
+@pytest.mark.parametrize("name", ["reliability.md", "states.md", "verdicts.md"])
 def test_every_row_names_a_test(name: str) -> None:
     rows = [line for line in (ROOT / "docs" / name).read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
-    body = [row for row in rows if not row.startswith(("| Fault", "| #", "| Feature"))]
+    body = [row for row in rows if not row.startswith(("| Fault", "| #", "| Feature", "| what happens"))]
     assert len(body) > 15
     assert [row for row in body if not NAMED.search(row)] == []
+
+
+def test_every_row_of_the_state_table_is_told() -> None:
+    named_tests = {test for _, test in named(ROOT / "docs/states.md")}
+    for file in ("table", "transfers", "inbound"):
+        source = (ROOT / f"src/call/tests/{file}.rs").read_text(encoding="utf-8")
+        rows = set(re.findall(r"#\[test\]\s+fn (\w+)", source))
+        assert rows - named_tests == set(), file
 
 
 def test_every_end_reason_is_told_to_users() -> None:
