@@ -1,4 +1,4 @@
-"""Calls to a telephone that is not ours: baresip answers, says recorded speech, and keeps what it hears.
+"""Calls with a telephone that is not ours: baresip answers or calls, says recorded speech, and keeps what it hears.
 
 What passes is compared byte by byte with what was on the wire, what is transcoded by ear: PESQ (ITU-T P.862, "nb").
 """
@@ -31,6 +31,8 @@ from clutchcall.voice import AudioBridge, Call, Voice
 SECRET = "tqs_live_of_somebody_with_a_phone"
 ORG = "org_a"
 FRAME = SPEECH_HZ // 50
+# What it calls us by.
+OURS = "15558675309"
 # Behind the speech: the phone goes on until it is hung up.
 REST_S = 30
 
@@ -94,6 +96,7 @@ class Talk:
         self.echo = False
         self.bridge: AudioBridge | None = None
         self.rtp_first = free_port() & ~1
+        self.port = free_port()
         spoken = np.concatenate([said, np.zeros(REST_S * SPEECH_HZ, dtype=np.int16)])
         (folder / "phone").mkdir()
         with ExitStack() as stack:
@@ -107,13 +110,14 @@ class Talk:
             "sbc_ip": "127.0.0.1",
             "destination_sbc_port": self.phone.port,
             "internal_sip_ip": "127.0.0.1",
-            "source_pbx_port": 0,
+            "source_pbx_port": self.port,
             "number_template": "sip:{digits}@{trunk_host}",
             "options_interval_sec": 0,
             "rtp_start_port": self.rtp_first,
             "rtp_end_port": self.rtp_first + RTP_PORTS,
             "codec_preferences": [form.name],
             "channel_limit": 2,
+            "inbound": [{"rule": "NOTIFY_AND_HANGUP", "org": ORG}],
         }
         key = {"org": ORG, "key": SECRET, "scopes": ["voice:*"]}
         listen = {"listen": "127.0.0.1:0"}
@@ -132,11 +136,32 @@ class Talk:
         """The phone rings until the bridge listens, so that nothing is missed."""
         call = self.voice.calls.originate(to=f"+{NUMBER}", from_=FROM, trunk_id="carrier")
         self.phone.wait("CALL_INCOMING")
-        self.bridge = self.voice.audio_bridge.attach(call.sid, on_uplink=self.on_uplink, codec=codec)
-        connected(self.bridge)
+        self.listen(call, codec)
         self.phone.command("accept")
         call.wait(status="in_progress", timeout=LIMIT_S)
         return call
+
+    def be_called(self, codec: AudioCodec) -> Call:
+        """The same with the phone as the caller: it hears ringing meanwhile."""
+        self.phone.command("dial", f"sip:{OURS}@127.0.0.1:{self.port}")
+        arrived: list[Call] = []
+
+        def has_arrived() -> bool:
+            arrived.extend(self.voice.calls.list(status="ringing"))
+            return bool(arrived)
+
+        until(has_arrived, lambda: f"the call rings: {self.phone.said()}")
+        call = arrived[0]
+        assert (call.direction, call.to, call.from_) == ("inbound", OURS, NUMBER)
+        self.listen(call, codec)
+        call.answer()
+        self.phone.wait("CALL_ESTABLISHED")
+        call.wait(status="in_progress", timeout=LIMIT_S)
+        return call
+
+    def listen(self, call: Call, codec: AudioCodec) -> None:
+        self.bridge = self.voice.audio_bridge.attach(call.sid, on_uplink=self.on_uplink, codec=codec)
+        connected(self.bridge)
 
     def finish(self, call: Call) -> None:
         call.hangup()
@@ -198,13 +223,16 @@ def is_whole(said: list[bytes], wire: list[bytes]) -> bool:
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
-def test_bytes_pass_both_ways_and_speech_is_heard(tmp_path: Path, speech: Path, wire: Wire, form: Form) -> None:
+@pytest.mark.parametrize("role", ["callee", "caller"])
+def test_bytes_pass_both_ways_and_speech_is_heard(
+    tmp_path: Path, speech: Path, wire: Wire, form: Form, role: str
+) -> None:
     said_by_phone = read_wav(speech / "vm-intro.wav")[1]
     said_by_python = read_wav(speech / "at-tone-time-exactly.wav")[1]
     talk = Talk(tmp_path, form, said_by_phone)
     try:
         talk.answer = form.encoded(said_by_python)
-        call = talk.begin(form.codec)
+        call = talk.begin(form.codec) if role == "callee" else talk.be_called(form.codec)
         talk.heard.wait(max(len(said_by_phone) // FRAME, len(talk.answer)) + 50)
         talk.finish(call)
         line = talk.line(call)
