@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from clutchcall._core import Frame
+from clutchcall._core import Dtmf, Frame
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -20,6 +20,7 @@ __all__ = [
     "BridgeState",
     "CallStatus",
     "Delivery",
+    "DtmfCallback",
     "FrameCallback",
     "Namespace",
     "RejectReason",
@@ -39,6 +40,8 @@ FrameCallback: TypeAlias = Callable[[bytes, int], object]
 """Called with one encoded frame and its stamp in microseconds (the publisher's monotonic clock)."""
 BatchCallback: TypeAlias = Callable[[list[Frame]], object]
 """Called with all frames that have arrived since it was last called."""
+DtmfCallback: TypeAlias = Callable[[Dtmf], object]
+"""Called with a key that the far end has pressed and let go."""
 StateCallback: TypeAlias = Callable[[BridgeState], object]
 """Called with the state of a bridge's link."""
 StatusCallback: TypeAlias = Callable[[CallStatus], object]

@@ -15,11 +15,13 @@
 //! | `record` | what is known of a call: the stored record, and the row that API and SDK share |
 //! | `parts` | parts of the record that some calls have: transfer, legs, packets |
 //! | `wire` | what API and SDK say to each other beside the row |
+//! | `control` | what the control track of a call says |
 //! | `stamp` | ISO 8601 |
 //!
 //! The room has no clock, socket, lock or store. It knows no SIP beyond the numbers of its answers, and no audio.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod control;
 mod inbound;
 mod parts;
 mod reason;

@@ -70,4 +70,8 @@ pub struct TokenAnswer {
     pub expires_in_s: u64,
     pub publish: TrackRef,
     pub subscribe: TrackRef,
+    /// What the call tells beside its audio ([`control`](super::control)); for bridges that stand on the cloud's side. Absent: this
+    /// engine tells nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<TrackRef>,
 }

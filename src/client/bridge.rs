@@ -25,14 +25,17 @@ use crate::audio::{Codec, Params};
 use crate::call::wire::{BridgeRole, TokenAnswer, TokenRequest};
 use crate::error::{Error, Kind, Result};
 use crate::heap::{BRIDGE_BYTES, Share};
+use crate::moqt::FullTrackName;
 use crate::net::Path;
 use crate::playout::CAPACITY;
-use crate::ring::{HandoffSender, RingSender};
+use crate::ring::{HandoffSender, RingId, RingSender};
 use crate::tracks::lag::Lag;
 use crate::tracks::{Delivery, PublishTrack};
 
 /// Frames that wait for a callback.
 pub const RING_FRAMES: usize = 10;
+/// Keys that wait for a callback: more than a person presses in ten seconds.
+pub const RING_KEYS: usize = 64;
 /// The largest Opus packet of 60 ms stereo is far below; more is not a frame.
 const MAX_OPUS_BYTES: usize = 8 * 1024;
 /// How long `stats` waits for the worker, which answers within a turn.
@@ -64,6 +67,8 @@ pub struct Bridge {
     standing: Arc<Standing>,
     figures: Arc<Figures>,
     request: TokenRequest,
+    /// Where the call tells its keys.
+    control: Option<FullTrackName>,
     /// What the worker told last of the link.
     measured: Mutex<Measured>,
     closed: AtomicBool,
@@ -78,6 +83,7 @@ pub struct Stats {
     pub gaps: u64,
     pub missing: u64,
     pub stale: u64,
+    pub keys: u64,
     pub frames_out: u64,
     pub unheard: u64,
     pub offline: u64,
@@ -139,8 +145,13 @@ impl Client {
             pace: Some(spec.clock),
             figures: figures.clone(),
         };
-        let subscription =
-            Subscription { track: granted.subscribe, ring, lag: Some(Lag::by_silence()), figures: figures.clone() };
+        let subscription = Subscription {
+            track: granted.subscribe,
+            ring,
+            lag: Some(Lag::by_silence()),
+            is_control: false,
+            figures: figures.clone(),
+        };
         media.send(Command::Subscribe(holder, Box::new(subscription)));
         media.send(Command::Publish(holder, Box::new(publication)));
         let (client, sid, params) = (self.clone(), Arc::from(request.sid.as_str()), spec.params);
@@ -156,6 +167,7 @@ impl Client {
             standing,
             figures,
             request,
+            control: granted.control,
             measured: Mutex::default(),
             closed: AtomicBool::new(false),
             _memory: memory,
@@ -287,6 +299,7 @@ impl Bridge {
             gaps: figures.gaps.load(Relaxed),
             missing: figures.missing.load(Relaxed),
             stale: figures.stale.load(Relaxed),
+            keys: figures.keys.load(Relaxed),
             frames_out: figures.frames_out.load(Relaxed),
             unheard: figures.unheard.load(Relaxed),
             offline: figures.offline.load(Relaxed),
@@ -305,6 +318,23 @@ impl Bridge {
     /// Changes of the link go into `states` from now on, the state of now first; `Closed` is the last.
     pub fn watch(&self, states: RingSender<Delivered>) {
         self.media.send(Command::Watch(self.holder, states));
+    }
+
+    /// Keys that the far end presses go into `ring` from now on, until [`Bridge::ignore_keys`] or the end; `Closed` is the last. Only who
+    /// asks for them subscribes to them.
+    pub fn hear_keys(&self, ring: RingSender<Delivered>) -> Result<()> {
+        let Some(track) = self.control.clone() else {
+            let why = "this engine tells no keys: its answer to attach names no control track";
+            return Err(Error::new(Kind::Bridge, why));
+        };
+        let subscription = Subscription { track, ring, lag: None, is_control: true, figures: self.figures.clone() };
+        self.media.send(Command::Subscribe(self.holder, Box::new(subscription)));
+        Ok(())
+    }
+
+    /// Nobody hears the keys of this ring any more.
+    pub fn ignore_keys(&self, ring: RingId) {
+        self.media.send(Command::Unsubscribe(self.holder, ring));
     }
 
     /// Withdraws both tracks and gives the right to speak back. Twice is once. What has not been heard by then is not heard.

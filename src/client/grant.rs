@@ -29,6 +29,8 @@ pub(super) struct Granted {
     renew_at: Option<Instant>,
     pub(super) publish: FullTrackName,
     pub(super) subscribe: FullTrackName,
+    /// `None`: this engine tells nothing beside audio.
+    pub(super) control: Option<FullTrackName>,
 }
 
 impl Granted {
@@ -55,6 +57,7 @@ impl Granted {
             renew_at: Some(Instant::now() + renew_after(answer.expires_in_s, holder)),
             publish: track(&answer.publish).map_err(foreign)?,
             subscribe: track(&answer.subscribe).map_err(foreign)?,
+            control: answer.control.as_ref().map(track).transpose().map_err(foreign)?,
         })
     }
 

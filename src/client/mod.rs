@@ -11,6 +11,7 @@
 //! | `events` | what becomes of a call, as it happens |
 //! | `process` | whether this process was forked off |
 //! | `http`, `calls` | the procedures: one request, its answer, its errors |
+//! | `keys` | keys that are pressed for the far end |
 //! | `originate` | placing a call, and taking back one that nobody waits for any more |
 //! | `wait`, `watch` | waiting for a status, over one stream of events that all waits share |
 //! | `retry` | whether a request is sent again, and when |
@@ -31,6 +32,7 @@ pub mod events;
 mod grant;
 mod http;
 pub mod interop;
+mod keys;
 mod lookout;
 mod media;
 pub mod moqt;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::calls::{Client, Inner, text};
 use super::http::{Ask, random_id};
+use super::keys::check_digits;
 use super::waits::Waits;
 use crate::call::record::{Metadata, check_metadata};
 use crate::call::{CallRow, DEFAULT_RING_TIMEOUT_S};
@@ -33,6 +34,8 @@ pub struct Originate {
     /// Seconds from the answer on, 1 to a day; absent: as long as somebody wants it.
     pub max_duration_s: Option<f64>,
     pub metadata: Metadata,
+    /// Pressed for the far end once it has answered.
+    pub send_digits: Option<String>,
     /// Absent: one is drawn, so that a retry never dials twice.
     pub idempotency_key: Option<String>,
 }
@@ -50,6 +53,8 @@ struct OriginateInput<'a> {
     max_duration_sec: Option<Value>,
     #[serde(skip_serializing_if = "Metadata::is_empty")]
     metadata: &'a Metadata,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    send_digits: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -154,6 +159,7 @@ impl Client {
         let key = call.idempotency_key.clone().unwrap_or_else(random_id);
         check_key(&key)?;
         check_metadata(&call.metadata).map_err(Error::value)?;
+        call.send_digits.as_deref().map_or(Ok(()), |digits| check_digits("send_digits", digits))?;
         let ring_timeout_sec = call.ring_timeout_s.unwrap_or(f64::from(DEFAULT_RING_TIMEOUT_S));
         if !ring_timeout_sec.is_finite() {
             return Err(Error::value(format!(
@@ -177,6 +183,7 @@ impl Client {
                 ring_timeout_sec: number(ring_timeout_sec),
                 max_duration_sec: call.max_duration_s.map(number),
                 metadata: &call.metadata,
+                send_digits: call.send_digits.as_deref(),
             };
             let doubt = Doubt { inner: is_ours.then(|| inner.clone()), key: key.clone() };
             match inner.http.ask(Ask::Keyed(key), "voice.calls.originate", &input).await {

@@ -9,6 +9,7 @@
 use std::time::{Duration, Instant};
 
 use super::leg::Leg;
+use crate::rtp::dtmf::Stroke;
 use crate::sip::health;
 
 /// One outgoing call.
@@ -19,6 +20,53 @@ pub struct Dial {
     pub from: String,
     /// How long the far end may ring. The call's own timer decides; a trunk may pass it on (INVITE `Expires`).
     pub ring_timeout: Duration,
+}
+
+/// Keys to be pressed for a far end, one after the other, with pauses between them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Keys {
+    pub strokes: Vec<Stroke>,
+    /// Of each key.
+    pub duration_ms: u32,
+}
+
+/// Digits may be a secret: they stand in no log.
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Keys({} strokes)", self.strokes.len())
+    }
+}
+
+/// Whoever asked for something of which a trunk says at once whether it will be done. The error is what to say to a user; dropping it
+/// without a word says that the call has ended.
+pub struct Asker(Option<Told>);
+
+type Told = Box<dyn FnOnce(Result<(), String>) + Send>;
+
+impl Asker {
+    pub fn new(told: impl FnOnce(Result<(), String>) + Send + 'static) -> Self {
+        Self(Some(Box::new(told)))
+    }
+
+    pub fn tell(mut self, done: Result<(), String>) {
+        if let Some(told) = self.0.take() {
+            told(done);
+        }
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        if let Some(told) = self.0.take() {
+            told(Err("the call has ended".to_owned()));
+        }
+    }
+}
+
+impl std::fmt::Debug for Asker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Asker")
+    }
 }
 
 /// A call that came in and is not yet taken in: no command reaches it, and nothing more is told of it.
@@ -79,6 +127,11 @@ pub enum TrunkKind {
     },
     /// The session was not refreshed in time (RFC 4028); the call is still to be ended.
     SessionExpired,
+    /// The far end signalled a key beside its audio (SIP INFO).
+    Key {
+        key: char,
+        duration_ms: u32,
+    },
     /// The far end agreed to be transferred (202); its own `Bye` or `TransferOutcome` may follow.
     TransferAccepted,
     /// Final answer to the transfer, 300..=699; the call goes on.
@@ -115,6 +168,10 @@ pub trait Trunk: Send {
     /// An arrival becomes the call of this sid; or it is given this final answer, and when it is worth trying again.
     fn take_in(&mut self, _key: u64, _sid: &str, _now: Instant) {}
     fn turn_away(&mut self, _key: u64, _code: u16, _retry_after: Option<Duration>, _now: Instant) {}
+    /// Presses keys for the far end of an answered call.
+    fn press(&mut self, _sid: &str, _keys: Keys, asker: Asker, _now: Instant) {
+        asker.tell(Err("this trunk sends no keys".to_owned()));
+    }
     /// Of a call that came in: 180, 200 with our description, or this final answer.
     fn ring(&mut self, _sid: &str, _now: Instant) {}
     fn answer(&mut self, _sid: &str, _now: Instant) {}
@@ -159,6 +216,7 @@ impl std::fmt::Debug for TrunkKind {
             Self::Unacked => f.write_str("Unacked"),
             Self::Cancelled { .. } => f.write_str("Cancelled"),
             Self::SessionExpired => f.write_str("SessionExpired"),
+            Self::Key { .. } => f.write_str("Key"),
             Self::TransferOutcome { code } => write!(f, "TransferOutcome({code})"),
             Self::TransferAccepted => f.write_str("TransferAccepted"),
             Self::TransferRefused { code } => write!(f, "TransferRefused({code})"),

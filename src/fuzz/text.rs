@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::Choices;
 use crate::audio::wav::Wav;
+use crate::call::control::{self, Read};
 use crate::call::record::CallRow;
 use crate::call::wire::{TokenAnswer, TokenRequest};
 use crate::engine::config::{self, Config};
@@ -78,7 +79,7 @@ pub(super) fn config_seeds() -> Vec<Vec<u8>> {
     vec![config::EXAMPLE.as_bytes().to_vec(), b"listen = \"127.0.0.1:4433\"\npublic_keys = []\n".to_vec()]
 }
 
-/// What SDK and API say to each other. What was read is written and read as the same.
+/// What SDK and engine say to each other. What was read is written and read as the same.
 pub(super) fn wire_json(data: &[u8]) {
     if let Ok(request) = serde_json::from_slice::<TokenRequest>(data) {
         let again = serde_json::to_vec(&request).expect("a request is JSON");
@@ -87,6 +88,9 @@ pub(super) fn wire_json(data: &[u8]) {
     if let Ok(answer) = serde_json::from_slice::<TokenAnswer>(data) {
         let again = serde_json::to_vec(&answer).expect("an answer is JSON");
         assert_eq!(serde_json::from_slice::<TokenAnswer>(&again).ok(), Some(answer));
+    }
+    if let Read::Message(message) = control::read(data) {
+        assert_eq!(control::read(&message.write()), Read::Message(message));
     }
     if let Ok(row) = serde_json::from_slice::<CallRow>(data) {
         let again = serde_json::to_vec(&row).expect("a row is JSON");
@@ -97,7 +101,8 @@ pub(super) fn wire_json(data: &[u8]) {
 pub(super) fn wire_json_seeds() -> Vec<Vec<u8>> {
     let request = r#"{"orgId":"o","sid":"CA1","role":"caller","codec":"opus","sampleRate":48000,"channels":1,"frameMs":20,"holder":"h"}"#;
     let row = r#"{"sid":"CA1","status":"completed","from":"+1","to":"+2","trunkId":"t","startedAt":"2026-01-01T00:00:00Z","agent":null}"#;
-    vec![request.as_bytes().to_vec(), row.as_bytes().to_vec()]
+    let key = r##"{"v":1,"type":"dtmf","digit":"#","duration_ms":160,"at_us":1234567,"source":"rfc4733"}"##;
+    vec![request.as_bytes().to_vec(), row.as_bytes().to_vec(), key.as_bytes().to_vec()]
 }
 
 pub(super) fn wav(data: &[u8]) {

@@ -1,6 +1,7 @@
 //! `_core.Bridge`: one audio bridge.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::prelude::*;
 
@@ -12,6 +13,7 @@ use super::errors::raise;
 use super::later::{Awaits, Begun, later};
 use super::post::Post;
 use super::taker::Taker;
+use crate::client::bridge::RING_KEYS;
 use crate::client::{Bridge as Native, BridgeSpec, Client, Delivered, Stats, Told};
 use crate::error::{Error, Result};
 use crate::ring::RingSender;
@@ -28,6 +30,32 @@ pub(super) struct Bridge {
     delivery: Arc<Delivery>,
     /// Who is told of the link.
     states: Mutex<Option<Arc<Slot>>>,
+    keys: Keys,
+}
+
+/// Who is told of keys, and how many of them were dropped for those who were told before.
+#[derive(Default)]
+struct Keys {
+    slot: Mutex<Option<Arc<Slot>>>,
+    dropped_before: AtomicU64,
+}
+
+impl Keys {
+    /// Called detached: whoever holds it may wait for the interpreter.
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Slot>>> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, py: Python<'_>) -> Option<Arc<Slot>> {
+        let slot = py.detach(|| self.slot().take())?;
+        self.dropped_before.fetch_add(slot.dropped(), Relaxed);
+        Some(slot)
+    }
+
+    fn dropped(&self, py: Python<'_>) -> u64 {
+        let now = py.detach(|| self.slot().as_ref().map_or(0, |slot| slot.dropped()));
+        self.dropped_before.load(Relaxed) + now
+    }
 }
 
 /// The consumer of a bridge that is being attached: forgotten again if nothing comes of it.
@@ -51,6 +79,10 @@ pub(super) struct BridgeStats {
     stale: u64,
     /// Frames that came again over another link, or from before the time it joined; they are not delivered.
     duplicates: u64,
+    /// Keys that the far end pressed, while somebody was told of them.
+    keys: u64,
+    /// Keys that made room for newer ones, because 64 waited for the callback.
+    keys_dropped: u64,
     /// Frames sent to at least one listener.
     frames_out: u64,
     /// Frames sent while nobody listened.
@@ -93,12 +125,12 @@ pub(super) struct BridgeStats {
 #[pymethods]
 impl BridgeStats {
     fn __repr__(&self) -> String {
-        let Self { state, frames_in, dropped, gaps, missing, stale, duplicates, .. } = self;
+        let Self { state, frames_in, dropped, gaps, missing, stale, duplicates, keys, keys_dropped, .. } = self;
         let Self { frames_out, unheard, offline, behind, too_old, queued_ms, .. } = self;
         let Self { reconnects, migrations, dials, shared_by, rtt_ms, link_packets, link_lost, link_window, .. } = self;
         let Self { callback_errors, slow_callbacks, delivery_stalls, delivery_stalled_ms, .. } = self;
         let heard = format!(
-            "frames_in={frames_in}, dropped={dropped}, gaps={gaps}, missing={missing}, stale={stale}, duplicates={duplicates}"
+            "frames_in={frames_in}, dropped={dropped}, gaps={gaps}, missing={missing}, stale={stale}, duplicates={duplicates}, keys={keys}, keys_dropped={keys_dropped}"
         );
         let said = format!(
             "frames_out={frames_out}, unheard={unheard}, offline={offline}, behind={behind}, too_old={too_old}, queued_ms={queued_ms}"
@@ -129,7 +161,8 @@ impl Listening {
 
     fn hold(mut self, native: Native) -> Bridge {
         let slot = self.slot.take().expect("it is held once");
-        Bridge { native: Arc::new(native), slot, delivery: self.delivery.clone(), states: Mutex::default() }
+        let (delivery, native) = (self.delivery.clone(), Arc::new(native));
+        Bridge { native, slot, delivery, states: Mutex::default(), keys: Keys::default() }
     }
 }
 
@@ -180,7 +213,15 @@ impl Bridge {
     }
 
     fn told_of(&self, py: Python<'_>, stats: Stats) -> PyResult<Py<BridgeStats>> {
-        Py::new(py, self.figures(stats))
+        Py::new(py, self.figures(py, stats))
+    }
+
+    /// No callback of this bridge begins after this.
+    fn forget(&self, py: Python<'_>) {
+        self.delivery.forget(py, &self.slot);
+        if let Some(keys) = self.keys.take(py) {
+            self.delivery.forget(py, &keys);
+        }
     }
 }
 
@@ -252,13 +293,51 @@ impl Bridge {
         }
     }
 
+    /// Told of the keys of the far end from now on, in place of whoever was told before; no key is lost or told twice. The first one
+    /// subscribes to them.
+    #[pyo3(signature = (callback))]
+    fn on_dtmf(&self, py: Python<'_>, callback: Option<Py<PyAny>>) -> PyResult<()> {
+        let Some(callback) = callback else {
+            if let Some(before) = self.keys.take(py) {
+                py.detach(|| self.native.ignore_keys(before.id()));
+                self.delivery.forget(py, &before);
+            }
+            return Ok(());
+        };
+        let (ring, receiver) = self.native.runtime().delivery().ring(RING_KEYS);
+        let (label, sort) = (format!("keys of call {}", self.native.sid()), (Sort::Frames, ""));
+        let first = Consumer::Each(callback.clone_ref(py));
+        let slot = self.delivery.register(receiver, Some(first), label, sort);
+        let before = py.detach(|| {
+            let mut kept = self.keys.slot();
+            if let Some(before) = &*kept {
+                return Ok(Some(before.clone()));
+            }
+            self.native.hear_keys(ring)?;
+            *kept = Some(slot.clone());
+            Ok(None)
+        });
+        match before {
+            Ok(None) => Ok(()),
+            Ok(Some(before)) => {
+                self.delivery.forget(py, &slot);
+                self.delivery.swap(py, &before, Some(Consumer::Each(callback)));
+                Ok(())
+            }
+            Err(error) => {
+                self.delivery.forget(py, &slot);
+                Err(raise(py, error))
+            }
+        }
+    }
+
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.delivery.forget(py, &self.slot);
+        self.forget(py);
         asking(py, |cancel| self.native.close(cancel))
     }
 
     fn close_later(&self, py: Python<'_>, post: Py<Post>, future: Bound<'_, PyAny>) -> PyResult<Begun> {
-        self.delivery.forget(py, &self.slot);
+        self.forget(py);
         let native = self.native.clone();
         let runtime = native.runtime().clone();
         later(py, &runtime, (post, future), move |told| native.close(told), super::later::nothing)
@@ -266,7 +345,7 @@ impl Bridge {
 
     /// Closes it and waits for nobody.
     fn leave(&self, py: Python<'_>) {
-        self.delivery.forget(py, &self.slot);
+        self.forget(py);
         let _ = py.detach(|| self.native.close(Told(|_: Result<()>| ())));
     }
 
@@ -292,7 +371,7 @@ impl Bridge {
 }
 
 impl Bridge {
-    fn figures(&self, stats: Stats) -> BridgeStats {
+    fn figures(&self, py: Python<'_>, stats: Stats) -> BridgeStats {
         let (delivery_stalls, stalled) = self.delivery.stalls();
         BridgeStats {
             frames_in: stats.frames_in,
@@ -301,6 +380,8 @@ impl Bridge {
             missing: stats.missing,
             stale: stats.stale,
             duplicates: stats.duplicates,
+            keys: stats.keys,
+            keys_dropped: self.keys.dropped(py),
             frames_out: stats.frames_out,
             unheard: stats.unheard,
             offline: stats.offline,

@@ -85,7 +85,7 @@ impl Client {
         self.0.options().relay_host.as_deref()
     }
 
-    #[pyo3(signature = (to, from_, trunk_id, agent, ring_timeout_sec, max_duration_sec, idempotency_key, metadata))]
+    #[pyo3(signature = (to, from_, trunk_id, agent, ring_timeout_sec, max_duration_sec, idempotency_key, metadata, send_digits))]
     #[allow(clippy::too_many_arguments)] // One per argument of the public method.
     fn originate(
         &self,
@@ -98,13 +98,24 @@ impl Client {
         max_duration_sec: Option<f64>,
         idempotency_key: Option<String>,
         metadata: BTreeMap<String, String>,
+        send_digits: Option<String>,
     ) -> PyResult<Row> {
         let (from, ring_timeout_s, max_duration_s) = (from_, ring_timeout_sec, max_duration_sec);
-        let call = Originate { to, from, trunk_id, agent, ring_timeout_s, max_duration_s, metadata, idempotency_key };
+        let call = Originate {
+            to,
+            from,
+            trunk_id,
+            agent,
+            ring_timeout_s,
+            max_duration_s,
+            metadata,
+            send_digits,
+            idempotency_key,
+        };
         asking(py, |cancel| self.0.originate(call, cancel)).map(|placed| Row::from(placed.claim()))
     }
 
-    #[pyo3(signature = (post, future, to, from_, trunk_id, agent, ring_timeout_sec, max_duration_sec, idempotency_key, metadata))]
+    #[pyo3(signature = (post, future, to, from_, trunk_id, agent, ring_timeout_sec, max_duration_sec, idempotency_key, metadata, send_digits))]
     #[allow(clippy::too_many_arguments)] // One per argument of the public method.
     fn originate_later(
         &self,
@@ -119,9 +130,20 @@ impl Client {
         max_duration_sec: Option<f64>,
         idempotency_key: Option<String>,
         metadata: BTreeMap<String, String>,
+        send_digits: Option<String>,
     ) -> PyResult<Begun> {
         let (from, ring_timeout_s, max_duration_s) = (from_, ring_timeout_sec, max_duration_sec);
-        let call = Originate { to, from, trunk_id, agent, ring_timeout_s, max_duration_s, metadata, idempotency_key };
+        let call = Originate {
+            to,
+            from,
+            trunk_id,
+            agent,
+            ring_timeout_s,
+            max_duration_s,
+            metadata,
+            send_digits,
+            idempotency_key,
+        };
         later::placed(py, self.0.runtime(), (post, future), |told| self.0.originate(call, told))
     }
 
@@ -221,6 +243,25 @@ impl Client {
         reason: &str,
     ) -> PyResult<Begun> {
         later(py, self.0.runtime(), (post, future), |told| self.0.reject(sid, reason, told), later::nothing)
+    }
+
+    fn send_dtmf(&self, py: Python<'_>, sid: &str, digits: &str, duration_ms: i64) -> PyResult<()> {
+        let duration_ms = whole("duration_ms", duration_ms).map_err(|error| raise(py, error))?;
+        asking(py, |cancel| self.0.send_dtmf(sid, digits, duration_ms, cancel))
+    }
+
+    fn send_dtmf_later(
+        &self,
+        py: Python<'_>,
+        post: Py<Post>,
+        future: Bound<'_, PyAny>,
+        sid: &str,
+        digits: &str,
+        duration_ms: i64,
+    ) -> PyResult<Begun> {
+        let duration_ms = whole("duration_ms", duration_ms).map_err(|error| raise(py, error))?;
+        let work = |told| self.0.send_dtmf(sid, digits, duration_ms, told);
+        later(py, self.0.runtime(), (post, future), work, later::nothing)
     }
 
     fn attach_agent(&self, py: Python<'_>, sid: &str, agent: &str) -> PyResult<()> {

@@ -1,8 +1,10 @@
-//! What is handed out as it is: `Frame`, what arrived, with all that is known of it, and `Agent`.
+//! What is handed out as it is: `Frame`, what arrived, with all that is known of it, `Dtmf`, and `Agent`.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView};
+
+use crate::call::control;
 
 /// One encoded frame of a bridge.
 #[pyclass(frozen, get_all, module = "clutchcall.voice")]
@@ -17,6 +19,34 @@ pub(super) struct Frame {
     pub(super) sequence: u64,
     /// Frames that are missing between the one that was delivered before and this one, wherever they were lost.
     pub(super) lost_before: u64,
+}
+
+/// A key that the far end has pressed and let go.
+#[pyclass(frozen, get_all, module = "clutchcall.voice")]
+pub(super) struct Dtmf {
+    /// `0` to `9`, `*`, `#`, or `A` to `D`.
+    digit: char,
+    /// How long it was held, in milliseconds; 0 where nobody says.
+    duration_ms: u32,
+    /// When it was pressed, in microseconds on the clock of the stamps of the frames.
+    timestamp_us: u64,
+    /// How it came: `rfc4733` between the packets of the audio, `info` signalled; a newer engine may have further ones.
+    source: String,
+}
+
+impl From<control::Dtmf> for Dtmf {
+    fn from(key: control::Dtmf) -> Self {
+        let control::Dtmf { digit, duration_ms, at_us: timestamp_us, source } = key;
+        Self { digit, duration_ms, timestamp_us, source }
+    }
+}
+
+#[pymethods]
+impl Dtmf {
+    fn __repr__(&self) -> String {
+        let Self { digit, duration_ms, timestamp_us, source } = self;
+        format!("Dtmf(digit='{digit}', duration_ms={duration_ms}, timestamp_us={timestamp_us}, source={source:?})")
+    }
 }
 
 /// An agent that the engine has.

@@ -55,7 +55,7 @@ mod _core {
     #[pymodule_export]
     use super::errors::{error_classes, raise_sample};
     #[pymodule_export]
-    use super::frame::{Agent, Frame};
+    use super::frame::{Agent, Dtmf, Frame};
     #[pymodule_export]
     use super::interop::{InteropReport, drafts, interop, interop_cases, shown_url};
     #[pymodule_export]

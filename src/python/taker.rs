@@ -43,7 +43,7 @@ impl Taker {
             }
             Delivered::Row(Ok(row)) => Ok(Some(Some(Py::new(py, Row::from(*row))?.into_any()))),
             Delivered::Row(Err(error)) => Err(raise(py, *error)),
-            Delivered::State(_) | Delivered::Token(_) => Ok(None),
+            Delivered::State(_) | Delivered::Token(_) | Delivered::Dtmf(_) => Ok(None),
             Delivered::Closed => {
                 self.delivery.forget(py, &self.slot);
                 Ok(Some(None))

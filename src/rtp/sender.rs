@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::dtmf::{Key, Keypad, Pressed};
+use super::dtmf::{Keypad, Pressed, Stroke};
 use super::packet::Header;
 use super::rtcp::SenderInfo;
 
@@ -81,9 +81,14 @@ impl Sender {
         (self.packets, self.octets)
     }
 
-    /// `false`: the peer takes no events, or too many keys wait.
-    pub fn press(&mut self, key: Key, duration_ms: u32) -> bool {
-        self.outgoing.events.is_some() && self.keypad.press(key, duration_ms)
+    /// `false`: the peer takes no events, or too many strokes wait.
+    pub fn press(&mut self, stroke: Stroke, duration_ms: u32) -> bool {
+        self.outgoing.events.is_some() && self.keypad.press(stroke, duration_ms)
+    }
+
+    /// Strokes that have not begun.
+    pub fn strokes_waiting(&self) -> usize {
+        self.keypad.waiting()
     }
 
     /// One frame of `frame_ms`, at the time of its tick; `send` gets each packet that is complete by now.

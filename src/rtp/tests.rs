@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::dtmf::{Event, Key, Press};
+use super::dtmf::{Event, Key, Press, Stroke};
 use super::report::{INTERVAL, Reports, ntp};
 use super::rtcp::{self, ReportBlock, Rtcp, SenderInfo};
 use super::{Header, Outgoing, Packet, Received, Receiver, Sender, Stream};
@@ -209,7 +209,7 @@ fn keys_take_the_place_of_audio_and_time_goes_on() {
     for (outgoing, clock) in [(PCMU_OUT, 8u32), (OPUS_OUT, 48)] {
         let (mut sender, start) = (Sender::new(outgoing, 1), Instant::now());
         let first = tick(&mut sender, &[0; 160], start).remove(0).0;
-        assert!(sender.press(Key::from_char('1').unwrap(), 100));
+        assert!(sender.press(Stroke::Key(Key::from_char('1').unwrap()), 100));
         let mut sent: Vec<_> = (1..12).flat_map(|n| tick(&mut sender, &[0; 160], start + TICK * n)).collect();
         let events: Vec<_> = sent.extract_if(.., |(header, _)| header.payload_type != outgoing.payload_type).collect();
         assert_eq!(events.len(), 5 + 2);
@@ -221,7 +221,7 @@ fn keys_take_the_place_of_audio_and_time_goes_on() {
         assert_eq!((next.marker, next.sequence.wrapping_sub(first.sequence)), (true, 8));
     }
     let mut deaf = Sender::new(Outgoing { events: None, ..PCMU_OUT }, 1);
-    assert!(!deaf.press(Key::from_char('1').unwrap(), 100), "the peer takes none");
+    assert!(!deaf.press(Stroke::Key(Key::from_char('1').unwrap()), 100), "the peer takes none");
 }
 
 #[test]

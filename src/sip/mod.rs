@@ -13,6 +13,7 @@
 //! | `rate` | [`Rate`]: calls per second, and the calls that wait for their turn |
 //! | `registration` | [`Registration`]: when to register, to refresh, to try again (RFC 3261 §10) |
 //! | `session_timer` | [`SessionTimer`]: who refreshes the session and when (RFC 4028) |
+//! | `info` | keys in the bodies of INFO requests |
 //! | `refer` | [`Refer`]: the headers of a transfer, and what its NOTIFYs say (RFC 3515) |
 //!
 //! The room has no socket, clock or task: time is an argument. It knows no call record, no RTP packet, and not the stack's
@@ -22,6 +23,7 @@
 mod agreed;
 pub mod format;
 pub mod health;
+pub mod info;
 pub mod offer;
 pub mod rate;
 pub mod reason;

@@ -1,4 +1,5 @@
-//! Names of a call's tracks: namespace `("voice", sid, "uplink" | "downlink")`, track `audio` or a rendition of it.
+//! Names of a call's tracks: namespace `("voice", sid, "uplink" | "downlink")`, track `audio` or a rendition of it; and beside them
+//! `("voice", sid, "control")`, track `events`.
 
 use bytes::Bytes;
 
@@ -9,6 +10,10 @@ use crate::moqt::{FullTrackName, TrackNamespace};
 pub const VOICE: &str = "voice";
 /// The call's own rendition: Opus, 48 kHz mono, 20 ms.
 pub const AUDIO: &str = "audio";
+
+/// The last field of a call's third namespace, and the track in it: what the call tells beside audio (`call::control`).
+pub const CONTROL: &str = "control";
+pub const EVENTS: &str = "events";
 
 /// Which way audio flows, seen from the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +46,12 @@ pub fn track(sid: &str, side: Side, rendition: &str) -> Result<FullTrackName, Na
     Ok(FullTrackName { namespace: namespace(sid, side)?, name: Bytes::copy_from_slice(rendition.as_bytes()) })
 }
 
+/// The full name of a call's control track.
+pub fn control(sid: &str) -> Result<FullTrackName, NameError> {
+    let fields = [VOICE, sid, CONTROL].map(|field| Bytes::copy_from_slice(field.as_bytes()));
+    Ok(FullTrackName { namespace: TrackNamespace::new(fields)?, name: Bytes::from_static(EVENTS.as_bytes()) })
+}
+
 /// Reads a name back: sid, side and rendition, or `None` when it is not a call's track.
 pub fn parse(track: &FullTrackName) -> Option<(&str, Side, &str)> {
     let [voice, sid, side] = track.namespace.fields() else { return None };
@@ -63,6 +74,13 @@ mod tests {
         let name = track("CA1", Side::Downlink, "audio.pcm16.16000").unwrap();
         assert_eq!(parse(&name), Some(("CA1", Side::Downlink, "audio.pcm16.16000")));
         assert!(track("CA1", Side::Uplink, "").is_err());
+    }
+
+    #[test]
+    fn a_control_track_carries_no_audio() {
+        let name = control("CA1").unwrap();
+        assert_eq!((name.namespace.fields().len(), &name.name[..]), (3, &b"events"[..]));
+        assert_eq!(parse(&name), None);
     }
 
     #[test]

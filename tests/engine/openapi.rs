@@ -111,6 +111,7 @@ fn inputs() -> BTreeMap<&'static str, Value> {
         ("voice.calls.hangup", json!({"sid": sid})),
         ("voice.calls.answer", json!({"sid": sid})),
         ("voice.calls.reject", json!({"sid": sid, "reason": "busy"})),
+        ("voice.calls.sendDtmf", json!({"sid": sid, "digits": "1"})),
         ("voice.agents.attach", json!({"sid": sid, "agent": "echo"})),
         ("voice.agents.list", json!({})),
         ("voice.trunks.list", json!({})),
@@ -121,7 +122,7 @@ fn inputs() -> BTreeMap<&'static str, Value> {
         ("telephony.mute", json!({})),
         ("telephony.hold", json!({})),
         ("telephony.unhold", json!({})),
-        ("telephony.sendDtmf", json!({})),
+        ("telephony.sendDtmf", json!({"call_sid": sid, "digit": "1"})),
         ("admin.listTrunks", json!({})),
     ])
 }
@@ -199,6 +200,7 @@ fn names_in_source() -> BTreeSet<String> {
         include_str!("../../src/engine/api/voice.rs"),
         include_str!("../../src/engine/api/mod.rs"),
         include_str!("../../src/engine/api/input.rs"),
+        include_str!("../../src/engine/api/keys.rs"),
     ];
     let asked = ["text", "required", "number", "required_number", "seconds", "whole", "flag", "value"]
         .map(|way| format!(".{way}(\""));
@@ -293,6 +295,7 @@ fn calls(described: &mut Described) {
         "voice.audioBridge.token",
         &json!({"sid": sid, "holder": "h", "codec": "pcm16", "sampleRate": 16000, "release": true}),
     );
+    described.ask("voice.calls.sendDtmf", &json!({"sid": sid, "digits": "1w2", "durationMs": 40}));
     described.ask("voice.agents.attach", &json!({"sid": sid, "agent": "echo"}));
     described.ask("voice.calls.transfer", &json!({"sid": sid, "to": "+15551234567"}));
     described.bench.ended(&sid);
@@ -319,6 +322,8 @@ fn vendor(described: &mut Described) {
     let dialled = described.ask("telephony.originate", &dial("+15550001111"));
     let sid = dialled["call_sid"].as_str().unwrap().to_owned();
     described.bench.wait(&sid, &["in_progress"]);
+    described.ask("telephony.sendDtmf", &json!({"call_sid": sid, "digit": "5", "mode": "rfc2833"}));
+    described.ask("telephony.sendDtmf", &json!({"call_sid": sid, "digit": "5", "mode": "info"}));
     described.ask("telephony.transfer", &json!({"call_sid": sid, "destination": "+15551234567"}));
     described.ask("telephony.terminate", &json!({"call_sid": sid}));
     let refused = described
@@ -430,6 +435,8 @@ fn conflicts(described: &mut Described) {
     described.ask("voice.agents.attach", &json!({"sid": sid, "agent": "echo"}));
     described.ask("voice.calls.transfer", &json!({"sid": sid, "to": "+15551234567"}));
     described.ask("telephony.transfer", &json!({"call_sid": sid, "destination": "+15551234567"}));
+    described.ask("voice.calls.sendDtmf", &json!({"sid": sid, "digits": "1"}));
+    described.ask("telephony.sendDtmf", &json!({"call_sid": sid, "digit": "1"}));
 }
 
 /// Of an engine of its own, whose keys may ask once a second.

@@ -101,6 +101,7 @@ ORIGINATE = {
     "idempotency_key": Kind.TEXT_OR_NONE,
     "metadata": Kind.MAPPING_OR_NONE,
     "max_duration_sec": Kind.SECONDS_OR_NONE,
+    "send_digits": Kind.TEXT_OR_NONE,
 }
 
 
@@ -138,6 +139,8 @@ def _twins() -> Iterator[Target]:
         yield Target(f"{name}Agents.list", _one(f"{voice}.agents.list"))
         for method, side in (("attach", "uplink"), ("attach_caller", "downlink")):
             callbacks = {f"on_{side}": Kind.CALLBACK_OR_NONE, f"on_{side}_batch": Kind.CALLBACK_OR_NONE}
+            if side == "uplink":
+                callbacks["on_dtmf"] = Kind.CALLBACK_OR_NONE
             kinds = {"call_sid": Kind.TEXT, **callbacks, **ATTACH}
             yield Target(
                 f"{name}AudioBridges.{method}", _one(f"{voice}.audio_bridge.{method}"), kinds, _closed_bridge(side)
@@ -146,6 +149,8 @@ def _twins() -> Iterator[Target]:
         transfer = {"to": Kind.TEXT_OR_NONE, "agent": Kind.TEXT_OR_NONE}
         yield Target(f"{name}Call.transfer", _first(over, "transfer"), transfer, lambda scene: {})
         yield Target(f"{name}Call.hangup", _first(over, "hangup"))
+        pressed = {"digits": Kind.TEXT, "duration_ms": Kind.WHOLE}
+        yield Target(f"{name}Call.send_dtmf", _first(over, "send_dtmf"), pressed, lambda scene: {"digits": "1"})
         yield Target(f"{name}Call.refresh", _first(over, "refresh"))
         yield Target(f"{name}Call.events", _first(over, "events"))
         # Of a call that is over: of another, a long time is a long wait.
@@ -174,6 +179,7 @@ def _bridge(name: str, bridges: str) -> Iterator[Target]:
         yield Target(
             f"{name}.{method}", _each(bridges, method), {"callback": Kind.CALLBACK}, lambda scene: {"callback": print}
         )
+    yield Target(f"{name}.on_dtmf", _each(bridges, "on_dtmf"), {"callback": Kind.CALLBACK_OR_NONE})
     yield Target(f"{name}.on_state", _each(bridges, "on_state"), {"callback": Kind.CALLBACK_OR_NONE})
     for method in ("uplink", "downlink", "stats", "close"):
         yield Target(f"{name}.{method}", _each(bridges, method))

@@ -17,6 +17,7 @@
 //! | `past` | FETCH and joins, over shards |
 //! | `peers` | aiomoqt and moq-rs against our relay, where their interpreter is there |
 //! | `media` | the engine's audio threads between scripted legs and real bridges' tracks |
+//! | `control` | what a call tells beside its audio |
 //! | `rtp` | a phone over RTP, between its packets and bridges' tracks |
 //!
 //! Nothing here paces itself or sleeps: every wait is for an event, with one generous upper limit.
@@ -24,6 +25,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod call;
+mod control;
 mod ending;
 mod floods;
 mod hostile;

@@ -8,6 +8,7 @@ use clutchcall::audio::{Codec, Frame, Params};
 use clutchcall::engine::agents::Agent;
 use clutchcall::engine::leg::Leg;
 use clutchcall::engine::media::{AudioThreads, Caller, Command, Event, Mint, Stats, Supply};
+use clutchcall::moqt::FullTrackName;
 use clutchcall::tracks::{self, Delivery, PublishTrack, RouteKind, Side, TrackId, Written, names};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -159,7 +160,10 @@ impl Stage {
 
     /// A bridge hears this rendition.
     pub(super) fn hear(&self, side: Side, params: Params) -> Heard {
-        let track = names::track(SID, side, &params.rendition()).unwrap();
+        self.hear_track(names::track(SID, side, &params.rendition()).unwrap())
+    }
+
+    pub(super) fn hear_track(&self, track: FullTrackName) -> Heard {
         let id = self.client.run(move |hands| {
             let now = hands.now;
             let (pool, links) = hands.pool();

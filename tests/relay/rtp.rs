@@ -6,7 +6,7 @@ use std::time::Duration;
 use clutchcall::audio::{Codec as AudioCodec, Decoder, Encoder, Frame, Params, g711};
 use clutchcall::engine::media::{Caller, Command, Event};
 use clutchcall::engine::rtp::{Codec, Direction, Events, Negotiated, Ports, RtpLeg, RtpLine, Settings};
-use clutchcall::rtp::dtmf::Event as KeyEvent;
+use clutchcall::rtp::dtmf::{Event as KeyEvent, strokes};
 use clutchcall::rtp::{Header, Packet};
 use clutchcall::tracks::Side;
 
@@ -16,7 +16,7 @@ use super::rig::{Kind, LIMIT};
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A far end and the trunk's word to its leg.
-struct Phone {
+pub(super) struct Phone {
     socket: UdpSocket,
     line: RtpLine,
     sequence: u16,
@@ -39,7 +39,7 @@ fn negotiated(socket: &UdpSocket, codec: Codec) -> Negotiated {
 
 impl Phone {
     /// Answers the call of `stage`.
-    fn answer(stage: &Stage, codec: Codec, settings: Settings) -> Self {
+    pub(super) fn answer(stage: &Stage, codec: Codec, settings: Settings) -> Self {
         let socket = UdpSocket::bind((HERE, 0)).unwrap();
         socket.set_read_timeout(Some(LIMIT)).unwrap();
         let pair = Ports::new(HERE, 21_000..=28_999).unwrap().open().unwrap();
@@ -50,7 +50,7 @@ impl Phone {
         Self { socket, line, sequence: 65_500 }
     }
 
-    fn say(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) {
+    pub(super) fn say(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) {
         let mut bytes = Vec::new();
         let header = Header { marker: false, payload_type, sequence: self.sequence, timestamp, ssrc: 9 };
         header.write(&mut bytes);
@@ -156,7 +156,7 @@ fn keys_and_silence_are_told_and_a_moved_codec_goes_on() {
     let press = KeyEvent { code: 5, end: true, volume: 10, duration: 800 };
     phone.say(101, 160, &press.bytes());
     stage.event("a key", |event| matches!(event, Event::Key { key: '5', ended_ms: Some(100), .. }).then_some(()));
-    phone.line.press("7", 100).unwrap();
+    phone.line.press(&strokes("7").unwrap(), 100).unwrap();
     while phone.hear().0.payload_type != 101 {}
 
     phone.line.update(&negotiated(&phone.socket, Codec::Opus));

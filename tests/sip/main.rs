@@ -16,6 +16,7 @@ mod engine;
 mod faults;
 mod inbound;
 mod joined;
+mod keys;
 mod later;
 mod packets;
 mod phones;

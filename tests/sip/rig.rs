@@ -390,6 +390,7 @@ impl Caller {
             }
             TrunkKind::Unacked => Event::Unacked,
             TrunkKind::Cancelled { q850 } => Event::Cancelled { q850 },
+            TrunkKind::Key { .. } => Event::Trying, // Of a call that is up: nothing to its brain.
             TrunkKind::SessionExpired => Event::SessionExpired,
             TrunkKind::TransferOutcome { code } => Event::TransferOutcome { code },
             TrunkKind::TransferAccepted => Event::TransferAccepted,

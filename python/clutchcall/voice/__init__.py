@@ -29,7 +29,7 @@ Numbers are E.164; SIP codes are those of RFC 3261 §21, causes those of ITU-T Q
 
 from __future__ import annotations
 
-from clutchcall._core import Agent, BridgeStats, Frame
+from clutchcall._core import Agent, BridgeStats, Dtmf, Frame
 from clutchcall.voice._async import (
     AsyncAgents,
     AsyncAudioBridge,
@@ -64,6 +64,7 @@ __all__ = [
     "CallEvents",
     "CallPage",
     "Calls",
+    "Dtmf",
     "Frame",
     "Frames",
     "Voice",

@@ -13,6 +13,7 @@ from clutchcall.voice._calls import CallFields
 from clutchcall.voice._checks import (
     check_attach,
     check_callback,
+    check_dtmf,
     check_originate,
     check_seconds_or_none,
     check_text,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         BatchCallback,
         CallStatus,
         Delivery,
+        DtmfCallback,
         FrameCallback,
         RejectReason,
         StatusCallback,
@@ -122,15 +124,16 @@ class AsyncCalls:
         idempotency_key: str | None = None,
         metadata: Mapping[str, str] | None = None,
         max_duration_sec: float | None = None,
+        send_digits: str | None = None,
     ) -> AsyncCall:
         """Places an outbound call; returns once it is `dialing`. See `Calls.originate`."""
-        check_originate(to, from_, trunk_id, agent, idempotency_key)
+        check_originate(to, from_, trunk_id, agent, idempotency_key, send_digits)
         check_seconds_or_none(ring_timeout_sec=ring_timeout_sec, max_duration_sec=max_duration_sec)
         notes = {} if metadata is None else text_pairs("metadata", metadata)
         core = self._core
         seconds = (ring_timeout_sec, max_duration_sec)
         row: _core.CallRow = await asked(
-            core.originate_later, to, from_, trunk_id, agent, *seconds, idempotency_key, notes
+            core.originate_later, to, from_, trunk_id, agent, *seconds, idempotency_key, notes, send_digits
         )
         return AsyncCall(core, row)
 
@@ -204,6 +207,12 @@ class AsyncCall(CallFields):
         """Ends the call in any state, and both audio tracks with it. See `Call.hangup`."""
         await asked(self._core.hangup_later, self.sid)
 
+    async def send_dtmf(self, digits: str, duration_ms: int = 160) -> None:
+        """Presses keys for the far end, one after the other. See `Call.send_dtmf`."""
+        check_text(digits=digits)
+        check_whole(duration_ms=duration_ms)
+        await asked(self._core.send_dtmf_later, self.sid, digits, duration_ms)
+
 
 class AsyncCallEvents:
     """A call at every change of its status: what `AsyncCall.events` returns. An asynchronous iterator of
@@ -249,6 +258,7 @@ class AsyncAudioBridges(OpenBridges):
         *,
         on_uplink: FrameCallback | None = None,
         on_uplink_batch: BatchCallback | None = None,
+        on_dtmf: DtmfCallback | None = None,
         codec: AudioCodec = "opus",
         sample_rate: int | None = None,
         channels: int = 1,
@@ -259,8 +269,11 @@ class AsyncAudioBridges(OpenBridges):
         `AudioBridges.attach`.
         """
         check_attach(call_sid, codec, sample_rate, channels, frame_ms, delivery)
+        check_dtmf(on_dtmf)
         who = consumer("uplink", on_uplink, on_uplink_batch)
-        return await self._attach("server", call_sid, who, (codec, sample_rate, channels, frame_ms), delivery)
+        params = (codec, sample_rate, channels, frame_ms)
+        bridge = await self._attach("server", call_sid, who, params, delivery)
+        return AsyncAudioBridge(self._hearing(bridge, on_dtmf), "server")
 
     async def attach_caller(
         self,
@@ -277,7 +290,9 @@ class AsyncAudioBridges(OpenBridges):
         """Stands in for the caller of a call whose far end is empty. See `AudioBridges.attach_caller`."""
         check_attach(call_sid, codec, sample_rate, channels, frame_ms, delivery)
         who = consumer("downlink", on_downlink, on_downlink_batch)
-        return await self._attach("caller", call_sid, who, (codec, sample_rate, channels, frame_ms), delivery)
+        params = (codec, sample_rate, channels, frame_ms)
+        bridge = await self._attach("caller", call_sid, who, params, delivery)
+        return AsyncAudioBridge(self._keep(bridge), "caller")
 
     async def _attach(
         self,
@@ -286,7 +301,7 @@ class AsyncAudioBridges(OpenBridges):
         who: tuple[FrameCallback | BatchCallback | None, bool],
         params: tuple[AudioCodec, int | None, int, int],
         delivery: Delivery,
-    ) -> AsyncAudioBridge:
+    ) -> _core.Bridge:
         (callback, batch), (codec, sample_rate, channels, frame_ms) = who, params
         bridge: _core.Bridge = await asked(
             self._core.attach_later,
@@ -300,7 +315,7 @@ class AsyncAudioBridges(OpenBridges):
             frame_ms,
             delivery,
         )
-        return AsyncAudioBridge(self._keep(bridge), role)
+        return bridge
 
     async def _close_all(self) -> None:
         bridges = tuple(self._open)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clutchcall._closing import Closing
-from clutchcall.voice._checks import check_attach, check_callback, consumer
+from clutchcall.voice._checks import check_attach, check_callback, check_dtmf, consumer
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         BatchCallback,
         BridgeState,
         Delivery,
+        DtmfCallback,
         FrameCallback,
         StateCallback,
     )
@@ -41,6 +42,15 @@ class OpenBridges:
         self._open.add(bridge)
         return bridge
 
+    def _hearing(self, bridge: _core.Bridge, on_dtmf: DtmfCallback | None) -> _core.Bridge:
+        if on_dtmf is not None:
+            try:
+                bridge.on_dtmf(on_dtmf)
+            except BaseException:
+                bridge.leave()
+                raise
+        return self._keep(bridge)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._core.base_url}>"
 
@@ -56,6 +66,7 @@ class AudioBridges(OpenBridges):
         *,
         on_uplink: FrameCallback | None = None,
         on_uplink_batch: BatchCallback | None = None,
+        on_dtmf: DtmfCallback | None = None,
         codec: AudioCodec = "opus",
         sample_rate: int | None = None,
         channels: int = 1,
@@ -74,6 +85,8 @@ class AudioBridges(OpenBridges):
                 it raises goes to `sys.unraisablehook`.
             on_uplink_batch: Called in its place with a list of `Frame`: all that have arrived since the last call. With
                 neither of both frames wait, as above, for `AudioBridge.uplink()` or `AudioBridge.on_uplink()`.
+            on_dtmf: Called on the same thread with a `Dtmf` for each key that the caller presses, when she lets it go. Up to
+                64 wait for it, then the oldest is dropped and counted. Keys of before are not told.
             codec: What one frame is, both ways.
             sample_rate: In Hz. Opus and pcm16: 8000, 12000, 16000, 24000 or 48000 (the default); G.711: 8000.
             channels: 1, or 2 for opus and pcm16.
@@ -84,11 +97,13 @@ class AudioBridges(OpenBridges):
             ValueError: A codec, rate, number of channels or length that is none of these.
             NotFoundError: No such call.
             ConflictError: Another bridge with these parameters, or an agent, speaks on this call, or the call is over.
+            BridgeError: `on_dtmf` was given, and this engine tells no keys.
         """
         check_attach(call_sid, codec, sample_rate, channels, frame_ms, delivery)
+        check_dtmf(on_dtmf)
         who = consumer("uplink", on_uplink, on_uplink_batch)
         bridge = self._core.attach(call_sid, "server", *who, codec, sample_rate, channels, frame_ms, delivery)
-        return AudioBridge(self._keep(bridge), "server")
+        return AudioBridge(self._hearing(bridge, on_dtmf), "server")
 
     def attach_caller(
         self,
@@ -104,7 +119,7 @@ class AudioBridges(OpenBridges):
     ) -> AudioBridge:
         """Stands in for the caller of a call whose far end is empty: hears the downlink, speaks on the uplink.
 
-        Takes the arguments of `attach`, but for the consumer, and raises what it raises.
+        Takes the arguments of `attach`, but for the consumer and `on_dtmf`, and raises what it raises.
 
         Args:
             on_downlink: As `on_uplink` there, for what is said to the caller.
@@ -206,6 +221,19 @@ class BridgeFace:
     def on_downlink_batch(self, callback: BatchCallback) -> None:
         """Swaps the consumer of a caller's bridge for a `callback` of lists; see `on_uplink_batch`."""
         self._swap("downlink", callback, batch=True)
+
+    def on_dtmf(self, callback: DtmfCallback | None) -> None:
+        """Calls `callback` with a `Dtmf` for each key that the caller presses, when she lets it go; see `attach`.
+
+        In mid-call it takes the place of the callback before, and no key is lost or told twice; `None` ends that.
+
+        Raises:
+            BridgeError: This engine tells no keys; or this is a caller's bridge.
+        """
+        check_dtmf(callback, "callback")
+        if self._role != "server":
+            raise self._other_side("a bridge of attach()")
+        self._core.on_dtmf(callback)
 
     def on_state(self, callback: StateCallback | None) -> None:
         """Calls `callback` with the state of the link at every change, with that of now first, and `closed` last.

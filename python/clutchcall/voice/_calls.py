@@ -43,6 +43,7 @@ class Calls:
         idempotency_key: str | None = None,
         metadata: Mapping[str, str] | None = None,
         max_duration_sec: float | None = None,
+        send_digits: str | None = None,
     ) -> Call:
         """Places an outbound call; returns once it is `dialing`.
 
@@ -63,17 +64,19 @@ class Calls:
                 512, of 4,096 bytes together. `Call.metadata` shows them.
             max_duration_sec: Seconds after which the engine ends the call, counted from its answer (`end_reason`
                 `max_duration`): 1 to 86,400, `None` means never.
+            send_digits: Keys to press for the far end once it has answered, as `Call.send_dtmf` takes them; `ww1#` waits a
+                second first. A far end that takes none does not end the call: the engine's log says so.
 
         Raises:
             NotFoundError: No such trunk or agent.
             APIStatusError: Any other refusal; see its subclasses.
             APIConnectionError: The engine can't be reached.
         """
-        check_originate(to, from_, trunk_id, agent, idempotency_key)
+        check_originate(to, from_, trunk_id, agent, idempotency_key, send_digits)
         check_seconds_or_none(ring_timeout_sec=ring_timeout_sec, max_duration_sec=max_duration_sec)
         notes = {} if metadata is None else text_pairs("metadata", metadata)
         seconds = (ring_timeout_sec, max_duration_sec)
-        row = self._core.originate(to, from_, trunk_id, agent, *seconds, idempotency_key, notes)
+        row = self._core.originate(to, from_, trunk_id, agent, *seconds, idempotency_key, notes, send_digits)
         return Call(self._core, row)
 
     def get(self, sid: str) -> Call:
@@ -340,6 +343,24 @@ class Call(CallFields):
         A call that came in and rings is refused by it, as by `reject("declined")`.
         """
         self._core.hangup(self.sid)
+
+    def send_dtmf(self, digits: str, duration_ms: int = 160) -> None:
+        """Presses keys for the far end, one after the other, in place of audio (RFC 4733).
+
+        Returns once the engine has all of them.
+
+        Args:
+            digits: 1 to 64 of `0` to `9`, `*`, `#` and `A` to `D`; `w` is a pause of half a second, `W` of a second.
+            duration_ms: How long each is pressed: 40 to 4,000.
+
+        Raises:
+            ConflictError: The call is not answered or has ended, its far end takes no keys or is empty, or keys and pauses
+                wait already and these would be more than 64 with them.
+            ValueError: There is another letter in it, or one of both is out of range.
+        """
+        check_text(digits=digits)
+        check_whole(duration_ms=duration_ms)
+        self._core.send_dtmf(self.sid, digits, duration_ms)
 
 
 class CallEvents:

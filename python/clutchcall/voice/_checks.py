@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_attach",
     "check_callback",
+    "check_dtmf",
     "check_originate",
     "check_seconds",
     "check_seconds_or_none",
@@ -39,9 +40,11 @@ __all__ = [
 _FINAL: tuple[CallStatus, ...] = ("completed", "failed", "no_answer")
 
 
-def check_originate(to: object, from_: object, trunk_id: object, agent: object, idempotency_key: object) -> None:
+def check_originate(
+    to: object, from_: object, trunk_id: object, agent: object, idempotency_key: object, send_digits: object
+) -> None:
     check_text(to=to, from_=from_, trunk_id=trunk_id)
-    check_text_or_none(agent=agent, idempotency_key=idempotency_key)
+    check_text_or_none(agent=agent, idempotency_key=idempotency_key, send_digits=send_digits)
 
 
 def check_attach(
@@ -50,6 +53,11 @@ def check_attach(
     check_text(call_sid=call_sid, codec=codec, delivery=delivery)
     check_whole(channels=channels, frame_ms=frame_ms)
     check_whole_or_none(sample_rate=sample_rate)
+
+
+def check_dtmf(callback: object, name: str = "on_dtmf") -> None:
+    if callback is not None:
+        check_callback(name, callback, "(key: Dtmf)")
 
 
 def consumer(

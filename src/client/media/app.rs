@@ -12,6 +12,7 @@ use super::holders::{Chore, Holder};
 use super::news::News;
 use super::publisher::Publisher;
 use super::{Clock, Command, Delivered, HolderId, Link, MediaPort, Publication, RouteKey, Subscription};
+use crate::call::control::{self, Message, Read};
 use crate::client::lookout::Lookout;
 use crate::moqt::RequestErrorCode;
 use crate::moqt::ids::IdMap;
@@ -113,7 +114,11 @@ impl Media {
     }
 
     fn subscribe(&mut self, links: &mut Links, id: HolderId, subscription: Subscription, now: Instant) {
-        let Some(holder) = self.holders.get(&id) else { return };
+        let Some(holder) = self.holders.get(&id) else {
+            // It was closed in the meantime.
+            subscription.ring.push(Delivered::Closed);
+            return;
+        };
         let track = self.pool.subscribe(links, holder.lease, subscription.track.clone(), now);
         self.subscribers.insert(track, Subscriber { holder: id, subscription, next_sequence: None });
     }
@@ -167,32 +172,47 @@ impl Media {
                 }
             }
             Event::Live { track } => {
-                if let Some(id) = self.subscribers.get(&track).map(|subscriber| subscriber.holder) {
+                if let Some(id) = self.hears_audio(track) {
                     self.live(id);
                 }
             }
             Event::Ended { track } => self.ended(links, track, now),
             Event::Lost { track, .. } => {
-                if let Some(id) = self.subscribers.get(&track).map(|subscriber| subscriber.holder) {
+                if let Some(id) = self.hears_audio(track) {
                     self.ask(id);
                 }
             }
-            Event::Refused { track, code, reason } => self.refused(track, code, &reason),
+            Event::Refused { track, code, reason } => self.refused(links, track, code, &reason),
         }
     }
 
+    /// Whose audio this track brings.
+    fn hears_audio(&self, track: TrackId) -> Option<HolderId> {
+        let subscriber = self.subscribers.get(&track).filter(|subscriber| !subscriber.subscription.is_control)?;
+        Some(subscriber.holder)
+    }
+
     fn ended(&mut self, links: &mut Links, track: TrackId, now: Instant) {
-        let Some(subscriber) = self.subscribers.get(&track) else { return };
-        let id = subscriber.holder;
-        if self.holders.get(&id).is_some_and(|holder| holder.ends_with_track) {
+        let audio = self.hears_audio(track);
+        let closes = |id: &HolderId| self.holders.get(id).is_some_and(|holder| holder.ends_with_track);
+        if let Some(id) = audio.filter(closes) {
             return self.close(links, id, "the call ended", now);
         }
+        self.drop_subscriber(links, track);
+    }
+
+    fn drop_subscriber(&mut self, links: &mut Links, track: TrackId) {
+        let Some(subscriber) = self.subscribers.get(&track) else { return };
         subscriber.subscription.ring.push(Delivered::Closed);
         self.subscribers.remove(&track);
         self.pool.close(links, track);
     }
 
-    fn refused(&mut self, track: TrackId, code: u64, reason: &str) {
+    fn refused(&mut self, links: &mut Links, track: TrackId, code: u64, reason: &str) {
+        if self.subscribers.get(&track).is_some_and(|subscriber| subscriber.subscription.is_control) {
+            tracing::warn!(reason, code, "a relay refuses the control track of a call: its keys are not heard");
+            return self.drop_subscriber(links, track);
+        }
         let published = self.published.get(&track).and_then(|ring| self.publishers.get(ring));
         let id = published.map(|publisher| publisher.holder);
         let Some(id) = id.or_else(|| self.subscribers.get(&track).map(|subscriber| subscriber.holder)) else { return };
@@ -263,6 +283,9 @@ impl Media {
 
 impl Subscriber {
     fn frame(&mut self, timestamp_us: Option<u64>, payload: bytes::Bytes, sequence: u64, now: Instant) {
+        if self.subscription.is_control {
+            return self.message(&payload);
+        }
         self.note_sequence(sequence);
         let figures = &self.subscription.figures;
         if let (Some(lag), Some(stamp_us)) = (&mut self.subscription.lag, timestamp_us)
@@ -275,6 +298,18 @@ impl Subscriber {
         // A publisher without a clock is heard by ours.
         let timestamp_us = timestamp_us.unwrap_or_else(|| Clock::process().us_at(now));
         self.subscription.ring.push(Delivered::Frame { timestamp_us, payload, sequence });
+    }
+
+    /// What a later engine may say besides is passed over.
+    fn message(&self, object: &[u8]) {
+        match control::read(object) {
+            Read::Message(Message::Dtmf(dtmf)) => {
+                self.subscription.figures.keys.fetch_add(1, Relaxed);
+                self.subscription.ring.push(Delivered::Dtmf(dtmf));
+            }
+            Read::Unknown => {}
+            Read::Spoiled => tracing::warn!("an engine says what is no message on the control track of a call"),
+        }
     }
 
     fn note_sequence(&mut self, sequence: u64) {

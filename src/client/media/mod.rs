@@ -24,6 +24,7 @@ use bytes::Bytes;
 pub(super) use app::{Media, Parts};
 
 use crate::call::CallRow;
+use crate::call::control::Dtmf;
 use crate::client::process::forks;
 use crate::client::tokens::Asked;
 use crate::error::Error;
@@ -48,6 +49,8 @@ pub enum Delivered {
         sequence: u64,
     },
     State(Link),
+    /// The far end of a call has pressed a key.
+    Dtmf(Dtmf),
     /// How a call stands now, or why that can't be said any more.
     Row(Result<Box<CallRow>, Box<Error>>),
     /// Somebody is to say which token counts now.
@@ -146,6 +149,8 @@ pub(super) struct Subscription {
     pub(super) ring: RingSender<Delivered>,
     /// Stamps follow the time of day, as they do on a call: what a stall held up is not handed on.
     pub(super) lag: Option<Lag>,
+    /// It carries no audio but what a call tells beside it, and neither its end nor its loss is the holder's.
+    pub(super) is_control: bool,
     pub(super) figures: Arc<Figures>,
 }
 
@@ -304,6 +309,8 @@ pub(super) struct Figures {
     pub(super) behind: AtomicU64,
     /// Datagrams that waited too long for room on the path.
     pub(super) too_old: AtomicU64,
+    /// Keys that the far end pressed.
+    pub(super) keys: AtomicU64,
     /// What waits for its time.
     pub(super) paced_us: AtomicU64,
     pub(super) subscribers: AtomicU64,

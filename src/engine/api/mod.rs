@@ -13,6 +13,7 @@
 //! | `gate` | keys, scopes, organisations, requests per second |
 //! | `input` | what a request says, field by field |
 //! | `answer` | the envelope of success and failure |
+//! | `keys` | keys that are to be pressed |
 //! | `voice` | the procedures |
 //! | `trunks` | trunks as they are shown |
 //! | `telephony` | the same under the names of the vendor's command line |
@@ -28,6 +29,7 @@ mod files;
 mod framing;
 mod gate;
 mod input;
+mod keys;
 mod server;
 mod taking;
 mod telephony;

@@ -14,12 +14,15 @@ use super::voice::{Asked, Procedure};
 /// What a dialled call may do once it is answered; `None` is the first.
 const AGENT: &str = "AI_BIDIRECTIONAL_STREAM";
 const SILENT: &str = "ANSWER";
+/// How keys are sent: the vendor's word for telephone events in RTP.
+const KEYS_AS: &str = "rfc2833";
 
 #[derive(Clone, Copy)]
 pub(super) enum Alias {
     Originate,
     Terminate,
     Transfer,
+    SendDtmf,
     ListTrunks,
     /// Known, and beyond this engine; how the scope would be called.
     Unable(&'static str),
@@ -32,7 +35,7 @@ pub(super) const NAMES: &[(&str, Alias)] = &[
     ("telephony.mute", Alias::Unable("voice.calls.mute")),
     ("telephony.hold", Alias::Unable("voice.calls.hold")),
     ("telephony.unhold", Alias::Unable("voice.calls.unhold")),
-    ("telephony.sendDtmf", Alias::Unable("voice.calls.sendDtmf")),
+    ("telephony.sendDtmf", Alias::SendDtmf),
     ("admin.listTrunks", Alias::ListTrunks),
 ];
 
@@ -50,6 +53,7 @@ impl Alias {
             Self::Originate => "voice.calls.originate",
             Self::Terminate => "voice.calls.hangup",
             Self::Transfer => "voice.calls.transfer",
+            Self::SendDtmf => "voice.calls.sendDtmf",
             Self::ListTrunks => "voice.trunks.list",
             Self::Unable(name) => name,
         }
@@ -75,6 +79,15 @@ pub(super) async fn run(mut asked: Asked<'_>, alias: Alias) -> Result<String, Fa
         Alias::Transfer => {
             asked.input = asked.input.renamed(&[("call_sid", "sid"), ("destination", "to")]);
             asked.run(Procedure::Transfer).await
+        }
+        Alias::SendDtmf => {
+            if let Some(mode) = asked.input.text("mode")?.filter(|mode| *mode != KEYS_AS) {
+                let message = format!("mode {mode:?} is beyond this engine: send {KEYS_AS}, or none");
+                return Err(Failure::new(Code::NotImplemented, message));
+            }
+            let names = [("call_sid", "sid"), ("digit", "digits"), ("duration_ms", "durationMs")];
+            asked.input = asked.input.renamed(&names);
+            asked.run(Procedure::SendDtmf).await
         }
         Alias::ListTrunks => trunks(&asked.run(Procedure::ListTrunks).await?),
         Alias::Unable(name) => {

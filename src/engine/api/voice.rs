@@ -8,6 +8,7 @@ use serde_json::json;
 use super::Api;
 use super::answer::{Code, Failure, data};
 use super::input::Input;
+use super::keys;
 use super::telephony::{self, Alias};
 use super::trunks::TrunkRow;
 use crate::audio::{Codec, Params};
@@ -29,6 +30,7 @@ pub(super) enum Procedure {
     Hangup,
     Answer,
     Reject,
+    SendDtmf,
     List,
     Events,
     AttachAgent,
@@ -47,6 +49,7 @@ const NAMES: &[(&str, Procedure)] = &[
     ("voice.calls.hangup", Procedure::Hangup),
     ("voice.calls.answer", Procedure::Answer),
     ("voice.calls.reject", Procedure::Reject),
+    ("voice.calls.sendDtmf", Procedure::SendDtmf),
     ("voice.calls.list", Procedure::List),
     ("voice.calls.events", Procedure::Events),
     ("voice.agents.attach", Procedure::AttachAgent),
@@ -84,7 +87,8 @@ impl Procedure {
             | Self::Answer
             | Self::Reject
             | Self::AttachAgent
-            | Self::Token => Method::POST,
+            | Self::Token
+            | Self::SendDtmf => Method::POST,
         }
     }
 
@@ -126,6 +130,11 @@ impl Asked<'_> {
                 self.api.desk.reject(&self.org, self.input.required("sid")?, reason).await?;
                 ok()
             }
+            Procedure::SendDtmf => {
+                let (sid, keys) = (self.input.required("sid")?, keys::pressed(&self.input)?);
+                self.api.desk.press(&self.org, sid, keys).await?;
+                ok()
+            }
             Procedure::List => self.list().await,
             Procedure::Events => Err(Failure::new(Code::Internal, "events are a stream")),
             Procedure::AttachAgent => {
@@ -161,6 +170,7 @@ impl Asked<'_> {
             ring_timeout_s: clamp_ring_timeout(ring_timeout),
             max_duration_s,
             metadata: input.metadata()?,
+            send_digits: keys::after_answer(input)?,
             remembered: None,
         };
         if let Some(key) = &self.idempotency_key {
@@ -285,10 +295,13 @@ fn place(cursor: &str) -> Result<Place, Failure> {
 
 /// What the request asks for, however it was spelled.
 fn hash(asked: &Originate) -> [u8; 32] {
-    let Originate { to, from, trunk_id, agent, ring_timeout_s, max_duration_s, metadata, .. } = asked;
+    let Originate { to, from, trunk_id, agent, ring_timeout_s, max_duration_s, metadata, send_digits, .. } = asked;
     let mut text = json!([to, from, trunk_id, agent, ring_timeout_s, max_duration_s]).to_string();
     if !metadata.is_empty() {
         text += &json!(metadata).to_string();
+    }
+    if let Some(keys) = send_digits {
+        text += &format!("{:?}", keys.strokes);
     }
     digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("a SHA-256 has 32 bytes")
 }

@@ -84,6 +84,7 @@ impl Board {
             coming: Some(Coming { then: rule.then, heard: Vec::new() }),
             transfers: Vec::new(),
             leases: Leases::default(),
+            send_digits: None,
             leg: None,
             second: None,
             announces: false,

@@ -17,7 +17,7 @@ use crate::engine::leg::{Leg, Line};
 use crate::engine::media::{self, Caller};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Pending, Remembered, Store};
-use crate::engine::trunk::{Dial, TrunkEvent, TrunkKind};
+use crate::engine::trunk::{Dial, Keys, TrunkEvent, TrunkKind};
 use crate::heap::Share;
 
 pub(super) type Sid = Arc<str>;
@@ -70,6 +70,8 @@ pub(super) struct Entry {
     pub(super) leases: Leases,
     /// The agent that speaks, or will speak after the answer.
     pub(super) agent: Option<String>,
+    /// What is pressed once the call is answered.
+    pub(super) send_digits: Option<Keys>,
     pub(super) leg: Option<Box<dyn Leg>>,
     /// The newest second leg, while it has a channel of the trunk.
     pub(super) second: Option<Second>,
@@ -160,6 +162,7 @@ impl Board {
             Request::Agent { org, sid, agent, answer } => {
                 drop(answer.send(self.attach_agent(&org, &sid, &agent, now)));
             }
+            Request::Press { org, sid, keys, answer } => self.press(&org, &sid, keys, answer, now),
             Request::Hangup { org, sid, answer } => drop(answer.send(self.hangup(&org, &sid, now))),
             Request::Decide { org, sid, command, answer } => {
                 drop(answer.send(self.decide(&org, &sid, command, now)));
@@ -214,6 +217,9 @@ impl Board {
             }
             TrunkKind::Unacked => Event::Unacked,
             TrunkKind::Cancelled { q850 } => Event::Cancelled { q850 },
+            TrunkKind::Key { key, duration_ms } => {
+                return self.media.send(media::Command::Key { sid, key, duration_ms });
+            }
             TrunkKind::SessionExpired => Event::SessionExpired,
             TrunkKind::TransferAccepted => Event::TransferAccepted,
             TrunkKind::TransferRefused { code } => Event::TransferRefused { code },
@@ -233,7 +239,8 @@ impl Board {
                 }
             }
             media::Event::AgentEnded { sid, reason } => self.agent_ended(&sid, &reason),
-            media::Event::Key { sid, key, ended_ms } => tracing::debug!(%sid, %key, ?ended_ms, "a key"),
+            // It may be a part of somebody's secret: told on the call's control track alone.
+            media::Event::Key { .. } => {}
             media::Event::Silent { sid } => {
                 self.metrics.media_timeout();
                 tracing::info!(%sid, "the phone of a call is not heard any more");
@@ -373,6 +380,7 @@ impl Board {
                 let leg = entry.leg.take();
                 self.media.send(media::Command::Start { sid: Arc::clone(sid), leg });
                 self.bind_agent(sid);
+                self.press_first(sid, now);
             }
             Action::EndMedia => {
                 entry.leases.clear();

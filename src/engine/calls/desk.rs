@@ -10,6 +10,7 @@ use super::board::over;
 use super::{Answer, Attach, Originate, Page, Refused, Request, Seen, TrunkState, Watch, Why};
 use crate::call::wire::TokenAnswer;
 use crate::call::{CallRecord, CallRow, Command, Reject, Settled, Status};
+use crate::engine::trunk::Keys;
 use crate::engine::store::{Pending, Query, Recalled, Remembered, Store, StoreError};
 
 /// How long the disk may take before a request is told so.
@@ -104,6 +105,12 @@ impl Desk {
     pub async fn attach_agent(&self, org: &str, sid: &str, agent: String) -> Result<(), Refused> {
         let (owned_org, owned_sid) = (org.to_owned(), sid.to_owned());
         let asked = self.ask(|answer| Request::Agent { org: owned_org, sid: owned_sid, agent, answer }).await;
+        self.or_over(asked, org, sid).await
+    }
+
+    pub async fn press(&self, org: &str, sid: &str, keys: Keys) -> Result<(), Refused> {
+        let (owned_org, owned_sid) = (org.to_owned(), sid.to_owned());
+        let asked = self.ask(|answer| Request::Press { org: owned_org, sid: owned_sid, keys, answer }).await;
         self.or_over(asked, org, sid).await
     }
 

@@ -7,7 +7,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::call::wire::{BridgeRole, TrackRef};
 use crate::token::{Claims, Lease, Pattern, SigningKey};
 use crate::tracks::Side;
-use crate::tracks::names::VOICE;
+use crate::tracks::names::{CONTROL, EVENTS, VOICE};
 
 const ISSUER: &str = "clutchcall-engine";
 /// Every sid's beginning; the node follows.
@@ -58,13 +58,13 @@ impl Minter {
         Claims { ns: vec![pattern], ..self.claims("engine") }.encode(&self.key)
     }
 
-    /// Exactly the two tracks of one bridge.
+    /// Exactly the tracks of one bridge.
     pub(super) fn bridge(&self, org: &str, tracks: &Tracks, lease: Lease) -> String {
-        let only = |track: &TrackRef| {
-            let pattern = Pattern::try_from(track.namespace.join("/")).expect("a sid is letters and digits");
-            Some(vec![pattern])
+        let of = |track: &TrackRef| {
+            Pattern::try_from(track.namespace.join("/")).expect("a sid is letters and digits")
         };
-        let (publish, subscribe) = (only(&tracks.publish), only(&tracks.subscribe));
+        let subscribe = [&tracks.subscribe].into_iter().chain(&tracks.control).map(of).collect();
+        let (publish, subscribe) = (Some(vec![of(&tracks.publish)]), Some(subscribe));
         Claims { publish, subscribe, lease: Some(lease), ..self.claims(org) }.encode(&self.key)
     }
 
@@ -85,6 +85,8 @@ pub(super) struct Tracks {
     pub(super) speaks: Side,
     pub(super) publish: TrackRef,
     pub(super) subscribe: TrackRef,
+    /// Whoever stands for the caller presses keys, and is not told of them.
+    pub(super) control: Option<TrackRef>,
 }
 
 pub(super) fn tracks(sid: &str, role: BridgeRole, rendition: &str) -> Tracks {
@@ -92,11 +94,13 @@ pub(super) fn tracks(sid: &str, role: BridgeRole, rendition: &str) -> Tracks {
         BridgeRole::Server => (Side::Downlink, Side::Uplink),
         BridgeRole::Caller => (Side::Uplink, Side::Downlink),
     };
-    let track = |side: Side| TrackRef {
-        namespace: [VOICE, sid, side.as_str()].map(str::to_owned).to_vec(),
-        name: rendition.to_owned(),
+    let track = |last: &str, name: &str| TrackRef {
+        namespace: [VOICE, sid, last].map(str::to_owned).to_vec(),
+        name: name.to_owned(),
     };
-    Tracks { speaks, publish: track(speaks), subscribe: track(hears) }
+    let (publish, subscribe) = (track(speaks.as_str(), rendition), track(hears.as_str(), rendition));
+    let control = (role == BridgeRole::Server).then(|| track(CONTROL, EVENTS));
+    Tracks { speaks, publish, subscribe, control }
 }
 
 #[cfg(test)]
@@ -117,6 +121,7 @@ mod tests {
         let (key, _) = SigningKey::generate(&SystemRandom::new()).unwrap();
         let keys = KeySet::from_iter([key.public()]);
         let minter = Minter::new(key, Duration::from_secs(7));
+        let caller = tracks("CA1", BridgeRole::Caller, "audio");
         let tracks = tracks("CA1", BridgeRole::Server, "audio");
         let lease = Lease { track: "audio".to_owned(), holder: "h".to_owned(), epoch: 1 };
         let token = minter.bridge("org_a", &tracks, lease);
@@ -124,8 +129,14 @@ mod tests {
         let claims = Claims::decode(token.as_bytes(), &keys, now, LEEWAY_S).unwrap();
         assert!(claims.may_publish(&["voice", "CA1", "downlink"]) && claims.may_subscribe(&["voice", "CA1", "uplink"]));
         assert!(!claims.may_publish(&["voice", "CA1", "uplink"]) && !claims.may_subscribe(&["voice", "CA2", "uplink"]));
+        assert!(claims.may_subscribe(&["voice", "CA1", "control"]) && !claims.may_publish(&["voice", "CA1", "control"]));
+        assert!(!claims.may_subscribe(&["voice", "CA2", "control"]));
         assert_eq!(claims.exp - claims.iat.unwrap(), 7);
         assert_eq!(claims.lease.unwrap().track, "audio");
+        let lease = Lease { track: "audio".to_owned(), holder: "c".to_owned(), epoch: 1 };
+        let claims = Claims::decode(minter.bridge("org_a", &caller, lease).as_bytes(), &keys, now, LEEWAY_S).unwrap();
+        assert!(claims.may_publish(&["voice", "CA1", "uplink"]));
+        assert!(!claims.may_subscribe(&["voice", "CA1", "control"]), "keys are none of the caller's to hear");
         let engine = Claims::decode(minter.engine().as_bytes(), &keys, now, LEEWAY_S).unwrap();
         assert!(engine.may_publish(&["voice", "CA9", "uplink"]) && engine.lease.is_none());
     }

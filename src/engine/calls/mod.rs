@@ -17,6 +17,7 @@
 //! | `legs` | second legs of calls that are transferred by a bridge |
 //! | `lease` | who may speak on a track; pure |
 //! | `mint` | sids and relay tokens |
+//! | `press` | keys for the far end of a call |
 //! | `trunks` | trunks with their limits |
 //!
 //! An originate is validated, durable, its tracks open, before it is dialled and answered. Calls stay in memory for a
@@ -31,6 +32,7 @@ mod lease;
 mod legs;
 mod mint;
 mod originate;
+mod press;
 mod speak;
 mod task;
 mod trunks;
@@ -50,7 +52,7 @@ use super::media;
 use super::metrics::Metrics;
 use super::outside::pinned;
 use super::store::{Place, Recalled, Remembered, Store};
-use super::trunk::{self, Trunk};
+use super::trunk::{self, Keys, Trunk};
 use crate::audio::Params;
 use crate::call::record::Metadata;
 use crate::call::wire::{BridgeRole, RelayRef, TokenAnswer};
@@ -115,6 +117,8 @@ pub struct Originate {
     pub ring_timeout_s: u32,
     pub max_duration_s: Option<u32>,
     pub metadata: Metadata,
+    /// What is pressed once the far end has answered.
+    pub send_digits: Option<Keys>,
     pub remembered: Option<Remembered>,
 }
 
@@ -169,6 +173,12 @@ enum Request {
         org: String,
         sid: String,
         agent: String,
+        answer: Answer<()>,
+    },
+    Press {
+        org: String,
+        sid: String,
+        keys: Keys,
         answer: Answer<()>,
     },
     Hangup {

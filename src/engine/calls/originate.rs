@@ -71,6 +71,7 @@ impl Board {
             transfers: Vec::new(),
             leases: Leases::default(),
             agent: asked.agent,
+            send_digits: asked.send_digits,
             leg: None,
             second: None,
             announces: false,

@@ -97,9 +97,9 @@ impl Board {
         let lease = Lease { track: rendition, holder: asked.holder.clone(), epoch };
         let token = self.minter.bridge(&asked.org, &tracks, lease);
         self.make_rendition(&sid, asked.params);
-        let (publish, subscribe) = (tracks.publish, tracks.subscribe);
+        let (publish, subscribe, control) = (tracks.publish, tracks.subscribe, tracks.control);
         let relay = self.relay.of(&sid);
-        Ok(TokenAnswer { relay, token, expires_in_s: self.minter.life_s(), publish, subscribe })
+        Ok(TokenAnswer { relay, token, expires_in_s: self.minter.life_s(), publish, subscribe, control })
     }
 
     /// The call's own rendition is there from the beginning.

@@ -3,6 +3,7 @@
 mod arrivals;
 mod keys;
 mod legs;
+mod press;
 mod scripted;
 mod trunks;
 
@@ -18,7 +19,7 @@ use crate::call::{EndReason, Status};
 use crate::engine::leg::Leg;
 use crate::engine::media::{Command, Event};
 use crate::engine::store::{Bounds, Sqlite};
-use crate::engine::trunk::{TrunkEvent, TrunkKind};
+use crate::engine::trunk::{Keys, TrunkEvent, TrunkKind};
 use crate::token::SigningKey;
 use crate::tracks::Side;
 use scripted::Scripted;
@@ -56,6 +57,7 @@ impl Media for Threads {
             Command::Start { leg, .. } => format!("start leg {}", leg.is_some()),
             Command::Rendition { side, params, .. } => format!("rendition {} {}", side.as_str(), params.rendition()),
             Command::Agent { agent, .. } => format!("agent {}", agent.is_some()),
+            Command::Key { key, duration_ms, .. } => format!("key {key} {duration_ms}ms"),
             Command::Close { .. } => "close".to_owned(),
         };
         self.0.lock().unwrap().push(word);
@@ -224,6 +226,7 @@ fn asked() -> Originate {
         ring_timeout_s: 30,
         max_duration_s: None,
         metadata: Default::default(),
+        send_digits: None,
         remembered: None,
     }
 }

@@ -23,6 +23,7 @@ pub const SCOPES: &[&str] = &[
     "voice:calls.hangup",
     "voice:calls.answer",
     "voice:calls.reject",
+    "voice:calls.sendDtmf",
     "voice:agents.attach",
     "voice:agents.list",
     "voice:trunks.list",

@@ -155,6 +155,9 @@ impl Media {
                 self.with(links, key, now, |call, floor| call.bind(agent, floor));
                 self.schedule(key, now);
             }
+            Command::Key { key: pressed, duration_ms, .. } => {
+                self.with(links, key, now, |call, floor| call.handle_signalled(floor, pressed, duration_ms));
+            }
             Command::Close { .. } => self.close(links, key, now),
             Command::Open { .. } => {}
         }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::clock::Stamps;
+use super::control::Control;
 use super::mix::Mixer;
 use super::rendition::{Incoming, Outgoing};
 use super::speaker::Speaker;
@@ -89,6 +90,7 @@ pub(super) struct Call {
     /// Bound before the call was answered: what the leg speaks is not known yet.
     waiting: Option<Box<dyn Agent>>,
     mixer: Mixer,
+    control: Control,
     /// The leg has heard something.
     began: bool,
     stats: Stats,
@@ -101,6 +103,7 @@ impl Call {
     pub(super) fn new(key: u64, sid: Arc<str>, caller: Caller, lease: LeaseId) -> Self {
         Self {
             key,
+            control: Control::new(sid.clone()),
             sid,
             lease,
             caller,
@@ -123,6 +126,12 @@ impl Call {
     pub(super) fn open(&mut self, floor: &mut Floor<'_>) {
         self.add(floor, Side::Uplink, Params::CALL);
         self.add(floor, Side::Downlink, Params::CALL);
+        self.control.open(floor, self.lease);
+    }
+
+    /// The far end has signalled a key.
+    pub(super) fn handle_signalled(&mut self, floor: &mut Floor<'_>, key: char, duration_ms: u32) {
+        self.control.handle_signalled(floor, key, duration_ms);
     }
 
     /// Makes a rendition available; one that is there stays as it is.
@@ -256,7 +265,10 @@ impl Call {
                     self.retune(leg.params(), floor);
                     continue;
                 }
-                Heard::Key { key, ended_ms } => Event::Key { sid: sid(), key, ended_ms },
+                Heard::Key { key, ended_ms } => {
+                    self.control.handle_key(floor, key, ended_ms);
+                    Event::Key { sid: sid(), key, ended_ms }
+                }
                 Heard::Silent => Event::Silent { sid: sid() },
             };
             let _ = floor.events.send(event);
@@ -352,6 +364,7 @@ impl Call {
             self.stats.gaps_up += line.packets_lost;
         }
         (self.speaker, self.waiting) = (None, None);
+        self.control.close(floor);
         self.is_closed = true;
         self.last_words = lease;
         for side in [Side::Uplink, Side::Downlink] {

@@ -21,11 +21,13 @@
 //! | `reach` | whether the relay is reached: for the log and for [`Gauges`] |
 //! | `tokens` | whose turn it is to be given a fresh token |
 //! | `call` | one call: who speaks and who hears |
+//! | `control` | what it tells beside its audio |
 //! | `rendition`, `mix`, `speaker` | one rendition; one frame out of several; an agent |
 
 mod app;
 mod call;
 mod clock;
+mod control;
 mod mix;
 mod reach;
 mod rendition;
@@ -93,6 +95,8 @@ pub enum Command {
     Rendition { sid: Arc<str>, side: Side, params: Params },
     /// Binds an agent to the call, in place of the one before; `None` frees the place.
     Agent { sid: Arc<str>, agent: Option<Box<dyn super::agents::Agent>> },
+    /// The far end has signalled a key, beside its audio.
+    Key { sid: Arc<str>, key: char, duration_ms: u32 },
     /// END_OF_TRACK on both sides; leg and agent are dropped.
     Close { sid: Arc<str> },
 }
@@ -104,6 +108,7 @@ impl Command {
             | Self::Start { sid, .. }
             | Self::Rendition { sid, .. }
             | Self::Agent { sid, .. }
+            | Self::Key { sid, .. }
             | Self::Close { sid } => sid,
         }
     }

@@ -13,7 +13,7 @@ use super::{PhoneConfig, file};
 use crate::audio::Params;
 use crate::engine::agents::Echo;
 use crate::engine::leg::Leg;
-use crate::engine::trunk::{Dial, Events, FarEnd, Trunk, TrunkEvent, TrunkKind};
+use crate::engine::trunk::{Asker, Dial, Events, FarEnd, Keys, Trunk, TrunkEvent, TrunkKind};
 
 /// From the call's arrival to the first thing that a far side says about it.
 const ROUTING: Duration = Duration::from_millis(20);
@@ -236,6 +236,12 @@ impl Trunk for Phone {
             line.script = answer.into_iter().map(|(delay, kind)| (delay, Step::Tell(kind))).collect();
         }
         self.schedule(&sid, now);
+    }
+
+    /// Whatever behaviour it has: keys don't change it.
+    fn press(&mut self, sid: &str, _keys: Keys, asker: Asker, _now: Instant) {
+        let is_up = self.lines.get(sid).is_some_and(|line| line.answered);
+        asker.tell(if is_up { Ok(()) } else { Err("the call has ended".to_owned()) });
     }
 
     fn far_end(&self, to: &str) -> FarEnd {

@@ -86,9 +86,10 @@ impl RtpLeg {
     /// What the trunk has said. `true`: the codec is another one now.
     fn handle_words(&mut self, now: Instant) -> bool {
         let retuned = self.ear.agreed().is_some_and(|negotiated| self.update(&negotiated, now));
-        while let Some((key, duration_ms)) = self.ear.press() {
-            if !self.outward.sender.press(key, duration_ms) {
-                tracing::warn!(key = %key.as_char(), "a key can't be sent: the far end takes no events, or too many wait");
+        while let Some((stroke, duration_ms)) = self.ear.press() {
+            if !self.outward.sender.press(stroke, duration_ms) {
+                self.ear.begun(1);
+                tracing::warn!("a key can't be sent: the far end takes no events, or too many wait");
             }
         }
         retuned
@@ -176,6 +177,7 @@ impl RtpLeg {
     fn send(&mut self, frame: Option<&Frame>, now: Instant) {
         let Some(target) = self.latch.target().filter(|target| !target.ip().is_unspecified()) else { return };
         let (socket, unsent) = (&self.pair.rtp, &mut self.unsent);
+        let waited = self.outward.sender.strokes_waiting();
         self.outward.push(frame, now, |bytes| {
             if let Err(error) = socket.send_to(bytes, target) {
                 *unsent += 1;
@@ -184,6 +186,7 @@ impl RtpLeg {
                 }
             }
         });
+        self.ear.begun(waited - self.outward.sender.strokes_waiting());
     }
 
     #[cfg(test)]

@@ -2,19 +2,19 @@
 //! agreement in a place of its own, where a newer one takes it over. A thread that is held up misses none that still counts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
-use crate::rtp::dtmf::{Key, MOST_KEYS};
+use crate::rtp::dtmf::{MOST_STROKES, Stroke};
 use crate::sip::Negotiated;
 
 /// More presses than a tick of a busy thread could leave waiting.
-const WORDS: usize = 2 * MOST_KEYS;
+const WORDS: usize = 2 * MOST_STROKES;
 
-/// A key and its length.
-type Word = (Key, u32);
+/// A key and its length, or a pause.
+type Word = (Stroke, u32);
 
 /// What was agreed on and the leg has not seen yet.
 #[derive(Debug, Default)]
@@ -29,18 +29,21 @@ struct News {
 pub struct RtpLine {
     words: Sender<Word>,
     news: Arc<News>,
+    /// Strokes that were said and have not begun.
+    typed: Arc<AtomicUsize>,
 }
 
 /// The leg's end of it.
 pub(super) struct Ear {
     words: Receiver<Word>,
     news: Arc<News>,
+    typed: Arc<AtomicUsize>,
 }
 
 pub(super) fn line() -> (RtpLine, Ear) {
     let (sender, words) = crossbeam_channel::bounded(WORDS);
-    let news = Arc::new(News::default());
-    (RtpLine { words: sender, news: Arc::clone(&news) }, Ear { words, news })
+    let (news, typed) = (Arc::<News>::default(), Arc::<AtomicUsize>::default());
+    (RtpLine { words: sender, news: Arc::clone(&news), typed: Arc::clone(&typed) }, Ear { words, news, typed })
 }
 
 impl Ear {
@@ -54,6 +57,13 @@ impl Ear {
     pub(super) fn press(&self) -> Option<Word> {
         self.words.try_recv().ok()
     }
+
+    /// So many strokes do not wait any more.
+    pub(super) fn begun(&self, strokes: usize) {
+        if strokes > 0 {
+            self.typed.fetch_sub(strokes, Ordering::Relaxed);
+        }
+    }
 }
 
 impl RtpLine {
@@ -63,16 +73,16 @@ impl RtpLine {
         self.news.is_there.store(true, Ordering::Release);
     }
 
-    /// Presses keys (`0`–`9`, `*`, `#`, `A`–`D`) one after the other, each 40 ms to 4 s long, in place of audio. The error is what
-    /// to say to a user.
-    pub fn press(&self, keys: &str, duration_ms: u32) -> Result<(), String> {
-        let parsed: Option<Vec<Key>> = keys.chars().map(Key::from_char).collect();
-        let parsed = parsed.ok_or_else(|| format!("{keys:?} has other letters than 0-9, *, # and A-D"))?;
-        if parsed.is_empty() || parsed.len() > MOST_KEYS {
-            return Err(format!("{} keys: press 1 to {MOST_KEYS}", parsed.len()));
+    /// Presses keys one after the other, each 40 ms to 4 s long, in place of audio: all of them, or none. The error is what to say to a
+    /// user.
+    pub fn press(&self, strokes: &[Stroke], duration_ms: u32) -> Result<(), String> {
+        let count = strokes.len();
+        if self.typed.fetch_add(count, Ordering::Relaxed) + count > MOST_STROKES {
+            self.typed.fetch_sub(count, Ordering::Relaxed);
+            return Err(format!("more than {MOST_STROKES} keys and pauses would wait: send them when others are through"));
         }
-        let said = parsed.into_iter().all(|key| self.say((key, duration_ms)));
-        if said { Ok(()) } else { Err("the call has ended, or too many keys wait: try again".to_owned()) }
+        let said = strokes.iter().all(|stroke| self.say((*stroke, duration_ms)));
+        if said { Ok(()) } else { Err("the call has ended".to_owned()) }
     }
 
     fn say(&self, word: Word) -> bool {

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use super::{Codec, Pair, Ports, RtpLeg, RtpLine, Settings, ports};
+use crate::rtp::dtmf::Stroke;
 use crate::sip::{Local, Negotiation, Refused};
 
 /// Opens the audio of one trunk's calls.
@@ -80,9 +81,12 @@ impl Talk {
     }
 
     /// Presses keys on the line. The error is what to say to a user.
-    pub fn press(&self, keys: &str, duration_ms: u32) -> Result<(), String> {
+    pub fn press(&self, strokes: &[Stroke], duration_ms: u32) -> Result<(), String> {
         let line = self.line.as_ref().ok_or("the call is not answered: send keys once it is in_progress")?;
-        line.press(keys, duration_ms)
+        if self.negotiation.agreed().is_none_or(|agreed| agreed.events.is_none()) {
+            return Err("the far end takes no telephone events (RFC 4733), so it can't be sent keys".to_owned());
+        }
+        line.press(strokes, duration_ms)
     }
 
     /// Offer and answer, for what this file does not need.

@@ -14,7 +14,7 @@ use super::stack::{Failure, Heard, Invite, Line, Reply, Stack};
 use crate::call::{EndReason, Ending};
 use crate::engine::config::{Host, SipTrunk};
 use crate::engine::rtp::Talk;
-use crate::engine::trunk::{Dial, Events, TrunkEvent, TrunkKind};
+use crate::engine::trunk::{Asker, Dial, Events, Keys, TrunkEvent, TrunkKind};
 use crate::sip::health::Health;
 use crate::sip::refer::{self, Refer};
 use crate::sip::{reason, uri};
@@ -42,6 +42,7 @@ pub(super) enum Order {
     Reject {
         code: u16,
     },
+    Press(Keys, Asker),
 }
 
 /// A call that came in and is answered.
@@ -223,6 +224,8 @@ impl Call {
                 self.refer = Refer::default();
                 self.line.refer(refer::headers(&settings.refer_to, &to, &self.from, &host));
             }
+            (Order::Press(keys, asker), Phase::Up) => asker.tell(self.talk.press(&keys.strokes, keys.duration_ms)),
+            (Order::Press(_, asker), _) => asker.tell(Err("the call is not up".to_owned())),
             (_, Phase::Leaving) | (Order::Transfer { .. }, Phase::Calling | Phase::Silent) => {}
             // It was answered, or goes out.
             (Order::Ring | Order::Answer | Order::Reject { .. }, _) => {}
@@ -271,6 +274,7 @@ impl Call {
                 self.tell(TrunkKind::Bye { q850: Some(102) });
                 self.leave(CLEARED);
             }
+            Heard::Key { key, duration_ms } => self.tell(TrunkKind::Key { key, duration_ms }),
             Heard::Referred { code: ..300 } => self.tell(TrunkKind::TransferAccepted),
             Heard::Referred { code } => self.tell(TrunkKind::TransferRefused { code }),
             Heard::Unacked | Heard::Cancelled => {}

@@ -17,7 +17,7 @@ use super::stack::Reception;
 use super::{Endpoint, PeerId};
 use crate::engine::config;
 use crate::engine::rtp::Talks;
-use crate::engine::trunk::{Dial, Events, Trunk, TrunkEvent, TrunkKind};
+use crate::engine::trunk::{Asker, Dial, Events, Keys, Trunk, TrunkEvent, TrunkKind};
 use crate::sip::health::{self, Health};
 
 /// A far side that asks for more is tried again all the same.
@@ -210,6 +210,14 @@ impl Trunk for SipTrunk {
 
     fn reject(&mut self, sid: &str, code: u16, _now: Instant) {
         self.order(sid, Order::Reject { code });
+    }
+
+    fn press(&mut self, sid: &str, keys: Keys, asker: Asker, _now: Instant) {
+        match self.calls.get(sid) {
+            // Whoever asked is told by the end of the order that nobody took.
+            Some(call) => drop(call.send(Order::Press(keys, asker))),
+            None => asker.tell(Err("the call has ended".to_owned())),
+        }
     }
 
     fn lines(&mut self) -> usize {

@@ -11,7 +11,7 @@ use pyo3::types::PyBytes;
 use super::super::frame::Frame;
 use super::super::post::{Deed, Post};
 use crate::client::Delivered;
-use crate::ring::{self, Desk, Found, Left, RingReceiver};
+use crate::ring::{self, Desk, Found, Left, RingId, RingReceiver, Source as _};
 
 /// Who is called with a ring's items.
 pub(in crate::python) enum Consumer {
@@ -174,6 +174,10 @@ impl Slot {
     /// Something is in its ring.
     pub(in crate::python) fn waits(&self) -> bool {
         !self.frames().is_empty()
+    }
+
+    pub(in crate::python) fn id(&self) -> RingId {
+        self.frames().id()
     }
 
     pub(in crate::python) fn dropped(&self) -> u64 {

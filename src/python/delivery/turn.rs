@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
 use super::super::errors::raise;
+use super::super::frame::Dtmf;
 use super::super::post::{Deed, Post};
 use super::super::row::Row;
 use super::slot::{Called, Slot, Sort, Way};
@@ -95,6 +96,7 @@ impl<'a> Turn<'a> {
                 callback.call1((PyBytes::new(py, &payload), timestamp_us)).map(drop)
             }
             Delivered::State(link) => callback.call1((link.as_str(),)).map(drop),
+            Delivered::Dtmf(key) => callback.call1((Dtmf::from(key),)).map(drop),
             Delivered::Row(Ok(row)) => callback.call1((Row::from(*row),)).map(drop),
             Delivered::Row(Err(error)) => Err(raise(py, *error)),
             Delivered::Token(asked) => {

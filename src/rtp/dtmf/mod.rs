@@ -9,9 +9,12 @@
 
 #[cfg(test)]
 mod tests;
+mod typed;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
+
+pub use typed::{DEFAULT_DURATION_MS, MOST_STROKES, Stroke, strokes};
 
 /// Bytes of one event (§2.3).
 pub const EVENT_BYTES: usize = 4;
@@ -25,8 +28,6 @@ const LOST_END: Duration = Duration::from_millis(500);
 const VOLUME: u8 = 10;
 /// Silence between two keys of ours.
 const PAUSE_MS: u32 = 60;
-/// Keys that wait to be sent.
-pub const MOST_KEYS: usize = 64;
 pub const MIN_DURATION_MS: u32 = 40;
 pub const MAX_DURATION_MS: u32 = 4000;
 
@@ -218,7 +219,8 @@ pub struct Keypad {
     /// Of the events, and of the timestamps they stand in.
     clock: u32,
     rtp_clock: u32,
-    queue: VecDeque<(Key, u32)>,
+    /// Strokes, and how long each key of them is pressed.
+    queue: VecDeque<(Stroke, u32)>,
     pressing: Option<Pressing>,
     pause_ms: u32,
 }
@@ -234,13 +236,18 @@ impl Keypad {
         (self.clock, self.rtp_clock) = (clock.max(1000), rtp_clock.max(1000));
     }
 
-    /// `false`: [`MOST_KEYS`] wait already. Durations are clamped to 40 ms to 4 s.
-    pub fn press(&mut self, key: Key, duration_ms: u32) -> bool {
-        let fits = self.queue.len() < MOST_KEYS;
+    /// `false`: [`MOST_STROKES`] wait already. Durations are clamped to 40 ms to 4 s.
+    pub fn press(&mut self, stroke: Stroke, duration_ms: u32) -> bool {
+        let fits = self.queue.len() < MOST_STROKES;
         if fits {
-            self.queue.push_back((key, duration_ms.clamp(MIN_DURATION_MS, MAX_DURATION_MS)));
+            self.queue.push_back((stroke, duration_ms.clamp(MIN_DURATION_MS, MAX_DURATION_MS)));
         }
         fits
+    }
+
+    /// Strokes that have not begun.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
     }
 
     /// Nothing is pressed and nothing waits.
@@ -255,7 +262,13 @@ impl Keypad {
                 self.pause_ms = self.pause_ms.saturating_sub(step_ms);
                 return None;
             }
-            let (key, duration_ms) = self.queue.pop_front()?;
+            let (key, duration_ms) = match self.queue.pop_front()? {
+                (Stroke::Key(key), duration_ms) => (key, duration_ms),
+                (Stroke::Pause { ms }, _) => {
+                    self.pause_ms = ms.saturating_sub(step_ms);
+                    return None;
+                }
+            };
             let left = duration_ms * (self.clock / 1000);
             self.pressing = Some(Pressing { key, timestamp, told: 0, left, ends_left: END_PACKETS, first: true });
         }

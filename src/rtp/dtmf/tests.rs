@@ -143,7 +143,7 @@ fn play(keypad: &mut Keypad, step_ms: u32) -> Vec<Pressed> {
 #[test]
 fn a_key_of_ours_packet_by_packet() {
     let mut keypad = Keypad::new(8000, 8000);
-    assert!(keypad.press(key('7'), 80));
+    assert!(keypad.press(Stroke::Key(key('7')), 80));
     let packets = play(&mut keypad, 20);
     let durations: Vec<_> = packets.iter().map(|packet| (packet.event.duration, packet.event.end)).collect();
     assert_eq!(durations, [(160, false), (320, false), (480, false), (640, true), (640, true), (640, true)]);
@@ -157,14 +157,40 @@ fn a_key_of_ours_packet_by_packet() {
 #[test]
 fn keys_wait_for_each_other_and_a_full_pad_says_so() {
     let mut keypad = Keypad::new(8000, 8000);
-    let typed = (0..MOST_KEYS + 1).filter(|_| keypad.press(key('1'), 1)).count();
-    assert_eq!(typed, MOST_KEYS);
+    let typed = (0..MOST_STROKES + 1).filter(|_| keypad.press(Stroke::Key(key('1')), 1)).count();
+    assert_eq!(typed, MOST_STROKES);
     let packets = play(&mut keypad, 20);
     let mut begins: Vec<u32> = packets.iter().map(|packet| packet.timestamp).collect();
     begins.dedup();
-    assert_eq!(begins.len(), MOST_KEYS);
+    assert_eq!(begins.len(), MOST_STROKES);
     // 40 ms, two more ends, a pause of three steps.
     assert!(begins.windows(2).all(|pair| pair[1] - pair[0] == (4 + 3) * 160), "{begins:?}");
+}
+
+#[test]
+fn a_typed_pause_is_as_long_as_it_says() {
+    let mut keypad = Keypad::new(8000, 8000);
+    let typed = strokes("w1W2").unwrap();
+    assert!(typed.into_iter().all(|stroke| keypad.press(stroke, 40)));
+    assert_eq!(keypad.waiting(), 4);
+    let packets = play(&mut keypad, 20);
+    let begins: Vec<u32> = packets.iter().filter(|packet| packet.marker).map(|packet| packet.timestamp / 8).collect();
+    // The pause begins with a step of its own; behind a key stand two more ends and 60 ms in any case.
+    assert_eq!(begins, [500, 500 + 80 + 60 + 1000]);
+    assert_eq!(keypad.waiting(), 0);
+}
+
+#[test]
+fn what_can_be_typed() {
+    let all = strokes("0123456789*#ABCDabcd").unwrap();
+    let letters: String = all.iter().map(|stroke| if let Stroke::Key(key) = stroke { key.as_char() } else { '?' }).collect();
+    assert_eq!(letters, "0123456789*#ABCDABCD");
+    assert_eq!(strokes("wW").unwrap(), [Stroke::Pause { ms: 500 }, Stroke::Pause { ms: 1000 }]);
+    assert_eq!(strokes(&"1".repeat(MOST_STROKES)).unwrap().len(), MOST_STROKES);
+    for wrong in ["", "1 2", "12x", "1,2", "+1", "\u{661}", &"1".repeat(MOST_STROKES + 1)] {
+        let why = strokes(wrong).unwrap_err();
+        assert!(why.contains("send ") && !why.contains("12"), "{why}");
+    }
 }
 
 proptest! {
@@ -179,7 +205,7 @@ proptest! {
     ) {
         let clock = if wide { 48_000 } else { 8000 };
         let mut keypad = Keypad::new(clock, clock);
-        digits.chars().for_each(|digit| assert!(keypad.press(key(digit), ms)));
+        digits.chars().for_each(|digit| assert!(keypad.press(Stroke::Key(key(digit)), ms)));
         let mut packets = play(&mut keypad, step);
         // Neighbours of one press change places.
         let at = swap % packets.len();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Log;
-use crate::engine::trunk::{Dial, FarEnd, Trunk};
+use crate::engine::trunk::{Asker, Dial, FarEnd, Keys, Trunk};
 
 /// Writes down what it is told; the test says what the far end does.
 pub(super) struct Scripted {
@@ -53,6 +53,11 @@ impl Trunk for Scripted {
     }
     fn transfer(&mut self, _sid: &str, to: &str, _now: Instant) {
         self.note(format!("transfer {to}"));
+    }
+    fn press(&mut self, sid: &str, keys: Keys, asker: Asker, _now: Instant) {
+        let count = keys.strokes.len();
+        self.note(format!("{}press {count} strokes of {} ms", of_leg(sid), keys.duration_ms));
+        asker.tell(if count < 5 { Ok(()) } else { Err("too many".to_owned()) });
     }
     fn far_end(&self, to: &str) -> FarEnd {
         if to.ends_with('0') { FarEnd::Empty } else { FarEnd::Phone }

@@ -1,6 +1,7 @@
 //! Addresses, holds, keys, reports, limits, ports.
 
 use super::*;
+use crate::rtp::dtmf::{MOST_STROKES, strokes};
 
 #[test]
 fn strangers_and_garbage_are_refused_and_counted() {
@@ -130,8 +131,9 @@ fn keys_go_both_ways_at_both_clocks() {
             told.extend(stage.say(events.receive_type, 4000, &event.bytes()));
         }
         assert_eq!(told, [Heard::Key { key: '#', ended_ms: None }, Heard::Key { key: '#', ended_ms: Some(60) }]);
-        assert!(stage.line.press("12x", 100).is_err() && stage.line.press("", 100).is_err());
-        stage.line.press("1*", 100).unwrap();
+        let many = strokes(&"1".repeat(MOST_STROKES)).unwrap();
+        assert!(stage.line.press(&[&many[..], &many[..1]].concat(), 100).unwrap_err().contains("wait"));
+        stage.line.press(&strokes("1*").unwrap(), 100).unwrap();
         (0..20).for_each(|_| drop(stage.tick(None)));
         let packets: Vec<_> = (0..20).map(|_| stage.peer.hear()).collect();
         let sent: Vec<_> = packets.iter().filter(|(header, _)| header.payload_type == events.send_type).collect();
@@ -262,7 +264,7 @@ fn a_talk_keeps_ports_descriptions_and_leg_in_step() {
     let (mut ours, mut theirs) =
         (talks(vec![Codec::Opus, Codec::Pcmu]).open().unwrap(), talks(vec![Codec::Pcmu, Codec::Opus]).open().unwrap());
     let offer = ours.offer().unwrap();
-    assert!(ours.leg().is_none() && ours.press("1", 100).is_err(), "nobody has answered");
+    assert!(ours.leg().is_none() && ours.press(&strokes("1").unwrap(), 100).is_err(), "nobody has answered");
     let answer = theirs.handle_offer(offer.as_bytes()).unwrap();
     ours.handle_answer(answer.as_bytes()).unwrap();
     let (mut one, mut other) = (ours.leg().unwrap(), theirs.leg().unwrap());
@@ -288,5 +290,5 @@ fn a_talk_keeps_ports_descriptions_and_leg_in_step() {
     assert!(theirs.handle_offer(b"v=nonsense").is_err());
     let answer = theirs.handle_offer(offer.as_bytes()).unwrap();
     ours.handle_answer(answer.as_bytes()).unwrap();
-    ours.press("5", 100).unwrap();
+    ours.press(&strokes("5").unwrap(), 100).unwrap();
 }

@@ -8,6 +8,7 @@
 //! | `request` | requests outside of any call |
 //! | `uas` | requests of the far side, given to their calls or refused |
 //! | `door` | the socket, and who is let in |
+//! | `info` | INFO of the far side: its keys |
 //! | `route` | where a request goes: names, ports, transports |
 //! | `mend` | what is put right in messages between the wire and the crate |
 //!
@@ -18,6 +19,7 @@
 
 mod came;
 mod door;
+mod info;
 mod mend;
 mod request;
 mod route;
@@ -82,6 +84,8 @@ pub(super) enum Heard {
     Unacked,
     /// The caller gave up before our answer, and was told 487.
     Cancelled,
+    /// The far end has signalled a key (INFO).
+    Key { key: char, duration_ms: u32 },
     /// The final answer to our REFER.
     Referred { code: u16 },
     /// A NOTIFY of what became of it: its body, and its Subscription-State.

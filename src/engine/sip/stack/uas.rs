@@ -15,7 +15,7 @@ use rsipstack::transaction::transaction::Transaction;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::super::{Gate, Transport};
-use super::{ALLOW, Call, Calls, Heard, Reception};
+use super::{ALLOW, Call, Calls, Heard, Reception, info};
 
 /// Requests that are being answered. A re-INVITE is one until its ACK.
 const MOST_AT_ONCE: usize = 4096;
@@ -113,7 +113,7 @@ impl Taker {
                 request.reply_with(StatusCode::OK, vec![self.contact()], None).await
             }
             Method::Invite | Method::Update => self.offered(call, request).await,
-            Method::Info => request.reply(StatusCode::OK).await,
+            Method::Info => info::answer(call, &mut request).await,
             Method::Notify if is_of_refer(&request) => {
                 let state = request.original.header_value("Subscription-State");
                 tell(call, Heard::Notified { body: request.original.body.clone(), state });
@@ -165,7 +165,7 @@ impl Taker {
     }
 }
 
-fn tell(call: &Call, heard: Heard) {
+pub(super) fn tell(call: &Call, heard: Heard) {
     // A call that nobody follows any more is over.
     let _ = call.heard.send(heard);
 }

@@ -1,0 +1,97 @@
+//! What a call tells beside its audio: from a phone's packets, over whatever carries the call, to whoever listens.
+
+use clutchcall::call::control::{Dtmf, Message, Read, Source, read};
+use clutchcall::engine::media::{Caller, Command};
+use clutchcall::engine::rtp::{Codec, Settings};
+use clutchcall::rtp::dtmf::Event;
+use clutchcall::tracks::names;
+
+use super::media::{Heard, SID, Stage};
+use super::rig::Kind;
+use super::rtp::Phone;
+
+/// The next message, which is stamped as it says.
+fn told(control: &Heard) -> Dtmf {
+    let (stamp, object) = control.frame();
+    let Read::Message(Message::Dtmf(dtmf)) = read(&object) else { panic!("{object:?}") };
+    assert_eq!(stamp, dtmf.at_us);
+    dtmf
+}
+
+fn control(stage: &Stage) -> Heard {
+    let control = stage.hear_track(names::control(SID).unwrap());
+    control.live();
+    control
+}
+
+/// A key of 100 ms, its end three times.
+fn press(phone: &mut Phone, code: u8, timestamp: u32) {
+    for (end, duration) in [(false, 160), (false, 480), (true, 800), (true, 800), (true, 800)] {
+        phone.say(101, timestamp, &Event { code, end, volume: 10, duration }.bytes());
+    }
+}
+
+#[test]
+fn each_key_is_told_once_in_its_order_whatever_carries_the_call() {
+    for kind in [Kind::Port, Kind::RawQuic] {
+        let stage = Stage::new(kind);
+        stage.open(Caller::Leg);
+        let control = control(&stage);
+        let mut phone = Phone::answer(&stage, Codec::Pcmu, Settings::default());
+        for n in 0..16u8 {
+            press(&mut phone, n, 8000 + u32::from(n) * 1600);
+        }
+        let keys: Vec<Dtmf> = (0..16).map(|_| told(&control)).collect();
+        assert_eq!(keys.iter().map(|key| key.digit).collect::<String>(), "0123456789*#ABCD", "{kind:?}");
+        assert!(keys.iter().all(|key| key.duration_ms == 100 && key.source == Source::Rfc4733.as_str()), "{keys:?}");
+        assert!(keys.windows(2).all(|pair| pair[0].at_us <= pair[1].at_us), "{keys:?}");
+        stage.close();
+        control.ended();
+    }
+}
+
+#[test]
+fn who_comes_later_hears_what_comes_later_and_the_end() {
+    let stage = Stage::new(Kind::Port);
+    stage.open(Caller::Leg);
+    let first = control(&stage);
+    let mut phone = Phone::answer(&stage, Codec::Pcmu, Settings::default());
+    press(&mut phone, 1, 1600);
+    assert_eq!(told(&first).digit, '1');
+    let second = control(&stage);
+    press(&mut phone, 2, 3200);
+    assert_eq!((told(&first).digit, told(&second).digit), ('2', '2'));
+    stage.close();
+    first.ended();
+    second.ended();
+    let late = stage.hear_track(names::control(SID).unwrap());
+    late.ended();
+}
+
+#[test]
+fn a_signalled_key_is_told_unless_the_far_end_sends_telephone_events() {
+    let stage = Stage::new(Kind::Port);
+    stage.open(Caller::Leg);
+    let control = control(&stage);
+    let mut phone = Phone::answer(&stage, Codec::Pcmu, Settings::default());
+    let signalled = |key| stage.send(Command::Key { sid: SID.into(), key, duration_ms: 250 });
+    signalled('7');
+    let seven = told(&control);
+    assert_eq!((seven.digit, seven.duration_ms, seven.source.as_str()), ('7', 250, "info"));
+    press(&mut phone, 8, 1600);
+    assert_eq!(told(&control).source, "rfc4733");
+    // The same key once more, by the other way.
+    signalled('8');
+    press(&mut phone, 9, 3200);
+    assert_eq!(told(&control).digit, '9');
+    stage.close();
+}
+
+#[test]
+fn a_call_whose_far_end_is_empty_has_one_too() {
+    let stage = Stage::new(Kind::Port);
+    stage.open(Caller::Bridge);
+    let control = control(&stage);
+    stage.close();
+    control.ended();
+}
