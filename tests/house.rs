@@ -27,7 +27,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("ring", &[]),
     ("tracks", &["audio", "moqt", "net"]),
     // 3 hands
-    ("client", &["audio", "call", "error", "files", "heap", "moqt", "net", "playout", "ring", "rtp", "token", "tracks"]),
+    (
+        "client",
+        &["audio", "call", "error", "files", "heap", "moqt", "net", "playout", "ring", "rtp", "token", "tracks"],
+    ),
     ("relay", &["error", "files", "heap", "moqt", "net", "ring", "token", "tracks"]),
     (
         "engine",

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
-__all__ = ["__version__", "Agent", "AudioPublication", "AudioSubscription", "Begun", "Bridge", "BridgeStats", "CallRow", "Client", "Engine", "Frame", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Post", "Relay", "Taker", "Watch", "_after_fork", "_bench_rings", "_claim", "_error_classes", "_log_sample", "_raise_sample", "_shutdown", "certificate_days", "check_token", "create_key", "decode_alaw", "decode_ulaw", "drafts", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "list_keys", "mint_key", "mint_token", "opus_version", "public_key", "read_token", "revoke_key", "shown_url"]
+__all__ = ["__version__", "Agent", "AudioPublication", "AudioSubscription", "Begun", "Bridge", "BridgeStats", "CallLeg", "CallRow", "CallStats", "CallTransfer", "Client", "Dtmf", "Engine", "Frame", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Post", "Relay", "Taker", "Watch", "_after_fork", "_bench_rings", "_claim", "_error_classes", "_log_sample", "_raise_sample", "_shutdown", "certificate_days", "check_token", "create_key", "decode_alaw", "decode_ulaw", "drafts", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "list_keys", "mint_key", "mint_token", "opus_version", "public_key", "read_token", "revoke_key", "shown_url"]
 
 __version__: Final[str]
 """
@@ -77,6 +77,11 @@ class Bridge:
     def leave(self, /) -> None:
         """
         Closes it and waits for nobody.
+        """
+    def on_dtmf(self, /, callback: Any | None) -> None:
+        """
+        Told of the keys of the far end from now on, in place of whoever was told before; no key is lost or told twice. The first one
+        subscribes to them.
         """
     def on_frame(self, /, callback: Any | None, batch: bool) -> None:
         """
@@ -165,6 +170,16 @@ class BridgeStats:
         Holes in what arrived.
         """
     @property
+    def keys(self, /) -> int:
+        """
+        Keys that the far end pressed, while somebody was told of them.
+        """
+    @property
+    def keys_dropped(self, /) -> int:
+        """
+        Keys that made room for newer ones, because 64 waited for the callback.
+        """
+    @property
     def link_lost(self, /) -> int: ...
     @property
     def link_packets(self, /) -> int:
@@ -238,6 +253,32 @@ class BridgeStats:
         """
 
 @final
+class CallLeg:
+    """
+    A second leg of a call that was transferred by a bridge.
+    """
+    def __repr__(self, /) -> str: ...
+    @property
+    def answered_at(self, /) -> str | None: ...
+    @property
+    def ended_at(self, /) -> str | None: ...
+    @property
+    def q850(self, /) -> int | None: ...
+    @property
+    def sip_call_id(self, /) -> str | None: ...
+    @property
+    def sip_code(self, /) -> int | None: ...
+    @property
+    def started_at(self, /) -> str: ...
+    @property
+    def state(self, /) -> str:
+        """
+        `dialing`, `ringing`, `in_progress`, `ended` or `failed`.
+        """
+    @property
+    def to(self, /) -> str: ...
+
+@final
 class CallRow:
     """
     What the control plane said about a call at one moment.
@@ -257,23 +298,102 @@ class CallRow:
     @property
     def from_(self, /) -> str: ...
     @property
+    def legs(self, /) -> list[CallLeg]:
+        """
+        Its second legs, the oldest first.
+        """
+    @property
     def metadata(self, /) -> dict[str, str]: ...
     @property
     def q850(self, /) -> int | None: ...
     @property
     def sid(self, /) -> str: ...
     @property
+    def sip_call_id(self, /) -> str | None: ...
+    @property
     def sip_code(self, /) -> int | None: ...
     @property
+    def sip_phrase(self, /) -> str | None: ...
+    @property
     def started_at(self, /) -> str: ...
+    @property
+    def stats(self, /) -> CallStats | None:
+        """
+        What the packets of its phone were.
+        """
     @property
     def status(self, /) -> str: ...
     @property
     def to(self, /) -> str: ...
     @property
+    def transfer(self, /) -> CallTransfer | None:
+        """
+        Its last transfer to a number.
+        """
+    @property
     def transferred_to(self, /) -> str | None: ...
     @property
     def trunk_id(self, /) -> str | None: ...
+
+@final
+class CallStats:
+    """
+    What the RTP packets of a call's phone were.
+    """
+    def __repr__(self, /) -> str: ...
+    @property
+    def bytes_received(self, /) -> int: ...
+    @property
+    def bytes_sent(self, /) -> int: ...
+    @property
+    def codec(self, /) -> str:
+        """
+        `PCMU`, `PCMA` or `opus`.
+        """
+    @property
+    def jitter_ms(self, /) -> float: ...
+    @property
+    def mos(self, /) -> float | None:
+        """
+        Estimated, 1 to 4.5 (ITU-T G.107).
+        """
+    @property
+    def packets_lost(self, /) -> int:
+        """
+        Packets that should have come.
+        """
+    @property
+    def packets_received(self, /) -> int: ...
+    @property
+    def packets_sent(self, /) -> int: ...
+    @property
+    def remote_packets_lost(self, /) -> int | None:
+        """
+        Packets of the engine's that the far end missed, as it says itself.
+        """
+    @property
+    def round_trip_ms(self, /) -> float | None: ...
+
+@final
+class CallTransfer:
+    """
+    The last transfer of a call to a number.
+    """
+    def __repr__(self, /) -> str: ...
+    @property
+    def mode(self, /) -> str:
+        """
+        How it was tried last: `refer` or `bridge`.
+        """
+    @property
+    def sip_code(self, /) -> int | None: ...
+    @property
+    def state(self, /) -> str:
+        """
+        `pending`, `accepted`, `bridged`, `completed`, `failed` or `unknown`.
+        """
+    @property
+    def to(self, /) -> str: ...
 
 @final
 class Client:
@@ -310,14 +430,26 @@ class Client:
     def list_later(self, /, post: Post, future: Any, status: str | None, limit: SupportsIndex, cursor: str | None) -> Begun: ...
     @property
     def org_id(self, /) -> str: ...
-    def originate(self, /, to: str, from_: str, trunk_id: str, agent: str | None, ring_timeout_sec: SupportsFloat | SupportsIndex | None, max_duration_sec: SupportsFloat | SupportsIndex | None, idempotency_key: str | None, metadata: dict[str, str]) -> CallRow: ...
-    def originate_later(self, /, post: Post, future: Any, to: str, from_: str, trunk_id: str, agent: str | None, ring_timeout_sec: SupportsFloat | SupportsIndex | None, max_duration_sec: SupportsFloat | SupportsIndex | None, idempotency_key: str | None, metadata: dict[str, str]) -> Begun: ...
+    def originate(self, /, to: str, from_: str, trunk_id: str, agent: str | None, ring_timeout_sec: SupportsFloat | SupportsIndex | None, max_duration_sec: SupportsFloat | SupportsIndex | None, idempotency_key: str | None, metadata: dict[str, str], send_digits: str | None) -> CallRow: ...
+    def originate_later(self, /, post: Post, future: Any, to: str, from_: str, trunk_id: str, agent: str | None, ring_timeout_sec: SupportsFloat | SupportsIndex | None, max_duration_sec: SupportsFloat | SupportsIndex | None, idempotency_key: str | None, metadata: dict[str, str], send_digits: str | None) -> Begun: ...
     def reject(self, /, sid: str, reason: str) -> None: ...
     def reject_later(self, /, post: Post, future: Any, sid: str, reason: str) -> Begun: ...
     @property
     def relay_host(self, /) -> str | None: ...
+    def send_dtmf(self, /, sid: str, digits: str, duration_ms: SupportsIndex) -> None: ...
+    def send_dtmf_later(self, /, post: Post, future: Any, sid: str, digits: str, duration_ms: SupportsIndex) -> Begun: ...
+    def test_trunk(self, /, trunk_id: str) -> str:
+        """
+        An object as JSON.
+        """
+    def test_trunk_later(self, /, post: Post, future: Any, trunk_id: str) -> Begun: ...
     def transfer(self, /, sid: str, to: str | None, agent: str | None) -> None: ...
     def transfer_later(self, /, post: Post, future: Any, sid: str, to: str | None, agent: str | None) -> Begun: ...
+    def trunks(self, /) -> str:
+        """
+        A list as JSON.
+        """
+    def trunks_later(self, /, post: Post, future: Any) -> Begun: ...
     def wait(self, /, sid: str, statuses: SupportsGetItem[int, str], timeout: SupportsFloat | SupportsIndex | None) -> CallRow | None:
         """
         `None`: the time is over.
@@ -326,6 +458,33 @@ class Client:
     def watch(self, /, sid: str, callback: Any) -> Watch:
         """
         `callback` is given these rows; until the call is over, or the watch is closed.
+        """
+
+@final
+class Dtmf:
+    """
+    A key that the far end has pressed and let go.
+    """
+    def __repr__(self, /) -> str: ...
+    @property
+    def digit(self, /) -> str:
+        """
+        `0` to `9`, `*`, `#`, or `A` to `D`.
+        """
+    @property
+    def duration_ms(self, /) -> int:
+        """
+        How long it was held, in milliseconds; 0 where nobody says.
+        """
+    @property
+    def source(self, /) -> str:
+        """
+        How it came: `rfc4733` between the packets of the audio, `info` signalled; a newer engine may have further ones.
+        """
+    @property
+    def timestamp_us(self, /) -> int:
+        """
+        When it was pressed, in microseconds on the clock of the stamps of the frames.
         """
 
 @final

@@ -6,7 +6,7 @@ Codecs are those of RFC 6716 (Opus) and ITU-T G.711; namespaces those of draft-i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, NotRequired, Protocol, TypeAlias, TypedDict
 
 from clutchcall._core import Dtmf, Frame
 
@@ -26,6 +26,8 @@ __all__ = [
     "RejectReason",
     "StateCallback",
     "StatusCallback",
+    "Trunk",
+    "TrunkTest",
 ]
 
 CallStatus: TypeAlias = Literal["dialing", "ringing", "in_progress", "completed", "failed", "no_answer"]
@@ -48,6 +50,52 @@ StatusCallback: TypeAlias = Callable[[CallStatus], object]
 """Called with the status of a call."""
 RejectReason: TypeAlias = Literal["busy", "declined", "unavailable", "not_found", "forbidden"]
 """What a caller is told whose call is refused."""
+
+
+class Trunk(TypedDict):
+    """A line that carries calls, as the engine was told it and as it does."""
+
+    trunk_id: str
+    display_name: str | None
+    kind: str
+    """`phone` or `sip`."""
+    channel_limit: int
+    max_cps: int
+    active_calls: int
+    waiting_calls: int
+    """Of the active ones: their turn under `max_cps` has not come."""
+    health: str
+    """`healthy`, `degraded` or `down`."""
+    caller_ids: list[str]
+    """What calls may show as `from_`, and beginnings of it; empty: anything."""
+    transfer_mode: str
+    """`auto`, `refer` or `bridge`."""
+    sip: NotRequired[dict[str, object]]
+    """What only a SIP trunk has, by the names of the settings. No password."""
+
+
+class TrunkTest(TypedDict):
+    """What came of asking a trunk's far side whether it is there."""
+
+    trunk_id: str
+    ok: bool
+    """It can carry calls, as far as can be told without one."""
+    health: str
+    """`healthy`, `degraded` or `down`."""
+    peer: NotRequired[str]
+    """Who was asked; absent where there is nobody to ask."""
+    transport: NotRequired[str]
+    sip_code: NotRequired[int]
+    """What it answered, with `sip_phrase`; or `error`: why it did not."""
+    sip_phrase: NotRequired[str]
+    error: NotRequired[str]
+    after_ms: NotRequired[int]
+    registration: NotRequired[dict[str, object]]
+    """`state` (`pending`, `registered`, `failed` or `unreachable`), `expires_in_s`, `sip_code`."""
+    advice: NotRequired[str]
+    """What to do; absent where nothing is to be done."""
+
+
 Namespace: TypeAlias = str | Sequence[str | bytes]
 """Fields of a track namespace: between slashes, or one by one."""
 

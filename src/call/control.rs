@@ -133,7 +133,8 @@ mod tests {
             r#"{"type":"cleared","v":1,"played_ms":[]}"#,
         ];
         assert!(later.iter().all(|text| read(text.as_bytes()) == Read::Unknown));
-        let more = r#"{"v":1,"type":"dtmf","digit":"5","duration_ms":160,"at_us":123456,"source":"rfc4733","level":{"a":1}}"#;
+        let more =
+            r#"{"v":1,"type":"dtmf","digit":"5","duration_ms":160,"at_us":123456,"source":"rfc4733","level":{"a":1}}"#;
         assert_eq!(read(more.as_bytes()), Read::Message(five()));
         let word = r#"{"v":1,"type":"dtmf","digit":"5","source":"in_band"}"#;
         let Read::Message(Message::Dtmf(dtmf)) = read(word.as_bytes()) else { panic!("{word}") };

@@ -44,6 +44,11 @@ struct Agents {
     agents: Vec<Agent>,
 }
 
+#[derive(Deserialize)]
+struct Trunks {
+    trunks: Vec<Value>,
+}
+
 /// Where a call goes: exactly one of both.
 #[derive(Clone, Debug, Default)]
 pub struct Transfer {
@@ -80,6 +85,13 @@ struct OrgInput<'a> {
     org_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     sid: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TrunkInput<'a> {
+    org_id: &'a str,
+    trunk_id: &'a str,
 }
 
 /// Which calls [`Client::list`] is asked for, newest first.
@@ -197,6 +209,25 @@ impl Client {
             let input = OrgInput { org_id: &inner.options.org_id, sid: None };
             let answer: Agents = inner.http.ask(Ask::Query, "voice.agents.list", &input).await?;
             Ok(answer.agents)
+        })
+    }
+
+    /// The trunks that the organisation may use, each as the engine describes it.
+    pub fn trunks<W: Waits<Vec<Value>>>(&self, waits: W) -> Result<W::Outcome> {
+        self.run(waits, |inner| async move {
+            let input = OrgInput { org_id: &inner.options.org_id, sid: None };
+            let answer: Trunks = inner.http.ask(Ask::Query, "voice.trunks.list", &input).await?;
+            Ok(answer.trunks)
+        })
+    }
+
+    /// Has the engine ask a trunk's far side whether it is there; what came of it, as the engine describes it.
+    pub fn test_trunk<W: Waits<Value>>(&self, trunk_id: &str, waits: W) -> Result<W::Outcome> {
+        text("trunk_id", trunk_id)?;
+        let trunk_id = trunk_id.to_owned();
+        self.run(waits, |inner| async move {
+            let input = TrunkInput { org_id: &inner.options.org_id, trunk_id: &trunk_id };
+            inner.http.ask(Ask::Mutation, "voice.trunks.test", &input).await
         })
     }
 

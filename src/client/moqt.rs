@@ -169,7 +169,7 @@ impl MoqtClient {
         let (ring, receiver) = self.runtime.delivery().ring(RING_FRAMES);
         let (figures, id) = (Arc::new(Figures::default()), receiver.id());
         listen(receiver);
-        let subscription = Subscription { track, ring, lag: None, figures: figures.clone() };
+        let subscription = Subscription { track, ring, lag: None, is_control: false, figures: figures.clone() };
         self.media.send(Command::Subscribe(self.holder, Box::new(subscription)));
         let (media, holder) = (self.media.clone(), self.holder);
         Ok(AudioSubscription { media, holder, ring: id, figures })

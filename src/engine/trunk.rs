@@ -6,11 +6,12 @@
 //! do nothing. The second leg of a bridged call is to its trunk a call like any other, with a sid of its own. A trunk never
 //! touches records, tracks or the call's state machine.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::leg::Leg;
 use crate::rtp::dtmf::Stroke;
-use crate::sip::health;
+use crate::sip::{health, registration};
 
 /// One outgoing call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,6 +145,24 @@ pub enum TrunkKind {
     },
 }
 
+/// What came of asking a trunk's far side, once, whether it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Who was asked, and how: `sip.example.com:5060`, `udp`.
+    pub peer: String,
+    pub transport: &'static str,
+    /// Where we are, as the far side is told.
+    pub local: SocketAddr,
+    /// Code and phrase of its answer; the error is why there is none.
+    pub answer: Result<(u16, String), String>,
+    pub after: Duration,
+    /// Of a trunk that registers.
+    pub registration: Option<registration::State>,
+}
+
+/// Given what came of it; `None`: this trunk has nobody to ask.
+pub type Probed = Box<dyn FnOnce(Option<Probe>) + Send>;
+
 /// Who is to be expected behind a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FarEnd {
@@ -186,6 +205,10 @@ pub trait Trunk: Send {
     }
     fn health(&self, _now: Instant) -> health::State {
         health::State::Healthy
+    }
+    /// Asks the far side whether it is there.
+    fn probe(&mut self, probed: Probed) {
+        probed(None);
     }
     /// Known from the number alone, before `dial`.
     fn far_end(&self, _to: &str) -> FarEnd {

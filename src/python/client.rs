@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use serde_json::Value;
 
 use super::bridge::{self as face, Bridge};
 use super::buffer::type_name;
@@ -291,6 +292,31 @@ impl Client {
         later(py, self.0.runtime(), (post, future), |told| self.0.agents(told), hand)
     }
 
+    /// A list as JSON.
+    fn trunks(&self, py: Python<'_>) -> PyResult<String> {
+        asking(py, |cancel| self.0.trunks(cancel)).map(|found| Value::Array(found).to_string())
+    }
+
+    /// An object as JSON.
+    fn test_trunk(&self, py: Python<'_>, trunk_id: &str) -> PyResult<String> {
+        asking(py, |cancel| self.0.test_trunk(trunk_id, cancel)).map(|found| found.to_string())
+    }
+
+    fn test_trunk_later(
+        &self,
+        py: Python<'_>,
+        post: Py<Post>,
+        future: Bound<'_, PyAny>,
+        trunk_id: &str,
+    ) -> PyResult<Begun> {
+        later(py, self.0.runtime(), (post, future), |told| self.0.test_trunk(trunk_id, told), json)
+    }
+
+    fn trunks_later(&self, py: Python<'_>, post: Py<Post>, future: Bound<'_, PyAny>) -> PyResult<Begun> {
+        let hand = |py: Python<'_>, found: Result<Vec<Value>>| json(py, found.map(Value::Array));
+        later(py, self.0.runtime(), (post, future), |told| self.0.trunks(told), hand)
+    }
+
     /// `None`: the time is over.
     #[pyo3(signature = (sid, statuses, timeout))]
     fn wait(&self, py: Python<'_>, sid: &str, statuses: Vec<String>, timeout: Option<f64>) -> PyResult<Option<Row>> {
@@ -430,6 +456,11 @@ fn listed(status: Option<&str>, limit: i64, cursor: Option<String>) -> Result<Li
 
 fn agents(found: Vec<client::Agent>) -> Vec<Agent> {
     found.into_iter().map(|client::Agent { id, kind }| Agent { id, kind }).collect()
+}
+
+fn json(py: Python<'_>, found: Result<Value>) -> PyResult<Py<PyAny>> {
+    let found = found.map_err(|error| raise(py, error))?.to_string();
+    Ok(found.into_pyobject(py)?.into_any().unbind())
 }
 
 fn rows(page: Page) -> (Vec<Row>, Option<String>) {

@@ -71,7 +71,7 @@ mod _core {
     #[pymodule_export]
     use super::relay::{Relay, certificate_days, create_key, list_keys, mint_key, public_key, revoke_key};
     #[pymodule_export]
-    use super::row::Row;
+    use super::row::{CallLeg, CallStats, CallTransfer, Row};
     #[pymodule_export]
     use super::taker::Taker;
     #[pymodule_export]

@@ -113,8 +113,13 @@ mod tests {
 
     #[test]
     fn what_is_no_key() {
-        assert_eq!((relay("Signal=16"), relay(" \r\n"), read(None, b"")), (Info::Nothing, Info::Nothing, Info::Nothing));
-        for body in ["5", "Signal=", "Signal=55", "Signal=x", "Duration=100", "Signal=5\r\nDuration=long", "Signal=\u{e9}"] {
+        assert_eq!(
+            (relay("Signal=16"), relay(" \r\n"), read(None, b"")),
+            (Info::Nothing, Info::Nothing, Info::Nothing)
+        );
+        for body in
+            ["5", "Signal=", "Signal=55", "Signal=x", "Duration=100", "Signal=5\r\nDuration=long", "Signal=\u{e9}"]
+        {
             assert_eq!(relay(body), Info::Spoiled, "{body:?}");
         }
         assert_eq!(read(Some("application/dtmf-relay"), &[0xff; 8]), Info::Spoiled);

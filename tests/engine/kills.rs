@@ -162,6 +162,7 @@ fn asked() -> Originate {
         ring_timeout_s: 30,
         max_duration_s: None,
         metadata: Default::default(),
+        send_digits: None,
         remembered: Some(Remembered { org: "org_a".to_owned(), key: "k".to_owned(), hash: [7; 32] }),
     }
 }

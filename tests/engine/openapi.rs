@@ -115,6 +115,7 @@ fn inputs() -> BTreeMap<&'static str, Value> {
         ("voice.agents.attach", json!({"sid": sid, "agent": "echo"})),
         ("voice.agents.list", json!({})),
         ("voice.trunks.list", json!({})),
+        ("voice.trunks.test", json!({"trunkId": "none"})),
         ("voice.audioBridge.token", json!({"sid": sid, "holder": "h"})),
         ("telephony.originate", json!({"trunk_id": "none", "to": to, "call_from": to})),
         ("telephony.terminate", json!({"call_sid": sid})),
@@ -278,7 +279,14 @@ fn of_sip_trunks(place: &str) -> bool {
     let phones = ["trunk_id", "display_name", "channel_limit"];
     vendors.is_some_and(|field| !phones.contains(&field))
         || place.starts_with("/components/schemas/SipTrunk/")
+        || of_tests(place)
         || place.ends_with("/Trunks/properties/trunks/items/properties/sip")
+}
+
+/// `engine::api::verdict` holds these to what was found.
+fn of_tests(place: &str) -> bool {
+    let found = place.strip_prefix("/components/schemas/TrunkTest/properties/");
+    found.is_some_and(|field| !["trunkId", "ok", "health"].contains(&field))
 }
 
 fn calls(described: &mut Described) {
@@ -314,6 +322,7 @@ fn calls(described: &mut Described) {
     described.ask("voice.calls.list", &json!({"cursor": page["cursor"]}));
     described.ask("voice.agents.list", &json!({}));
     described.ask("voice.trunks.list", &json!({}));
+    described.ask("voice.trunks.test", &json!({"trunkId": "trunk_main"}));
 }
 
 fn vendor(described: &mut Described) {

@@ -29,6 +29,7 @@ from clutchcall.voice import (
     AsyncCallPage,
     AsyncCalls,
     AsyncFrames,
+    AsyncTrunks,
     AsyncVoice,
     AudioBridge,
     AudioBridges,
@@ -37,15 +38,16 @@ from clutchcall.voice import (
     CallPage,
     Calls,
     Frames,
+    Trunks,
     Voice,
 )
 
 # An address where nobody is.
 NOWHERE = "http://127.0.0.1:9"
-MADE_HERE = [Agents, AudioBridge, AudioBridges, Call, CallEvents, CallPage, Calls, Frames]
+MADE_HERE = [Agents, AudioBridge, AudioBridges, Call, CallEvents, CallPage, Calls, Frames, Trunks]
 MADE_HERE += [AudioPublication, AudioSubscription, MoqtClient]
 MADE_HERE += [AsyncAgents, AsyncAudioBridge, AsyncAudioBridges, AsyncCall, AsyncCallEvents, AsyncCallPage]
-MADE_HERE += [AsyncCalls, AsyncFrames]
+MADE_HERE += [AsyncCalls, AsyncFrames, AsyncTrunks]
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,11 @@ def _twins() -> Iterator[Target]:
             f"{name}Agents.attach", agents, agent, lambda scene: {"call_sid": scene.ended.sid, "agent": "echo"}
         )
         yield Target(f"{name}Agents.list", _one(f"{voice}.agents.list"))
+        yield Target(f"{name}Trunks.list", _one(f"{voice}.trunks.list"))
+        tested = {"trunk_id": Kind.TEXT}
+        yield Target(
+            f"{name}Trunks.test", _one(f"{voice}.trunks.test"), tested, lambda scene: {"trunk_id": "trunk_main"}
+        )
         for method, side in (("attach", "uplink"), ("attach_caller", "downlink")):
             callbacks = {f"on_{side}": Kind.CALLBACK_OR_NONE, f"on_{side}_batch": Kind.CALLBACK_OR_NONE}
             if side == "uplink":

@@ -50,6 +50,10 @@ CASES: list[tuple[Callable[[Voice], object], type[Exception], list[str]]] = [
     (lambda v: originate(v, metadata={1: "x"}), TypeError, ["metadata", "int"]),
     (lambda v: originate(v, metadata={"": "x"}), ValueError, ["metadata"]),
     (lambda v: originate(v, metadata={str(n): "" for n in range(33)}), ValueError, ["metadata", "32"]),
+    (lambda v: originate(v, send_digits=1), TypeError, ["send_digits"]),
+    (lambda v: originate(v, send_digits="+1"), ValueError, ["send_digits", "0-9"]),
+    (lambda v: v.trunks.test(""), ValueError, ["trunk_id"]),
+    (lambda v: attach(v, on_dtmf=3), TypeError, ["on_dtmf", "Dtmf"]),
     (lambda v: v.calls.get(sid=""), ValueError, ["sid"]),
     (lambda v: v.calls.get(sid=None), TypeError, ["sid"]),  # type: ignore[arg-type]
     (lambda v: v.calls.list(limit=0), ValueError, ["limit", "500"]),

@@ -24,7 +24,7 @@ from clutchcall.types import BridgeState, CallStatus
 from clutchcall.voice import AsyncCall, AsyncVoice, Voice
 
 T = TypeVar("T")
-TWINS = ["Voice", "Calls", "Call", "CallEvents", "AudioBridges", "AudioBridge", "Agents", "Frames"]
+TWINS = ["Voice", "Calls", "Call", "CallEvents", "AudioBridges", "AudioBridge", "Agents", "Frames", "Trunks"]
 # Each has its own way of being closed and iterated.
 OWN = {"__enter__", "__exit__", "__aenter__", "__aexit__", "__iter__", "__next__", "__aiter__", "__anext__", "aclose"}
 
@@ -49,7 +49,7 @@ def members(kind: type) -> dict[str, Any]:
 def test_every_class_has_its_twin_or_serves_both() -> None:
     names = set(surface.__all__)
     both = {name for name in names if not name.startswith("Async") and f"Async{name}" not in names}
-    assert both == {"Agent", "BridgeStats", "Frame"}
+    assert both == {"Agent", "BridgeStats", "CallLeg", "CallStats", "CallTransfer", "Dtmf", "Frame"}
     assert {name for name in names - both if not name.startswith("Async")} == {*TWINS, "CallPage"}
     assert {f"Async{name}" for name in (*TWINS, "CallPage")} == {name for name in names if name.startswith("Async")}
 

@@ -34,6 +34,7 @@ GIVEN |= {
         "Frames",
         "Trunks",
         "Trunk",
+        "TrunkTest",
     )
 }
 # How a unit is written, for a name that ends so.

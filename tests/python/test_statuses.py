@@ -149,6 +149,10 @@ def test_an_accepted_transfer(voice: Voice) -> None:
     call.transfer(to="+15557654321")
     call.wait(timeout=LIMIT_S)
     assert (call.status, call.end_reason, call.transferred_to) == ("completed", "transferred", "+15557654321")
+    done = call.last_transfer
+    assert done is not None
+    assert (done.to, done.mode, done.state, done.sip_code) == ("+15557654321", "refer", "completed", None)
+    assert (call.legs, call.stats, call.ended_by) == ([], None, "remote")
     ended(bridge)
     with pytest.raises(ConflictError, match="the call has ended"):
         call.transfer(to="+15557654321")

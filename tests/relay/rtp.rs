@@ -166,5 +166,5 @@ fn keys_and_silence_are_told_and_a_moved_codec_goes_on() {
     phone.say(111, 4000, &frame);
     assert_eq!(bridge.frame().1, frame, "the call's own rendition is the phone's packet");
     stage.close();
-    assert!(phone.line.press("1", 100).is_err(), "the leg is gone");
+    assert!(phone.line.press(&strokes("1").unwrap(), 100).is_err(), "the leg is gone");
 }

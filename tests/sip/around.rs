@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clutchcall::engine::config::{self, Credentials, Secret};
 use clutchcall::engine::sip::{Transport, local};
-use clutchcall::engine::trunk::Trunk as _;
+use clutchcall::engine::trunk::{Probe, Trunk as _};
 use clutchcall::sip::health::State;
 
 use crate::rig::{Caller, Far, LIMIT, case, towards};
@@ -58,6 +58,30 @@ fn a_far_side_that_wants_to_know_who_asks() {
         let traffic = far.played().await;
         assert_eq!(traffic.ours("OPTIONS").len(), 2);
         until_health(&caller, State::Healthy).await;
+    });
+}
+
+async fn probed(caller: &mut Caller) -> Probe {
+    let (told, probe) = tokio::sync::oneshot::channel();
+    caller.trunk.probe(Box::new(move |probe| drop(told.send(probe))));
+    tokio::time::timeout(LIMIT, probe).await.unwrap().unwrap().unwrap()
+}
+
+#[test]
+fn a_far_side_that_a_user_asks_for() {
+    case(async || {
+        let keys = [("code", "503"), ("phrase", "Service Unavailable"), ("extra", "X: y")];
+        let far = Far::start("is_there", &keys).await;
+        let mut caller = Caller::idle(towards(Transport::Udp, far.port)).await;
+        let probe = probed(&mut caller).await;
+        assert_eq!(probe.answer, Ok((503, "Service Unavailable".to_owned())));
+        assert_eq!((probe.peer, probe.transport), (format!("127.0.0.1:{}", far.port), "udp"));
+        assert_eq!((probe.local, probe.registration), (caller.address, None));
+        assert_eq!(caller.trunk.health(Instant::now()), State::Degraded, "it counts as any answer does");
+        far.played().await.our("OPTIONS");
+        // Nobody is there any more.
+        let silent = probed(&mut caller).await;
+        assert!(silent.answer.is_err(), "{silent:?}");
     });
 }
 

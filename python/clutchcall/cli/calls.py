@@ -104,7 +104,7 @@ def _show(arguments: argparse.Namespace, voice: Voice) -> int:
         say(json.dumps(_fields(call), ensure_ascii=False))
         return 0
     for name, value in _fields(call).items():
-        if value not in (None, {}):
+        if value not in (None, {}, []):
             say(f"{name:<14} {value}")
     return 0
 
@@ -196,12 +196,24 @@ def _fields(call: Call) -> dict[str, object]:
         "answered_at": call.answered_at,
         "ended_at": call.ended_at,
         "end_reason": call.end_reason,
-        "sip_code": call.sip_code,
-        "q850": call.q850,
         "ended_by": call.ended_by,
+        "sip_code": call.sip_code,
+        "sip_phrase": call.sip_phrase,
+        "q850": call.q850,
+        "sip_call_id": call.sip_call_id,
         "transferred_to": call.transferred_to,
+        "transfer": _parts(call.last_transfer),
+        "legs": [_parts(leg) for leg in call.legs],
+        "stats": _parts(call.stats),
         "metadata": call.metadata,
     }
+
+
+def _parts(value: object) -> dict[str, object] | None:
+    """The fields of a native value."""
+    if value is None:
+        return None
+    return {name: getattr(value, name) for name in dir(value) if not name.startswith("_")}
 
 
 def _print(call: Call, as_json: bool) -> None:

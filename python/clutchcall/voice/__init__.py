@@ -29,7 +29,7 @@ Numbers are E.164; SIP codes are those of RFC 3261 §21, causes those of ITU-T Q
 
 from __future__ import annotations
 
-from clutchcall._core import Agent, BridgeStats, Dtmf, Frame
+from clutchcall._core import Agent, BridgeStats, CallLeg, CallStats, CallTransfer, Dtmf, Frame
 from clutchcall.voice._async import (
     AsyncAgents,
     AsyncAudioBridge,
@@ -39,10 +39,12 @@ from clutchcall.voice._async import (
     AsyncCallPage,
     AsyncCalls,
     AsyncFrames,
+    AsyncTrunks,
     AsyncVoice,
 )
 from clutchcall.voice._bridges import AudioBridge, AudioBridges, Frames
 from clutchcall.voice._calls import Call, CallEvents, CallPage, Calls
+from clutchcall.voice._trunks import Trunks
 from clutchcall.voice._voice import Agents, Voice
 
 __all__ = [
@@ -56,16 +58,21 @@ __all__ = [
     "AsyncCallPage",
     "AsyncCalls",
     "AsyncFrames",
+    "AsyncTrunks",
     "AsyncVoice",
     "AudioBridge",
     "AudioBridges",
     "BridgeStats",
     "Call",
     "CallEvents",
+    "CallLeg",
     "CallPage",
+    "CallStats",
+    "CallTransfer",
     "Calls",
     "Dtmf",
     "Frame",
     "Frames",
+    "Trunks",
     "Voice",
 ]

@@ -24,6 +24,7 @@ from clutchcall.voice._checks import (
     wanted_statuses,
 )
 from clutchcall.voice._loops import asked, posted
+from clutchcall.voice._trunks import read, tested
 from clutchcall.voice._voice import Settings
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
         FrameCallback,
         RejectReason,
         StatusCallback,
+        Trunk,
+        TrunkTest,
     )
     from clutchcall.voice._bridges import Role
 
@@ -90,7 +93,7 @@ class AsyncVoice(Settings, AsyncClosing):
     is ready.
     """
 
-    __slots__ = ("agents", "audio_bridge", "calls")
+    __slots__ = ("agents", "audio_bridge", "calls", "trunks")
 
     def _begin(self) -> None:
         self.calls: AsyncCalls = AsyncCalls(self._core)
@@ -99,6 +102,8 @@ class AsyncVoice(Settings, AsyncClosing):
         """Data plane: hear a call and speak on it."""
         self.agents: AsyncAgents = AsyncAgents(self._core)
         """Bind an agent of the engine to a call."""
+        self.trunks: AsyncTrunks = AsyncTrunks(self._core)
+        """The lines that calls go over."""
 
     async def close(self) -> None:
         """Closes the bridges that were attached through this object and are still open. Twice is once."""
@@ -414,3 +419,26 @@ async def _next(taker: _core.Taker) -> Any:  # noqa: ANN401 (whatever comes thro
         post, future = posted()
         taker.ready(post, future)
         await future
+
+
+class AsyncTrunks:
+    """The trunks that calls may be routed over. Reached as `AsyncVoice.trunks`; the twin of `Trunks`."""
+
+    __slots__ = ("_core",)
+
+    def __init__(self, core: _core.Client) -> None:
+        self._core = core
+
+    async def list(self) -> list[Trunk]:
+        """The trunks that the organisation may use, and how they do. See `Trunks.list`."""
+        rows: str = await asked(self._core.trunks_later)
+        return read(rows)
+
+    async def test(self, trunk_id: str) -> TrunkTest:
+        """Has the engine ask the trunk's far side whether it is there. See `Trunks.test`."""
+        check_text(trunk_id=trunk_id)
+        row: str = await asked(self._core.test_trunk_later, trunk_id)
+        return tested(row)
+
+    def __repr__(self) -> str:
+        return f"<AsyncTrunks of {self._core.base_url}>"

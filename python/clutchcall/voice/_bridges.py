@@ -85,8 +85,8 @@ class AudioBridges(OpenBridges):
                 it raises goes to `sys.unraisablehook`.
             on_uplink_batch: Called in its place with a list of `Frame`: all that have arrived since the last call. With
                 neither of both frames wait, as above, for `AudioBridge.uplink()` or `AudioBridge.on_uplink()`.
-            on_dtmf: Called on the same thread with a `Dtmf` for each key that the caller presses, when she lets it go. Up to
-                64 wait for it, then the oldest is dropped and counted. Keys of before are not told.
+            on_dtmf: Called on the same thread with a `Dtmf` for each key that the caller presses, when she lets it go.
+                Up to 64 wait for it, then the oldest is dropped and counted. Keys of before are not told.
             codec: What one frame is, both ways.
             sample_rate: In Hz. Opus and pcm16: 8000, 12000, 16000, 24000 or 48000 (the default); G.711: 8000.
             channels: 1, or 2 for opus and pcm16.
@@ -228,6 +228,7 @@ class BridgeFace:
         In mid-call it takes the place of the callback before, and no key is lost or told twice; `None` ends that.
 
         Raises:
+            TypeError: `callback` can't be called.
             BridgeError: This engine tells no keys; or this is a caller's bridge.
         """
         check_dtmf(callback, "callback")

@@ -64,8 +64,8 @@ class Calls:
                 512, of 4,096 bytes together. `Call.metadata` shows them.
             max_duration_sec: Seconds after which the engine ends the call, counted from its answer (`end_reason`
                 `max_duration`): 1 to 86,400, `None` means never.
-            send_digits: Keys to press for the far end once it has answered, as `Call.send_dtmf` takes them; `ww1#` waits a
-                second first. A far end that takes none does not end the call: the engine's log says so.
+            send_digits: Keys to press for the far end once it has answered, as `Call.send_dtmf` takes them; `ww1`
+                waits a second first. A far end that takes none does not end the call: the engine's log says so.
 
         Raises:
             NotFoundError: No such trunk or agent.
@@ -195,6 +195,16 @@ class CallFields:
         return self._row.sip_code
 
     @property
+    def sip_phrase(self) -> str | None:
+        """The far end's own words beside it."""
+        return self._row.sip_phrase
+
+    @property
+    def sip_call_id(self) -> str | None:
+        """The Call-ID of its INVITE, by which a carrier finds it."""
+        return self._row.sip_call_id
+
+    @property
     def q850(self) -> int | None:
         """The ITU-T Q.850 cause, where one came."""
         return self._row.q850
@@ -203,6 +213,21 @@ class CallFields:
     def transferred_to(self) -> str | None:
         """Where the far end was transferred to."""
         return self._row.transferred_to
+
+    @property
+    def last_transfer(self) -> _core.CallTransfer | None:
+        """The last transfer to a number, and what became of it."""
+        return self._row.transfer
+
+    @property
+    def legs(self) -> list[_core.CallLeg]:
+        """Second legs of a call that was transferred by a bridge, the oldest first."""
+        return self._row.legs
+
+    @property
+    def stats(self) -> _core.CallStats | None:
+        """What the RTP packets of its phone were; known a moment after its end."""
+        return self._row.stats
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -351,11 +376,11 @@ class Call(CallFields):
 
         Args:
             digits: 1 to 64 of `0` to `9`, `*`, `#` and `A` to `D`; `w` is a pause of half a second, `W` of a second.
-            duration_ms: How long each is pressed: 40 to 4,000.
+            duration_ms: How long each is pressed: 40 to 4,000 milliseconds.
 
         Raises:
-            ConflictError: The call is not answered or has ended, its far end takes no keys or is empty, or keys and pauses
-                wait already and these would be more than 64 with them.
+            ConflictError: The call is not answered or has ended, its far end takes no keys or is empty, or keys and
+                pauses wait already and these would be more than 64 with them.
             ValueError: There is another letter in it, or one of both is out of range.
         """
         check_text(digits=digits)

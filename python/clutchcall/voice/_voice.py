@@ -15,6 +15,7 @@ from clutchcall.voice._checks import (
     checked_path,
     texts,
 )
+from clutchcall.voice._trunks import Trunks
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Settings:
 
 
 class Voice(Settings, Closing):
-    """A control plane, and what can be done with it: `calls`, `audio_bridge`, `agents`.
+    """A control plane, and what can be done with it: `calls`, `audio_bridge`, `agents`, `trunks`.
 
     A setting that is not given is looked for in the environment, then in a profile of the user's own file of settings
     (`CLUTCHCALL_CONFIG`, else `~/.config/clutchcall/config.toml`), then in a running `clutchcall dev` on this machine.
@@ -123,7 +124,7 @@ class Voice(Settings, Closing):
         ValueError: A limit is out of range.
     """
 
-    __slots__ = ("agents", "audio_bridge", "calls")
+    __slots__ = ("agents", "audio_bridge", "calls", "trunks")
 
     def _begin(self) -> None:
         self.calls: Calls = Calls(self._core)
@@ -132,6 +133,8 @@ class Voice(Settings, Closing):
         """Data plane: hear a call and speak on it."""
         self.agents: Agents = Agents(self._core)
         """Bind an agent of the engine to a call."""
+        self.trunks: Trunks = Trunks(self._core)
+        """The lines that calls go over."""
 
     def close(self) -> None:
         """Closes the bridges that were attached through this object and are still open. Twice is once."""

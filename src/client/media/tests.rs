@@ -60,7 +60,8 @@ fn attach(runtime: &Runtime, port: &MediaPort, n: u64) -> (HolderId, HandoffSend
     };
     port.send(Command::Open(holder, Box::new(seat)));
     let (ring, _) = runtime.delivery().ring(1);
-    let subscription = Subscription { track: track(n, "up"), ring, lag: None, is_control: false, figures: Arc::default() };
+    let subscription =
+        Subscription { track: track(n, "up"), ring, lag: None, is_control: false, figures: Arc::default() };
     port.send(Command::Subscribe(holder, Box::new(subscription)));
     let (sender, frames) = port.handoff(Duration::from_secs(60));
     let publish = PublishTrack {

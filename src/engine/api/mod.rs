@@ -15,7 +15,7 @@
 //! | `answer` | the envelope of success and failure |
 //! | `keys` | keys that are to be pressed |
 //! | `voice` | the procedures |
-//! | `trunks` | trunks as they are shown |
+//! | `trunks`, `verdict` | trunks as they are shown; what came of a test, and what to do about it |
 //! | `telephony` | the same under the names of the vendor's command line |
 //! | `events` | the one procedure that answers with a stream |
 //!
@@ -36,6 +36,7 @@ mod telephony;
 #[cfg(test)]
 mod tests;
 mod trunks;
+mod verdict;
 mod voice;
 mod wire;
 

@@ -1,5 +1,7 @@
 //! The procedures: what they are called, how they are asked, what they answer.
 
+use std::time::Instant;
+
 use axum::http::Method;
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
@@ -11,11 +13,13 @@ use super::input::Input;
 use super::keys;
 use super::telephony::{self, Alias};
 use super::trunks::TrunkRow;
+use super::verdict::Verdict;
 use crate::audio::{Codec, Params};
 use crate::call::wire::BridgeRole;
 use crate::call::{CallRow, DEFAULT_RING_TIMEOUT_S, Reject, Settled, Status, clamp_ring_timeout};
 use crate::engine::calls::{Attach, Originate, TrunkState};
 use crate::engine::store::{Place, Query, Remembered};
+use crate::sip::health::State;
 
 const MAX_DURATION_S: f64 = 86_400.0;
 const PAGE: u32 = 50;
@@ -37,6 +41,7 @@ pub(super) enum Procedure {
     ListAgents,
     Token,
     ListTrunks,
+    TestTrunk,
     /// Another name for one of the others.
     Alias(Alias),
 }
@@ -56,6 +61,7 @@ const NAMES: &[(&str, Procedure)] = &[
     ("voice.agents.list", Procedure::ListAgents),
     ("voice.audioBridge.token", Procedure::Token),
     ("voice.trunks.list", Procedure::ListTrunks),
+    ("voice.trunks.test", Procedure::TestTrunk),
 ];
 
 pub(super) fn find(name: &str) -> Option<Procedure> {
@@ -88,7 +94,8 @@ impl Procedure {
             | Self::Reject
             | Self::AttachAgent
             | Self::Token
-            | Self::SendDtmf => Method::POST,
+            | Self::SendDtmf
+            | Self::TestTrunk => Method::POST,
         }
     }
 
@@ -148,6 +155,13 @@ impl Asked<'_> {
             }
             Procedure::Token => self.token().await,
             Procedure::ListTrunks => self.trunks().await,
+            Procedure::TestTrunk => {
+                let trunk_id = self.input.required("trunkId")?;
+                let probe = self.api.desk.probe(&self.org, trunk_id).await?;
+                let states = self.api.desk.trunks().await?;
+                let health = states.iter().find(|state| state.id == trunk_id).map_or(State::Down, |state| state.health);
+                data(&Verdict::new(trunk_id, health, probe.as_ref(), Instant::now()))
+            }
             Procedure::Alias(alias) => Box::pin(telephony::run(self, alias)).await,
         }
     }

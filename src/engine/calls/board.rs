@@ -175,6 +175,10 @@ impl Board {
                 drop(answer.send(self.watch(&org, sid.as_deref(), seen.as_ref())))
             }
             Request::Trunks { answer } => drop(answer.send(Ok(self.trunks.states(now)))),
+            Request::Probe { org, trunk_id, answer } => match self.trunks.of_org(&trunk_id, &org) {
+                Ok(trunk) => trunk.probe(Box::new(move |probe| drop(answer.send(Ok(probe))))),
+                Err(refused) => drop(answer.send(Err(refused))),
+            },
             Request::Shutdown { answer } => {
                 self.shutdown(now);
                 drop(answer.send(Ok(())));

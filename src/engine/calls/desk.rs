@@ -10,8 +10,8 @@ use super::board::over;
 use super::{Answer, Attach, Originate, Page, Refused, Request, Seen, TrunkState, Watch, Why};
 use crate::call::wire::TokenAnswer;
 use crate::call::{CallRecord, CallRow, Command, Reject, Settled, Status};
-use crate::engine::trunk::Keys;
 use crate::engine::store::{Pending, Query, Recalled, Remembered, Store, StoreError};
+use crate::engine::trunk::{Keys, Probe};
 
 /// How long the disk may take before a request is told so.
 const STORE_LIMIT: Duration = Duration::from_secs(10);
@@ -205,6 +205,12 @@ impl Desk {
 
     pub async fn trunks(&self) -> Result<Vec<TrunkState>, Refused> {
         self.ask(|answer| Request::Trunks { answer }).await
+    }
+
+    /// Asks the far side of a trunk whether it is there; `None`: it has none.
+    pub async fn probe(&self, org: &str, trunk_id: &str) -> Result<Option<Probe>, Refused> {
+        let (org, trunk_id) = (org.to_owned(), trunk_id.to_owned());
+        self.ask(|answer| Request::Probe { org, trunk_id, answer }).await
     }
 
     /// Every call ends, and no new one begins.

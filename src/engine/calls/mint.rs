@@ -60,9 +60,7 @@ impl Minter {
 
     /// Exactly the tracks of one bridge.
     pub(super) fn bridge(&self, org: &str, tracks: &Tracks, lease: Lease) -> String {
-        let of = |track: &TrackRef| {
-            Pattern::try_from(track.namespace.join("/")).expect("a sid is letters and digits")
-        };
+        let of = |track: &TrackRef| Pattern::try_from(track.namespace.join("/")).expect("a sid is letters and digits");
         let subscribe = [&tracks.subscribe].into_iter().chain(&tracks.control).map(of).collect();
         let (publish, subscribe) = (Some(vec![of(&tracks.publish)]), Some(subscribe));
         Claims { publish, subscribe, lease: Some(lease), ..self.claims(org) }.encode(&self.key)
@@ -129,7 +127,9 @@ mod tests {
         let claims = Claims::decode(token.as_bytes(), &keys, now, LEEWAY_S).unwrap();
         assert!(claims.may_publish(&["voice", "CA1", "downlink"]) && claims.may_subscribe(&["voice", "CA1", "uplink"]));
         assert!(!claims.may_publish(&["voice", "CA1", "uplink"]) && !claims.may_subscribe(&["voice", "CA2", "uplink"]));
-        assert!(claims.may_subscribe(&["voice", "CA1", "control"]) && !claims.may_publish(&["voice", "CA1", "control"]));
+        assert!(
+            claims.may_subscribe(&["voice", "CA1", "control"]) && !claims.may_publish(&["voice", "CA1", "control"])
+        );
         assert!(!claims.may_subscribe(&["voice", "CA2", "control"]));
         assert_eq!(claims.exp - claims.iat.unwrap(), 7);
         assert_eq!(claims.lease.unwrap().track, "audio");

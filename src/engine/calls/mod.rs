@@ -52,7 +52,7 @@ use super::media;
 use super::metrics::Metrics;
 use super::outside::pinned;
 use super::store::{Place, Recalled, Remembered, Store};
-use super::trunk::{self, Keys, Trunk};
+use super::trunk::{self, Keys, Probe, Trunk};
 use crate::audio::Params;
 use crate::call::record::Metadata;
 use crate::call::wire::{BridgeRole, RelayRef, TokenAnswer};
@@ -215,6 +215,12 @@ enum Request {
     },
     Trunks {
         answer: Answer<Vec<TrunkState>>,
+    },
+    /// `None`: this trunk has nobody to ask.
+    Probe {
+        org: String,
+        trunk_id: String,
+        answer: Answer<Option<Probe>>,
     },
     Shutdown {
         answer: Answer<()>,

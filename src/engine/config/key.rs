@@ -27,6 +27,7 @@ pub const SCOPES: &[&str] = &[
     "voice:agents.attach",
     "voice:agents.list",
     "voice:trunks.list",
+    "voice:trunks.test",
     "voice:audioBridge.token",
 ];
 

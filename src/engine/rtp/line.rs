@@ -79,7 +79,9 @@ impl RtpLine {
         let count = strokes.len();
         if self.typed.fetch_add(count, Ordering::Relaxed) + count > MOST_STROKES {
             self.typed.fetch_sub(count, Ordering::Relaxed);
-            return Err(format!("more than {MOST_STROKES} keys and pauses would wait: send them when others are through"));
+            return Err(format!(
+                "more than {MOST_STROKES} keys and pauses would wait: send them when others are through"
+            ));
         }
         let said = strokes.iter().all(|stroke| self.say((*stroke, duration_ms)));
         if said { Ok(()) } else { Err("the call has ended".to_owned()) }

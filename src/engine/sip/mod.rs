@@ -8,6 +8,7 @@
 //! | `ringing` | one call that came in, until it is answered |
 //! | `register` | who we are, told to a registrar |
 //! | `options` | whether the far side is there |
+//! | `probe` | the same, asked by a user |
 //! | `gate` | [`Gate`]: who may speak to us, and how much of strangers is borne |
 //! | `peers` | what a trunk's names resolve to, told to the gate |
 //! | `endpoint` | [`Endpoints`]: one stack per transport and local address, shared by the trunks that use it |
@@ -23,6 +24,7 @@ mod endpoint;
 mod gate;
 mod options;
 mod peers;
+mod probe;
 mod reception;
 mod register;
 mod ringing;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::dialog::random;
-use super::stack::{Ask, Stack};
+use super::stack::{Ask, Failure, Reply, Stack};
 use crate::engine::config::{Host, SipTrunk};
 use crate::sip::health::Health;
 
@@ -24,24 +24,27 @@ pub(super) struct Keepalive {
 impl Keepalive {
     pub(super) async fn run(self) {
         let mut ask = self.ask();
-        let peer = self.settings.peer();
-        let port = peer.port.unwrap_or(self.settings.default_port());
         loop {
-            // A connection that can't be made is silence at once, not after 64·T1.
-            let code = match self.stack.reach(&peer.name, port).await {
-                Ok(()) => {
-                    let (answered, last) = self.stack.ask(&ask).await;
-                    ask.number = last.wrapping_add(1);
-                    answered.map(|reply| reply.code).ok()
-                }
-                Err(_) => None,
-            };
-            self.note(code);
+            let answered = self.once(&mut ask).await;
+            self.note(answered.map(|reply| reply.code).ok());
             tokio::time::sleep(self.interval).await;
         }
     }
 
-    fn ask(&self) -> Ask {
+    /// The error is why nobody answered.
+    pub(super) async fn once(&self, ask: &mut Ask) -> Result<Reply, String> {
+        let peer = self.settings.peer();
+        // A connection that can't be made is silence at once, not after 64·T1.
+        self.stack.reach(&peer.name, peer.port.unwrap_or(self.settings.default_port())).await?;
+        let (answered, last) = self.stack.ask(ask).await;
+        ask.number = last.wrapping_add(1);
+        answered.map_err(|failure| match failure {
+            Failure::Network(error) => error,
+            Failure::Timeout | Failure::Cancelled => "nobody answered".to_owned(),
+        })
+    }
+
+    pub(super) fn ask(&self) -> Ask {
         let (settings, trunk_host) = (&self.settings, self.settings.trunk_host());
         let peer = settings.peer();
         let hop = Host { port: Some(peer.port.unwrap_or(settings.default_port())), ..peer.clone() };
@@ -62,7 +65,7 @@ impl Keepalive {
     }
 
     /// `None`: nobody answered.
-    fn note(&self, code: Option<u16>) {
+    pub(super) fn note(&self, code: Option<u16>) {
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let before = health.state(now);

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use super::dialog::{random, seconds};
 use super::stack::{Ask, Reply, Stack};
 use crate::engine::config::{Host, SipTrunk};
@@ -15,6 +17,8 @@ use crate::sip::uri;
 pub(super) struct Registrar {
     pub(super) settings: Arc<SipTrunk>,
     pub(super) stack: Arc<Stack>,
+    /// Where it stands, for whoever looks.
+    pub(super) shown: watch::Sender<State>,
 }
 
 impl Registrar {
@@ -40,6 +44,7 @@ impl Registrar {
                 }
                 Err(_) => registration.handle_silence(Instant::now()),
             }
+            self.shown.send_replace(registration.state(Instant::now()));
             if before != is_registered(&registration) || code.is_none_or(|code| code >= 300) {
                 let registrar = self.settings.trunk_host();
                 tracing::info!(registrar, code, "a SIP trunk is registered: {}", is_registered(&registration));

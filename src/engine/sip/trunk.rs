@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::dialog::{Dialling, Order};
 use super::options::Keepalive;
 use super::peers::Peers;
+use super::probe::Question;
 use super::reception::Hall;
 use super::register::Registrar;
 use super::ringing::Ringing;
@@ -17,9 +18,12 @@ use super::stack::Reception;
 use super::{Endpoint, PeerId};
 use crate::engine::config;
 use crate::engine::rtp::Talks;
-use crate::engine::trunk::{Asker, Dial, Events, Keys, Trunk, TrunkEvent, TrunkKind};
+use crate::engine::trunk::{Asker, Dial, Events, Keys, Probed, Trunk, TrunkEvent, TrunkKind};
 use crate::sip::health::{self, Health};
+use crate::sip::registration;
 
+/// Questions of users at the same time; more of them begin anew, and those before end without an answer.
+const MOST_QUESTIONS: usize = 8;
 /// A far side that asks for more is tried again all the same.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// What a caller is told when no ports are left for her audio, and when she may try again.
@@ -41,6 +45,10 @@ pub struct SipTrunk {
     hall: Option<Arc<Hall>>,
     /// Each gives the sid of its call.
     tasks: JoinSet<String>,
+    /// Where its registration stands, if it has one.
+    registration: Option<watch::Receiver<registration::State>>,
+    /// Questions of users that are not answered yet.
+    questions: JoinSet<()>,
     /// What goes on outside of calls; ends with the trunk.
     _around: JoinSet<()>,
 }
@@ -62,9 +70,12 @@ impl SipTrunk {
             let (settings, health) = (Arc::clone(&settings), Arc::clone(&health));
             around.spawn(Keepalive { settings, stack, health, interval }.run());
         }
-        if settings.require_registration {
-            around.spawn(Registrar { settings: Arc::clone(&settings), stack: Arc::clone(&endpoint.0) }.run());
-        }
+        let registration = settings.require_registration.then(|| {
+            let (shown, seen) = watch::channel(registration::State::Pending);
+            let (settings, stack) = (Arc::clone(&settings), Arc::clone(&endpoint.0));
+            around.spawn(Registrar { settings, stack, shown }.run());
+            seen
+        });
         Self {
             endpoint,
             settings,
@@ -75,6 +86,8 @@ impl SipTrunk {
             calls: HashMap::new(),
             hall: None,
             tasks: JoinSet::new(),
+            registration,
+            questions: JoinSet::new(),
             _around: around,
         }
     }
@@ -235,6 +248,21 @@ impl Trunk for SipTrunk {
 
     fn health(&self, now: Instant) -> health::State {
         self.health_now().state(now)
+    }
+
+    fn probe(&mut self, probed: Probed) {
+        while self.questions.try_join_next().is_some() {}
+        if self.questions.len() >= MOST_QUESTIONS {
+            self.questions.abort_all();
+        }
+        let keepalive = Keepalive {
+            settings: Arc::clone(&self.settings),
+            stack: Arc::clone(&self.endpoint.0),
+            health: Arc::clone(&self.health),
+            interval: Duration::ZERO,
+        };
+        let question = Question { keepalive, registration: self.registration.clone() };
+        self.questions.spawn(question.run(probed));
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -183,7 +183,8 @@ fn a_typed_pause_is_as_long_as_it_says() {
 #[test]
 fn what_can_be_typed() {
     let all = strokes("0123456789*#ABCDabcd").unwrap();
-    let letters: String = all.iter().map(|stroke| if let Stroke::Key(key) = stroke { key.as_char() } else { '?' }).collect();
+    let letters: String =
+        all.iter().map(|stroke| if let Stroke::Key(key) = stroke { key.as_char() } else { '?' }).collect();
     assert_eq!(letters, "0123456789*#ABCDABCD");
     assert_eq!(strokes("wW").unwrap(), [Stroke::Pause { ms: 500 }, Stroke::Pause { ms: 1000 }]);
     assert_eq!(strokes(&"1".repeat(MOST_STROKES)).unwrap().len(), MOST_STROKES);

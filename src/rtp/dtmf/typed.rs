@@ -14,7 +14,9 @@ const LONG_PAUSE_MS: u32 = 1000;
 pub enum Stroke {
     Key(Key),
     /// Nothing is pressed.
-    Pause { ms: u32 },
+    Pause {
+        ms: u32,
+    },
 }
 
 impl Stroke {
@@ -34,7 +36,9 @@ pub fn strokes(text: &str) -> Result<Vec<Stroke>, String> {
         return Err(format!("has {count} letters: send 1 to {MOST_STROKES}"));
     }
     let known = |letter: char| {
-        let wrong = format!("has the letter {letter:?}: send 0-9, *, #, A-D, and w or W for a pause of half a second or a second");
+        let wrong = format!(
+            "has the letter {letter:?}: send 0-9, *, #, A-D, and w or W for a pause of half a second or a second"
+        );
         Stroke::from_char(letter).ok_or(wrong)
     };
     text.chars().map(known).collect()

@@ -35,7 +35,7 @@ fn of_any_number_of_agreements_the_newest_counts() {
     assert_eq!((header.payload_type, payload), (8, vec![0xd5; 160]));
     // Keys that were pressed beside them are sent as well.
     stage.line.update(&moved.offers(Codec::Pcma));
-    stage.line.press("5", 40).unwrap();
+    stage.line.press(&crate::rtp::dtmf::strokes("5").unwrap(), 40).unwrap();
     stage.tick(None);
     assert_eq!(moved.hear().0.payload_type, 101);
 }

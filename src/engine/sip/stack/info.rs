@@ -1,6 +1,6 @@
 //! INFO of a far end inside a call: its keys ([`sip::info`](crate::sip::info)) go to the call, all else is refused by the RFC's word.
 
-use rsipstack::sip::{Header, StatusCode};
+use rsipstack::sip::{Header, HeadersExt as _, StatusCode};
 use rsipstack::transaction::transaction::Transaction;
 
 use super::{Call, Heard, uas};
