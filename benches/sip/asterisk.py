@@ -38,10 +38,10 @@ def asked(root: str, command: str) -> str:
     return ran.stdout
 
 
-def until(what: str, root: str, command: str, words: str) -> None:
+def until(what: str, root: str, command: str, words: str, caller: subprocess.Popen[str] | None = None) -> None:
     limit = time.monotonic() + UP_S
     while words not in asked(root, command):
-        if time.monotonic() > limit:
+        if time.monotonic() > limit or (caller and caller.poll() is not None):
             raise TimeoutError(f"asterisk: {what}: {asked(root, command)}")
         time.sleep(0.2)
 
@@ -85,13 +85,13 @@ def version(root: str) -> str:
 def loaded(run: Run, root: str, used: Used, clip: Path, count: int, base_kib: int) -> Row:
     """Fresh calls, their windows, and their end."""
     file = scenario("asks", run.folder, clip=clip, hold=HOLD_MS)
-    where = ["-i", "127.0.0.1", "-p", "25080", "-mi", "127.0.0.1", "-min_rtp_port", "29000", "-max_rtp_port", "31000"]
+    where = ["-i", "127.0.0.1", "-p", "25080", "-mi", "127.0.0.1", "-mp", "29000", "-rtp_threadtasks", "50"]
     bounds = ["-m", str(count), "-l", str(count), "-r", "20", "-nostdin"]
     caller = begin(
         ["sipp", "-sf", file, f"127.0.0.1:{PORT}", *where, *bounds], cwd=run.folder, stdout=subprocess.DEVNULL
     )
     try:
-        until(f"{count} calls do not come up", root, "core show channels count", f"{2 * count} active channels")
+        until(f"{count} calls do not come up", root, "core show channels count", f"{2 * count} active channels", caller)
         time.sleep(1.0)
         found = []
         for _ in range(run.options.rounds):

@@ -136,7 +136,7 @@ class Carrier:
     def __init__(
         self, folder: Path, nth: int = 0, cores: str | None = None, name: str = "answers", **keys: object
     ) -> None:
-        self.port, self.media = int(str(keys.pop("at", 0))) or port(), MEDIA_FIRST + 10 * nth
+        self.port, self.media = int(str(keys.pop("at", 0))) or port(), media_port(nth)
         kind, codec = keys.pop("codec", PCMU)  # type: ignore[misc]
         words = {"audio": self.media, "type": kind, "codec": codec} | keys
         where = ["-i", "127.0.0.1", "-p", self.port, "-mi", "127.0.0.1", "-mp", self.media]
@@ -148,6 +148,17 @@ class Carrier:
     def drops(self) -> int:
         """Packets that came while its own socket was full: lost by the far end, not by us."""
         return drops_of({self.media})
+
+
+def media_port(nth: int) -> int:
+    """One that nobody has, nor the one that SIPp takes beside it."""
+    for first in range(MEDIA_FIRST + 10 * nth, 25_000, 100):
+        with contextlib.suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as audio:
+            audio.bind(("127.0.0.1", first))
+            with socket.socket(type=socket.SOCK_DGRAM) as video:
+                video.bind(("127.0.0.1", first + 2))
+                return first
+    raise TimeoutError("no free port for SIPp's audio")
 
 
 def wait_bound(number: int) -> None:
