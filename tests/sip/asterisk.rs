@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use clutchcall::call::TransferMode;
-use clutchcall::engine::config::{Credentials, Host, Secret, SipTrunk, Trunk, TrunkKind};
+use clutchcall::engine::config::{Credentials, Host, Inbound, InboundRule, Secret, SipTrunk, Then, Trunk, TrunkKind};
 use clutchcall::sip::Codec;
 use serde_json::{Value, json};
 
@@ -81,8 +81,16 @@ fn trunk() -> SipTrunk {
 }
 
 fn bench(sip: SipTrunk) -> Bench {
-    let trunk = Trunk { kind: TrunkKind::Sip(Box::new(sip)), channel_limit: 20, ..Trunk::default() };
+    let kind = TrunkKind::Sip(Box::new(sip));
+    let trunk = Trunk { kind, channel_limit: 20, inbound: answering(), ..Trunk::default() };
     Bench::with(|config| drop(config.trunks.insert("carrier".to_owned(), trunk)))
+}
+
+/// Every number is answered by an agent that gives back what it hears.
+fn answering() -> Inbound {
+    let then = Then::Answer { agent: "echo".to_owned() };
+    let rule = InboundRule { number: "*".parse().unwrap(), org: "org_a".to_owned(), then, max_duration: None };
+    Inbound { rules: vec![rule], ..Inbound::default() }
 }
 
 fn dial(bench: &Bench, number: &str) -> String {
@@ -98,7 +106,7 @@ fn with_rtp(bench: &Bench, sid: &str) -> Value {
 /// Up and heard both ways, as Asterisk counts it, and then hung up.
 fn talk(asterisk: &Asterisk, bench: &Bench, sid: &str) -> Value {
     bench.wait(sid, &["in_progress"]);
-    wait_for(|| (asterisk.packets_of_the_call() >= Some([ENOUGH; 2])).then_some(()));
+    wait_for(|| asterisk.packets_of_the_call().filter(|ways| ways.iter().all(|count| *count >= ENOUGH)));
     bench.hangup(sid).data();
     bench.ended(sid);
     with_rtp(bench, sid)
@@ -237,4 +245,29 @@ fn registers() {
         wait_for(|| Some(asterisk.asked("pjsip show contacts")).filter(|text| text.contains("sip:trunk@127.0.0.1")));
     assert!(contacts.contains("trunk/sip:trunk@127.0.0.1:"), "{contacts}");
     drop(bench);
+}
+
+/// Where we are registered it calls us, and is answered.
+#[test]
+#[ignore = "needs Asterisk: make asterisk"]
+fn it_calls_where_we_are_registered() {
+    let asterisk = Asterisk::start();
+    let bench = bench(SipTrunk { require_registration: true, ..trunk() });
+    wait_for(|| asterisk.asked("pjsip show contacts").contains("sip:trunk@127.0.0.1").then_some(()));
+    asterisk.asked("channel originate PJSIP/+15550001234@trunk extension talks@parties");
+    let calls =
+        || bench.get("voice.calls.list", &json!({"orgId": "org_a"})).data()["calls"].as_array().unwrap().clone();
+    let called = wait_for(|| calls().into_iter().next());
+    is(
+        &called,
+        ["direction", "to", "agent", "trunkId"],
+        ["inbound", "+15550001234", "echo", "carrier"].map(Value::from),
+    );
+    let row = talk(&asterisk, &bench, called["sid"].as_str().unwrap());
+    is(
+        &row,
+        ["status", "endReason", "endedBy", "q850"],
+        [json!("completed"), json!("normal"), json!("local"), json!(16)],
+    );
+    assert!(row["rtp"]["packetsReceived"].as_u64() >= Some(ENOUGH - 5) && row["rtp"]["packetsLost"] == 0, "{row}");
 }
