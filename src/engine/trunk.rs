@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::leg::Leg;
+use crate::audio::Params;
 use crate::rtp::dtmf::Stroke;
 use crate::sip::{health, registration};
 
@@ -178,6 +179,10 @@ pub type Events = tokio::sync::mpsc::UnboundedSender<TrunkEvent>;
 /// A carrier of calls: the simulated phone, or SIP.
 pub trait Trunk: Send {
     fn dial(&mut self, dial: Dial, now: Instant);
+    /// The same for a call that is to be joined to one whose audio is this: nothing need be transcoded if the far side can do it.
+    fn dial_like(&mut self, dial: Dial, _first: Option<Params>, now: Instant) {
+        self.dial(dial, now);
+    }
     /// Gives up an unanswered call. Answered meanwhile: hangs up.
     fn cancel(&mut self, sid: &str, now: Instant);
     /// Hangs up an answered call.

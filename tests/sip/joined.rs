@@ -27,6 +27,8 @@ async fn far(scenario: &str, phones: &Phones, keys: &[(&str, &str)]) -> Far {
         ("ring_ms", "1"),
         ("second_code", "486"),
         ("second_phrase", "Busy Here"),
+        ("far_type", "0"),
+        ("far_codec", "PCMU"),
     ];
     let given = |name: &str| keys.iter().any(|(key, _)| *key == name);
     all.extend(usual.into_iter().filter(|(name, _)| !given(name)));
@@ -106,6 +108,33 @@ fn two_phones_hear_each_other_byte_by_byte() {
             assert_eq!(traffic.ours("REFER").len(), referred);
             assert!(byes(&traffic, &first) >= 1 && byes(&traffic, &second) >= 1);
         }
+    });
+}
+
+/// The trunk prefers PCMU, the first phone had nothing but PCMA: so the second one is asked for PCMA first.
+#[test]
+fn the_second_leg_is_offered_the_codec_of_the_first_one_first() {
+    case(async || {
+        let mut phones = Phones::of_pcma();
+        let far = far("two_legs", &phones, &[("far_type", "8"), ("far_codec", "PCMA")]).await;
+        let bench = bench_with(&far, 48, |sip| sip.transfer_mode = TransferMode::Bridge);
+        let row = beside(move || {
+            let sid = answered(&bench);
+            transfer(&bench, &sid, TO).data();
+            phones.talk_until(|lines| {
+                lines.len() == 2 && lines.iter().enumerate().all(|(at, line)| line.heard_of(1 - at).len() >= 50)
+            });
+            bench.hangup(&sid).data();
+            ended(&bench, &sid)
+        })
+        .await;
+        assert_eq!(row["rtp"]["codec"], "PCMA", "{row}");
+        let traffic = far.played().await;
+        let mut invites = traffic.ours("INVITE");
+        invites.dedup_by_key(|invite| invite.header("Call-ID").to_owned());
+        let media = invites.iter().map(|invite| invite.text.lines().find(|line| line.starts_with("m=")).unwrap());
+        let first: Vec<&str> = media.map(|line| line.split(' ').nth(3).unwrap()).collect();
+        assert_eq!(first, ["0", "8"]);
     });
 }
 

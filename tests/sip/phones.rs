@@ -10,13 +10,16 @@ use clutchcall::rtp::{Header, Packet};
 use crate::rig::LIMIT;
 
 const PCMU: u8 = 0;
+const PCMA: u8 = 8;
 /// What we send while nobody speaks.
 pub(crate) const SILENCE: u8 = 0xff;
+const PCMA_SILENCE: u8 = 0xd5;
 /// Bytes of a frame of the call.
 pub(crate) const FRAME: usize = 160;
 
 pub(crate) struct Phones {
     socket: UdpSocket,
+    payload_type: u8,
     pub(crate) lines: Vec<Line>,
 }
 
@@ -32,8 +35,16 @@ pub(crate) struct Line {
 
 impl Phones {
     pub(crate) fn new() -> Self {
+        Self::speaking(PCMU)
+    }
+
+    pub(crate) fn of_pcma() -> Self {
+        Self::speaking(PCMA)
+    }
+
+    fn speaking(payload_type: u8) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        Self { socket, lines: Vec::new() }
+        Self { socket, payload_type, lines: Vec::new() }
     }
 
     /// What stands in the SDP.
@@ -53,7 +64,7 @@ impl Phones {
         loop {
             let (length, from) = self.socket.recv_from(&mut bytes).ok()?;
             let packet = Packet::parse(&bytes[..length]).expect("ours is RTP");
-            if packet.header.payload_type != PCMU {
+            if packet.header.payload_type != self.payload_type {
                 continue;
             }
             let at = self.lines.iter().position(|line| line.ours == from).unwrap_or_else(|| {
@@ -70,7 +81,7 @@ impl Phones {
         let Line { ours, said, sequence, .. } = &mut self.lines[line];
         let header = Header {
             marker: *sequence == 0,
-            payload_type: PCMU,
+            payload_type: self.payload_type,
             sequence: *sequence,
             timestamp: said.len() as u32,
             ssrc: line as u32 + 1,
@@ -115,11 +126,15 @@ pub(crate) fn frame(line: usize, number: usize) -> Vec<u8> {
 impl Line {
     /// The numbers of the other phone's frames among what was heard; anything else but silence fails.
     pub(crate) fn heard_of(&self, other: usize) -> Vec<usize> {
-        let numbers = self.heard.iter().filter(|payload| payload[..] != [SILENCE; FRAME]).map(|payload| {
-            let number = usize::from(payload[1]) << 8 | usize::from(payload[2]);
-            assert_eq!(*payload, frame(other, number), "not a byte is another");
-            number
-        });
+        let numbers = self
+            .heard
+            .iter()
+            .filter(|payload| payload[..] != [SILENCE; FRAME] && payload[..] != [PCMA_SILENCE; FRAME])
+            .map(|payload| {
+                let number = usize::from(payload[1]) << 8 | usize::from(payload[2]);
+                assert_eq!(*payload, frame(other, number), "not a byte is another");
+                number
+            });
         numbers.collect()
     }
 }

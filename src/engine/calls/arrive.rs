@@ -86,6 +86,7 @@ impl Board {
             leases: Leases::default(),
             send_digits: None,
             leg: None,
+            speaks: None,
             second: None,
             announces: false,
             told: None,

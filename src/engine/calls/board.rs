@@ -12,6 +12,7 @@ use super::legs::{self, Second};
 use super::mint::run;
 use super::trunks::Trunks;
 use super::{Answer, MakeAgent, Media, Minter, Parts, Refused, Relays, Request, Why};
+use crate::audio::Params;
 use crate::call::{Action, Call, CallRecord, CallRow, Command, Event, Refusal, Settled};
 use crate::engine::leg::{Leg, Line};
 use crate::engine::media::{self, Caller};
@@ -73,6 +74,8 @@ pub(super) struct Entry {
     /// What is pressed once the call is answered.
     pub(super) send_digits: Option<Keys>,
     pub(super) leg: Option<Box<dyn Leg>>,
+    /// What it spoke when it came.
+    pub(super) speaks: Option<Params>,
     /// The newest second leg, while it has a channel of the trunk.
     pub(super) second: Option<Second>,
     /// Its trunk's announcement speaks, and nobody else.
@@ -209,6 +212,7 @@ impl Board {
             TrunkKind::Trying => Event::Trying,
             TrunkKind::Progress { code } => Event::Progress { code },
             TrunkKind::Answered { leg } => {
+                entry.speaks = leg.as_ref().map(|leg| leg.params());
                 entry.leg = leg;
                 Event::Answered
             }

@@ -96,7 +96,7 @@ impl Board {
         let ring_timeout = Duration::from_secs(u64::from(record.ring_timeout_s));
         let dial = Dial { sid: name(sid, leg), to, from: record.from.clone(), ring_timeout };
         if let Some(trunk) = self.trunks.get(&entry.trunk_id) {
-            trunk.dial(dial, now);
+            trunk.dial_like(dial, entry.speaks, now);
         }
     }
 

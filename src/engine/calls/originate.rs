@@ -73,6 +73,7 @@ impl Board {
             agent: asked.agent,
             send_digits: asked.send_digits,
             leg: None,
+            speaks: None,
             second: None,
             announces: false,
             told: None,

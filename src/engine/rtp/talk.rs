@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use super::{Codec, Pair, Ports, RtpLeg, RtpLine, Settings, ports};
+use crate::audio;
 use crate::rtp::dtmf::Stroke;
 use crate::sip::{Local, Negotiation, Refused};
 
@@ -34,8 +35,15 @@ pub struct Talk {
 impl Talks {
     /// Binds the ports of a call. The error is for the log: none are left.
     pub fn open(&self) -> Result<Talk, String> {
-        let pair = self.ports.open()?;
-        let (codecs, ptime_ms) = (self.codecs.clone(), self.ptime_ms);
+        self.open_like(None)
+    }
+
+    /// The same for a call that is to be joined to one of this codec: it is preferred, if the trunk has it.
+    pub fn open_like(&self, first: Option<audio::Codec>) -> Result<Talk, String> {
+        let (pair, ptime_ms) = (self.ports.open()?, self.ptime_ms);
+        let is_first = |codec: &Codec| Some(codec.audio()) == first;
+        let (mut codecs, rest): (Vec<_>, Vec<_>) = self.codecs.iter().copied().partition(is_first);
+        codecs.extend(rest);
         let local = Local { address: self.address, port: pair.port(), codecs, ptime_ms };
         // RFC 8866 §5.2: a number that is unique; more than that nobody reads in it. Some peers take 63 bits only.
         let negotiation = Negotiation::new(local, ports::random() >> 1);

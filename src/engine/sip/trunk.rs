@@ -16,6 +16,7 @@ use super::register::Registrar;
 use super::ringing::Ringing;
 use super::stack::Reception;
 use super::{Endpoint, PeerId};
+use crate::audio::Params;
 use crate::engine::config;
 use crate::engine::rtp::Talks;
 use crate::engine::trunk::{Asker, Dial, Events, Keys, Probed, Trunk, TrunkEvent, TrunkKind};
@@ -135,12 +136,16 @@ impl Drop for SipTrunk {
 }
 
 impl Trunk for SipTrunk {
-    fn dial(&mut self, dial: Dial, _now: Instant) {
+    fn dial(&mut self, dial: Dial, now: Instant) {
+        self.dial_like(dial, None, now);
+    }
+
+    fn dial_like(&mut self, dial: Dial, first: Option<Params>, _now: Instant) {
         self.sweep();
         if self.calls.contains_key(&dial.sid) {
             return;
         }
-        let talk = match self.talks.open() {
+        let talk = match self.talks.open_like(first.map(|first| first.codec)) {
             Ok(talk) => talk,
             Err(error) => {
                 tracing::warn!(sid = dial.sid, error, "a call has no ports for its audio");
