@@ -88,8 +88,9 @@ class Load:
             raise Missing("sipp is not installed: make packages")
         ours, theirs = cores
         self.run, self.calls, self.sids = run, 0, list[str]()
+        top = str(keys.pop("top", ""))
         self.carriers = [Carrier(run.folder, nth, theirs, **keys) for nth in range(CARRIERS)]
-        self.engine = Serving(run.python, run.folder, [carrier.port for carrier in self.carriers], ours)
+        self.engine = Serving(run.python, run.folder, [carrier.port for carrier in self.carriers], ours, top=top)
         options = {"where": self.engine.where, "trunks": self.engine.trunks, "mode": mode}
         self.user = begin([run.python, "-u", HERE / "user.py", json.dumps(options)], ours)
         self.used = Used(self.user)
@@ -240,7 +241,8 @@ def most(run: Run) -> None:
 
 def coded(run: Run) -> None:
     shown = []
-    with load(run, "coded") as made:
+    # Two hundred calls are the work of one core in libopus alone.
+    with load(run, "coded", top="audio_threads = 2") as made:
         for count in run.counts([50, 100, 200]):
             made.more(count - made.calls)
             before = made.engine.metrics()
@@ -269,7 +271,8 @@ def latency(run: Run) -> None:
                 made.more(count - made.calls)
                 row = made.rows()
                 shown.append((str(count), row))
-                run.found.note(latency_p50=row["p50 µs"] / 1000, latency_p99=row["p99 µs"] / 1000)
+                if count == 50:
+                    run.found.note(latency_p50=row["p50 µs"] / 1000, latency_p99=row["p99 µs"] / 1000)
             made.hang_up()
     finally:
         end(sender)
