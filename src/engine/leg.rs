@@ -24,6 +24,10 @@ pub trait Leg: Send {
     }
     /// What the far end is to hear during this tick. `None`: nothing was there; the leg fills the gap in its own way.
     fn push(&mut self, frame: Option<&Frame>, now: Instant);
+    /// A key for the far end, in place of audio. `false`: it takes none, or too many wait.
+    fn press(&mut self, _key: char, _duration_ms: u32) -> bool {
+        false
+    }
     /// Watched for the life of the leg.
     fn sockets(&self) -> [Option<BorrowedFd<'_>>; SOCKETS] {
         [None; SOCKETS]

@@ -138,6 +138,30 @@ fn the_second_leg_is_offered_the_codec_of_the_first_one_first() {
     });
 }
 
+#[test]
+fn keys_go_from_phone_to_phone() {
+    case(async || {
+        let mut phones = Phones::new();
+        let far = far("two_legs", &phones, &[]).await;
+        let bench = bench_with(&far, 49, |sip| sip.transfer_mode = TransferMode::Bridge);
+        beside(move || {
+            let sid = answered(&bench);
+            transfer(&bench, &sid, TO).data();
+            phones.talk_until(|lines| lines.len() == 2 && lines.iter().all(|line| line.said.len() > 1000));
+            phones.press(0, 5);
+            phones.talk_until(|lines| lines[1].keys == [5]);
+            phones.press(1, 11);
+            phones.talk_until(|lines| lines[0].keys == [11]);
+            // Neither hears its own.
+            assert_eq!((&phones.lines[0].keys[..], &phones.lines[1].keys[..]), (&[11][..], &[5][..]));
+            bench.hangup(&sid).data();
+            ended(&bench, &sid);
+        })
+        .await;
+        far.played().await;
+    });
+}
+
 /// Whoever of the two hangs up: the other one is hung up, once.
 #[test]
 fn either_phone_ends_both() {

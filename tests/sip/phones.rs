@@ -14,6 +14,7 @@ const PCMA: u8 = 8;
 /// What we send while nobody speaks.
 pub(crate) const SILENCE: u8 = 0xff;
 const PCMA_SILENCE: u8 = 0xd5;
+const EVENTS: u8 = 101;
 /// Bytes of a frame of the call.
 pub(crate) const FRAME: usize = 160;
 
@@ -29,7 +30,10 @@ pub(crate) struct Line {
     pub(crate) ours: SocketAddr,
     /// Payloads, as they came.
     pub(crate) heard: Vec<Vec<u8>>,
+    /// Codes of keys that were let go of, in the order in which they came, each once.
+    pub(crate) keys: Vec<u8>,
     pub(crate) said: Vec<u8>,
+    last_event: Option<u32>,
     sequence: u16,
 }
 
@@ -64,34 +68,50 @@ impl Phones {
         loop {
             let (length, from) = self.socket.recv_from(&mut bytes).ok()?;
             let packet = Packet::parse(&bytes[..length]).expect("ours is RTP");
-            if packet.header.payload_type != self.payload_type {
-                continue;
-            }
             let at = self.lines.iter().position(|line| line.ours == from).unwrap_or_else(|| {
-                self.lines.push(Line { ours: from, heard: Vec::new(), said: Vec::new(), sequence: 0 });
+                self.lines.push(Line {
+                    ours: from,
+                    heard: Vec::new(),
+                    keys: Vec::new(),
+                    said: Vec::new(),
+                    last_event: None,
+                    sequence: 0,
+                });
                 self.lines.len() - 1
             });
-            self.lines[at].heard.push(packet.payload.to_vec());
-            return Some(at);
+            let line = &mut self.lines[at];
+            if packet.header.payload_type == self.payload_type {
+                line.heard.push(packet.payload.to_vec());
+                return Some(at);
+            }
+            // The first of the three packets that end it.
+            let ends = packet.header.payload_type == EVENTS && packet.payload[1] & 0x80 != 0;
+            if ends && line.last_event.replace(packet.header.timestamp) != Some(packet.header.timestamp) {
+                line.keys.push(packet.payload[0]);
+            }
         }
     }
 
     /// A packet of this line's phone, a sample per byte.
     pub(crate) fn say(&mut self, line: usize, payload: &[u8]) {
+        self.send(line, self.payload_type, payload);
+        self.lines[line].said.extend_from_slice(payload);
+    }
+
+    /// Its key of 100 ms, at the end of which it is seen for the first time (RFC 4733 §2.5.1.4).
+    pub(crate) fn press(&mut self, line: usize, code: u8) {
+        (0..3).for_each(|_| self.send(line, EVENTS, &[code, 0x8a, 0x03, 0x20]));
+    }
+
+    fn send(&mut self, line: usize, payload_type: u8, payload: &[u8]) {
         let Line { ours, said, sequence, .. } = &mut self.lines[line];
-        let header = Header {
-            marker: *sequence == 0,
-            payload_type: self.payload_type,
-            sequence: *sequence,
-            timestamp: said.len() as u32,
-            ssrc: line as u32 + 1,
-        };
+        let (marker, timestamp) = (*sequence == 0, said.len() as u32);
+        let header = Header { marker, payload_type, sequence: *sequence, timestamp, ssrc: line as u32 + 1 };
         let mut bytes = Vec::new();
         header.write(&mut bytes);
         bytes.extend_from_slice(payload);
         self.socket.send_to(&bytes, *ours).unwrap();
         *sequence += 1;
-        said.extend_from_slice(payload);
     }
 
     /// The next frame of this line's phone.

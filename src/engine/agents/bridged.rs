@@ -47,7 +47,10 @@ impl Bridged {
                     self.told.push_back(Told::Retuned);
                 }
                 Heard::Silent => self.told.push_back(Told::Silent),
-                Heard::Key { key, ended_ms } => tracing::debug!(%key, ?ended_ms, "a key of a second leg"),
+                Heard::Key { key, ended_ms: Some(duration_ms) } => {
+                    self.told.push_back(Told::Key { key, duration_ms });
+                }
+                Heard::Key { .. } => {}
             }
         }
     }
@@ -60,6 +63,12 @@ impl Agent for Bridged {
 
     fn hear(&mut self, frame: &Frame, _now: Instant) {
         self.caller.insert(frame.clone());
+    }
+
+    fn hear_key(&mut self, key: char, duration_ms: u32) {
+        if !self.leg.press(key, duration_ms) {
+            tracing::debug!("a key is not passed on: the second leg takes none, or too many wait");
+        }
     }
 
     /// A tick for which the caller said nothing is the leg's to fill: towards it audio is continuous.
@@ -223,6 +232,15 @@ mod tests {
         }
         let pushed = log.pushed();
         assert!(pushed.windows(2).skip(1).all(|pair| pair[1].as_ref().unwrap()[0] == pair[0].as_ref().unwrap()[0] + 1));
+    }
+
+    #[test]
+    fn keys_go_on_once_they_are_let_go_of() {
+        let (log, mut bridged, now) = bridged();
+        log.hears(Heard::Key { key: '7', ended_ms: None });
+        log.hears(Heard::Key { key: '7', ended_ms: Some(80) });
+        bridged.receive(0, now);
+        assert_eq!((bridged.poll_told(), bridged.poll_told()), (Some(Told::Key { key: '7', duration_ms: 80 }), None));
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub trait Agent: Send {
     /// speaks, the choice that costs no transcoding.
     fn params(&self, call: Params) -> Params;
     fn hear(&mut self, frame: &Frame, now: Instant);
+    /// The caller pressed a key, and has let go of it.
+    fn hear_key(&mut self, _key: char, _duration_ms: u32) {}
     /// Once per tick, before it is asked what to say.
     fn handle_tick(&mut self, _now: Instant) {}
     /// What to say in this tick; `None`: silence.
@@ -46,4 +48,6 @@ pub enum Told {
     Retuned,
     /// Nothing comes of its far end any more.
     Silent,
+    /// Its far end pressed a key, and has let go of it.
+    Key { key: char, duration_ms: u32 },
 }

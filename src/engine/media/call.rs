@@ -208,6 +208,9 @@ impl Call {
             }
         }
         self.with_speaker(floor, |speaker| speaker.handle_tick(at));
+        while let Some((key, duration_ms)) = self.speaker.as_mut().and_then(Speaker::take_key) {
+            leg.press(key, duration_ms);
+        }
         let frame = match &mut self.speaker {
             Some(speaker) => speaker.say(at),
             None => self.mixer.mix(self.downlink.iter_mut().filter_map(incoming), self.params),
@@ -267,6 +270,9 @@ impl Call {
                 }
                 Heard::Key { key, ended_ms } => {
                     self.control.handle_key(floor, key, ended_ms);
+                    if let (Some(speaker), Some(duration_ms)) = (&mut self.speaker, ended_ms) {
+                        speaker.hear_key(key, duration_ms);
+                    }
                     Event::Key { sid: sid(), key, ended_ms }
                 }
                 Heard::Silent => Event::Silent { sid: sid() },

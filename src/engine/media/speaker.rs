@@ -10,6 +10,8 @@ use crate::engine::leg::SOCKETS;
 
 /// An agent is asked at most this often for one tick: its frames may be a sixth of the listener's.
 const ASKED_PER_TICK: usize = 6;
+/// Keys that wait for the tick; nobody presses as many.
+const KEYS: usize = 16;
 
 pub(super) struct Speaker {
     agent: Box<dyn Agent>,
@@ -20,13 +22,15 @@ pub(super) struct Speaker {
     ear: Option<(Params, Transcoder)>,
     mouth: Transcoder,
     ready: VecDeque<Frame>,
+    /// Of its far end, for the leg.
+    keys: VecDeque<(char, u32)>,
 }
 
 impl Speaker {
     pub(super) fn new(agent: Box<dyn Agent>, call: Params) -> Result<Self, CodecError> {
         let params = agent.params(call);
         let mouth = Transcoder::new(params, call)?;
-        Ok(Self { agent, params, call, ear: None, mouth, ready: VecDeque::new() })
+        Ok(Self { agent, params, call, ear: None, mouth, ready: VecDeque::new(), keys: VecDeque::new() })
     }
 
     /// Its words are wanted in these parameters from now on.
@@ -66,6 +70,8 @@ impl Speaker {
             match told {
                 Told::Retuned => self.retune_agent()?,
                 Told::Silent => is_silent = true,
+                Told::Key { .. } if self.keys.len() == KEYS => tracing::debug!("a key too many for one tick"),
+                Told::Key { key, duration_ms } => self.keys.push_back((key, duration_ms)),
             }
         }
         Ok(is_silent)
@@ -82,6 +88,15 @@ impl Speaker {
         if let Some((_, ear)) = &mut self.ear {
             ear.push(Some(frame), |frame| agent.hear(&frame, now));
         }
+    }
+
+    pub(super) fn hear_key(&mut self, key: char, duration_ms: u32) {
+        self.agent.hear_key(key, duration_ms);
+    }
+
+    /// What the leg is to press.
+    pub(super) fn take_key(&mut self) -> Option<(char, u32)> {
+        self.keys.pop_front()
     }
 
     /// One frame of the call's parameters. `None`: it is silent.

@@ -13,6 +13,7 @@ use super::ports::{Pair, random};
 use super::{Direction, Negotiated, Settings};
 use crate::audio::{self, Frame, Params};
 use crate::engine::leg::{Heard, Leg, Line, SOCKETS};
+use crate::rtp::dtmf::{Key, Stroke};
 use crate::rtp::latch::{Latch, Verdict};
 use crate::rtp::quality::{self, Conditions, Equipment};
 use crate::rtp::report::{Reports, ntp};
@@ -232,6 +233,10 @@ impl Leg for RtpLeg {
         if self.is_silent(now) {
             self.heard.push_back(Heard::Silent);
         }
+    }
+
+    fn press(&mut self, key: char, duration_ms: u32) -> bool {
+        Key::from_char(key).is_some_and(|key| self.outward.sender.press(Stroke::Key(key), duration_ms))
     }
 
     fn sockets(&self) -> [Option<BorrowedFd<'_>>; SOCKETS] {
