@@ -11,6 +11,7 @@
 //! | `state` | the machine and its timers |
 //! | `transfer` | a call that is to go to another number: REFER, and a second leg |
 //! | `inbound` | a call that came in |
+//! | `carried` | what an INVITE carries for its user: headers, a name |
 //! | `reason` | why calls end: final SIP codes and Q.850 causes into status and end reason |
 //! | `record` | what is known of a call: the stored record, and the row that API and SDK share |
 //! | `parts` | parts of the record that some calls have: transfer, legs, packets |
@@ -21,6 +22,7 @@
 //! The room has no clock, socket, lock or store. It knows no SIP beyond the numbers of its answers, and no audio.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod carried;
 pub mod control;
 mod inbound;
 mod parts;
@@ -32,6 +34,7 @@ mod transfer;
 pub mod wire;
 mod words;
 
+pub use carried::Carried;
 pub use parts::{
     Hundredths, LegRecord, LegRow, LegState, RtpStats, TransferMode, TransferRecord, TransferRow, TransferState,
 };

@@ -11,6 +11,7 @@ use super::calls::{Client, Inner, text};
 use super::http::{Ask, random_id};
 use super::keys::check_digits;
 use super::waits::Waits;
+use crate::call::carried::{Carried, Headers, check_caller_name, check_headers};
 use crate::call::record::{Metadata, check_metadata};
 use crate::call::{CallRow, DEFAULT_RING_TIMEOUT_S};
 use crate::error::{Error, Result};
@@ -36,6 +37,7 @@ pub struct Originate {
     pub metadata: Metadata,
     /// Pressed for the far end once it has answered.
     pub send_digits: Option<String>,
+    pub carried: Carried,
     /// Absent: one is drawn, so that a retry never dials twice.
     pub idempotency_key: Option<String>,
 }
@@ -55,6 +57,10 @@ struct OriginateInput<'a> {
     metadata: &'a Metadata,
     #[serde(skip_serializing_if = "Option::is_none")]
     send_digits: Option<&'a str>,
+    #[serde(skip_serializing_if = "Headers::is_empty")]
+    headers: &'a Headers,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caller_name: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -160,6 +166,7 @@ impl Client {
         check_key(&key)?;
         check_metadata(&call.metadata).map_err(Error::value)?;
         call.send_digits.as_deref().map_or(Ok(()), |digits| check_digits("send_digits", digits))?;
+        check_carried(&call.carried)?;
         let ring_timeout_sec = call.ring_timeout_s.unwrap_or(f64::from(DEFAULT_RING_TIMEOUT_S));
         if !ring_timeout_sec.is_finite() {
             return Err(Error::value(format!(
@@ -184,6 +191,8 @@ impl Client {
                 max_duration_sec: call.max_duration_s.map(number),
                 metadata: &call.metadata,
                 send_digits: call.send_digits.as_deref(),
+                headers: &call.carried.headers,
+                caller_name: call.carried.caller_name.as_deref(),
             };
             let doubt = Doubt { inner: is_ours.then(|| inner.clone()), key: key.clone() };
             match inner.http.ask(Ask::Keyed(key), "voice.calls.originate", &input).await {
@@ -197,6 +206,12 @@ impl Client {
             }
         })
     }
+}
+
+fn check_carried(carried: &Carried) -> Result<()> {
+    check_headers(&carried.headers).map_err(Error::value)?;
+    let name = carried.caller_name.as_deref();
+    name.map_or(Ok(()), |name| check_caller_name("caller_name", name)).map_err(Error::value)
 }
 
 fn check_key(key: &str) -> Result<()> {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::server_for_tests::{Answer, Server, call, client, never, ok, refusal, row};
 use super::*;
-use crate::call::Status;
+use crate::call::{Carried, Status};
 use crate::error::{Error, Kind};
 
 #[test]
@@ -91,6 +91,11 @@ fn a_dead_engine_is_a_connection_error_with_a_remedy() {
     assert!(error.message.contains("clutchcall dev") && error.message.contains("CLUTCHCALL_BASE_URL"), "{error}");
 }
 
+fn carrying(header: &str, caller_name: Option<&str>) -> Originate {
+    let headers = [(header.to_owned(), "1".to_owned())].into();
+    Originate { carried: Carried { headers, caller_name: caller_name.map(str::to_owned) }, ..call() }
+}
+
 #[test]
 fn arguments_are_checked_before_anything_is_sent() {
     let server = Server::start(vec![ok(row("dialing"))]);
@@ -111,6 +116,8 @@ fn arguments_are_checked_before_anything_is_sent() {
                 .unwrap_err(),
             "metadata",
         ),
+        (client.originate(carrying("Via", None), &mut never()).unwrap_err(), "headers"),
+        (client.originate(carrying("X-A", Some("a\nb")), &mut never()).unwrap_err(), "caller_name"),
         (client.call("", &mut never()).unwrap_err(), "sid"),
         (client.hangup(&"x".repeat(600), &mut never()).unwrap_err(), "sid"),
         (client.transfer("CA1", Transfer::default(), &mut never()).unwrap_err(), "transfer"),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::leg::Leg;
 use crate::audio::Params;
+use crate::call::Carried;
 use crate::rtp::dtmf::Stroke;
 use crate::sip::{health, registration};
 
@@ -22,6 +23,10 @@ pub struct Dial {
     pub from: String,
     /// How long the far end may ring. The call's own timer decides; a trunk may pass it on (INVITE `Expires`).
     pub ring_timeout: Duration,
+    /// Headers and a name of the user's, checked.
+    pub carried: Carried,
+    /// What comes before the answer is of use to somebody.
+    pub hears_early: bool,
 }
 
 /// Keys to be pressed for a far end, one after the other, with pauses between them.
@@ -103,7 +108,11 @@ pub enum TrunkKind {
     Progress {
         code: u16,
     },
-    /// The far end picked up. `None`: nobody is there ([`FarEnd::Empty`]), `attach_caller` speaks for it.
+    /// What the far side says before the answer (early media): this leg listens, and becomes the call's with it.
+    Early {
+        leg: Box<dyn Leg>,
+    },
+    /// The far end picked up. `None`: its leg came early, or nobody is there ([`FarEnd::Empty`]), and `attach_caller` speaks for it.
     Answered {
         leg: Option<Box<dyn Leg>>,
     },
@@ -219,8 +228,10 @@ pub trait Trunk: Send {
     fn far_end(&self, _to: &str) -> FarEnd {
         FarEnd::Phone
     }
-    /// Calls that the far side is not done with: a BYE is under way, or an INVITE that was given up. An engine that ends waits for them a
-    /// while.
+    /// The engine ends: no call follows, and the far side is told that nobody can be called here any more.
+    fn close(&mut self) {}
+    /// What the far side is not done with: a BYE is under way, an INVITE that was given up, an unregistration. An engine that ends waits for
+    /// them a while.
     fn lines(&mut self) -> usize {
         0
     }
@@ -235,6 +246,7 @@ impl std::fmt::Debug for TrunkKind {
             Self::Placed { .. } => f.write_str("Placed"),
             Self::Trying => f.write_str("Trying"),
             Self::Progress { code } => write!(f, "Progress({code})"),
+            Self::Early { .. } => f.write_str("Early"),
             Self::Answered { leg } => write!(f, "Answered(leg: {})", leg.is_some()),
             Self::Rejected { code, .. } => write!(f, "Rejected({code})"),
             Self::Unreachable => f.write_str("Unreachable"),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use crate::sip::session_timer::Settings;
-use crate::sip::{Codec, Local, Negotiation, Refer, SessionTimer, reason, uri};
+use crate::sip::{Codec, Local, Negotiation, Refer, SessionTimer, contact, reason, uri};
 
 /// Bodies in a row, parted by two zeros, as offers and answers of one dialog: each may follow any other. The first byte has two
 /// bits for each.
@@ -81,8 +81,11 @@ pub(super) fn sip_text(data: &[u8]) {
     if let Some(user) = uri::user_of(text) {
         assert_eq!(uri::user_of(&uri::at(&user, "h")), Some(user));
     }
-    if let Some(host) = uri::host_of(text) {
-        assert!(!uri::may_follow(text, &["h"], 0) || host == "h");
+    if let Some(target) = uri::redirected(text, &["h".to_owned()], 0) {
+        assert_eq!(uri::host_of(&target).as_deref(), Some("h"));
+    }
+    for contact in contact::by_preference([text]) {
+        assert!(text.contains(contact.uri));
     }
     if let Ok(template) = text.parse::<uri::Template>() {
         let filled = template.fill("+1 \r\n@;?x", "h");

@@ -18,8 +18,8 @@ use super::later::{self, Begun, later};
 use super::post::Post;
 use super::row::Row;
 use super::taker::Taker;
-use crate::call::Status;
 use crate::call::wire::BridgeRole;
+use crate::call::{Carried, Status};
 use crate::client::events::RING_ROWS;
 use crate::client::{
     self, Arguments, BridgeSpec, Client as Native, List, Options, Originate, Page, Transfer, Underway, bridge,
@@ -86,7 +86,7 @@ impl Client {
         self.0.options().relay_host.as_deref()
     }
 
-    #[pyo3(signature = (to, from_, trunk_id, agent, ring_timeout_sec, max_duration_sec, idempotency_key, metadata, send_digits))]
+    #[pyo3(signature = (to, from_, trunk_id, agent, ring_timeout_sec, max_duration_sec, idempotency_key, metadata, send_digits, headers, caller_name))]
     #[allow(clippy::too_many_arguments)] // One per argument of the public method.
     fn originate(
         &self,
@@ -100,8 +100,11 @@ impl Client {
         idempotency_key: Option<String>,
         metadata: BTreeMap<String, String>,
         send_digits: Option<String>,
+        headers: BTreeMap<String, String>,
+        caller_name: Option<String>,
     ) -> PyResult<Row> {
         let (from, ring_timeout_s, max_duration_s) = (from_, ring_timeout_sec, max_duration_sec);
+        let carried = Carried { headers, caller_name };
         let call = Originate {
             to,
             from,
@@ -111,12 +114,13 @@ impl Client {
             max_duration_s,
             metadata,
             send_digits,
+            carried,
             idempotency_key,
         };
         asking(py, |cancel| self.0.originate(call, cancel)).map(|placed| Row::from(placed.claim()))
     }
 
-    #[pyo3(signature = (post, future, to, from_, trunk_id, agent, ring_timeout_sec, max_duration_sec, idempotency_key, metadata, send_digits))]
+    #[pyo3(signature = (post, future, to, from_, trunk_id, agent, ring_timeout_sec, max_duration_sec, idempotency_key, metadata, send_digits, headers, caller_name))]
     #[allow(clippy::too_many_arguments)] // One per argument of the public method.
     fn originate_later(
         &self,
@@ -132,8 +136,11 @@ impl Client {
         idempotency_key: Option<String>,
         metadata: BTreeMap<String, String>,
         send_digits: Option<String>,
+        headers: BTreeMap<String, String>,
+        caller_name: Option<String>,
     ) -> PyResult<Begun> {
         let (from, ring_timeout_s, max_duration_s) = (from_, ring_timeout_sec, max_duration_sec);
+        let carried = Carried { headers, caller_name };
         let call = Originate {
             to,
             from,
@@ -143,6 +150,7 @@ impl Client {
             max_duration_s,
             metadata,
             send_digits,
+            carried,
             idempotency_key,
         };
         later::placed(py, self.0.runtime(), (post, future), |told| self.0.originate(call, told))

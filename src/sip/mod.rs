@@ -8,6 +8,7 @@
 //! | `offer` | [`Negotiation`]: offer and answer (RFC 3264) of one dialog |
 //! | `agreed` | what comes of it: [`Negotiated`], [`Direction`], [`Refused`] |
 //! | `reason` | the Reason header (RFC 3326): Q.850 causes in and out |
+//! | `contact` | Contact headers: bindings of a registration, and where a redirect leads |
 //! | `uri` | numbers into request URIs, `Refer-To` and back; where a redirect may lead |
 //! | `health` | [`Health`] of a trunk: OPTIONS, consecutive 5xx, the breaker |
 //! | `rate` | [`Rate`]: calls per second, and the calls that wait for their turn |
@@ -21,6 +22,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod agreed;
+pub mod contact;
 pub mod format;
 pub mod health;
 pub mod info;

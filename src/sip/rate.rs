@@ -47,9 +47,13 @@ impl Rate {
 
     /// The call ended before its turn. Those behind it keep theirs.
     pub fn give_back(&mut self, turn: Instant, now: Instant) {
-        if turn <= now {
-            return;
+        if turn > now {
+            self.untake(turn);
         }
+    }
+
+    /// What was just taken is not needed after all: nothing began.
+    pub fn untake(&mut self, turn: Instant) {
         if let Some(at) = self.turns.iter().rposition(|taken| *taken == turn) {
             self.turns.remove(at);
         }
@@ -102,6 +106,14 @@ mod tests {
         // What has begun stays counted.
         rate.give_back(turns[0], now);
         assert_eq!(rate.turn(WAIT, now), Ok(now + Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn a_call_that_did_not_begin_is_not_counted() {
+        let (mut rate, now) = (Rate::new(1), origin());
+        let turn = rate.turn(WAIT, now).unwrap();
+        rate.untake(turn);
+        assert_eq!(rate.turn(WAIT, now), Ok(now));
     }
 
     proptest! {

@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::{contact, uri};
+
 /// First wait after a failure; it doubles up to the longest.
 const BACKOFF: Duration = Duration::from_secs(2);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
@@ -127,6 +129,13 @@ impl Registration {
     }
 }
 
+/// What the binding of this URI was given: its own `expires`, or the header's (RFC 3261 §10.2.4). Others may be registered beside us.
+pub fn granted(contacts: &[String], ours: &str, expires: Option<Duration>) -> Option<Duration> {
+    let bindings = contact::contacts(contacts.iter().map(String::as_str));
+    let own = bindings.into_iter().filter(|binding| uri::is_same_place(binding.uri, ours));
+    own.filter_map(|binding| binding.expires()).next().or(expires)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,5 +254,18 @@ mod tests {
         bench.asks();
         bench.registration.handle_granted(Some(Duration::ZERO), bench.now);
         assert!(bench.asks().0 >= Duration::from_secs(8));
+    }
+
+    #[test]
+    fn what_is_granted_is_our_own_bindings() {
+        let seconds = |header: &str, expires| {
+            granted(&[header.to_owned()], "sip:trunk@192.0.2.1:5060", expires).map(|granted| granted.as_secs())
+        };
+        let others = "<sip:trunk@192.0.2.1:50600>;expires=10, <sip:trunk@192.0.2.11>;expires=20, <sip:trunk@192.0.2.1>;expires=30";
+        assert_eq!(seconds(others, None), Some(30));
+        let minutes = Some(Duration::from_secs(60));
+        assert_eq!(seconds("<sip:trunk@192.0.2.1:5061>;expires=10", minutes), Some(60));
+        assert_eq!(seconds("<sip:trunk@192.0.2.1:5060>", minutes), Some(60));
+        assert_eq!(seconds("", None), None);
     }
 }

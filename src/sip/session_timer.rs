@@ -13,8 +13,9 @@ const MOST_S: u32 = 86_400;
 const EARLIER: Duration = Duration::from_secs(32);
 /// How often a 422 is followed.
 const MAX_RAISES: u32 = 2;
-/// From a refresh that failed for the moment to the next.
-const AGAIN: Duration = Duration::from_secs(5);
+/// From a refresh that failed for the moment to the next: within what RFC 3261 §14.1 has for whoever made the Call-ID, and out of what it
+/// has for the other side.
+const AGAIN: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -94,10 +95,17 @@ impl SessionTimer {
     pub fn handle_too_small(&mut self, min_se: &str) -> bool {
         let Some(least) = seconds(min_se).filter(|least| *least <= MOST_S) else { return false };
         self.raises += 1;
-        if self.raises > MAX_RAISES || self.settings.expires_s.is_none_or(|expires| expires >= least) {
+        let asked = match &self.running {
+            Some(running) => Some(running.interval.as_secs() as u32),
+            None => self.settings.expires_s,
+        };
+        if self.raises > MAX_RAISES || asked.is_none_or(|asked| asked >= least) {
             return false;
         }
-        self.settings.expires_s = Some(least);
+        if let Some(running) = &mut self.running {
+            running.interval = Duration::from_secs(least.into());
+        }
+        self.settings.expires_s = self.settings.expires_s.map(|expires| expires.max(least));
         self.settings.min_se_s = self.settings.min_se_s.max(least);
         true
     }
@@ -257,7 +265,7 @@ mod tests {
         bench.next();
         let later = bench.start + Duration::from_secs(300);
         assert_eq!(bench.timer.handle_refresh_failed(Some(500), later), None);
-        assert_eq!(bench.next(), Some((305, Some(Due::Refresh))));
+        assert_eq!(bench.next(), Some((303, Some(Due::Refresh))));
         // Nothing comes back at all: the end is 32 s before the interval's.
         assert_eq!(bench.next(), Some((568, Some(Due::Expired))));
     }
@@ -293,6 +301,18 @@ mod tests {
         for nothing in ["90", "nonsense", "999999999999", ""] {
             assert!(!Bench::new(OURS).timer.handle_too_small(nothing), "{nothing}");
         }
+    }
+
+    #[test]
+    fn a_422_to_a_refresh_raises_the_running_interval() {
+        let mut bench = Bench::new(NONE);
+        bench.timer.handle_answer(Some("600;refresher=uac"), bench.start);
+        bench.next();
+        assert!(bench.timer.handle_too_small("900"));
+        assert_eq!(bench.timer.request(), Some(("900;refresher=uac".to_owned(), "900".to_owned())));
+        assert!(!bench.timer.handle_too_small("900"));
+        // Nothing more comes: it ends 32 s before the longer interval does.
+        assert_eq!(bench.next(), Some((868, Some(Due::Expired))));
     }
 
     #[test]

@@ -141,11 +141,39 @@ pub fn host_of(uri: &str) -> Option<String> {
     (!host.is_empty()).then(|| host.to_ascii_lowercase())
 }
 
-/// Whether a call that was redirected so often already goes on to this `Contact`: within its trunk's own hosts, and not for ever.
-/// A far end must not lead our credentials and bills to somebody else (RFC 3261 §26.1).
-pub fn may_follow(contact: &str, trunk_hosts: &[&str], followed: u32) -> bool {
-    let host = host_of(contact);
-    followed < MAX_REDIRECTS && host.is_some_and(|host| trunk_hosts.iter().any(|own| own.eq_ignore_ascii_case(&host)))
+/// The port that a `sip:` or `sips:` URI names, or its scheme's own (RFC 3261 §19.1.2).
+pub fn port_of(uri: &str) -> Option<u16> {
+    let (scheme, rest) = parted(uri).filter(|(scheme, _)| !scheme.eq_ignore_ascii_case("tel"))?;
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let rest = rest.split([';', '?', '>']).next()?;
+    let behind = if rest.starts_with('[') { rest.split_once(']')?.1 } else { rest };
+    match behind.rsplit_once(':') {
+        Some((_, port)) => port.parse().ok(),
+        None => Some(if scheme.eq_ignore_ascii_case("sips") { 5061 } else { 5060 }),
+    }
+}
+
+/// Whether both lead to the same user at the same host and port.
+pub fn is_same_place(one: &str, other: &str) -> bool {
+    let place = |uri: &str| Some((host_of(uri)?, port_of(uri)?, user_of(uri)));
+    place(one).is_some_and(|one| place(other) == Some(one))
+}
+
+/// Where a call that was redirected so often already goes on to, if it may follow this `Contact`: within its trunk's own hosts, and
+/// not for ever. A far end must not lead our credentials and bills to somebody else (RFC 3261 §26.1), so nothing but user, host and port
+/// is left of its URI.
+pub fn redirected(contact: &str, trunk_hosts: &[String], followed: u32) -> Option<String> {
+    let (scheme, rest) = parted(contact).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("sip"))?;
+    let host = host_of(contact).filter(|_| followed < MAX_REDIRECTS)?;
+    trunk_hosts.iter().any(|own| own.eq_ignore_ascii_case(&host)).then_some(())?;
+    let (user, place) = rest.rsplit_once('@').map_or((None, rest), |(user, place)| (Some(user), place));
+    let place = place.split([';', '?', '>']).next()?;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;/%:".contains(&byte);
+    match user {
+        Some(user) if user.bytes().all(fits) => Some(format!("{}:{user}@{place}", scheme.to_ascii_lowercase())),
+        Some(_) => None,
+        None => Some(format!("{}:{place}", scheme.to_ascii_lowercase())),
+    }
 }
 
 /// Scheme and rest of a URI, also of one in angle brackets behind a display name.
@@ -235,13 +263,39 @@ mod tests {
 
     #[test]
     fn a_redirect_stays_within_the_trunk_and_ends() {
-        let own = ["trunk.example.com", "192.0.2.1", "2001:db8::1"];
-        assert!(may_follow("<sip:1@Trunk.Example.com:5080;transport=tcp>", &own, 0));
-        assert!(may_follow("sip:192.0.2.1", &own, 1));
-        assert!(may_follow("sip:1@[2001:db8::1]:5060", &own, 1));
-        assert!(!may_follow("sip:192.0.2.1", &own, 2));
-        assert!(!may_follow("sip:1@192.0.2.2", &own, 0));
-        assert!(!may_follow("sip:trunk.example.com@evil.example", &own, 0));
-        assert!(!may_follow("tel:+1", &own, 0));
+        let own = ["trunk.example.com", "192.0.2.1", "2001:db8::1"].map(str::to_owned);
+        let goes = |contact: &str, followed| redirected(contact, &own, followed);
+        assert_eq!(
+            goes("<sip:1@Trunk.Example.com:5080;transport=tcp?Route=%3Csip:evil%3E>", 0).as_deref(),
+            Some("sip:1@Trunk.Example.com:5080")
+        );
+        assert_eq!(goes("sip:192.0.2.1;maddr=203.0.113.9", 1).as_deref(), Some("sip:192.0.2.1"));
+        assert_eq!(goes("sip:1;x=y@[2001:db8::1]:5060", 1).as_deref(), Some("sip:1;x=y@[2001:db8::1]:5060"));
+        for (contact, followed) in [
+            ("sip:192.0.2.1", 2),
+            ("sip:1@192.0.2.2", 0),
+            ("sip:trunk.example.com@evil.example", 0),
+            ("sip:a b@192.0.2.1", 0),
+            ("sips:1@192.0.2.1", 0),
+            ("tel:+1", 0),
+            ("", 0),
+        ] {
+            assert_eq!(goes(contact, followed), None, "{contact}");
+        }
+    }
+
+    #[test]
+    fn places_that_are_the_same_and_places_that_are_not() {
+        let ours = "sip:trunk@192.0.2.1:5060";
+        for same in ["<sip:trunk@192.0.2.1>", "sip:trunk@192.0.2.1:5060;transport=tcp", "SIP:%74runk@192.0.2.1"] {
+            assert!(is_same_place(same, ours), "{same}");
+        }
+        for other in
+            ["sip:trunk@192.0.2.1:50600", "sip:trunk@192.0.2.11", "sip:other@192.0.2.1", "sip:192.0.2.1", "*", ""]
+        {
+            assert!(!is_same_place(other, ours), "{other}");
+        }
+        assert!(is_same_place("sip:a@[2001:DB8::1]", "sip:a@[2001:db8::1]:5060"));
+        assert_eq!((port_of("sips:h"), port_of("sip:h:99999"), port_of("tel:+1")), (Some(5061), None, None));
     }
 }

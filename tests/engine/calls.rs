@@ -238,6 +238,44 @@ fn what_was_noted_on_a_call_stays_with_it() {
 }
 
 #[test]
+fn what_an_invite_is_to_carry_is_checked() {
+    let bench = Bench::new();
+    let mut input = call("+15550009000");
+    (input["headers"], input["callerName"]) = (json!({"X-Order": "7"}), json!("Zoë"));
+    let row = bench.post("voice.calls.originate", &input).data();
+    assert!(row.get("headers").is_none() && row.get("callerName").is_none(), "{row}");
+    for (field, wrong, says) in [
+        ("headers", json!("X-A: 1"), "object of texts"),
+        ("headers", json!({"X-A": 1}), "\"X-A\" is 1: send a text"),
+        ("headers", json!({"Via": "x"}), "the name \"Via\""),
+        ("headers", json!({"X-A\r\nVia": "x"}), "the name"),
+        ("headers", json!({"X-A": "1\r\nVia: x"}), "no control characters"),
+        ("headers", json!({"X-A": "1", "x-a": "2"}), "twice"),
+        ("callerName", json!(7), "send a text"),
+        ("callerName", json!("a\nb"), "no control characters"),
+        ("callerName", json!("n".repeat(65)), "1 to 64 bytes"),
+    ] {
+        let mut input = call("+15550009000");
+        input[field] = wrong;
+        let message = bench.post("voice.calls.originate", &input).error(400, "BAD_REQUEST");
+        assert!(message.starts_with(field) && message.contains(says), "{message}");
+    }
+}
+
+#[test]
+fn what_an_invite_carries_is_a_part_of_the_request() {
+    let bench = Bench::new();
+    let asked = |header: &str| {
+        let mut input = call("+15550009000");
+        input["headers"] = json!({"X-Order": header});
+        bench.post_as(KEY, "voice.calls.originate", &input.to_string(), "idempotency-key: k1\r\n")
+    };
+    let sid = asked("7").data()["sid"].clone();
+    assert_eq!(asked("7").data()["sid"], sid);
+    asked("8").error(409, "CONFLICT");
+}
+
+#[test]
 fn a_trunks_limits() {
     let bench = Bench::with(|config| config.trunks.get_mut("trunk_main").unwrap().channel_limit = 1);
     let sid = bench.originate("+15550009000");

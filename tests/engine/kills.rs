@@ -163,6 +163,7 @@ fn asked() -> Originate {
         max_duration_s: None,
         metadata: Default::default(),
         send_digits: None,
+        carried: Default::default(),
         remembered: Some(Remembered { org: "org_a".to_owned(), key: "k".to_owned(), hash: [7; 32] }),
     }
 }

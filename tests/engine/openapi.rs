@@ -292,6 +292,7 @@ fn of_tests(place: &str) -> bool {
 fn calls(described: &mut Described) {
     let mut asked = call("+15550001111");
     asked["metadata"] = json!({"who": "me"});
+    (asked["headers"], asked["callerName"]) = (json!({"X-Order": "7"}), json!("Me"));
     let row = described.ask("voice.calls.originate", &asked);
     let sid = row["sid"].as_str().unwrap().to_owned();
     described.bench.wait(&sid, &["in_progress"]);

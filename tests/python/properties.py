@@ -104,6 +104,8 @@ ORIGINATE = {
     "metadata": Kind.MAPPING_OR_NONE,
     "max_duration_sec": Kind.SECONDS_OR_NONE,
     "send_digits": Kind.TEXT_OR_NONE,
+    "headers": Kind.MAPPING_OR_NONE,
+    "caller_name": Kind.TEXT_OR_NONE,
 }
 
 

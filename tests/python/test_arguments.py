@@ -54,6 +54,13 @@ CASES: list[tuple[Callable[[Voice], object], type[Exception], list[str]]] = [
     (lambda v: originate(v, send_digits="+1"), ValueError, ["send_digits", "0-9"]),
     (lambda v: v.trunks.test(""), ValueError, ["trunk_id"]),
     (lambda v: attach(v, on_dtmf=3), TypeError, ["on_dtmf", "Dtmf"]),
+    (lambda v: originate(v, headers=[("X-A", "1")]), TypeError, ["headers", "dict"]),
+    (lambda v: originate(v, headers={"X-A": 1}), TypeError, ["headers['X-A']", "int"]),
+    (lambda v: originate(v, headers={"From": "me"}), ValueError, ["headers", "From", "X-"]),
+    (lambda v: originate(v, headers={"X-A": "1\r\nFrom: me"}), ValueError, ["headers", "X-A"]),
+    (lambda v: originate(v, caller_name=7), TypeError, ["caller_name", "int"]),
+    (lambda v: originate(v, caller_name="a\nb"), ValueError, ["caller_name"]),
+    (lambda v: originate(v, caller_name="n" * 65), ValueError, ["caller_name", "64"]),
     (lambda v: v.calls.get(sid=""), ValueError, ["sid"]),
     (lambda v: v.calls.get(sid=None), TypeError, ["sid"]),  # type: ignore[arg-type]
     (lambda v: v.calls.list(limit=0), ValueError, ["limit", "500"]),

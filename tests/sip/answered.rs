@@ -151,6 +151,17 @@ fn an_answer_of_no_use() {
 }
 
 #[test]
+fn an_answer_may_have_its_description_in_the_183_before_it() {
+    case(async || {
+        let far = Far::start("early_and_bare", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.settled().await;
+        assert_eq!((caller.ending(), caller.legs), (NORMAL, 1));
+        far.played().await.our("ACK");
+    });
+}
+
+#[test]
 fn a_202_without_a_contact_is_an_answer() {
     case(async || {
         let far = Far::start("bare_202", &[]).await;

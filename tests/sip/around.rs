@@ -7,6 +7,7 @@ use clutchcall::engine::config::{self, Credentials, Secret};
 use clutchcall::engine::sip::{Transport, local};
 use clutchcall::engine::trunk::{Probe, Trunk as _};
 use clutchcall::sip::health::State;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::rig::{Caller, Far, LIMIT, case, towards};
 
@@ -41,6 +42,40 @@ fn a_far_side_that_nobody_hears_of_is_down() {
         let settings =
             config::SipTrunk { options_interval: Some(Duration::from_millis(50)), ..towards(Transport::Tcp, port) };
         until_health(&Caller::idle(settings).await, State::Down).await;
+    });
+}
+
+#[test]
+fn over_tcp_both_ask_whether_the_other_is_there() {
+    case(async || {
+        let far = Far::over(Transport::Tcp, "is_there", &[("code", "200"), ("phrase", "OK"), ("extra", "X: y")]).await;
+        let settings = config::SipTrunk { options_interval: LONG, ..towards(Transport::Tcp, far.port) };
+        let caller = Caller::idle(settings).await;
+        let traffic = far.played().await;
+        let options = traffic.our("OPTIONS");
+        assert!(options.header("Via").starts_with("SIP/2.0/TCP 127.0.0.1:"), "{}", options.text);
+        until_health(&caller, State::Healthy).await;
+        // Both messages in one piece, and the second in two.
+        let mut stream = tokio::net::TcpStream::connect(caller.address).await.unwrap();
+        let us = stream.local_addr().unwrap();
+        let ask = |nth: u32| {
+            format!(
+                "OPTIONS sip:us@{0} SIP/2.0\r\nVia: SIP/2.0/TCP {us};branch=z9hG4bKask{nth}\r\nFrom: <sip:far@{us}>;tag=1\r\n\
+                 To: <sip:us@{0}>\r\nCall-ID: ask@far\r\nCSeq: {nth} OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n",
+                caller.address
+            )
+        };
+        let (both, mut heard) = (ask(1) + &ask(2), String::new());
+        for part in [&both[..both.len() - 30], &both[both.len() - 30..]] {
+            stream.write_all(part.as_bytes()).await.unwrap();
+        }
+        while heard.matches("\r\n\r\n").count() < 2 {
+            let mut answer = [0; 4096];
+            let length = tokio::time::timeout(LIMIT, stream.read(&mut answer)).await.unwrap().unwrap();
+            assert!(length > 0, "{heard}");
+            heard.push_str(&String::from_utf8_lossy(&answer[..length]));
+        }
+        assert_eq!(heard.matches("SIP/2.0 200 OK").count(), 2, "{heard}");
     });
 }
 
@@ -110,6 +145,40 @@ fn a_trunk_that_registers() {
     });
 }
 
+#[test]
+fn a_trunk_that_ends_takes_its_binding_back() {
+    case(async || {
+        let far = Far::start("registers_and_leaves", &[]).await;
+        let credentials = Credentials { sip_username: "trunk".to_owned(), sip_password: Secret::new("secret") };
+        let settings = config::SipTrunk {
+            require_registration: true,
+            credentials: Some(credentials),
+            ..towards(Transport::Udp, far.port)
+        };
+        let mut caller = Caller::idle(settings).await;
+        let begun = Instant::now();
+        while far.traffic().ours("REGISTER").is_empty() {
+            assert!(begun.elapsed() < LIMIT);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(caller.trunk.lines(), 0);
+        caller.trunk.close();
+        assert_eq!(caller.trunk.lines(), 1, "an engine that ends waits for it");
+        while caller.trunk.lines() > 0 {
+            assert!(begun.elapsed() < LIMIT);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let traffic = far.played().await;
+        let mut asked = traffic.ours("REGISTER");
+        asked.dedup_by_key(|register| register.header("CSeq").to_owned());
+        let said = |name: &str| [asked[0].header(name).to_owned(), asked[1].header(name).to_owned()];
+        assert_eq!(said("Expires"), ["3600", "0"]);
+        for name in ["Contact", "Call-ID"] {
+            assert_eq!(asked[0].header(name), asked[1].header(name));
+        }
+    });
+}
+
 /// One request, and the first line of what comes back.
 pub(crate) async fn told(to: SocketAddr, method: &str, to_tag: &str) -> String {
     let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -146,10 +215,7 @@ fn strangers_are_told_no_more_than_they_need() {
 fn what_is_not_there_yet_is_refused_at_the_start() {
     case(async || {
         let tls = config::SipTrunk { transport: config::Transport::Tls, ..towards(Transport::Udp, 5061) };
-        let early = config::SipTrunk { early_media: true, ..towards(Transport::Udp, 5060) };
-        for (trunk, named) in [(tls, "transport"), (early, "early_media")] {
-            let refused = local(&trunk).await.unwrap_err();
-            assert!(refused.contains(named) && refused.contains("not there yet"), "{refused}");
-        }
+        let refused = local(&tls).await.unwrap_err();
+        assert!(refused.contains("transport") && refused.contains("not there yet"), "{refused}");
     });
 }

@@ -39,6 +39,16 @@ fn a_far_end_asks_for_our_offer() {
 }
 
 #[test]
+fn an_offer_of_ours_that_nobody_answers_is_taken_back() {
+    case(async || {
+        // It would answer 491 to the next re-INVITE otherwise.
+        let (caller, traffic) = to_its_end("leaves_our_offer").await;
+        assert_eq!((caller.ending(), caller.legs), (NORMAL, 1));
+        assert!(traffic.ours("SIP/2.0 491").is_empty());
+    });
+}
+
+#[test]
 fn an_answer_of_ours_is_never_acknowledged() {
     case(async || {
         let (caller, traffic) = to_its_end("never_acks").await;

@@ -22,4 +22,5 @@ mod packets;
 mod phones;
 mod refused;
 mod rig;
+mod sessions;
 mod strangers;

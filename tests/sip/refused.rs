@@ -78,3 +78,46 @@ fn it_rings_too_long() {
         far.played().await.our("CANCEL");
     });
 }
+
+#[test]
+fn a_far_side_sends_the_call_on_within_its_own_house() {
+    case(async || {
+        let far = Far::start("moves", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.until(Status::InProgress).await;
+        caller.hangup();
+        caller.settled().await;
+        assert_eq!(caller.ending(), (Status::Completed, EndReason::Normal, None, Some(16)));
+        let traffic = far.played().await;
+        let invites = traffic.ours("INVITE");
+        let second = invites.last().unwrap();
+        // The one that it may follow, though the far side likes the other more.
+        assert!(second.text.starts_with("INVITE sip:moved1@127.0.0.1:"), "{}", second.text);
+        assert_eq!(second.header("Call-ID"), invites[0].header("Call-ID"));
+    });
+}
+
+#[test]
+fn a_far_side_that_sends_the_call_on_and_on_is_followed_twice() {
+    case(async || {
+        let far = Far::start("moves_for_ever", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.settled().await;
+        assert_eq!(caller.ending(), (Status::Failed, EndReason::Redirected, Some(302), None));
+        let mut invites: Vec<String> = far.played().await.ours("INVITE").iter().map(|invite| invite.line()).collect();
+        invites.dedup();
+        assert_eq!(invites.len(), 3, "{invites:?}");
+    });
+}
+
+#[test]
+fn nobody_is_led_to_somebody_else() {
+    case(async || {
+        let contact = ("extra", "Contact: <sip:1@evil.invalid>, <sip:127.0.0.1@evil.invalid>, <tel:+15550009>");
+        let far = Far::start("refuses", &[("code", "302"), ("phrase", "Moved Temporarily"), contact]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.settled().await;
+        assert_eq!(caller.ending(), (Status::Failed, EndReason::Redirected, Some(302), None));
+        far.played().await.our("INVITE");
+    });
+}

@@ -6,7 +6,9 @@ use std::process::{Child, Command as Program, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clutchcall::call::{Action, Call, CallRecord, Command, EndReason, Event, Status, TransferMode, TransferState};
+use clutchcall::call::{
+    Action, Call, CallRecord, Carried, Command, EndReason, Event, Status, TransferMode, TransferState,
+};
 use clutchcall::engine::config::{self, Credentials, Host};
 use clutchcall::engine::sip::{self, Counts, Endpoints, SipTrunk, Timers, Transport};
 use clutchcall::engine::trunk::{Dial, Trunk, TrunkEvent, TrunkKind};
@@ -177,6 +179,10 @@ impl Traffic {
         self.0.iter().filter(|message| message.is_ours && message.text.starts_with(begins)).collect()
     }
 
+    pub(crate) fn has_sent(&self, begins: &str) -> bool {
+        self.0.iter().any(|message| !message.is_ours && message.text.starts_with(begins))
+    }
+
     /// The one of ours that begins so, however often it was repeated.
     pub(crate) fn our(&self, begins: &str) -> &Message {
         let ours = self.ours(begins);
@@ -193,6 +199,11 @@ impl Message {
             found.eq_ignore_ascii_case(name).then_some(value.trim())
         });
         line.unwrap_or_else(|| panic!("no {name} in {}", self.text))
+    }
+
+    /// Its first line.
+    pub(crate) fn line(&self) -> String {
+        self.text.lines().next().unwrap_or_default().to_owned()
     }
 
     pub(crate) fn lacks(&self, name: &str) -> bool {
@@ -223,6 +234,8 @@ pub(crate) struct Caller {
     /// What was not let in.
     pub(crate) counts: Arc<Counts>,
     events: mpsc::UnboundedReceiver<TrunkEvent>,
+    /// What its INVITE carries.
+    pub(crate) carried: Carried,
     call: Option<Call>,
     /// Which legs the call was given.
     pub(crate) legs: usize,
@@ -248,14 +261,18 @@ impl Caller {
     }
 
     pub(crate) async fn idle(settings: config::SipTrunk) -> Self {
+        Self::at(T1, settings).await
+    }
+
+    pub(crate) async fn at(t1: Duration, settings: config::SipTrunk) -> Self {
         let local = sip::local(&settings).await.unwrap();
         let counts = Arc::<Counts>::default();
-        let endpoint = Endpoints::counting(Timers { t1: T1 }, Arc::clone(&counts)).at(&local).await.unwrap();
+        let endpoint = Endpoints::counting(Timers { t1 }, Arc::clone(&counts)).at(&local).await.unwrap();
         let talks = sip::talks(&settings, local.bind.ip()).unwrap();
         let address = endpoint.address();
         let (sender, events) = mpsc::unbounded_channel();
         let trunk = SipTrunk::new(endpoint, settings, talks, sender);
-        Self { trunk, address, counts, events, call: None, legs: 0 }
+        Self { trunk, address, counts, events, carried: Carried::default(), call: None, legs: 0 }
     }
 
     pub(crate) fn place(&mut self, ring_timeout_s: u32) {
@@ -362,8 +379,9 @@ impl Caller {
         let at = call.poll_timeout().map_or(look, |at| at.min(look));
         tokio::select! {
             event = self.events.recv() => {
-                let event = self.translated(event.unwrap().kind);
-                self.call.as_mut().unwrap().handle_event(event, Instant::now());
+                if let Some(event) = self.translated(event.unwrap().kind) {
+                    self.call.as_mut().unwrap().handle_event(event, Instant::now());
+                }
             }
             () = tokio::time::sleep_until(at.into()) => call.handle_timeout(Instant::now()),
         }
@@ -371,12 +389,16 @@ impl Caller {
     }
 
     /// As `engine::calls` does.
-    fn translated(&mut self, kind: TrunkKind) -> Event {
-        match kind {
+    fn translated(&mut self, kind: TrunkKind) -> Option<Event> {
+        Some(match kind {
             TrunkKind::Arrived(_) => panic!("nobody calls"),
             TrunkKind::Placed { sip_call_id } => Event::Placed { sip_call_id },
             TrunkKind::Trying => Event::Trying,
             TrunkKind::Progress { code } => Event::Progress { code },
+            TrunkKind::Early { .. } => {
+                self.legs += 1;
+                return None;
+            }
             TrunkKind::Answered { leg } => {
                 self.legs += usize::from(leg.is_some());
                 Event::Answered
@@ -395,7 +417,7 @@ impl Caller {
             TrunkKind::TransferOutcome { code } => Event::TransferOutcome { code },
             TrunkKind::TransferAccepted => Event::TransferAccepted,
             TrunkKind::TransferRefused { code } => Event::TransferRefused { code },
-        }
+        })
     }
 
     fn act(&mut self) {
@@ -407,7 +429,8 @@ impl Caller {
                     let record = call.record();
                     let ring_timeout = Duration::from_secs(u64::from(record.ring_timeout_s));
                     let (to, from) = (record.to.clone(), record.from.clone());
-                    self.trunk.dial(Dial { sid: sid.clone(), to, from, ring_timeout }, now);
+                    let carried = self.carried.clone();
+                    self.trunk.dial(Dial { sid: sid.clone(), to, from, ring_timeout, carried, hears_early: true }, now);
                 }
                 Action::Cancel => self.trunk.cancel(&sid, now),
                 Action::Bye => self.trunk.bye(&sid, now),

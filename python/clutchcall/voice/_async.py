@@ -130,15 +130,29 @@ class AsyncCalls:
         metadata: Mapping[str, str] | None = None,
         max_duration_sec: float | None = None,
         send_digits: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        caller_name: str | None = None,
     ) -> AsyncCall:
         """Places an outbound call; returns once it is `dialing`. See `Calls.originate`."""
         check_originate(to, from_, trunk_id, agent, idempotency_key, send_digits)
+        check_text_or_none(caller_name=caller_name)
         check_seconds_or_none(ring_timeout_sec=ring_timeout_sec, max_duration_sec=max_duration_sec)
         notes = {} if metadata is None else text_pairs("metadata", metadata)
+        carried = {} if headers is None else text_pairs("headers", headers)
         core = self._core
         seconds = (ring_timeout_sec, max_duration_sec)
         row: _core.CallRow = await asked(
-            core.originate_later, to, from_, trunk_id, agent, *seconds, idempotency_key, notes, send_digits
+            core.originate_later,
+            to,
+            from_,
+            trunk_id,
+            agent,
+            *seconds,
+            idempotency_key,
+            notes,
+            send_digits,
+            carried,
+            caller_name,
         )
         return AsyncCall(core, row)
 

@@ -44,6 +44,8 @@ class Calls:
         metadata: Mapping[str, str] | None = None,
         max_duration_sec: float | None = None,
         send_digits: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        caller_name: str | None = None,
     ) -> Call:
         """Places an outbound call; returns once it is `dialing`.
 
@@ -66,6 +68,9 @@ class Calls:
                 `max_duration`): 1 to 86,400, `None` means never.
             send_digits: Keys to press for the far end once it has answered, as `Call.send_dtmf` takes them; `ww1`
                 waits a second first. A far end that takes none does not end the call: the engine's log says so.
+            headers: Headers of your own in the INVITE, whose names begin with `X-`: at most 16, with values of 256
+                bytes, of 2,048 bytes together. They are not kept with the call.
+            caller_name: What phones show beside `from_`, where carriers let it pass: at most 64 bytes.
 
         Raises:
             NotFoundError: No such trunk or agent.
@@ -73,10 +78,14 @@ class Calls:
             APIConnectionError: The engine can't be reached.
         """
         check_originate(to, from_, trunk_id, agent, idempotency_key, send_digits)
+        check_text_or_none(caller_name=caller_name)
         check_seconds_or_none(ring_timeout_sec=ring_timeout_sec, max_duration_sec=max_duration_sec)
         notes = {} if metadata is None else text_pairs("metadata", metadata)
+        carried = {} if headers is None else text_pairs("headers", headers)
         seconds = (ring_timeout_sec, max_duration_sec)
-        row = self._core.originate(to, from_, trunk_id, agent, *seconds, idempotency_key, notes, send_digits)
+        row = self._core.originate(
+            to, from_, trunk_id, agent, *seconds, idempotency_key, notes, send_digits, carried, caller_name
+        )
         return Call(self._core, row)
 
     def get(self, sid: str) -> Call:

@@ -1,6 +1,7 @@
 //! What a request says, field by field. Absent, null and "" mean the same; everything else that does not fit is a 400 that
 //! names the field.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,6 +10,8 @@ use hyper::body::Body as _;
 use serde_json::{Map, Value};
 
 use super::answer::{Code, Failure};
+use crate::call::Carried;
+use crate::call::carried::{check_caller_name, check_headers};
 use crate::call::record::{Metadata, check_metadata};
 
 /// What an input may take.
@@ -117,19 +120,32 @@ impl Input {
     }
 
     /// An object of texts; none at all is an empty one.
-    pub(super) fn metadata(&self) -> Result<Metadata, Failure> {
-        let pairs = match self.value("metadata") {
-            None => return Ok(Metadata::new()),
+    fn texts(&self, field: &str) -> Result<BTreeMap<String, String>, Failure> {
+        let pairs = match self.value(field) {
+            None => return Ok(BTreeMap::new()),
             Some(Value::Object(pairs)) => pairs,
-            Some(other) => return Err(Failure::bad(format!("metadata is {}: send an object of texts", kind(other)))),
+            Some(other) => return Err(Failure::bad(format!("{field} is {}: send an object of texts", kind(other)))),
         };
         let pair = |(name, value): (&String, &Value)| match value {
             Value::String(text) => Ok((name.clone(), text.clone())),
-            other => Err(Failure::bad(format!("metadata {name:?} is {}: send a text", kind(other)))),
+            other => Err(Failure::bad(format!("{field} {name:?} is {}: send a text", kind(other)))),
         };
-        let metadata = pairs.iter().map(pair).collect::<Result<_, _>>()?;
+        pairs.iter().map(pair).collect()
+    }
+
+    pub(super) fn metadata(&self) -> Result<Metadata, Failure> {
+        let metadata = self.texts("metadata")?;
         check_metadata(&metadata).map_err(Failure::bad)?;
         Ok(metadata)
+    }
+
+    /// `headers` and `callerName` of an originate.
+    pub(super) fn carried(&self) -> Result<Carried, Failure> {
+        let headers = self.texts("headers")?;
+        check_headers(&headers).map_err(Failure::bad)?;
+        let caller_name = self.text("callerName")?.map(str::to_owned);
+        caller_name.iter().try_for_each(|name| check_caller_name("callerName", name)).map_err(Failure::bad)?;
+        Ok(Carried { headers, caller_name })
     }
 
     pub(super) fn whole(&self, field: &str) -> Result<Option<u32>, Failure> {

@@ -16,7 +16,7 @@ use super::trunks::TrunkRow;
 use super::verdict::Verdict;
 use crate::audio::{Codec, Params};
 use crate::call::wire::BridgeRole;
-use crate::call::{CallRow, DEFAULT_RING_TIMEOUT_S, Reject, Settled, Status, clamp_ring_timeout};
+use crate::call::{CallRow, Carried, DEFAULT_RING_TIMEOUT_S, Reject, Settled, Status, clamp_ring_timeout};
 use crate::engine::calls::{Attach, Originate, TrunkState};
 use crate::engine::store::{Place, Query, Remembered};
 use crate::sip::health::State;
@@ -185,6 +185,7 @@ impl Asked<'_> {
             max_duration_s,
             metadata: input.metadata()?,
             send_digits: keys::after_answer(input)?,
+            carried: input.carried()?,
             remembered: None,
         };
         if let Some(key) = &self.idempotency_key {
@@ -309,13 +310,17 @@ fn place(cursor: &str) -> Result<Place, Failure> {
 
 /// What the request asks for, however it was spelled.
 fn hash(asked: &Originate) -> [u8; 32] {
-    let Originate { to, from, trunk_id, agent, ring_timeout_s, max_duration_s, metadata, send_digits, .. } = asked;
+    let Originate { to, from, trunk_id, agent, ring_timeout_s, max_duration_s, .. } = asked;
+    let Originate { metadata, send_digits, carried, .. } = asked;
     let mut text = json!([to, from, trunk_id, agent, ring_timeout_s, max_duration_s]).to_string();
     if !metadata.is_empty() {
         text += &json!(metadata).to_string();
     }
     if let Some(keys) = send_digits {
         text += &format!("{:?}", keys.strokes);
+    }
+    if *carried != Carried::default() {
+        text += &json!([carried.headers, carried.caller_name]).to_string();
     }
     digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("a SHA-256 has 32 bytes")
 }

@@ -13,7 +13,7 @@ use super::mint::run;
 use super::trunks::Trunks;
 use super::{Answer, MakeAgent, Media, Minter, Parts, Refused, Relays, Request, Why};
 use crate::audio::Params;
-use crate::call::{Action, Call, CallRecord, CallRow, Command, Event, Refusal, Settled};
+use crate::call::{Action, Call, CallRecord, CallRow, Carried, Command, Event, Refusal, Settled};
 use crate::engine::leg::{Leg, Line};
 use crate::engine::media::{self, Caller};
 use crate::engine::metrics::Metrics;
@@ -58,6 +58,8 @@ pub(super) struct Entry {
     pub(super) org: String,
     pub(super) trunk_id: String,
     pub(super) caller: Caller,
+    /// Until it is dialled.
+    pub(super) carried: Carried,
     /// When it may be dialled.
     pub(super) turn: Instant,
     pub(super) phase: Phase,
@@ -211,6 +213,10 @@ impl Board {
             TrunkKind::Placed { sip_call_id } => Event::Placed { sip_call_id },
             TrunkKind::Trying => Event::Trying,
             TrunkKind::Progress { code } => Event::Progress { code },
+            TrunkKind::Early { leg } => {
+                // Of a call that has ended meanwhile it is dropped there.
+                return self.media.send(media::Command::Early { sid, leg });
+            }
             TrunkKind::Answered { leg } => {
                 entry.speaks = leg.as_ref().map(|leg| leg.params());
                 entry.leg = leg;
@@ -334,6 +340,7 @@ impl Board {
     /// Every call ends; their media says so to all.
     fn shutdown(&mut self, now: Instant) {
         self.is_closing = true;
+        self.trunks.close();
         let sids: Vec<Sid> = self.calls.keys().cloned().collect();
         for sid in sids {
             let Some(entry) = self.calls.get_mut(&sid) else { continue };
@@ -369,7 +376,8 @@ impl Board {
                 let record = entry.record();
                 let ring_timeout = Duration::from_secs(u64::from(record.ring_timeout_s));
                 let (to, from) = (record.to.clone(), record.from.clone());
-                let dial = Dial { sid: sid.to_string(), to, from, ring_timeout };
+                let carried = std::mem::take(&mut entry.carried);
+                let dial = Dial { sid: sid.to_string(), to, from, ring_timeout, carried, hears_early: true };
                 trunk.into_iter().for_each(|trunk| trunk.dial(dial.clone(), now));
             }
             Action::Cancel => trunk.into_iter().for_each(|trunk| trunk.cancel(sid, now)),

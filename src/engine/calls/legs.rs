@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::board::{Board, Entry, Phase, Sid};
-use crate::call::{Event, LegEvent};
+use crate::call::{Carried, Event, LegEvent};
 use crate::engine::agents::{Agent, Bridged};
 use crate::engine::leg::Leg;
 use crate::engine::media;
@@ -94,7 +94,8 @@ impl Board {
         entry.second = Some(Second { leg, audio: None });
         let record = entry.record();
         let ring_timeout = Duration::from_secs(u64::from(record.ring_timeout_s));
-        let dial = Dial { sid: name(sid, leg), to, from: record.from.clone(), ring_timeout };
+        let (from, carried) = (record.from.clone(), Carried::default());
+        let dial = Dial { sid: name(sid, leg), to, from, ring_timeout, carried, hears_early: false };
         if let Some(trunk) = self.trunks.get(&entry.trunk_id) {
             trunk.dial_like(dial, entry.speaks, now);
         }

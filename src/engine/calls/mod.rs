@@ -56,7 +56,7 @@ use super::trunk::{self, Keys, Probe, Trunk};
 use crate::audio::Params;
 use crate::call::record::Metadata;
 use crate::call::wire::{BridgeRole, RelayRef, TokenAnswer};
-use crate::call::{CallRow, Command, Settled, TransferMode};
+use crate::call::{CallRow, Carried, Command, Settled, TransferMode};
 use crate::net::tls::Identity;
 use crate::relay::shard_of;
 use crate::sip::health;
@@ -119,6 +119,7 @@ pub struct Originate {
     pub metadata: Metadata,
     /// What is pressed once the far end has answered.
     pub send_digits: Option<Keys>,
+    pub carried: Carried,
     pub remembered: Option<Remembered>,
 }
 

@@ -63,6 +63,7 @@ impl Board {
             org: asked.org,
             trunk_id: asked.trunk_id,
             caller,
+            carried: asked.carried,
             turn,
             phase: Phase::Saving(Early { record, max_duration, ended: None }),
             asker: Some(answer),

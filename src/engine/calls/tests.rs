@@ -55,6 +55,7 @@ impl Media for Threads {
     fn send(&mut self, command: Command) {
         let word = match command {
             Command::Open { caller, .. } => format!("open {caller:?}"),
+            Command::Early { .. } => "early leg".to_owned(),
             Command::Start { leg, .. } => format!("start leg {}", leg.is_some()),
             Command::Rendition { side, params, .. } => format!("rendition {} {}", side.as_str(), params.rendition()),
             Command::Agent { agent, .. } => format!("agent {}", agent.is_some()),
@@ -228,6 +229,7 @@ fn asked() -> Originate {
         max_duration_s: None,
         metadata: Default::default(),
         send_digits: None,
+        carried: Default::default(),
         remembered: None,
     }
 }

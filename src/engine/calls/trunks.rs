@@ -74,16 +74,18 @@ impl Trunks {
                 format!("trunk {id} has no RTP ports left: widen rtp_start_port to rtp_end_port, or try again later");
             return Err(Refused { retry_after: Some(wait), ..Refused::new(Why::Unavailable, message) });
         }
-        if let Err(wait) = carried.line.trunk.admit(now) {
-            let message = format!("trunk {id} fails every call, and its breaker is open: try again later");
-            return Err(Refused { retry_after: Some(wait), ..Refused::new(Why::Unavailable, message) });
-        }
         let turn = carried.rate.turn(longest_wait, now).map_err(|full| {
             let (cps, wait) = (carried.line.max_cps, longest_wait.as_secs());
             let message =
                 format!("trunk {id} begins {cps} calls a second, its max_cps, and more than {wait} s of calls wait");
             Refused { retry_after: Some(full.retry_after), ..Refused::new(Why::TooMany, message) }
         })?;
+        // Last: a breaker that lets one call through counts it as tried.
+        if let Err(wait) = carried.line.trunk.admit(now) {
+            carried.rate.untake(turn);
+            let message = format!("trunk {id} fails every call, and its breaker is open: try again later");
+            return Err(Refused { retry_after: Some(wait), ..Refused::new(Why::Unavailable, message) });
+        }
         carried.active += 1;
         self.active += 1;
         Ok(turn)
@@ -155,6 +157,11 @@ impl Trunks {
         if let Some(carried) = self.lines.get_mut(id) {
             carried.active = carried.active.saturating_sub(1);
         }
+    }
+
+    /// The engine ends.
+    pub(super) fn close(&mut self) {
+        self.lines.values_mut().for_each(|carried| carried.line.trunk.close());
     }
 
     /// Calls that their far sides are not done with.

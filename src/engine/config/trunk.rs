@@ -238,6 +238,12 @@ impl SipTrunk {
         written.map(|host| host.name.as_str()).chain(self.domain.as_deref()).collect()
     }
 
+    /// The same without ports.
+    pub fn host_names(&self) -> Vec<String> {
+        let name = |host: &str| host.parse::<Host>().map_or_else(|_| host.to_owned(), |host| host.name);
+        self.hosts().into_iter().map(name).collect()
+    }
+
     /// Calls that the RTP ports are enough for: each has two, the lower one even.
     pub(super) fn most_calls(&self) -> usize {
         let (from, to) = (usize::from(*self.rtp_ports.start()).next_multiple_of(2), usize::from(*self.rtp_ports.end()));

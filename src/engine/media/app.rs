@@ -148,6 +148,10 @@ impl Media {
                 self.with(links, key, now, |call, floor| call.start(leg, floor));
                 self.schedule(key, now);
             }
+            Command::Early { leg, .. } => {
+                self.with(links, key, now, |call, floor| call.listen(leg, floor));
+                self.schedule(key, now);
+            }
             Command::Rendition { side, params, .. } => {
                 self.with(links, key, now, |call, floor| call.add(floor, side, params));
             }

@@ -150,17 +150,26 @@ impl Call {
         }
     }
 
+    /// The call is answered. Without a leg it goes on with the one that it listened to, if there is one.
     pub(super) fn start(&mut self, leg: Option<Box<dyn Leg>>, floor: &mut Floor<'_>) {
         self.started = true;
-        if let Some(leg) = &leg {
-            self.params = leg.params();
-            self.leg_is_paced = leg.sockets().iter().all(Option::is_none);
-            self.watch(leg.sockets(), 0, floor);
+        if let Some(leg) = leg {
+            self.listen(leg, floor);
         }
-        self.leg = leg;
         if let Some(agent) = self.waiting.take() {
             self.bind(Some(agent), floor);
         }
+    }
+
+    /// What the leg says is heard from now on.
+    pub(super) fn listen(&mut self, leg: Box<dyn Leg>, floor: &mut Floor<'_>) {
+        if self.is_closed {
+            return;
+        }
+        self.params = leg.params();
+        self.leg_is_paced = leg.sockets().iter().all(Option::is_none);
+        self.watch(leg.sockets(), 0, floor);
+        self.leg = Some(leg);
     }
 
     fn watch(&self, sockets: [Option<BorrowedFd<'_>>; SOCKETS], first: usize, floor: &Floor<'_>) {

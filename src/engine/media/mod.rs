@@ -90,6 +90,8 @@ pub enum Command {
     Open { sid: Arc<str>, caller: Caller },
     /// The call was answered. `None`: there is no leg ([`Caller::Bridge`]).
     Start { sid: Arc<str>, leg: Option<Box<dyn Leg>> },
+    /// What the far side says before the answer: heard, and not spoken to. [`Command::Start`] without a leg goes on with this one.
+    Early { sid: Arc<str>, leg: Box<dyn Leg> },
     /// Makes a rendition of a side available: published (uplink) while somebody subscribes, or taken (downlink) while
     /// somebody publishes. Repeating it does nothing.
     Rendition { sid: Arc<str>, side: Side, params: Params },
@@ -106,6 +108,7 @@ impl Command {
         match self {
             Self::Open { sid, .. }
             | Self::Start { sid, .. }
+            | Self::Early { sid, .. }
             | Self::Rendition { sid, .. }
             | Self::Agent { sid, .. }
             | Self::Key { sid, .. }

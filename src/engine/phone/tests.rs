@@ -39,7 +39,13 @@ impl Desk {
     fn dial_with(number: &str, config: PhoneConfig) -> Self {
         let mut desk = Self::new(config);
         let ring_timeout = Duration::from_secs(30);
-        let dial = Dial { sid: "CA1".to_owned(), to: number.to_owned(), from: "+15558675309".to_owned(), ring_timeout };
+        let dial = Dial {
+            sid: "CA1".to_owned(),
+            to: number.to_owned(),
+            from: "+15558675309".to_owned(),
+            ring_timeout,
+            carried: Default::default(),
+        };
         desk.phone.dial(dial, desk.now);
         desk.listen();
         desk
@@ -314,7 +320,13 @@ fn an_empty_far_end_is_known_from_its_number() {
 #[test]
 fn commands_for_strangers_and_repeated_dials_do_nothing() {
     let mut desk = Desk::dial("+15550009010");
-    let again = Dial { sid: "CA1".to_owned(), to: "9486".to_owned(), from: String::new(), ring_timeout: TICK };
+    let again = Dial {
+        sid: "CA1".to_owned(),
+        to: "9486".to_owned(),
+        from: String::new(),
+        ring_timeout: TICK,
+        carried: Default::default(),
+    };
     desk.phone.dial(again, desk.now);
     for stranger in ["CA2", ""] {
         desk.phone.cancel(stranger, desk.now);

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use super::{Codec, Pair, Ports, RtpLeg, RtpLine, Settings, ports};
 use crate::audio;
 use crate::rtp::dtmf::Stroke;
-use crate::sip::{Local, Negotiation, Refused};
+use crate::sip::{Direction, Local, Negotiated, Negotiation, Refused};
 
 /// Opens the audio of one trunk's calls.
 #[derive(Clone, Debug)]
@@ -78,6 +78,26 @@ impl Talk {
     /// Our offer was refused, or its answer never came.
     pub fn roll_back(&mut self) {
         self.negotiation.roll_back();
+    }
+
+    /// The answer of a provisional response: what is heard already. The leg comes once, and says nothing until the final answer;
+    /// after that [`Talk::leg`] has none.
+    pub fn early_leg(&mut self, body: &[u8]) -> Option<RtpLeg> {
+        let early = self.negotiation.handle_early_answer(body).ok()?;
+        let direction = if early.direction.receives() { Direction::RecvOnly } else { Direction::Inactive };
+        let early = Negotiated { direction, ..early.clone() };
+        if let Some(line) = &self.line {
+            line.update(&early);
+            return None;
+        }
+        let (leg, line) = RtpLeg::new(&early, self.pair.take()?, self.settings);
+        self.line = Some(line);
+        Some(leg)
+    }
+
+    /// Its leg is somewhere, and is told what is agreed.
+    pub fn is_open(&self) -> bool {
+        self.line.is_some()
     }
 
     /// The call is answered: its audio, once, when both have agreed.

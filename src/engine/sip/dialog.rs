@@ -10,24 +10,33 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::stack::{Failure, Heard, Invite, Line, Reply, Stack};
+use super::Timers;
+use super::dial::Dialling;
+use super::session::Session;
+use super::stack::{Agreed, Answer, Failure, Heard, Invite, Line, Offer, OfferRefused, Reply, Stack, Terms};
 use crate::call::{EndReason, Ending};
-use crate::engine::config::{Host, SipTrunk};
+use crate::engine::config::SipTrunk;
+use crate::engine::leg::Leg;
 use crate::engine::rtp::Talk;
-use crate::engine::trunk::{Asker, Dial, Events, Keys, TrunkEvent, TrunkKind};
+use crate::engine::trunk::{Asker, Events, Keys, TrunkEvent, TrunkKind};
 use crate::sip::health::Health;
 use crate::sip::refer::{self, Refer};
-use crate::sip::{reason, uri};
+use crate::sip::session_timer::Due;
+use crate::sip::{contact, reason, uri};
 
-/// Letters of a Call-ID: not to be guessed, so that a stranger's BYE finds no call.
-const CALL_ID_BYTES: usize = 16;
 /// Of a BYE of ours (RFC 3326): normal call clearing.
 const CLEARED: &str = "Q.850;cause=16;text=\"Normal call clearing\"";
 /// Of a BYE because the answer was of no use: incompatible destination.
 const INCOMPATIBLE: &str = "Q.850;cause=88;text=\"Incompatible destination\"";
+/// Of a BYE because nobody refreshed the session (RFC 4028 §10).
+const EXPIRED: &str = "Q.850;cause=102;text=\"Recovery on timer expiry\"";
 
 /// Of an answer without audio that we could take.
 const NOT_ACCEPTABLE: u16 = 488;
+/// A session that is too short for the far side (RFC 4028 §6).
+const INTERVAL_TOO_SMALL: u16 = 422;
+/// For requests of a call that is over.
+const NO_SUCH_CALL: u16 = 481;
 
 /// What the call's brain wants.
 #[derive(Debug)]
@@ -45,23 +54,22 @@ pub(super) enum Order {
     Press(Keys, Asker),
 }
 
+/// What a call of ours may be placed by once more.
+struct Placed {
+    stack: Arc<Stack>,
+    /// As it was sent last.
+    invite: Invite,
+    redirects: u32,
+}
+
 /// A call that came in and is answered.
 pub(super) struct Joined {
     pub(super) sid: String,
     /// Our number in it.
     pub(super) us: String,
     pub(super) settings: Arc<SipTrunk>,
+    pub(super) timers: Timers,
     pub(super) line: Line,
-    pub(super) talk: Talk,
-    pub(super) health: Arc<Mutex<Health>>,
-    pub(super) events: Events,
-}
-
-/// A call before its INVITE.
-pub(super) struct Dialling {
-    pub(super) dial: Dial,
-    pub(super) settings: Arc<SipTrunk>,
-    pub(super) stack: Arc<Stack>,
     pub(super) talk: Talk,
     pub(super) health: Arc<Mutex<Health>>,
     pub(super) events: Events,
@@ -78,79 +86,22 @@ enum Phase {
     Silent,
 }
 
-struct Call {
+pub(super) struct Call {
     sid: String,
     from: String,
     settings: Arc<SipTrunk>,
+    /// `None`: it came in.
+    placed: Option<Placed>,
     line: Line,
+    heard: mpsc::UnboundedReceiver<Heard>,
     talk: Talk,
     health: Arc<Mutex<Health>>,
+    session: Session,
     /// What became of the last REFER.
     refer: Refer,
+    hears_early: bool,
     events: Events,
     phase: Phase,
-}
-
-impl Dialling {
-    /// Ends when the wire is done with the call.
-    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
-        let peer = self.settings.peer();
-        let port = peer.port.unwrap_or(self.settings.default_port());
-        tokio::select! {
-            reached = self.stack.reach(&peer.name, port) => if let Err(error) = reached {
-                return self.unreachable(&error);
-            },
-            // Nothing was sent yet, so there is nothing to take back.
-            _ = orders.recv() => return,
-        }
-        let body = match self.talk.offer() {
-            Ok(body) => body,
-            Err(refused) => return self.unreachable(&refused.to_string()),
-        };
-        let invite = self.invite(body, &peer, port);
-        let sip_call_id = invite.call_id.clone();
-        let (line, heard) = match self.stack.invite(invite) {
-            Ok(begun) => begun,
-            Err(error) => return self.unreachable(&error),
-        };
-        let call = Call {
-            sid: self.dial.sid,
-            from: self.dial.from,
-            settings: self.settings,
-            line,
-            talk: self.talk,
-            health: self.health,
-            refer: Refer::default(),
-            events: self.events,
-            phase: Phase::Calling,
-        };
-        call.tell(TrunkKind::Placed { sip_call_id });
-        call.run(heard, orders).await;
-    }
-
-    fn unreachable(self, error: &str) {
-        tracing::info!(sid = self.dial.sid, error, "a call can't be placed");
-        noted(&self.health).handle_silence();
-        let _ = self.events.send(TrunkEvent { sid: self.dial.sid, kind: TrunkKind::Unreachable });
-    }
-
-    fn invite(&self, body: String, peer: &Host, port: u16) -> Invite {
-        let (settings, trunk_host) = (&*self.settings, self.settings.trunk_host());
-        let to = settings.number_template.fill(&self.dial.to, &trunk_host);
-        // CANCEL goes where the INVITE went: either by its URI, or by its Route.
-        let is_there = trunk_host == peer.to_string() && uri::host_of(&to).as_deref() == Some(&*peer.name);
-        let hop = Host { name: peer.name.clone(), port: Some(port) };
-        Invite {
-            call_id: format!("{}@{}", random(), self.stack.address().ip()),
-            route: (!is_there).then(|| format!("sip:{hop};lr")),
-            from: uri::at(&self.dial.from, &trunk_host),
-            to,
-            caller_name: None,
-            headers: Vec::new(),
-            body,
-            credentials: settings.credentials.clone(),
-        }
-    }
 }
 
 impl Joined {
@@ -161,42 +112,72 @@ impl Joined {
         heard: mpsc::UnboundedReceiver<Heard>,
         orders: mpsc::UnboundedReceiver<Order>,
     ) {
+        let session = Session::new(&self.settings, self.timers);
         let mut call = Call {
             sid: self.sid,
             from: self.us,
             settings: self.settings,
+            placed: None,
             line: self.line,
+            heard,
             talk: self.talk,
             health: self.health,
+            session,
             refer: Refer::default(),
+            hears_early: false,
             events: self.events,
             phase: Phase::Up,
         };
         if is_leaving {
             call.leave(CLEARED);
         }
-        call.run(heard, orders).await;
+        call.run(orders).await;
     }
 }
 
-fn noted(health: &Mutex<Health>) -> std::sync::MutexGuard<'_, Health> {
+pub(super) fn noted(health: &Mutex<Health>) -> std::sync::MutexGuard<'_, Health> {
     health.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pub(super) fn random() -> String {
-    let mut bytes = [0; CALL_ID_BYTES];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).expect("the system has randomness");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 impl Call {
-    async fn run(mut self, mut heard: mpsc::UnboundedReceiver<Heard>, mut orders: mpsc::UnboundedReceiver<Order>) {
+    pub(super) fn new(
+        dialling: Dialling,
+        session: Session,
+        invite: Invite,
+        (line, heard): (Line, mpsc::UnboundedReceiver<Heard>),
+    ) -> Self {
+        let Dialling { dial, settings, stack, talk, health, events } = dialling;
+        let hears_early = dial.hears_early && settings.early_media;
+        let (sid, from, refer) = (dial.sid, dial.from, Refer::default());
+        Self {
+            sid,
+            from,
+            settings,
+            placed: Some(Placed { stack, invite, redirects: 0 }),
+            line,
+            heard,
+            talk,
+            health,
+            session,
+            refer,
+            hears_early,
+            events,
+            phase: Phase::Calling,
+        }
+    }
+
+    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         loop {
             let flow = tokio::select! {
                 // The brain decides first: an answer beside its CANCEL is not told any more.
                 biased;
                 order = orders.recv(), if !orders.is_closed() => self.handle_order(order.unwrap_or(Order::HangUp)),
-                heard = heard.recv() => heard.map_or(ControlFlow::Break(()), |heard| self.handle_heard(heard)),
+                heard = self.heard.recv() => heard.map_or(ControlFlow::Break(()), |heard| self.handle_heard(heard)),
+                () = self.session.due(), if self.phase == Phase::Up => {
+                    let due = self.session.handle_timeout();
+                    self.keep_session(due);
+                    ControlFlow::Continue(())
+                }
             };
             if flow.is_break() {
                 return;
@@ -204,7 +185,7 @@ impl Call {
         }
     }
 
-    fn tell(&self, kind: TrunkKind) {
+    pub(super) fn tell(&self, kind: TrunkKind) {
         if self.phase != Phase::Leaving {
             // Nobody listens any more when the engine goes down.
             let _ = self.events.send(TrunkEvent { sid: self.sid.clone(), kind });
@@ -241,12 +222,9 @@ impl Call {
     fn handle_heard(&mut self, heard: Heard) -> ControlFlow<()> {
         match heard {
             Heard::Trying => self.tell(TrunkKind::Trying),
-            Heard::Progress { code } => self.tell(TrunkKind::Progress { code }),
-            Heard::Answered { body } => self.answered(&body),
-            Heard::Refused(reply) => {
-                self.refused(reply);
-                return ControlFlow::Break(());
-            }
+            Heard::Progress { code, body } => self.progress(code, &body),
+            Heard::Answered { body, terms } => self.answered(&body, &terms),
+            Heard::Refused(reply) => return self.refused(reply),
             Heard::Failed(failure) => return self.failed(failure),
             Heard::Bye { reason } => {
                 self.tell(TrunkKind::Bye { q850: reason.as_deref().and_then(cause) });
@@ -255,17 +233,23 @@ impl Call {
                     return ControlFlow::Break(());
                 }
             }
-            Heard::Gone => return ControlFlow::Break(()),
-            Heard::Offer { body, answer } => {
-                let answered = match self.phase {
-                    Phase::Up => self.talk.handle_offer(&body).map_err(|refused| refused.sip_code()),
-                    _ => Err(481),
-                };
-                // A request whose transaction is gone needs no answer.
-                let _ = answer.send(answered);
+            Heard::Gone => {
+                // The far side refuses every word of ours: for it there is no such call.
+                if self.phase == Phase::Up {
+                    self.tell(TrunkKind::Bye { q850: None });
+                }
+                return ControlFlow::Break(());
             }
+            Heard::Offer(offer) => {
+                let answer = self.agree(&offer);
+                // A request whose transaction is gone needs no answer.
+                let _ = offer.answer.send(answer);
+            }
+            // It asked for an offer, and leaves it at that: what was agreed on before holds.
+            Heard::Acked { body } if body.is_empty() => self.talk.roll_back(),
+            Heard::Refreshed(reply) => self.refreshed(reply),
             Heard::Acked { body } => {
-                if !body.is_empty() && self.talk.handle_answer(&body).is_err() && self.phase == Phase::Up {
+                if self.talk.handle_answer(&body).is_err() && self.phase == Phase::Up {
                     self.tell(TrunkKind::Bye { q850: Some(88) });
                     self.leave(INCOMPATIBLE);
                 }
@@ -287,15 +271,47 @@ impl Call {
         ControlFlow::Continue(())
     }
 
-    fn answered(&mut self, body: &[u8]) {
+    /// A provisional answer never makes the call an answered one, whatever is heard.
+    fn progress(&mut self, code: u16, body: &[u8]) {
+        self.tell(TrunkKind::Progress { code });
+        if self.phase != Phase::Calling || body.is_empty() {
+            return;
+        }
+        if !self.hears_early {
+            // The final answer may leave it out (RFC 3261 §13.2.1). What is no answer is left to that, too.
+            let _ = self.talk.negotiation().handle_early_answer(body);
+        } else if let Some(leg) = self.talk.early_leg(body) {
+            self.tell(TrunkKind::Early { leg: Box::new(leg) });
+        }
+    }
+
+    /// A re-INVITE or UPDATE. One that is refused changes nothing.
+    fn agree(&mut self, offer: &Offer) -> Answer {
+        if self.phase != Phase::Up {
+            return Err(NO_SUCH_CALL.into());
+        }
+        let mut session = self.session.clone();
+        let session_expires = session
+            .handle_request(&offer.terms)
+            .map_err(|least| OfferRefused { code: INTERVAL_TOO_SMALL, min_se_s: Some(least) })?;
+        let body = match offer.is_update && offer.body.is_empty() {
+            true => None,
+            false => Some(self.talk.handle_offer(&offer.body).map_err(|refused| refused.sip_code())?),
+        };
+        self.session = session;
+        Ok(Agreed { body, session_expires })
+    }
+
+    fn answered(&mut self, body: &[u8], terms: &Terms) {
         if self.phase == Phase::Leaving {
             return self.line.bye(Some(CLEARED.to_owned()));
         }
         noted(&self.health).handle_answer(200, None, false, Instant::now());
+        self.session.handle_answer(terms);
         let agreed = self.talk.handle_answer(body);
         match (agreed, self.talk.leg()) {
-            (Ok(()), Some(leg)) => {
-                self.tell(TrunkKind::Answered { leg: Some(Box::new(leg)) });
+            (Ok(()), leg) if leg.is_some() || self.talk.is_open() => {
+                self.tell(TrunkKind::Answered { leg: leg.map(|leg| Box::new(leg) as Box<dyn Leg>) });
                 self.phase = Phase::Up;
             }
             (agreed, _) => {
@@ -307,12 +323,89 @@ impl Call {
         }
     }
 
-    fn refused(&mut self, reply: Reply) {
+    fn keep_session(&mut self, due: Option<Due>) {
+        match due {
+            Some(Due::Refresh) => self.refresh(),
+            Some(Due::Expired) => {
+                self.tell(TrunkKind::SessionExpired);
+                self.leave(EXPIRED);
+            }
+            None => {}
+        }
+    }
+
+    fn refresh(&mut self) {
+        let body = match self.session.takes_updates() {
+            true => None,
+            false => match self.talk.negotiation().refresh() {
+                Ok(body) => Some(body),
+                // An offer is under way: as if the far side had said so (RFC 3261 §14.1).
+                Err(refused) => {
+                    let due = self.session.handle_refresh_failed(Some(refused.sip_code()));
+                    return self.keep_session(due);
+                }
+            },
+        };
+        self.line.refresh(body, self.session.request());
+    }
+
+    fn refreshed(&mut self, reply: Option<Reply>) {
+        if self.phase != Phase::Up {
+            return;
+        }
+        if let Some(reply) = reply.as_ref().filter(|reply| reply.code < 300) {
+            self.session.handle_answer(&reply.terms);
+            if self.talk.negotiation().is_offering() && self.talk.handle_answer(&reply.body).is_err() {
+                self.talk.roll_back();
+            }
+            return;
+        }
+        self.talk.roll_back();
+        let (code, terms) = reply.map_or((None, Terms::default()), |reply| (Some(reply.code), reply.terms));
+        if code == Some(INTERVAL_TOO_SMALL) && self.session.handle_too_small(&terms) {
+            return self.refresh();
+        }
+        let due = self.session.handle_refresh_failed(code);
+        self.keep_session(due);
+    }
+
+    /// What a refusal asks for instead: a longer session (RFC 4028 §7.4), or another place of the same trunk (RFC 3261 §8.1.3.4).
+    fn another(&mut self, reply: &Reply) -> Option<Invite> {
+        let placed = self.placed.as_mut().filter(|_| self.phase == Phase::Calling)?;
+        let mut invite = placed.invite.clone();
+        match reply.code {
+            INTERVAL_TOO_SMALL if self.session.handle_too_small(&reply.terms) => invite.timer = self.session.request(),
+            300..=399 => {
+                let (hosts, contacts) = (self.settings.host_names(), reply.contacts.iter().map(String::as_str));
+                let best = contact::by_preference(contacts).into_iter();
+                invite.to = best.filter_map(|contact| uri::redirected(contact.uri, &hosts, placed.redirects)).next()?;
+                invite.route = self.settings.proxy.as_ref().and(invite.route);
+                placed.redirects += 1;
+            }
+            _ => return None,
+        }
+        Some(invite)
+    }
+
+    fn refused(&mut self, reply: Reply) -> ControlFlow<()> {
+        if let Some(invite) = self.another(&reply)
+            && let Some(placed) = &mut self.placed
+        {
+            return match placed.stack.invite(invite.clone()) {
+                Ok((line, heard)) => {
+                    placed.invite = invite;
+                    (self.line, self.heard) = (line, heard);
+                    ControlFlow::Continue(())
+                }
+                Err(error) => self.failed(Failure::Local(error)),
+            };
+        }
         let q850 = reply.reason.as_deref().and_then(cause);
         let retry_after = reply.retry_after.as_deref().and_then(seconds);
         let is_limit = Ending::from_answer(reply.code, &reply.phrase, None, false).reason == EndReason::CarrierLimit;
         noted(&self.health).handle_answer(reply.code, retry_after, is_limit, Instant::now());
         self.tell(TrunkKind::Rejected { code: reply.code, reason: reply.phrase, q850 });
+        ControlFlow::Break(())
     }
 
     fn failed(&mut self, failure: Failure) -> ControlFlow<()> {
@@ -326,6 +419,10 @@ impl Call {
             Failure::Network(error) => {
                 tracing::info!(sid = self.sid, error, "a call's trunk broke");
                 noted(&self.health).handle_silence();
+                self.tell(TrunkKind::Unreachable);
+            }
+            Failure::Local(error) => {
+                tracing::warn!(sid = self.sid, error, "a call broke on our side");
                 self.tell(TrunkKind::Unreachable);
             }
         }

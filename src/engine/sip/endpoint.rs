@@ -69,9 +69,6 @@ pub async fn local(trunk: &SipTrunk) -> Result<Local, String> {
         config::Transport::Tcp => Transport::Tcp,
         config::Transport::Tls => return Err("transport \"tls\" is not there yet: write \"udp\" or \"tcp\"".to_owned()),
     };
-    if trunk.early_media {
-        return Err("early_media is not there yet: leave it out, and a call is heard from its answer on".to_owned());
-    }
     let ip = if trunk.internal_sip_ip.is_unspecified() { towards(trunk).await } else { trunk.internal_sip_ip };
     let bind = SocketAddr::new(ip, trunk.source_pbx_port);
     Ok(Local { transport, bind, external: trunk.external_sip_ip })

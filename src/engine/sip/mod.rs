@@ -3,9 +3,11 @@
 //! | File | Holds |
 //! |---|---|
 //! | `trunk` | [`SipTrunk`]: commands in, one task per call |
+//! | `dial` | one call before its INVITE |
 //! | `dialog` | one call: what the wire says and what the call's brain wants, until both are done with it |
 //! | `reception` | whose call an INVITE is, and where it waits until the board has decided |
 //! | `ringing` | one call that came in, until it is answered |
+//! | `session` | its session timer |
 //! | `register` | who we are, told to a registrar |
 //! | `options` | whether the far side is there |
 //! | `probe` | the same, asked by a user |
@@ -19,6 +21,7 @@
 //! a BYE is repeated until it is answered. What a call becomes is its brain's (`call/`); here is no record and no status.
 //! Descriptions, ports and audio of a call are its [`Talk`](super::rtp::Talk)'s.
 
+mod dial;
 mod dialog;
 mod endpoint;
 mod gate;
@@ -28,6 +31,7 @@ mod probe;
 mod reception;
 mod register;
 mod ringing;
+mod session;
 mod stack;
 mod trunk;
 

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::dialog::random;
+use super::dial::random;
 use super::stack::{Ask, Failure, Reply, Stack};
 use crate::engine::config::{Host, SipTrunk};
 use crate::sip::health::Health;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Gate, PeerId};
-use crate::engine::config::{Host, SipTrunk};
+use crate::engine::config::SipTrunk;
 
 /// Names of carriers change within minutes; whoever is called meanwhile is looked up by the call.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -23,9 +23,7 @@ impl Peers {
     /// The addresses that are written are known from here on.
     pub(super) fn new(settings: &SipTrunk, gate: Arc<Gate>) -> Self {
         let (mut addresses, mut names) = (Vec::new(), Vec::new());
-        for host in settings.hosts() {
-            // A domain may have a port.
-            let name = host.parse::<Host>().map_or_else(|_| host.to_owned(), |host| host.name);
+        for name in settings.host_names() {
             match name.parse::<IpAddr>() {
                 Ok(address) => addresses.push(address),
                 Err(_) => names.push(name),

@@ -1,17 +1,18 @@
 //! Registers a trunk at its registrar (RFC 3261 §10) where the config says so: one task per trunk, ended with its trunk.
 //!
-//! When to ask, refresh and back off is [`Registration`]'s; here are the requests. A registration that ends with the engine is
-//! left to run out.
+//! When to ask, refresh and back off is [`Registration`]'s; here are the requests. At the end of the engine the binding is taken back
+//! (§10.2.2), if anything was granted; a registrar that does not answer that in time has it run out.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use super::dialog::{random, seconds};
-use super::stack::{Ask, Reply, Stack};
-use crate::engine::config::{Host, SipTrunk};
-use crate::sip::registration::{Registration, State};
+use super::dial::random;
+use super::dialog::seconds;
+use super::stack::{Ask, Stack};
+use crate::engine::config::{self, Host, SipTrunk};
+use crate::sip::registration::{self, Registration, State};
 use crate::sip::uri;
 
 pub(super) struct Registrar {
@@ -19,15 +20,21 @@ pub(super) struct Registrar {
     pub(super) stack: Arc<Stack>,
     /// Where it stands, for whoever looks.
     pub(super) shown: watch::Sender<State>,
+    /// The engine ends.
+    pub(super) ending: oneshot::Receiver<()>,
 }
 
 impl Registrar {
-    pub(super) async fn run(self) {
+    /// Ends when it is told to, and the binding is taken back.
+    pub(super) async fn run(mut self) {
         let mut ask = self.ask();
         let seed = u64::from_str_radix(&random()[..16], 16).unwrap_or_default();
         let mut registration = Registration::new(self.settings.register_expires, seed, Instant::now());
         while let Some(due) = registration.poll_timeout() {
-            tokio::time::sleep_until(due.into()).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(due.into()) => {}
+                _ = &mut self.ending => return self.unregister(ask, is_registered(&registration)).await,
+            }
             let Some(expires) = registration.handle_timeout(Instant::now()) else { continue };
             let before = is_registered(&registration);
             ask.headers.retain(|(name, _)| name != "Expires");
@@ -36,7 +43,11 @@ impl Registrar {
             ask.number = last.wrapping_add(1);
             let code = answered.as_ref().map(|reply| reply.code).ok();
             match answered {
-                Ok(reply) if reply.code < 300 => registration.handle_granted(self.granted(&reply), Instant::now()),
+                Ok(reply) if reply.code < 300 => {
+                    let expires = reply.expires.as_deref().and_then(seconds);
+                    let granted = registration::granted(&reply.contacts, &self.binding(), expires);
+                    registration.handle_granted(granted, Instant::now());
+                }
                 Ok(reply) => {
                     let of = |header: &Option<String>| header.as_deref().and_then(seconds);
                     let (least, later) = (of(&reply.min_expires), of(&reply.retry_after));
@@ -58,7 +69,7 @@ impl Registrar {
         let hop = Host { port: Some(peer.port.unwrap_or(settings.default_port())), ..peer.clone() };
         let name = settings.credentials.as_ref().map_or("", |credentials| &credentials.sip_username);
         let us = uri::at(name, &trunk_host);
-        let mut headers = vec![("Contact".to_owned(), format!("<{}>", uri::at(name, &self.contact())))];
+        let mut headers = vec![("Contact".to_owned(), format!("<{}>", self.binding()))];
         if trunk_host != peer.to_string() {
             headers.push(("Route".to_owned(), format!("<sip:{hop};lr>")));
         }
@@ -74,23 +85,21 @@ impl Registrar {
         }
     }
 
-    fn contact(&self) -> String {
-        let address = self.stack.address();
-        if self.settings.transport == crate::engine::config::Transport::Tcp {
-            return format!("{address};transport=tcp");
+    async fn unregister(&self, mut ask: Ask, is_registered: bool) {
+        if !is_registered {
+            return;
         }
-        address.to_string()
+        ask.headers.retain(|(name, _)| name != "Expires");
+        ask.headers.push(("Expires".to_owned(), "0".to_owned()));
+        let code = self.stack.ask(&ask).await.0.map(|reply| reply.code).ok();
+        tracing::info!(registrar = self.settings.trunk_host(), code, "a SIP trunk is unregistered");
     }
 
-    /// What our binding was given: its own `expires`, or the header's (RFC 3261 §10.2.4). Others may be registered beside us.
-    fn granted(&self, reply: &Reply) -> Option<Duration> {
-        let address = self.stack.address().to_string();
-        let bindings = reply.contacts.iter().flat_map(|header| header.split(','));
-        let own = bindings.filter(|binding| binding.contains(&address)).find_map(|binding| {
-            let parameters = binding.rsplit('>').next()?.split(';');
-            parameters.filter_map(|parameter| parameter.trim().strip_prefix("expires=")).find_map(seconds)
-        });
-        own.or_else(|| reply.expires.as_deref().and_then(seconds))
+    /// Where we are called.
+    fn binding(&self) -> String {
+        let name = self.settings.credentials.as_ref().map_or("", |credentials| &credentials.sip_username);
+        let transport = if self.settings.transport == config::Transport::Tcp { ";transport=tcp" } else { "" };
+        uri::at(name, &format!("{}{transport}", self.stack.address()))
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use super::Timers;
 use super::dialog::{Joined, Order, cause};
 use super::reception::Caller;
 use super::stack::{Came, Heard};
@@ -31,6 +32,7 @@ pub(super) struct Ringing {
     pub(super) sid: String,
     pub(super) caller: Caller,
     pub(super) settings: Arc<SipTrunk>,
+    pub(super) timers: Timers,
     pub(super) talk: Talk,
     pub(super) health: Arc<Mutex<Health>>,
     pub(super) events: Events,
@@ -73,8 +75,8 @@ impl Ringing {
         call.follow(&mut heard, &mut orders).await;
         if call.is_joined {
             let Call { ringing, line, phase, .. } = call;
-            let Ringing { sid, caller, settings, talk, health, events } = ringing;
-            let joined = Joined { sid, us: caller.to, settings, line, talk, health, events };
+            let Ringing { sid, caller, settings, timers, talk, health, events } = ringing;
+            let joined = Joined { sid, us: caller.to, settings, timers, line, talk, health, events };
             joined.run(phase == Phase::Leaving, heard, orders).await;
         }
     }
@@ -162,7 +164,7 @@ impl Call {
                 self.phase = Phase::Over;
             }
             // A request whose transaction is gone needs no answer.
-            Heard::Offer { answer, .. } => drop(answer.send(Err(TOO_EARLY))),
+            Heard::Offer(offer) => drop(offer.answer.send(Err(TOO_EARLY.into()))),
             Heard::Gone => return ControlFlow::Break(()),
             _ => {}
         }

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
 
-use super::dialog::{Dialling, Order};
+use super::dial::Dialling;
+use super::dialog::Order;
 use super::options::Keepalive;
 use super::peers::Peers;
 use super::probe::Question;
@@ -46,12 +47,24 @@ pub struct SipTrunk {
     hall: Option<Arc<Hall>>,
     /// Each gives the sid of its call.
     tasks: JoinSet<String>,
-    /// Where its registration stands, if it has one.
-    registration: Option<watch::Receiver<registration::State>>,
+    registered: Option<Registered>,
     /// Questions of users that are not answered yet.
     questions: JoinSet<()>,
     /// What goes on outside of calls; ends with the trunk.
     _around: JoinSet<()>,
+}
+
+/// The task that keeps a binding, ended with its trunk at the latest.
+struct Registered {
+    /// Until it was told to take the binding back.
+    end: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 impl SipTrunk {
@@ -71,11 +84,12 @@ impl SipTrunk {
             let (settings, health) = (Arc::clone(&settings), Arc::clone(&health));
             around.spawn(Keepalive { settings, stack, health, interval }.run());
         }
-        let registration = settings.require_registration.then(|| {
+        let registered = settings.require_registration.then(|| {
+            let (end, ending) = oneshot::channel();
             let (shown, seen) = watch::channel(registration::State::Pending);
             let (settings, stack) = (Arc::clone(&settings), Arc::clone(&endpoint.0));
-            around.spawn(Registrar { settings, stack, shown }.run());
-            seen
+            let task = tokio::spawn(Registrar { settings, stack, shown, ending }.run());
+            Registered { end: Some(end), seen, task }
         });
         Self {
             endpoint,
@@ -87,7 +101,7 @@ impl SipTrunk {
             calls: HashMap::new(),
             hall: None,
             tasks: JoinSet::new(),
-            registration,
+            registered,
             questions: JoinSet::new(),
             _around: around,
         }
@@ -200,6 +214,7 @@ impl Trunk for SipTrunk {
             sid: sid.to_owned(),
             caller,
             settings: Arc::clone(&self.settings),
+            timers: self.endpoint.0.timers(),
             talk,
             health: Arc::clone(&self.health),
             events: self.events.clone(),
@@ -238,9 +253,17 @@ impl Trunk for SipTrunk {
         }
     }
 
+    fn close(&mut self) {
+        if let Some(end) = self.registered.as_mut().and_then(|registered| registered.end.take()) {
+            // It may have ended by itself.
+            let _ = end.send(());
+        }
+    }
+
     fn lines(&mut self) -> usize {
         self.sweep();
-        self.calls.len()
+        let is_unregistering = |registered: &Registered| registered.end.is_none() && !registered.task.is_finished();
+        self.calls.len() + usize::from(self.registered.as_ref().is_some_and(is_unregistering))
     }
 
     fn admit(&mut self, now: Instant) -> Result<(), Duration> {

@@ -30,6 +30,41 @@ fn an_open_breaker_refuses_and_says_for_how_long() {
     assert_eq!(bench.board.trunks.states(bench.now)[0].active, 0);
 }
 
+/// Lets so many calls through, like a breaker that tries its trunk out.
+struct Trying(usize);
+
+impl Trunk for Trying {
+    fn dial(&mut self, _dial: Dial, _now: Instant) {}
+    fn cancel(&mut self, _sid: &str, _now: Instant) {}
+    fn bye(&mut self, _sid: &str, _now: Instant) {}
+    fn transfer(&mut self, _sid: &str, _to: &str, _now: Instant) {}
+    fn admit(&mut self, _now: Instant) -> Result<(), Duration> {
+        self.0 = self.0.checked_sub(1).ok_or(Duration::from_secs(30))?;
+        Ok(())
+    }
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+    fn handle_timeout(&mut self, _now: Instant) {}
+}
+
+#[test]
+fn the_one_call_that_a_breaker_tries_is_not_spent_on_one_that_has_no_turn() {
+    let mut bench = Bench::with(100, 1);
+    bench.dialed();
+    bench.board.trunks.set_trunk("trunk_main", Box::new(Trying(1)));
+    let (reason, _) = why(bench.originate(Originate { ring_timeout_s: 1, ..asked() }));
+    assert_eq!(reason, Why::TooMany);
+    bench.pass(2);
+    bench.originate(asked()).unwrap();
+    bench.pass(2);
+    // And what the breaker refuses takes nobody's turn.
+    assert_eq!(why(bench.originate(asked())).0, Why::Unavailable);
+    bench.board.trunks.set_trunk("trunk_main", Box::new(Trying(1)));
+    bench.originate(asked()).unwrap();
+    assert_eq!(bench.board.trunks.states(bench.now)[0].waiting, 0);
+}
+
 #[test]
 fn who_waits_for_its_turn_is_counted_and_hung_up_without_a_word() {
     let mut bench = Bench::with(100, 1);

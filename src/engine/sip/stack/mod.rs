@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `came` | a call that comes in: who decides about it, and what is said to its caller |
 //! | `uac` | a call that we place: its INVITE followed to the end, and what is asked of its dialog |
+//! | `refresh` | the refresh of a session, and what messages say of session timers |
 //! | `request` | requests outside of any call |
 //! | `uas` | requests of the far side, given to their calls or refused |
 //! | `door` | the socket, and who is let in |
@@ -21,6 +22,7 @@ mod came;
 mod door;
 mod info;
 mod mend;
+mod refresh;
 mod request;
 mod route;
 mod uac;
@@ -43,6 +45,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{Gate, Local, Timers, Transport};
 
 pub(super) use came::{Came, Knock, Reception, Refusal, Ruled, Ruling};
+pub(super) use refresh::Terms;
 pub(super) use request::Ask;
 pub(super) use uac::{Invite, Line};
 
@@ -64,10 +67,10 @@ const USER_AGENT: &str = concat!("clutchcall/", env!("CARGO_PKG_VERSION"));
 pub(super) enum Heard {
     /// 100.
     Trying,
-    /// 101..=199.
-    Progress { code: u16 },
+    /// 101..=199; the body of some has an answer already.
+    Progress { code: u16, body: Vec<u8> },
     /// 2xx, which was acknowledged.
-    Answered { body: Vec<u8> },
+    Answered { body: Vec<u8>, terms: Terms },
     /// A final answer of the far side, 300..=699.
     Refused(Reply),
     /// No final answer came. `Cancelled`: and none is waited for any more.
@@ -76,8 +79,8 @@ pub(super) enum Heard {
     Bye { reason: Option<String> },
     /// Our BYE was answered, or nobody answers it.
     Gone,
-    /// A re-INVITE or UPDATE: what to answer is waited for. An empty body asks for an offer of ours.
-    Offer { body: Vec<u8>, answer: oneshot::Sender<Answer> },
+    /// A re-INVITE or UPDATE: what to answer is waited for.
+    Offer(Offer),
     /// The ACK of a re-INVITE, or of our 200 to a call that came in; it may bring the answer to an offer of ours.
     Acked { body: Vec<u8> },
     /// Our 2xx to a re-INVITE, or to a call that came in, was never acknowledged (RFC 3261 §13.3.1.4: to be ended).
@@ -86,14 +89,47 @@ pub(super) enum Heard {
     Cancelled,
     /// The far end has signalled a key (INFO).
     Key { key: char, duration_ms: u32 },
+    /// The final answer to our refresh of the session; `None`: nobody answers.
+    Refreshed(Option<Reply>),
     /// The final answer to our REFER.
     Referred { code: u16 },
     /// A NOTIFY of what became of it: its body, and its Subscription-State.
     Notified { body: Vec<u8>, state: Option<String> },
 }
 
-/// What a re-INVITE or UPDATE is answered: a description, or a final code.
-pub(super) type Answer = Result<String, u16>;
+/// A re-INVITE or UPDATE of the far side.
+#[derive(Debug)]
+pub(super) struct Offer {
+    pub(super) is_update: bool,
+    /// Empty: a re-INVITE asks for an offer of ours, an UPDATE refreshes the session and no more (RFC 4028 §7.4).
+    pub(super) body: Vec<u8>,
+    pub(super) terms: Terms,
+    pub(super) answer: oneshot::Sender<Answer>,
+}
+
+/// What it is answered.
+pub(super) type Answer = Result<Agreed, OfferRefused>;
+
+/// A 200.
+#[derive(Debug)]
+pub(super) struct Agreed {
+    /// `None`: nothing was offered.
+    pub(super) body: Option<String>,
+    pub(super) session_expires: Option<String>,
+}
+
+/// A final code; a 422 with the `Min-SE` that is asked for.
+#[derive(Debug)]
+pub(super) struct OfferRefused {
+    pub(super) code: u16,
+    pub(super) min_se_s: Option<u32>,
+}
+
+impl From<u16> for OfferRefused {
+    fn from(code: u16) -> Self {
+        Self { code, min_se_s: None }
+    }
+}
 
 /// A final answer in texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,6 +143,8 @@ pub(super) struct Reply {
     pub(super) contacts: Vec<String>,
     pub(super) expires: Option<String>,
     pub(super) min_expires: Option<String>,
+    pub(super) terms: Terms,
+    pub(super) body: Vec<u8>,
 }
 
 fn reply(response: &Response) -> Reply {
@@ -118,6 +156,8 @@ fn reply(response: &Response) -> Reply {
         contacts: response.contact_headers().iter().map(|contact| contact.value().to_owned()).collect(),
         expires: response.header_value("Expires"),
         min_expires: response.header_value("Min-Expires"),
+        terms: Terms::of(response),
+        body: response.body.clone(),
     }
 }
 
@@ -127,6 +167,8 @@ pub(super) enum Failure {
     Timeout,
     /// The far side can't be reached, or the connection broke.
     Network(String),
+    /// Something of our own; nobody was asked, or the far side has no part in it.
+    Local(String),
     /// We gave up, and it is over: 487 came, or an answer that was hung up, or nothing.
     Cancelled,
 }
@@ -213,6 +255,10 @@ impl Stack {
         };
         tokio::spawn(taker.run(incoming, ending.clone()));
         Ok(Self { endpoint: inner, dialogs, calls, gate, reception, transport, address, timers, ending })
+    }
+
+    pub(super) fn timers(&self) -> Timers {
+        self.timers
     }
 
     pub(super) fn gate(&self) -> &Arc<Gate> {

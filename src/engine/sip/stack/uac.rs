@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use super::super::Transport;
 use crate::engine::config::Credentials;
 
-use super::{ALLOW, Call, Calls, Failure, Heard, Reply, Stack, mend, reply};
+use super::{ALLOW, Call, Calls, Failure, Heard, Reply, Stack, Terms, mend, refresh, reply};
 
 /// What is said of a new call, in texts.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub(in crate::engine::sip) struct Invite {
     pub(in crate::engine::sip) from: String,
     pub(in crate::engine::sip) caller_name: Option<String>,
     pub(in crate::engine::sip) headers: Vec<(String, String)>,
+    /// `Session-Expires` and `Min-SE`.
+    pub(in crate::engine::sip) timer: Option<(String, String)>,
     pub(in crate::engine::sip) body: String,
     pub(in crate::engine::sip) credentials: Option<Credentials>,
 }
@@ -93,6 +95,7 @@ impl Stack {
         let contact = uri(&format!("sip:{user}@{}{transport}", self.address))?;
         let allow = ALLOW.map(|method| method.to_string()).join(", ");
         let mut headers = vec![Header::Allow(allow.into()), Header::Accept("application/sdp".into())];
+        headers.extend(refresh::asked(invite.timer.as_ref()));
         headers.extend(invite.headers.into_iter().map(|(name, value)| make_header(&name, value)));
         Ok(InviteOption {
             caller_display_name: invite.caller_name.map(|name| name.replace('\\', "\\\\").replace('"', "\\\"")),
@@ -223,13 +226,13 @@ impl Follower {
         match state {
             DialogState::Trying(_) => self.tell(Heard::Trying),
             DialogState::Early(_, response) if !self.is_confirmed => {
-                self.tell(Heard::Progress { code: response.status_code.code() });
+                self.tell(Heard::Progress { code: response.status_code.code(), body: response.body });
             }
             DialogState::Confirmed(id, response) if !self.is_confirmed => {
                 self.is_confirmed = true;
                 // Before the far side's next request is looked at.
                 self.confirm.send_replace(Some(id.remote_tag));
-                self.tell(Heard::Answered { body: response.body });
+                self.tell(Heard::Answered { terms: Terms::of(&response), body: response.body });
             }
             DialogState::Terminated(..) if self.is_confirmed => {
                 self.tell(Heard::Gone);
@@ -253,7 +256,7 @@ impl Follower {
                 Heard::Refused(Reply { code: code.code(), ..Reply::default() })
             }
             Ok(Err(error)) => Heard::Failed(Failure::Network(error.to_string())),
-            Err(error) => Heard::Failed(Failure::Network(error.to_string())),
+            Err(error) => Heard::Failed(Failure::Local(error.to_string())),
         });
         false
     }

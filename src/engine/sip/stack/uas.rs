@@ -9,13 +9,14 @@ use std::time::Duration;
 use rsipstack::dialog::dialog::Dialog;
 use rsipstack::dialog::dialog_layer::DialogLayer;
 use rsipstack::platform::CancellationToken;
+use rsipstack::sip::headers::make_header;
 use rsipstack::sip::{Header, HeadersExt as _, Method, SipMessage, StatusCode};
 use rsipstack::transaction::TransactionReceiver;
 use rsipstack::transaction::transaction::Transaction;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::super::{Gate, Transport};
-use super::{ALLOW, Call, Calls, Heard, Reception, info};
+use super::{ALLOW, Agreed, Call, Calls, Heard, Offer, OfferRefused, Reception, Terms, info, refresh};
 
 /// Requests that are being answered. A re-INVITE is one until its ACK.
 const MOST_AT_ONCE: usize = 4096;
@@ -107,11 +108,6 @@ impl Taker {
                 tell(call, Heard::Bye { reason });
                 request.reply(StatusCode::OK).await
             }
-            // Without a description it only refreshes the session (RFC 4028 §7.4).
-            Method::Update if request.original.body.is_empty() => {
-                retarget(call, &request);
-                request.reply_with(StatusCode::OK, vec![self.contact()], None).await
-            }
             Method::Invite | Method::Update => self.offered(call, request).await,
             Method::Info => info::answer(call, &mut request).await,
             Method::Notify if is_of_refer(&request) => {
@@ -129,17 +125,24 @@ impl Taker {
     /// Asks the call, answers, and waits for the ACK that a re-INVITE has.
     async fn offered(&self, call: &Call, mut request: Transaction) -> rsipstack::Result<()> {
         let (answer, answered) = oneshot::channel();
-        tell(call, Heard::Offer { body: request.original.body.clone(), answer });
-        let body = match answered.await {
-            Ok(Ok(body)) => body,
-            Ok(Err(code)) => return request.reply(StatusCode::from(code)).await,
+        let (is_update, body) = (request.original.method == Method::Update, request.original.body.clone());
+        tell(call, Heard::Offer(Offer { is_update, body, terms: Terms::of(&request.original), answer }));
+        let agreed = match answered.await {
+            Ok(Ok(agreed)) => agreed,
+            Ok(Err(OfferRefused { code, min_se_s })) => {
+                let least = min_se_s.map(|least| make_header("Min-SE", least.to_string()));
+                return request.reply_with(StatusCode::from(code), least.into_iter().collect(), None).await;
+            }
             // The call ended meanwhile.
             Err(_) => return request.reply(StatusCode::CallTransactionDoesNotExist).await,
         };
         retarget(call, &request);
-        let headers = vec![self.contact(), Header::ContentType("application/sdp".into()), allow()];
-        request.reply_with(StatusCode::OK, headers, Some(body.into_bytes())).await?;
-        if request.original.method != Method::Invite {
+        let Agreed { body, session_expires } = agreed;
+        let mut headers = vec![self.contact(), allow()];
+        headers.extend(body.as_ref().map(|_| Header::ContentType("application/sdp".into())));
+        headers.extend(refresh::agreed(session_expires));
+        request.reply_with(StatusCode::OK, headers, body.map(String::into_bytes)).await?;
+        if is_update {
             return Ok(());
         }
         while let Some(message) = request.receive().await {
