@@ -5,10 +5,12 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use base64::Engine as _;
 use quinn_proto::crypto::rustls::QuicClientConfig;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::{CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::{Trust, certificate};
@@ -58,6 +60,30 @@ fn system_roots() -> Result<Arc<RootCertStore>, String> {
             .into());
     }
     Ok(roots.clone())
+}
+
+/// Whom a TLS client trusts, as PEM: the certificates of this file, or the machine's own. The error says what to do.
+pub fn roots_as_pem(file: Option<&Path>) -> Result<Vec<u8>, String> {
+    let Some(file) = file else {
+        check_cert_file()?;
+        let certificates = rustls_native_certs::load_native_certs().certs;
+        if certificates.is_empty() {
+            return Err("this machine has no root certificates: install ca-certificates, or name a file of them".into());
+        }
+        return Ok(certificates.iter().flat_map(|certificate| pem(certificate)).collect());
+    };
+    let wrong = |error: String| format!("{}: {error}", file.display());
+    let text = files::read(file, files::SETTINGS).map_err(|error| wrong(error.to_string()))?;
+    match CertificateDer::pem_slice_iter(&text).next() {
+        Some(Ok(_)) => Ok(text),
+        _ => Err(wrong("it holds no certificate in PEM".into())),
+    }
+}
+
+fn pem(certificate: &[u8]) -> Vec<u8> {
+    let body = base64::engine::general_purpose::STANDARD.encode(certificate);
+    let lines = body.as_bytes().chunks(64).flat_map(|line| line.iter().copied().chain([b'\n']));
+    b"-----BEGIN CERTIFICATE-----\n".iter().copied().chain(lines).chain(*b"-----END CERTIFICATE-----\n").collect()
 }
 
 /// `SSL_CERT_FILE` names something that a reader of certificates comes back from.

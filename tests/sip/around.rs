@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use clutchcall::engine::config::{self, Credentials, Secret};
-use clutchcall::engine::sip::{Transport, local};
+use clutchcall::engine::sip::Transport;
 use clutchcall::engine::trunk::{Probe, Trunk as _};
 use clutchcall::sip::health::State;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -208,14 +208,5 @@ fn strangers_are_told_no_more_than_they_need() {
         assert_eq!(told(to, "BYE", ";tag=of-nobody").await, "SIP/2.0 481 Call/Transaction Does Not Exist");
         assert_eq!(told(to, "CANCEL", "").await, "SIP/2.0 481 Call/Transaction Does Not Exist");
         assert_eq!(told(to, "REGISTER", "").await, "SIP/2.0 405 Method Not Allowed");
-    });
-}
-
-#[test]
-fn what_is_not_there_yet_is_refused_at_the_start() {
-    case(async || {
-        let tls = config::SipTrunk { transport: config::Transport::Tls, ..towards(Transport::Udp, 5061) };
-        let refused = local(&tls).await.unwrap_err();
-        assert!(refused.contains("transport") && refused.contains("not there yet"), "{refused}");
     });
 }

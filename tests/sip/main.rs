@@ -24,3 +24,4 @@ mod refused;
 mod rig;
 mod sessions;
 mod strangers;
+mod tls;

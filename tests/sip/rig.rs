@@ -114,7 +114,7 @@ impl Far {
         let begun = Instant::now();
         let is_free = || match self.transport {
             Transport::Udp => UdpSocket::bind((LOOPBACK, self.port)).is_ok(),
-            Transport::Tcp => TcpListener::bind((LOOPBACK, self.port)).is_ok(),
+            Transport::Tcp | Transport::Tls => TcpListener::bind((LOOPBACK, self.port)).is_ok(),
         };
         while is_free() {
             assert!(begun.elapsed() < LIMIT, "sipp does not listen");
@@ -214,7 +214,11 @@ impl Message {
 /// A trunk to this port of this machine.
 pub(crate) fn towards(transport: Transport, port: u16) -> config::SipTrunk {
     config::SipTrunk {
-        transport: if transport == Transport::Tcp { config::Transport::Tcp } else { config::Transport::Udp },
+        transport: match transport {
+            Transport::Udp => config::Transport::Udp,
+            Transport::Tcp => config::Transport::Tcp,
+            Transport::Tls => config::Transport::Tls,
+        },
         source_pbx_port: 0,
         // Scenarios wait for calls.
         options_interval: None,

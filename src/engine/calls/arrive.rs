@@ -11,7 +11,7 @@ use super::Refused;
 use super::board::{Board, Early, Entry, Phase, Saving, Sid, conflict, not_dialled};
 use super::lease::Leases;
 use super::mint::{sid, unix_ms};
-use crate::call::{Call, CallRecord, Command, DEFAULT_RING_TIMEOUT_S, EndReason, Event, Reject};
+use crate::call::{Call, CallRecord, Carried, Command, DEFAULT_RING_TIMEOUT_S, EndReason, Event, Reject};
 use crate::engine::config::{InboundRule, Then};
 use crate::engine::media::Caller;
 use crate::engine::trunk::Arrival;
@@ -76,6 +76,7 @@ impl Board {
             org: rule.org,
             trunk_id: arrival.trunk_id.clone(),
             caller: Caller::Leg,
+            carried: Carried::default(),
             turn: now,
             agent: record.agent.clone(),
             phase: Phase::Saving(Early { record, max_duration: rule.max_duration, ended: None }),

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -150,6 +151,8 @@ pub struct Host {
 #[derive(Clone, Debug)]
 pub struct SipTrunk {
     pub transport: Transport,
+    /// Whose certificates a far side may have, over TLS: a file of PEM, or the machine's own.
+    pub tls_roots: Option<PathBuf>,
     /// Where requests go: an address, or a name with SRV or A records.
     pub sbc_ip: Option<Host>,
     pub destination_sbc_port: Option<u16>,
@@ -256,6 +259,7 @@ impl Default for SipTrunk {
         let any = IpAddr::from([0, 0, 0, 0]);
         Self {
             transport: Transport::Udp,
+            tls_roots: None,
             sbc_ip: None,
             destination_sbc_port: None,
             gateway_ip: None,

@@ -65,7 +65,7 @@ fn trunk(mut table: Table, base: &Path) -> Result<Trunk, String> {
         ..default
     };
     if is_sip {
-        let sip = sip(&mut table)?;
+        let sip = sip(&mut table, base)?;
         if sip.most_calls() < trunk.channel_limit {
             let (at, calls) = (table.at("rtp_end_port"), sip.most_calls());
             let limit = trunk.channel_limit;
@@ -80,10 +80,11 @@ fn trunk(mut table: Table, base: &Path) -> Result<Trunk, String> {
     Ok(trunk)
 }
 
-fn sip(table: &mut Table) -> Result<SipTrunk, String> {
+fn sip(table: &mut Table, base: &Path) -> Result<SipTrunk, String> {
     let default = SipTrunk::default();
     let mut trunk = SipTrunk {
         transport: choice(table, "transport", Transport::ALL, Transport::as_str)?.unwrap_or(default.transport),
+        tls_roots: table.text("tls_roots")?.map(|path| base.join(path)),
         sbc_ip: host(table, "sbc_ip")?,
         gateway_ip: host(table, "gateway_ip")?,
         proxy: host(table, "proxy")?,
@@ -158,6 +159,10 @@ fn check(table: &Table, trunk: &SipTrunk) -> Result<(), String> {
     if trunk.hosts().is_empty() {
         let at = table.at("sbc_ip");
         return Err(format!("{at} is missing: name where calls go, as sbc_ip, gateway_ip, proxy or domain"));
+    }
+    if trunk.tls_roots.is_some() && trunk.transport != Transport::Tls {
+        let [roots, transport] = ["tls_roots", "transport"].map(|key| table.at(key));
+        return Err(format!("{roots} is of use to TLS alone: write {transport} = \"tls\", or leave it out"));
     }
     if trunk.require_registration && trunk.credentials.is_none() {
         let at = table.at("sip_username");

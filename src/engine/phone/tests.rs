@@ -45,6 +45,7 @@ impl Desk {
             from: "+15558675309".to_owned(),
             ring_timeout,
             carried: Default::default(),
+            hears_early: true,
         };
         desk.phone.dial(dial, desk.now);
         desk.listen();
@@ -326,6 +327,7 @@ fn commands_for_strangers_and_repeated_dials_do_nothing() {
         from: String::new(),
         ring_timeout: TICK,
         carried: Default::default(),
+        hears_early: true,
     };
     desk.phone.dial(again, desk.now);
     for stranger in ["CA2", ""] {

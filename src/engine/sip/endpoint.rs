@@ -67,11 +67,12 @@ pub async fn local(trunk: &SipTrunk) -> Result<Local, String> {
     let transport = match trunk.transport {
         config::Transport::Udp => Transport::Udp,
         config::Transport::Tcp => Transport::Tcp,
-        config::Transport::Tls => return Err("transport \"tls\" is not there yet: write \"udp\" or \"tcp\"".to_owned()),
+        config::Transport::Tls => Transport::Tls,
     };
     let ip = if trunk.internal_sip_ip.is_unspecified() { towards(trunk).await } else { trunk.internal_sip_ip };
     let bind = SocketAddr::new(ip, trunk.source_pbx_port);
-    Ok(Local { transport, bind, external: trunk.external_sip_ip })
+    let tls_roots = trunk.tls_roots.clone().filter(|_| transport == Transport::Tls);
+    Ok(Local { transport, bind, external: trunk.external_sip_ip, tls_roots })
 }
 
 /// The audio of a trunk's calls; `sip` is the address that its stack has.

@@ -36,6 +36,7 @@ mod stack;
 mod trunk;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use endpoint::{Endpoint, Endpoints, local, talks};
@@ -49,6 +50,7 @@ const T1: Duration = Duration::from_millis(500);
 pub enum Transport {
     Udp,
     Tcp,
+    Tls,
 }
 
 impl Transport {
@@ -56,6 +58,16 @@ impl Transport {
         match self {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+
+    /// What a URI of ours says of it; nothing where it is the one that everybody assumes.
+    fn parameter(self) -> &'static str {
+        match self {
+            Self::Udp => "",
+            Self::Tcp => ";transport=tcp",
+            Self::Tls => ";transport=tls",
         }
     }
 }
@@ -68,6 +80,8 @@ pub struct Local {
     pub bind: SocketAddr,
     /// What far sides are told instead, where a translator stands in between.
     pub external: Option<IpAddr>,
+    /// Whom TLS trusts: certificates in a file of PEM, or those of the machine.
+    pub tls_roots: Option<PathBuf>,
 }
 
 impl Local {

@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use super::dial::random;
 use super::dialog::seconds;
 use super::stack::{Ask, Stack};
-use crate::engine::config::{self, Host, SipTrunk};
+use crate::engine::config::{Host, SipTrunk};
 use crate::sip::registration::{self, Registration, State};
 use crate::sip::uri;
 
@@ -98,8 +98,7 @@ impl Registrar {
     /// Where we are called.
     fn binding(&self) -> String {
         let name = self.settings.credentials.as_ref().map_or("", |credentials| &credentials.sip_username);
-        let transport = if self.settings.transport == config::Transport::Tcp { ";transport=tcp" } else { "" };
-        uri::at(name, &format!("{}{transport}", self.stack.address()))
+        uri::at(name, &format!("{}{}", self.stack.address(), self.stack.transport().parameter()))
     }
 }
 

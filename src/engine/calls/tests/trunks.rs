@@ -4,6 +4,7 @@ use super::*;
 use crate::call::Hundredths;
 use crate::engine::leg::Line;
 use crate::engine::media::Stats;
+use crate::engine::trunk::Dial;
 use crate::sip::health;
 
 #[test]

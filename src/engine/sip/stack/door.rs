@@ -18,6 +18,7 @@ use rsipstack::transaction::Endpoint;
 use rsipstack::transaction::endpoint::{EndpointInnerRef, TransportEventInspector};
 use rsipstack::transport::tcp::TcpConnection;
 use rsipstack::transport::tcp_listener::TcpListenerConnection;
+use rsipstack::transport::tls::{TlsConfig, TlsListenerConnection};
 use rsipstack::transport::udp::UdpConnection;
 use rsipstack::transport::{SipAddr, SipConnection, TransportEvent};
 use tokio::net::{TcpListener, UdpSocket};
@@ -27,6 +28,8 @@ use super::Calls;
 
 /// Of a UDP socket; the kernel's default holds a few hundred requests.
 const SOCKET_BYTES: usize = 4 << 20;
+/// What we say of ourselves over TLS, where nothing is bound (RFC 3261 §19.1.2).
+const SIPS_PORT: u16 = 5061;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 /// After an accept that failed: no file descriptor is free, for example.
@@ -39,6 +42,8 @@ const RESPONSE: &[u8] = b"SIP/2.0 ";
 pub(super) enum Bound {
     Udp(UdpSocket),
     Tcp(TcpListener),
+    /// Nobody opens TLS connections to us, which would need a certificate: the far side speaks over ours.
+    Tls,
 }
 
 impl Bound {
@@ -46,10 +51,13 @@ impl Bound {
         let bound = match local.transport {
             Transport::Udp => Self::Udp(udp(local.bind)?),
             Transport::Tcp => Self::Tcp(tcp(local.bind)?),
+            Transport::Tls => Self::Tls,
         };
         let address = match &bound {
             Self::Udp(socket) => socket.local_addr()?,
             Self::Tcp(listener) => listener.local_addr()?,
+            Self::Tls if local.bind.port() == 0 => SocketAddr::new(local.bind.ip(), SIPS_PORT),
+            Self::Tls => local.bind,
         };
         Ok((bound, local.advertised(address)))
     }
@@ -78,6 +86,11 @@ impl Bound {
                 inner.transport_layer.add_transport(told.map_err(|error| error.to_string())?.into());
                 let accepting = Accepting { listener, door, address, ending: ending.clone() };
                 tokio::spawn(accepting.run(inner));
+            }
+            Self::Tls => {
+                begin(serving.as_mut()).await;
+                let told = TlsListenerConnection::new(address, Some(address), TlsConfig::default()).await;
+                inner.transport_layer.add_transport(told.map_err(|error| error.to_string())?.into());
             }
         }
         tokio::spawn(serving);

@@ -40,9 +40,11 @@ use rsipstack::sip::{HeadersExt as _, Method, Response};
 use rsipstack::transaction::EndpointBuilder;
 use rsipstack::transaction::endpoint::{EndpointInnerRef, EndpointOption};
 use rsipstack::transport::TransportLayer;
+use rsipstack::transport::tls::TlsConfig;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Gate, Local, Timers, Transport};
+use crate::net;
 
 pub(super) use came::{Came, Knock, Reception, Refusal, Ruled, Ruling};
 pub(super) use refresh::Terms;
@@ -228,10 +230,15 @@ impl Stack {
         let (ending, transport) = (CancellationToken::new(), local.transport);
         let named = |error: String| format!("{} {} can't be bound ({error})", transport.as_str(), local.bind);
         let (bound, address) = door::Bound::at(local).map_err(|error| named(error.to_string()))?;
+        let layer = TransportLayer::new_with_domain_resolver(ending.clone(), Box::new(route::Names));
+        if transport == Transport::Tls {
+            let roots = net::roots_as_pem(local.tls_roots.as_deref()).map_err(|error| format!("tls_roots: {error}"))?;
+            layer.set_tls_config(TlsConfig { ca_certs: Some(roots), ..TlsConfig::default() });
+        }
         let calls = Arc::<Calls>::default();
         let door = door::Door { gate: Arc::clone(&gate), calls: Arc::clone(&calls) };
         let endpoint = EndpointBuilder::new()
-            .with_transport_layer(TransportLayer::new_with_domain_resolver(ending.clone(), Box::new(route::Names)))
+            .with_transport_layer(layer)
             .with_cancel_token(ending.clone())
             .with_user_agent(USER_AGENT)
             .with_allows(ALLOW.to_vec())
@@ -255,6 +262,10 @@ impl Stack {
         };
         tokio::spawn(taker.run(incoming, ending.clone()));
         Ok(Self { endpoint: inner, dialogs, calls, gate, reception, transport, address, timers, ending })
+    }
+
+    pub(super) fn transport(&self) -> Transport {
+        self.transport
     }
 
     pub(super) fn timers(&self) -> Timers {

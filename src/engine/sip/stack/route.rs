@@ -15,7 +15,7 @@ use super::Stack;
 
 /// A name server that needs longer is none.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(3);
-/// What a TCP connection to a trunk may take.
+/// What a connection to a trunk may take, its TLS handshake included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const SIP_PORT: u16 = 5060;
 
@@ -24,6 +24,7 @@ impl Transport {
         match self {
             Self::Udp => rsipstack::sip::Transport::Udp,
             Self::Tcp => rsipstack::sip::Transport::Tcp,
+            Self::Tls => rsipstack::sip::Transport::Tls,
         }
     }
 }
@@ -60,7 +61,8 @@ impl DomainResolver for Names {
 }
 
 impl Stack {
-    /// Says early that a peer can't be reached; over TCP the connection is there afterwards.
+    /// Says early that a peer can't be reached; over TCP and TLS the connection is there afterwards. Its certificate names the host as it is
+    /// written here.
     pub(in crate::engine::sip) async fn reach(&self, host: &str, port: u16) -> std::result::Result<(), String> {
         let host = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
             Ok(ip) => Host::IpAddr(ip),

@@ -14,7 +14,6 @@ use rsipstack::{Error, platform::JoinHandle};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::AbortHandle;
 
-use super::super::Transport;
 use crate::engine::config::Credentials;
 
 use super::{ALLOW, Call, Calls, Failure, Heard, Reply, Stack, Terms, mend, refresh, reply};
@@ -91,8 +90,7 @@ impl Stack {
         let caller = uri(&invite.from)?;
         let user = caller.user().unwrap_or("clutchcall");
         // A Contact that names its transport is left as it is.
-        let transport = if self.transport == Transport::Tcp { ";transport=tcp" } else { "" };
-        let contact = uri(&format!("sip:{user}@{}{transport}", self.address))?;
+        let contact = uri(&format!("sip:{user}@{}{}", self.address, self.transport.parameter()))?;
         let allow = ALLOW.map(|method| method.to_string()).join(", ");
         let mut headers = vec![Header::Allow(allow.into()), Header::Accept("application/sdp".into())];
         headers.extend(refresh::asked(invite.timer.as_ref()));

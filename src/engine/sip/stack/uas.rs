@@ -163,8 +163,7 @@ impl Taker {
 
     /// Where we are reached.
     pub(super) fn uri(&self) -> String {
-        let transport = if self.transport == Transport::Tcp { ";transport=tcp" } else { "" };
-        format!("sip:{}{transport}", self.address)
+        format!("sip:{}{}", self.address, self.transport.parameter())
     }
 }
 
