@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 /// §4: nothing below is asked for, and nothing above is believed.
-const LEAST_S: u32 = 90;
+pub const LEAST_S: u32 = 90;
 const MOST_S: u32 = 86_400;
 /// §10: how long before the end the other side gives up, at most.
 const EARLIER: Duration = Duration::from_secs(32);
@@ -186,6 +186,11 @@ impl SessionTimer {
         running.refresh_at = Some(now + AGAIN);
         None
     }
+}
+
+/// Nobody need take an interval below this (§4).
+pub fn is_too_short(session_expires: &str) -> bool {
+    read(session_expires).is_some_and(|(interval, _)| interval < LEAST_S)
 }
 
 /// `<seconds>[;refresher=uac|uas]`. An interval of more than a day is one of a day.

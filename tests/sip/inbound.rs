@@ -26,7 +26,7 @@ fn rule(number: &str, then: Then) -> InboundRule {
     InboundRule { number: number.parse().unwrap(), org: "org_a".to_owned(), then, max_duration: None }
 }
 
-fn echo() -> Then {
+pub(crate) fn echo() -> Then {
     Then::Answer { agent: "echo".to_owned() }
 }
 
@@ -101,7 +101,7 @@ async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
 }
 
 /// The call of a scenario to its end: what its caller saw, and its row.
-async fn to_its_end(called: Called, scenario: &str, keys: &[(&str, &str)]) -> (Traffic, Value, Called) {
+pub(crate) async fn to_its_end(called: Called, scenario: &str, keys: &[(&str, &str)]) -> (Traffic, Value, Called) {
     let far = called.call_with(scenario, keys);
     let traffic = far.played().await;
     let (row, called) = beside(move || (called.ended(), called)).await;

@@ -6,6 +6,7 @@ use clutchcall::call::{EndReason, EndedBy, Status};
 use clutchcall::engine::config;
 use clutchcall::engine::sip::Transport;
 
+use crate::inbound::{Called, echo, to_its_end as called_to_its_end};
 use crate::rig::{Caller, Far, Traffic, case, towards};
 
 const NORMAL: (Status, EndReason, Option<u16>, Option<u8>) = (Status::Completed, EndReason::Normal, None, Some(16));
@@ -144,5 +145,24 @@ fn a_far_end_that_holds_the_call_and_dies_does_not_keep_it() {
         let (caller, traffic) = to_its_end("holds_and_dies").await;
         assert_eq!((caller.ending(), caller.record().ended_by), (EXPIRED, Some(EndedBy::System)));
         assert!(traffic.ours("UPDATE").len() >= 3, "it was not repeated: {traffic:?}");
+    });
+}
+
+#[test]
+fn a_caller_refreshes_her_call() {
+    case(async || {
+        let (traffic, row, _) = called_to_its_end(Called::new(18, echo()), "caller_keeps_time", &[]).await;
+        assert_eq!((&row["status"], &row["endReason"]), (&"completed".into(), &"normal".into()));
+        assert!(traffic.ours("UPDATE").is_empty() && traffic.ours("BYE").is_empty());
+    });
+}
+
+#[test]
+fn a_caller_whose_session_is_too_short_is_told_so() {
+    case(async || {
+        let called = Called::new(19, echo());
+        let traffic = called.call("caller_too_short").played().await;
+        assert_eq!(traffic.our("SIP/2.0 422").header("Min-SE"), "90");
+        assert!(called.rows().is_empty());
     });
 }

@@ -214,11 +214,12 @@ impl Board {
             TrunkKind::Trying => Event::Trying,
             TrunkKind::Progress { code } => Event::Progress { code },
             TrunkKind::Early { leg } => {
+                entry.speaks = Some(leg.params());
                 // Of a call that has ended meanwhile it is dropped there.
                 return self.media.send(media::Command::Early { sid, leg });
             }
             TrunkKind::Answered { leg } => {
-                entry.speaks = leg.as_ref().map(|leg| leg.params());
+                entry.speaks = leg.as_ref().map(|leg| leg.params()).or(entry.speaks);
                 entry.leg = leg;
                 Event::Answered
             }

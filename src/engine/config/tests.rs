@@ -179,6 +179,7 @@ fn the_example_is_whole() {
         " CLUTCHCALL",
         " Or a relay",
         " Where calls go.",
+        " What becomes of",
         " The engine's own relay as",
         " `roots` or",
     ] {
@@ -193,6 +194,7 @@ fn the_example_is_whole() {
         panic!("the carrier speaks SIP")
     };
     let written = SipTrunk {
+        tls_roots: default.tls_roots,
         sbc_ip: default.sbc_ip,
         gateway_ip: default.gateway_ip,
         proxy: default.proxy,

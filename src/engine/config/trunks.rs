@@ -160,10 +160,6 @@ fn check(table: &Table, trunk: &SipTrunk) -> Result<(), String> {
         let at = table.at("sbc_ip");
         return Err(format!("{at} is missing: name where calls go, as sbc_ip, gateway_ip, proxy or domain"));
     }
-    if trunk.tls_roots.is_some() && trunk.transport != Transport::Tls {
-        let [roots, transport] = ["tls_roots", "transport"].map(|key| table.at(key));
-        return Err(format!("{roots} is of use to TLS alone: write {transport} = \"tls\", or leave it out"));
-    }
     if trunk.require_registration && trunk.credentials.is_none() {
         let at = table.at("sip_username");
         return Err(format!("{at} is missing: require_registration needs sip_username and sip_password"));

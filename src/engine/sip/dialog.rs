@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::Timers;
 use super::dial::Dialling;
 use super::session::Session;
 use super::stack::{Agreed, Answer, Failure, Heard, Invite, Line, Offer, OfferRefused, Reply, Stack, Terms};
@@ -68,7 +67,7 @@ pub(super) struct Joined {
     /// Our number in it.
     pub(super) us: String,
     pub(super) settings: Arc<SipTrunk>,
-    pub(super) timers: Timers,
+    pub(super) session: Session,
     pub(super) line: Line,
     pub(super) talk: Talk,
     pub(super) health: Arc<Mutex<Health>>,
@@ -112,7 +111,6 @@ impl Joined {
         heard: mpsc::UnboundedReceiver<Heard>,
         orders: mpsc::UnboundedReceiver<Order>,
     ) {
-        let session = Session::new(&self.settings, self.timers);
         let mut call = Call {
             sid: self.sid,
             from: self.us,
@@ -122,7 +120,7 @@ impl Joined {
             heard,
             talk: self.talk,
             health: self.health,
-            session,
+            session: self.session,
             refer: Refer::default(),
             hears_early: false,
             events: self.events,

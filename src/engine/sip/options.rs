@@ -38,8 +38,12 @@ impl Keepalive {
         self.stack.reach(&peer.name, peer.port.unwrap_or(self.settings.default_port())).await?;
         let (answered, last) = self.stack.ask(ask).await;
         ask.number = last.wrapping_add(1);
+        if answered.is_err() {
+            // The next question goes to another address of the name, and so do calls.
+            self.stack.pass_over(&peer.name);
+        }
         answered.map_err(|failure| match failure {
-            Failure::Network(error) => error,
+            Failure::Network(error) | Failure::Local(error) => error,
             Failure::Timeout | Failure::Cancelled => "nobody answered".to_owned(),
         })
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::stack::{Came, Knock, Reception, Refusal, Ruled, Ruling};
+use super::stack::{Came, Knock, Reception, Refusal, Ruled, Ruling, Terms};
 use super::{Gate, PeerId};
 use crate::engine::config::SipTrunk;
 use crate::engine::trunk::{Arrival, Events, TrunkEvent, TrunkKind};
@@ -60,6 +60,8 @@ pub(super) struct Caller {
     pub(super) to: String,
     /// Her description; empty: she asks for ours.
     pub(super) body: Vec<u8>,
+    /// What she says of session timers.
+    pub(super) terms: Terms,
     /// Call-ID and From tag.
     name: (String, String),
     desk: std::sync::Weak<Desk>,
@@ -148,7 +150,7 @@ impl Hall {
         let (trunk_id, sip_call_id) = (self.trunk_id.clone(), knock.call_id);
         let arrival = Arrival { trunk_id, key, to: to.clone(), from, sip_call_id };
         let (ruling, ruled) = oneshot::channel();
-        let caller = Caller { to, body: knock.body, name, desk: self.desk.clone(), came: None };
+        let caller = Caller { to, body: knock.body, terms: knock.terms, name, desk: self.desk.clone(), came: None };
         {
             let mut waiting = locked(&self.waiting);
             if waiting.len() >= MOST_WAITING {

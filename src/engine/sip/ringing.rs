@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::Timers;
 use super::dialog::{Joined, Order, cause};
 use super::reception::Caller;
+use super::session::Session;
 use super::stack::{Came, Heard};
 use crate::engine::config::SipTrunk;
 use crate::engine::rtp::Talk;
@@ -56,6 +57,7 @@ struct Call {
     /// Our description, until it is sent.
     description: Option<String>,
     is_joined: bool,
+    session: Session,
 }
 
 impl Ringing {
@@ -67,16 +69,18 @@ impl Ringing {
             return;
         };
         let described = self.talk.handle_offer(&self.caller.body);
-        let mut call = Call { ringing: self, line, phase: Phase::Ringing, description: None, is_joined: false };
+        let session = Session::new(&self.settings, self.timers);
+        let (phase, description) = (Phase::Ringing, None);
+        let mut call = Call { ringing: self, line, phase, description, is_joined: false, session };
         match described {
             Ok(description) => call.description = Some(description),
             Err(refused) => call.misfit(refused.sip_code(), refused.to_string()),
         }
         call.follow(&mut heard, &mut orders).await;
         if call.is_joined {
-            let Call { ringing, line, phase, .. } = call;
-            let Ringing { sid, caller, settings, timers, talk, health, events } = ringing;
-            let joined = Joined { sid, us: caller.to, settings, timers, line, talk, health, events };
+            let Call { ringing, line, phase, session, .. } = call;
+            let Ringing { sid, caller, settings, talk, health, events, .. } = ringing;
+            let joined = Joined { sid, us: caller.to, settings, session, line, talk, health, events };
             joined.run(phase == Phase::Leaving, heard, orders).await;
         }
     }
@@ -127,7 +131,9 @@ impl Call {
             (Order::Answer, Phase::Ringing) => {
                 if let Some(description) = self.description.take() {
                     self.phase = Phase::Answered;
-                    self.line.accept(description);
+                    // One that is too short for the trunk is left without an end: 422 had to be said before it rang.
+                    let session_expires = self.session.handle_request(&self.ringing.caller.terms).ok().flatten();
+                    self.line.accept(description, session_expires);
                 }
             }
             (Order::Reject { code }, Phase::Ringing) => self.refuse(code),

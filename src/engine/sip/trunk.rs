@@ -58,6 +58,8 @@ pub struct SipTrunk {
 struct Registered {
     /// Until it was told to take the binding back.
     end: Option<oneshot::Sender<()>>,
+    /// Where it stands.
+    seen: watch::Receiver<registration::State>,
     task: JoinHandle<()>,
 }
 
@@ -289,7 +291,8 @@ impl Trunk for SipTrunk {
             health: Arc::clone(&self.health),
             interval: Duration::ZERO,
         };
-        let question = Question { keepalive, registration: self.registration.clone() };
+        let question =
+            Question { keepalive, registration: self.registered.as_ref().map(|registered| registered.seen.clone()) };
         self.questions.spawn(question.run(probed));
     }
 

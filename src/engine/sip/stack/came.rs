@@ -15,9 +15,11 @@ use rsipstack::sip::{Header, HeadersExt as _, Method, Request, StatusCode, Uri};
 use rsipstack::transaction::transaction::Transaction;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::refresh::{self, Terms};
 use super::uac::Line;
 use super::uas::{Taker, allow};
 use super::{Call, Heard};
+use crate::sip::session_timer;
 
 /// An INVITE outside of any call, in texts.
 #[derive(Clone, Debug)]
@@ -33,6 +35,7 @@ pub(in crate::engine::sip) struct Knock {
     pub(in crate::engine::sip) to: String,
     /// Its description; empty: it asks for ours.
     pub(in crate::engine::sip) body: Vec<u8>,
+    pub(in crate::engine::sip) terms: Terms,
     /// It demands what is not here: whoever would take it has to refuse it so.
     pub(in crate::engine::sip) unfit: Option<Refusal>,
 }
@@ -86,8 +89,9 @@ impl Line {
     }
 
     /// 200 with our description; [`Heard::Acked`] follows, or [`Heard::Unacked`].
-    pub(in crate::engine::sip) fn accept(&self, body: String) {
-        let headers = vec![Header::ContentType("application/sdp".into()), allow()];
+    pub(in crate::engine::sip) fn accept(&self, body: String, session_expires: Option<String>) {
+        let mut headers = vec![Header::ContentType("application/sdp".into()), allow()];
+        headers.extend(refresh::agreed(session_expires));
         self.say("200", self.dialog.accept(Some(headers), Some(body.into_bytes())));
     }
 
@@ -163,14 +167,24 @@ fn knock(request: &Transaction) -> Option<Knock> {
         from: invite.from_header().ok()?.value().to_owned(),
         to: invite.to_header().ok()?.value().to_owned(),
         body: invite.body.clone(),
+        terms: Terms::of(invite),
         unfit: unfit(invite),
     })
 }
 
 /// What an INVITE demands that is not here (RFC 3261 §8.2.2.3, §8.2.3).
 fn unfit(invite: &Request) -> Option<Refusal> {
-    if let Some(required) = invite.header_value("Require").filter(|required| !required.trim().is_empty()) {
+    let required = invite.header_value("Require").unwrap_or_default();
+    let unknown =
+        required.split(',').map(str::trim).filter(|tag| !tag.is_empty() && !tag.eq_ignore_ascii_case("timer"));
+    let unknown: Vec<&str> = unknown.collect();
+    if !unknown.is_empty() {
+        let required = unknown.join(", ");
         return Some(Refusal { code: 420, headers: vec![("Unsupported".to_owned(), required)] });
+    }
+    let Terms { session_expires, supports_timer, .. } = Terms::of(invite);
+    if supports_timer && session_expires.as_deref().is_some_and(session_timer::is_too_short) {
+        return Some(Refusal { code: 422, headers: vec![("Min-SE".to_owned(), session_timer::LEAST_S.to_string())] });
     }
     let kind = invite.header_value("Content-Type").unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

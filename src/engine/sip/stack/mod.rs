@@ -28,7 +28,7 @@ mod route;
 mod uac;
 mod uas;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -175,9 +175,18 @@ pub(super) enum Failure {
     Cancelled,
 }
 
-/// The calls of a stack by Call-ID.
+/// The calls of a stack by Call-ID, and the Call-IDs of questions of ours that wait for an answer.
 #[derive(Default)]
-struct Calls(Mutex<HashMap<String, Call>>);
+struct Calls(Mutex<HashMap<String, Call>>, Mutex<HashSet<String>>);
+
+/// An answer is waited for.
+struct Expected<'a>(&'a Calls, &'a str);
+
+impl Drop for Expected<'_> {
+    fn drop(&mut self) {
+        self.0.1.lock().unwrap_or_else(PoisonError::into_inner).remove(self.1);
+    }
+}
 
 #[derive(Clone)]
 struct Call {
@@ -202,6 +211,12 @@ impl Calls {
 
     fn has(&self, call_id: &str) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(call_id)
+            || self.1.lock().unwrap_or_else(PoisonError::into_inner).contains(call_id)
+    }
+
+    fn expect<'a>(&'a self, call_id: &'a str) -> Expected<'a> {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(call_id.to_owned());
+        Expected(self, call_id)
     }
 
     fn find(&self, call_id: &str) -> Option<Call> {
@@ -215,6 +230,7 @@ pub(super) struct Stack {
     dialogs: Arc<DialogLayer>,
     calls: Arc<Calls>,
     gate: Arc<Gate>,
+    names: Arc<route::Names>,
     /// Who decides about calls that come in; set once.
     reception: Arc<OnceLock<Arc<dyn Reception>>>,
     transport: Transport,
@@ -230,7 +246,9 @@ impl Stack {
         let (ending, transport) = (CancellationToken::new(), local.transport);
         let named = |error: String| format!("{} {} can't be bound ({error})", transport.as_str(), local.bind);
         let (bound, address) = door::Bound::at(local).map_err(|error| named(error.to_string()))?;
-        let layer = TransportLayer::new_with_domain_resolver(ending.clone(), Box::new(route::Names));
+        let names = route::Names::new(local.bind.ip());
+        let resolver = route::Resolver(Arc::clone(&names));
+        let layer = TransportLayer::new_with_domain_resolver(ending.clone(), Box::new(resolver));
         if transport == Transport::Tls {
             let roots = net::roots_as_pem(local.tls_roots.as_deref()).map_err(|error| format!("tls_roots: {error}"))?;
             layer.set_tls_config(TlsConfig { ca_certs: Some(roots), ..TlsConfig::default() });
@@ -261,7 +279,7 @@ impl Stack {
             address,
         };
         tokio::spawn(taker.run(incoming, ending.clone()));
-        Ok(Self { endpoint: inner, dialogs, calls, gate, reception, transport, address, timers, ending })
+        Ok(Self { endpoint: inner, dialogs, calls, gate, names, reception, transport, address, timers, ending })
     }
 
     pub(super) fn transport(&self) -> Transport {

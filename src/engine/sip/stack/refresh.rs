@@ -18,7 +18,7 @@ pub(in crate::engine::sip) struct Terms {
 }
 
 impl Terms {
-    pub(super) fn of(message: &(impl HasHeaders + HeadersExt)) -> Self {
+    pub(super) fn of(message: &impl HeadersExt) -> Self {
         Self {
             session_expires: message.header_value("Session-Expires"),
             min_se: message.header_value("Min-SE"),

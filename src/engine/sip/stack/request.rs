@@ -33,6 +33,7 @@ impl Stack {
     /// Waits for the final answer, 64·T1 at most.
     pub(in crate::engine::sip) async fn ask(&self, ask: &Ask) -> Asked {
         let mut number = ask.number;
+        let _expected = self.calls.expect(&ask.call_id);
         let answered = match self.request(ask) {
             Ok(request) => self.exchange(request, ask.credentials.clone(), &mut number).await,
             Err(error) => Err(Failure::Network(error)),
