@@ -236,6 +236,42 @@ fn refer() {
     );
 }
 
+/// A call that it gives back itself it can't refer: it accepts, and then notifies of a failure. The call goes on.
+#[test]
+#[ignore = "needs Asterisk: make asterisk"]
+fn a_refer_that_comes_to_nothing() {
+    let asterisk = Asterisk::start();
+    let bench = bench(trunk());
+    let sid = dial(&bench, "+15550000600");
+    bench.wait(&sid, &["in_progress"]);
+    let body = json!({"orgId": "org_a", "sid": sid, "to": "+15550000600"});
+    bench.post("voice.calls.transfer", &body).data();
+    let row = wait_for(|| Some(bench.row(&sid)).filter(|row| row["transfer"]["state"] == "failed"));
+    assert_eq!((&row["status"], &row["transfer"]["sipCode"]), (&json!("in_progress"), &json!(400)), "{row}");
+    let row = talk(&asterisk, &bench, &sid);
+    is(
+        &row,
+        ["status", "endReason", "endedBy", "q850"],
+        [json!("completed"), json!("normal"), json!("local"), json!(16)],
+    );
+}
+
+#[test]
+#[ignore = "needs Asterisk: make asterisk"]
+fn a_second_leg() {
+    let asterisk = Asterisk::start();
+    let bench = bench(SipTrunk { transfer_mode: TransferMode::Bridge, ..trunk() });
+    let sid = dial(&bench, "+15550000600");
+    bench.wait(&sid, &["in_progress"]);
+    let body = json!({"orgId": "org_a", "sid": sid, "to": "+15550000602"});
+    bench.post("voice.calls.transfer", &body).data();
+    wait_for(|| asterisk.asked("core show channels count").contains("2 active channels").then_some(()));
+    bench.hangup(&sid).data();
+    bench.ended(&sid);
+    // The one that talks is hung up, the one that rings taken back.
+    wait_for(|| asterisk.asked("core show channels count").contains("0 active channels").then_some(()));
+}
+
 #[test]
 #[ignore = "needs Asterisk: make asterisk"]
 fn registers() {
