@@ -51,7 +51,7 @@ const BRAINS: &[&str] = &["audio", "call", "jitter", "moqt", "playout", "rtp", "
 const FOREIGN: &[(&str, &[&str])] = &[
     ("pyo3", &["python"]),
     ("tokio", &["client", "engine", "relay"]),
-    ("reqwest", &["client"]),
+    ("reqwest", &["client", "engine"]),
     ("axum", &["engine"]),
     ("hyper", &["engine", "relay"]),
     ("rsipstack", &["engine"]),

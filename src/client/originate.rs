@@ -38,6 +38,8 @@ pub struct Originate {
     /// Pressed for the far end once it has answered.
     pub send_digits: Option<String>,
     pub carried: Carried,
+    /// An HTTP server that is told of each new status.
+    pub status_callback: Option<String>,
     /// Absent: one is drawn, so that a retry never dials twice.
     pub idempotency_key: Option<String>,
 }
@@ -61,6 +63,8 @@ struct OriginateInput<'a> {
     headers: &'a Headers,
     #[serde(skip_serializing_if = "Option::is_none")]
     caller_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status_callback: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -161,6 +165,9 @@ impl Client {
         if let Some(agent) = &call.agent {
             text("agent", agent)?;
         }
+        if let Some(url) = &call.status_callback {
+            check_callback(url)?;
+        }
         let is_ours = call.idempotency_key.is_none();
         let key = call.idempotency_key.clone().unwrap_or_else(random_id);
         check_key(&key)?;
@@ -193,6 +200,7 @@ impl Client {
                 send_digits: call.send_digits.as_deref(),
                 headers: &call.carried.headers,
                 caller_name: call.carried.caller_name.as_deref(),
+                status_callback: call.status_callback.as_deref(),
             };
             let doubt = Doubt { inner: is_ours.then(|| inner.clone()), key: key.clone() };
             match inner.http.ask(Ask::Keyed(key), "voice.calls.originate", &input).await {
@@ -212,6 +220,17 @@ fn check_carried(carried: &Carried) -> Result<()> {
     check_headers(&carried.headers).map_err(Error::value)?;
     let name = carried.caller_name.as_deref();
     name.map_or(Ok(()), |name| check_caller_name("caller_name", name)).map_err(Error::value)
+}
+
+/// What the engine would refuse; it knows more of where it may lead.
+fn check_callback(url: &str) -> Result<()> {
+    text("status_callback", url)?;
+    let parsed = url::Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    if parsed.is_none() {
+        let url = crate::net::shown::shown(url);
+        return Err(Error::value(format!("status_callback is {url:?}: give a URL of http or https")));
+    }
+    Ok(())
 }
 
 fn check_key(key: &str) -> Result<()> {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::media::Stats;
 use super::sip;
 use super::store::{Forgotten, Health};
+use super::webhooks;
 use crate::call::Status;
 
 #[derive(Debug, Default)]
@@ -48,6 +49,7 @@ pub struct Metrics {
     media_timeouts: AtomicU64,
     /// Of SIP: what was not let in.
     sip: Arc<sip::Counts>,
+    webhooks: Arc<webhooks::Counts>,
 }
 
 /// A limit of the API that was reached: its key in `[limits]`, but for [`Bound::Stalled`], whose time is `idle_ms` too.
@@ -190,6 +192,11 @@ impl Metrics {
         Arc::clone(&self.sip)
     }
 
+    /// What becomes of webhooks is counted there.
+    pub fn webhooks(&self) -> Arc<webhooks::Counts> {
+        Arc::clone(&self.webhooks)
+    }
+
     /// The text of `/metrics`.
     pub fn render(&self, store: &Health) -> String {
         let mut text = String::new();
@@ -234,6 +241,9 @@ impl Metrics {
         }
         for (what, count) in self.sip.all() {
             line(&format!("sip_dropped_total{{what=\"{what}\"}}"), count);
+        }
+        for (result, count) in self.webhooks.all() {
+            line(&format!("webhooks_total{{result=\"{result}\"}}"), count);
         }
         for (bound, counter) in BOUNDS.iter().zip(&self.reached) {
             line(&format!("api_limit_total{{limit=\"{bound}\"}}"), counter.load(Relaxed));

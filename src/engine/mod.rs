@@ -15,6 +15,7 @@
 //! | `rtp/` | legs over RTP: ports, sockets, reports |
 //! | `media/` | the audio threads |
 //! | `agents/` | agents that live in the engine |
+//! | `webhooks/` | what becomes of calls, told to HTTP servers of the user's |
 //!
 //! It never parses MoQT (that is `tracks`), never touches Python, and forwards no audio between sessions (that is `relay`).
 
@@ -33,6 +34,7 @@ mod runtime;
 pub mod sip;
 pub mod store;
 pub mod trunk;
+pub mod webhooks;
 
 pub use config::Config;
 pub use outside::{public_key, signing_key_of};

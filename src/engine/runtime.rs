@@ -27,6 +27,7 @@ use super::phone::{Phone, PhoneConfig};
 use super::sip::{self, Endpoints, SipTrunk, Timers};
 use super::store::{Bounds, Sqlite, Store};
 use super::trunk::{Trunk, TrunkEvent};
+use super::webhooks::Deliveries;
 use crate::call::wire::RelayRef;
 use crate::relay;
 use crate::token::PublicKey;
@@ -205,7 +206,10 @@ impl Control {
         };
         let (supply, resolving) = outside.supply.open().await;
         let audio = Arc::new(AudioThreads::start(config.audio_threads, supply, mint, media_sender)?);
+        let secrets = config.orgs.iter().filter_map(|(id, org)| Some((id.clone(), org.webhook_secret.clone()?)));
+        let (deliveries, hooks) = Deliveries::new(secrets.collect(), config.webhooks.pace, metrics.webhooks())?;
         let (task, desk) = Task::new(Parts {
+            hooks,
             node: config.node.clone(),
             max_calls: config.limits.calls,
             lines,
@@ -221,7 +225,7 @@ impl Control {
         let door = api::Door { listener, tls, limits: config.limits.clone() };
         let beside = api::Beside { media: audio.gauges(), relay: outside.gauges };
         let api = Arc::new(Api::new(&config, keys, desk.clone(), metrics, beside));
-        Ok((address, Serving { door, api, files, reload, task, desk, audio, resolving, ending }))
+        Ok((address, Serving { door, api, files, reload, task, deliveries, desk, audio, resolving, ending }))
     }
 }
 
@@ -232,6 +236,7 @@ struct Serving {
     files: api::Files,
     reload: Arc<Notify>,
     task: Task,
+    deliveries: Deliveries,
     desk: super::calls::Desk,
     audio: Arc<AudioThreads>,
     resolving: Option<outside::Resolving>,
@@ -240,14 +245,14 @@ struct Serving {
 
 impl Serving {
     async fn run(self) {
-        let Self { door, api, files, reload, task, desk, audio, resolving, mut ending } = self;
+        let Self { door, api, files, reload, task, deliveries, desk, audio, resolving, mut ending } = self;
         let http = api::serve(door, Arc::clone(&api), ending.clone());
         let end = async {
             // An engine that is gone has ended too.
             drop(ending.wait_for(|ending| *ending).await);
             desk.shutdown().await;
         };
-        let calls = async { tokio::join!(http, task.run(), end) };
+        let calls = async { tokio::join!(http, task.run(), deliveries.run(), end) };
         tokio::select! {
             _ = calls => {}
             () = outside::keep_resolving(resolving) => {}
@@ -279,10 +284,7 @@ async fn lines(
             TrunkKind::Phone => Phone::new(phone.clone(), events.clone())
                 .map(|phone| Box::new(phone) as Box<dyn Trunk>)
                 .map_err(|error| error.to_string()),
-            TrunkKind::Sip(sip) => {
-                let is_open = !trunk.inbound.rules.is_empty();
-                carrier(sip, (id.as_str(), is_open), &mut endpoints, events).await
-            }
+            TrunkKind::Sip(sip) => carrier(sip, (id.as_str(), &trunk.inbound), &mut endpoints, events).await,
         };
         let line = Line {
             trunk: carrier.map_err(|error| format!("trunks.{id}: {error}"))?,
@@ -314,7 +316,7 @@ fn announcement(inbound: &Inbound) -> Result<Option<Announcement>, String> {
 
 async fn carrier(
     settings: &super::config::SipTrunk,
-    (id, is_open): (&str, bool),
+    (id, inbound): (&str, &Inbound),
     endpoints: &mut Endpoints,
     events: &mpsc::UnboundedSender<TrunkEvent>,
 ) -> Result<Box<dyn Trunk>, String> {
@@ -322,7 +324,7 @@ async fn carrier(
     let talks = sip::talks(settings, local.bind.ip())?;
     let endpoint = endpoints.at(&local).await?;
     let mut trunk = SipTrunk::new(endpoint, settings.clone(), talks, events.clone());
-    trunk.receive_as(id, is_open);
+    trunk.receive_as(id, inbound);
     Ok(Box::new(trunk))
 }
 

@@ -86,7 +86,7 @@ impl Client {
         self.0.options().relay_host.as_deref()
     }
 
-    #[pyo3(signature = (to, from_, trunk_id, agent, ring_timeout_sec, max_duration_sec, idempotency_key, metadata, send_digits, headers, caller_name))]
+    #[pyo3(signature = (to, from_, trunk_id, agent, ring_timeout_sec, max_duration_sec, idempotency_key, metadata, send_digits, headers, caller_name, status_callback))]
     #[allow(clippy::too_many_arguments)] // One per argument of the public method.
     fn originate(
         &self,
@@ -102,6 +102,7 @@ impl Client {
         send_digits: Option<String>,
         headers: BTreeMap<String, String>,
         caller_name: Option<String>,
+        status_callback: Option<String>,
     ) -> PyResult<Row> {
         let (from, ring_timeout_s, max_duration_s) = (from_, ring_timeout_sec, max_duration_sec);
         let carried = Carried { headers, caller_name };
@@ -115,12 +116,13 @@ impl Client {
             metadata,
             send_digits,
             carried,
+            status_callback,
             idempotency_key,
         };
         asking(py, |cancel| self.0.originate(call, cancel)).map(|placed| Row::from(placed.claim()))
     }
 
-    #[pyo3(signature = (post, future, to, from_, trunk_id, agent, ring_timeout_sec, max_duration_sec, idempotency_key, metadata, send_digits, headers, caller_name))]
+    #[pyo3(signature = (post, future, to, from_, trunk_id, agent, ring_timeout_sec, max_duration_sec, idempotency_key, metadata, send_digits, headers, caller_name, status_callback))]
     #[allow(clippy::too_many_arguments)] // One per argument of the public method.
     fn originate_later(
         &self,
@@ -138,6 +140,7 @@ impl Client {
         send_digits: Option<String>,
         headers: BTreeMap<String, String>,
         caller_name: Option<String>,
+        status_callback: Option<String>,
     ) -> PyResult<Begun> {
         let (from, ring_timeout_s, max_duration_s) = (from_, ring_timeout_sec, max_duration_sec);
         let carried = Carried { headers, caller_name };
@@ -151,6 +154,7 @@ impl Client {
             metadata,
             send_digits,
             carried,
+            status_callback,
             idempotency_key,
         };
         later::placed(py, self.0.runtime(), (post, future), |told| self.0.originate(call, told))

@@ -7,6 +7,7 @@
 //! | `format` | [`Codec`], payload types, `rtpmap`, `fmtp`, packet times |
 //! | `offer` | [`Negotiation`]: offer and answer (RFC 3264) of one dialog |
 //! | `agreed` | what comes of it: [`Negotiated`], [`Direction`], [`Refused`] |
+//! | `digest` | [`Challenger`](digest::Challenger): challenges to callers, and their answers (RFC 7616) |
 //! | `reason` | the Reason header (RFC 3326): Q.850 causes in and out |
 //! | `contact` | Contact headers: bindings of a registration, and where a redirect leads |
 //! | `uri` | numbers into request URIs, `Refer-To` and back; where a redirect may lead |
@@ -23,6 +24,7 @@
 
 mod agreed;
 pub mod contact;
+pub mod digest;
 pub mod format;
 pub mod health;
 pub mod info;

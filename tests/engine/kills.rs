@@ -17,6 +17,7 @@ use clutchcall::engine::calls::{Line, Media, Minter, Originate, Parts, Relays, T
 use clutchcall::engine::media;
 use clutchcall::engine::store::{Bounds, Health, Listed, Pending, Query, Recalled, Remembered, Sqlite, Store};
 use clutchcall::engine::trunk::{Dial, Trunk};
+use clutchcall::engine::webhooks::{Deliveries, Pace};
 use clutchcall::token::SigningKey;
 use tokio::sync::mpsc;
 
@@ -149,6 +150,7 @@ fn parts(folder: &Path, stage: Stage) -> Parts {
         minter: Arc::new(Minter::new(key, Duration::from_secs(3600))),
         relay: Relays::new(relay, Vec::new(), None),
         metrics: Arc::default(),
+        hooks: Deliveries::new(BTreeMap::new(), Pace::default(), Arc::default()).unwrap().1,
     }
 }
 
@@ -165,6 +167,7 @@ fn asked() -> Originate {
         send_digits: None,
         carried: Default::default(),
         remembered: Some(Remembered { org: "org_a".to_owned(), key: "k".to_owned(), hash: [7; 32] }),
+        status_callback: None,
     }
 }
 

@@ -4,8 +4,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 
 use clutchcall::call::{EndReason, EndedBy, Reject, Status};
-use clutchcall::engine::config::{Inbound, InboundRule, Then, Trunk, TrunkKind};
+use clutchcall::engine::config::{Challenge, Config, Inbound, InboundRule, Secret, Then, Trunk, TrunkKind};
 use clutchcall::engine::sip::Transport;
+use clutchcall::sip::digest::Algorithm;
 use serde_json::{Value, json};
 
 use crate::common::{Bench, wait_for};
@@ -22,7 +23,7 @@ pub(crate) struct Called {
     pub(crate) from: u16,
 }
 
-fn rule(number: &str, then: Then) -> InboundRule {
+pub(crate) fn rule(number: &str, then: Then) -> InboundRule {
     InboundRule { number: number.parse().unwrap(), org: "org_a".to_owned(), then, max_duration: None }
 }
 
@@ -30,7 +31,7 @@ pub(crate) fn echo() -> Then {
     Then::Answer { agent: "echo".to_owned() }
 }
 
-fn notify() -> Then {
+pub(crate) fn notify() -> Then {
     Then::Notify { ring_timeout_s: 30 }
 }
 
@@ -41,6 +42,10 @@ impl Called {
     }
 
     pub(crate) fn with(nth: u16, change: impl FnOnce(&mut Trunk)) -> Self {
+        Self::configured(nth, |_| {}, change)
+    }
+
+    pub(crate) fn configured(nth: u16, configure: impl FnOnce(&mut Config), change: impl FnOnce(&mut Trunk)) -> Self {
         let (from, port) = (free_port(), free_port());
         let mut sip = towards(Transport::Udp, from);
         sip.internal_sip_ip = "127.0.0.1".parse().unwrap();
@@ -49,7 +54,10 @@ impl Called {
         let mut trunk = Trunk { kind: TrunkKind::Sip(Box::new(sip)), channel_limit: 2, ..Trunk::default() };
         trunk.inbound = Inbound::default();
         change(&mut trunk);
-        let bench = Bench::with(|config| drop(config.trunks.insert("carrier".to_owned(), trunk)));
+        let bench = Bench::with(|config| {
+            configure(config);
+            config.trunks.insert("carrier".to_owned(), trunk);
+        });
         Self { bench, at: SocketAddr::from(([127, 0, 0, 1], port)), from }
     }
 
@@ -77,7 +85,7 @@ impl Called {
         self.bench.wait(self.row()["sid"].as_str().unwrap(), statuses)
     }
 
-    fn ended(&self) -> Value {
+    pub(crate) fn ended(&self) -> Value {
         self.until(&["completed", "failed", "no_answer"])
     }
 }
@@ -328,13 +336,56 @@ fn who_is_no_trunks_is_dropped() {
     });
 }
 
+fn challenged(nth: u16, change: impl FnOnce(&mut Trunk)) -> Called {
+    Called::with(nth, |trunk| {
+        trunk.inbound.rules = vec![rule("*", echo())];
+        trunk.inbound.challenge = Some(Challenge {
+            username: "pbx".to_owned(),
+            password: Secret::new("p4ss"),
+            // All that SIPp knows.
+            algorithms: vec![Algorithm::Md5],
+        });
+        change(trunk);
+    })
+}
+
+#[test]
+fn who_knows_the_password_is_let_in_from_anywhere() {
+    case(async || {
+        // Its calls come from an address that the trunk does not have.
+        let called = challenged(15, |trunk| {
+            let TrunkKind::Sip(sip) = &mut trunk.kind else { panic!("it is one") };
+            sip.sbc_ip = Some("192.0.2.1".parse().unwrap());
+        });
+        let keys = [("user", "pbx"), ("pass", "p4ss")];
+        let (traffic, row, _) = to_its_end(called, "caller_proves_itself", &keys).await;
+        assert_end(&row, ("completed", "normal", "remote", None, 16));
+        let challenge = traffic.our("SIP/2.0 401").header("WWW-Authenticate");
+        assert!(challenge.contains("realm=\"clutchcall\"") && challenge.contains("qop=\"auth\""), "{challenge}");
+    });
+}
+
+#[test]
+fn who_guesses_the_password_is_refused() {
+    case(async || {
+        for (nth, user, pass) in [(16, "pbx", "guess"), (17, "nobody", "p4ss")] {
+            let called = challenged(nth, |_| {});
+            let far = called.call_with("caller_guesses", &[("code", "403"), ("user", user), ("pass", pass)]);
+            far.played().await;
+            assert_eq!(called.rows(), Vec::<Value>::new());
+            let metrics = called.bench.metrics();
+            assert!(metrics.contains("clutchcall_sip_dropped_total{what=\"wrong_password\"} 1\n"), "{metrics}");
+        }
+    });
+}
+
 /// By a clock of its own: 64·T1 passes within a test.
 #[test]
 fn a_200_that_is_never_acknowledged() {
     case(async || {
         let from = free_port();
         let mut callee = Caller::idle(towards(Transport::Udp, from)).await;
-        callee.trunk.receive_as("carrier", true);
+        callee.trunk.receive_as("carrier", &Inbound { rules: vec![rule("*", notify())], ..Inbound::default() });
         let far = Far::calls("caller_never_acks", from, callee.address, &[("number", NUMBER)]);
         callee.is_called().await;
         callee.pick_up();
@@ -353,7 +404,7 @@ fn a_hangup_waits_for_the_acknowledgement() {
     case(async || {
         let from = free_port();
         let mut callee = Caller::idle(towards(Transport::Udp, from)).await;
-        callee.trunk.receive_as("carrier", true);
+        callee.trunk.receive_as("carrier", &Inbound { rules: vec![rule("*", notify())], ..Inbound::default() });
         let far = Far::calls("caller_stays", from, callee.address, &[("number", NUMBER)]);
         callee.is_called().await;
         callee.pick_up();

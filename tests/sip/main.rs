@@ -25,3 +25,4 @@ mod rig;
 mod sessions;
 mod strangers;
 mod tls;
+mod webhooks;

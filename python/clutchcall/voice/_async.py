@@ -132,10 +132,11 @@ class AsyncCalls:
         send_digits: str | None = None,
         headers: Mapping[str, str] | None = None,
         caller_name: str | None = None,
+        status_callback: str | None = None,
     ) -> AsyncCall:
         """Places an outbound call; returns once it is `dialing`. See `Calls.originate`."""
         check_originate(to, from_, trunk_id, agent, idempotency_key, send_digits)
-        check_text_or_none(caller_name=caller_name)
+        check_text_or_none(caller_name=caller_name, status_callback=status_callback)
         check_seconds_or_none(ring_timeout_sec=ring_timeout_sec, max_duration_sec=max_duration_sec)
         notes = {} if metadata is None else text_pairs("metadata", metadata)
         carried = {} if headers is None else text_pairs("headers", headers)
@@ -153,6 +154,7 @@ class AsyncCalls:
             send_digits,
             carried,
             caller_name,
+            status_callback,
         )
         return AsyncCall(core, row)
 

@@ -46,6 +46,7 @@ class Calls:
         send_digits: str | None = None,
         headers: Mapping[str, str] | None = None,
         caller_name: str | None = None,
+        status_callback: str | None = None,
     ) -> Call:
         """Places an outbound call; returns once it is `dialing`.
 
@@ -71,6 +72,10 @@ class Calls:
             headers: Headers of your own in the INVITE, whose names begin with `X-`: at most 16, with values of 256
                 bytes, of 2,048 bytes together. They are not kept with the call.
             caller_name: What phones show beside `from_`, where carriers let it pass: at most 64 bytes.
+            status_callback: A URL of http or https. At each change of the call's status the engine posts
+                `{"type": "call.<status>", "timestamp", "data": {…the call…}}` there, with the headers `webhook-id`,
+                `webhook-timestamp` and, if the organisation has a `webhook_secret`, `webhook-signature` (Standard
+                Webhooks). What is not taken with a 2xx is tried again for some minutes.
 
         Raises:
             NotFoundError: No such trunk or agent.
@@ -78,14 +83,13 @@ class Calls:
             APIConnectionError: The engine can't be reached.
         """
         check_originate(to, from_, trunk_id, agent, idempotency_key, send_digits)
-        check_text_or_none(caller_name=caller_name)
+        check_text_or_none(caller_name=caller_name, status_callback=status_callback)
         check_seconds_or_none(ring_timeout_sec=ring_timeout_sec, max_duration_sec=max_duration_sec)
         notes = {} if metadata is None else text_pairs("metadata", metadata)
         carried = {} if headers is None else text_pairs("headers", headers)
         seconds = (ring_timeout_sec, max_duration_sec)
-        row = self._core.originate(
-            to, from_, trunk_id, agent, *seconds, idempotency_key, notes, send_digits, carried, caller_name
-        )
+        extras = (idempotency_key, notes, send_digits, carried, caller_name, status_callback)
+        row = self._core.originate(to, from_, trunk_id, agent, *seconds, *extras)
         return Call(self._core, row)
 
     def get(self, sid: str) -> Call:

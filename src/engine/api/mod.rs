@@ -83,6 +83,8 @@ pub struct Api {
     desk: Desk,
     trunks: BTreeMap<String, Trunk>,
     agents: BTreeMap<String, Agent>,
+    /// `webhooks.hosts`.
+    callback_hosts: Vec<String>,
     metrics: Arc<Metrics>,
     streams: Streams,
     bounds: input::Bounds,
@@ -106,7 +108,8 @@ impl Api {
         let streams = Streams::new(config.limits.connections, Arc::clone(&metrics));
         let (trunks, agents) = (config.trunks.clone(), config.agents.clone());
         let bounds = input::Bounds { bytes: config.limits.body_bytes, time: config.limits.body };
-        Self { gate, desk, trunks, agents, metrics, streams, bounds, limit: ANSWER_LIMIT, beside }
+        let callback_hosts = config.webhooks.hosts.clone();
+        Self { gate, desk, trunks, agents, callback_hosts, metrics, streams, bounds, limit: ANSWER_LIMIT, beside }
     }
 
     fn router(self: Arc<Self>) -> Router {

@@ -6,6 +6,7 @@ use axum::http::Method;
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 use serde_json::json;
+use url::Url;
 
 use super::Api;
 use super::answer::{Code, Failure, data};
@@ -18,7 +19,9 @@ use crate::audio::{Codec, Params};
 use crate::call::wire::BridgeRole;
 use crate::call::{CallRow, Carried, DEFAULT_RING_TIMEOUT_S, Reject, Settled, Status, clamp_ring_timeout};
 use crate::engine::calls::{Attach, Originate, TrunkState};
+use crate::engine::config::{callback_url, may_be_told};
 use crate::engine::store::{Place, Query, Remembered};
+use crate::net::shown::shown;
 use crate::sip::health::State;
 
 const MAX_DURATION_S: f64 = 86_400.0;
@@ -186,12 +189,23 @@ impl Asked<'_> {
             metadata: input.metadata()?,
             send_digits: keys::after_answer(input)?,
             carried: input.carried()?,
+            status_callback: self.status_callback()?,
             remembered: None,
         };
         if let Some(key) = &self.idempotency_key {
             asked.remembered = Some(Remembered { org: self.org.clone(), key: key.clone(), hash: hash(&asked) });
         }
         Ok(asked)
+    }
+
+    fn status_callback(&self) -> Result<Option<Url>, Failure> {
+        let Some(text) = self.input.text("statusCallback")? else { return Ok(None) };
+        let wrong = |why: &str| Failure::bad(format!("statusCallback is {:?}: {why}", shown(text)));
+        let url = callback_url(text).map_err(|why| wrong(&why))?;
+        if !may_be_told(&url, &self.api.callback_hosts) {
+            return Err(wrong("this engine tells nothing there (webhooks.hosts; never a link-local address)"));
+        }
+        Ok(Some(url))
     }
 
     /// By its sid, or by the key of the request that placed it, for whoever never got an answer to that.
@@ -311,7 +325,7 @@ fn place(cursor: &str) -> Result<Place, Failure> {
 /// What the request asks for, however it was spelled.
 fn hash(asked: &Originate) -> [u8; 32] {
     let Originate { to, from, trunk_id, agent, ring_timeout_s, max_duration_s, .. } = asked;
-    let Originate { metadata, send_digits, carried, .. } = asked;
+    let Originate { metadata, send_digits, carried, status_callback, .. } = asked;
     let mut text = json!([to, from, trunk_id, agent, ring_timeout_s, max_duration_s]).to_string();
     if !metadata.is_empty() {
         text += &json!(metadata).to_string();
@@ -321,6 +335,9 @@ fn hash(asked: &Originate) -> [u8; 32] {
     }
     if *carried != Carried::default() {
         text += &json!([carried.headers, carried.caller_name]).to_string();
+    }
+    if let Some(url) = status_callback {
+        text += url.as_str();
     }
     digest(&SHA256, text.as_bytes()).as_ref().try_into().expect("a SHA-256 has 32 bytes")
 }

@@ -15,6 +15,7 @@ use crate::call::{Call, CallRecord, Carried, Command, DEFAULT_RING_TIMEOUT_S, En
 use crate::engine::config::{InboundRule, Then};
 use crate::engine::media::Caller;
 use crate::engine::trunk::Arrival;
+use crate::engine::webhooks::Callback;
 use crate::heap::{CALL_BYTES, Share};
 
 /// No rule has this number, the trunk's channels are taken, the engine's are or it ends (RFC 3261 §21).
@@ -72,6 +73,8 @@ impl Board {
         let sid: Sid = Arc::from(record.sid.as_str());
         let pending = self.store.create(record.clone(), None);
         self.savings.push_back(Saving { sid: Arc::clone(&sid), pending });
+        let webhook = self.trunks.inbound(&arrival.trunk_id).and_then(|inbound| inbound.webhook_url.clone());
+        let callback = webhook.map(|url| Callback { url, org: rule.org.clone() });
         let entry = Entry {
             org: rule.org,
             trunk_id: arrival.trunk_id.clone(),
@@ -91,6 +94,7 @@ impl Board {
             second: None,
             announces: false,
             told: None,
+            callback,
             forget_at: None,
             timer: None,
             memory: Some(Share::of(CALL_BYTES)),

@@ -19,6 +19,7 @@ use crate::engine::media::{self, Caller};
 use crate::engine::metrics::Metrics;
 use crate::engine::store::{Pending, Remembered, Store};
 use crate::engine::trunk::{Dial, Keys, TrunkEvent, TrunkKind};
+use crate::engine::webhooks::{Callback, Hooks};
 use crate::heap::Share;
 
 pub(super) type Sid = Arc<str>;
@@ -43,6 +44,7 @@ pub(super) struct Board {
     pub(super) relay: Relays,
     pub(super) metrics: Arc<Metrics>,
     pub(super) feed: Feed,
+    pub(super) hooks: Hooks,
     pub(super) savings: VecDeque<Saving>,
     pub(super) is_closing: bool,
     /// Calls whose media was opened and is not yet closed.
@@ -84,6 +86,8 @@ pub(super) struct Entry {
     pub(super) announces: bool,
     /// The row that watchers were told last.
     pub(super) told: Option<CallRow>,
+    /// Where each new status is told.
+    pub(super) callback: Option<Callback>,
     pub(super) forget_at: Option<Instant>,
     pub(super) timer: Option<Instant>,
     /// What its media are about to take, until it is over.
@@ -142,6 +146,7 @@ impl Board {
             relay: parts.relay,
             feed: Feed::new(&run(), Arc::clone(&parts.metrics)),
             metrics: parts.metrics,
+            hooks: parts.hooks,
             savings: VecDeque::new(),
             is_closing: false,
             open_media: HashSet::new(),

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::Refused;
 use super::board::{Board, Phase, Sid};
+use super::mint::unix_ms;
 use crate::call::CallRow;
 use crate::engine::metrics::Metrics;
 
@@ -247,6 +248,10 @@ impl Board {
         let Phase::Live(call) = &entry.phase else { return };
         let row = call.record().row();
         if entry.told.as_ref() != Some(&row) {
+            let before = entry.told.as_ref().map(|row| row.status);
+            if let Some(callback) = entry.callback.as_ref().filter(|_| before != Some(row.status)) {
+                self.hooks.tell(callback, &row, unix_ms());
+            }
             self.feed.tell(&entry.org, sid, row.clone());
             entry.told = Some(row);
         }

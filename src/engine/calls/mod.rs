@@ -45,6 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use url::Url;
 
 use super::agents::Agent;
 use super::config::{CallerId, Inbound};
@@ -53,6 +54,7 @@ use super::metrics::Metrics;
 use super::outside::pinned;
 use super::store::{Place, Recalled, Remembered, Store};
 use super::trunk::{self, Keys, Probe, Trunk};
+use super::webhooks::Hooks;
 use crate::audio::Params;
 use crate::call::record::Metadata;
 use crate::call::wire::{BridgeRole, RelayRef, TokenAnswer};
@@ -121,6 +123,8 @@ pub struct Originate {
     pub send_digits: Option<Keys>,
     pub carried: Carried,
     pub remembered: Option<Remembered>,
+    /// Where each new status is told.
+    pub status_callback: Option<Url>,
 }
 
 /// A bridge that wants to speak and hear.
@@ -273,6 +277,7 @@ pub struct Parts {
     /// What bridges are told to dial.
     pub relay: Relays,
     pub metrics: Arc<Metrics>,
+    pub hooks: Hooks,
 }
 
 /// What bridges are told to dial: one address per shard of the relay, the public one first.

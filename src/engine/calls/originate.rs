@@ -11,6 +11,7 @@ use crate::call::{Action, Call, CallRecord, CallRow, Command};
 use crate::engine::media::{self, Caller};
 use crate::engine::store::{Remembered, StoreError};
 use crate::engine::trunk::FarEnd;
+use crate::engine::webhooks::Callback;
 use crate::heap::{CALL_BYTES, Share};
 
 /// Opening tracks asks nobody outside: an audio thread that needs longer is in trouble, and the call goes on without waiting.
@@ -59,6 +60,7 @@ impl Board {
         }
         self.savings.push_back(Saving { sid: Arc::clone(&sid), pending });
         let max_duration = asked.max_duration_s.map(|seconds| Duration::from_secs(u64::from(seconds)));
+        let callback = asked.status_callback.map(|url| Callback { url, org: asked.org.clone() });
         let entry = Entry {
             org: asked.org,
             trunk_id: asked.trunk_id,
@@ -78,6 +80,7 @@ impl Board {
             second: None,
             announces: false,
             told: None,
+            callback,
             forget_at: None,
             timer: None,
             memory: Some(Share::of(CALL_BYTES)),

@@ -122,6 +122,7 @@ impl Bench {
                 None,
             ),
             metrics: Arc::default(),
+            hooks: crate::engine::webhooks::Hooks::of_tests(),
         };
         Self { board: Board::new(parts).0, now: Instant::now(), store, log, _folder: folder }
     }
@@ -231,6 +232,7 @@ fn asked() -> Originate {
         send_digits: None,
         carried: Default::default(),
         remembered: None,
+        status_callback: None,
     }
 }
 

@@ -39,6 +39,10 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
     ("phone.record", Kind::Text),
     ("phone.record_rate", Kind::Number),
     ("phone.ring_ms", Kind::Number),
+    ("webhooks.attempts", Kind::Number),
+    ("webhooks.first_pause_ms", Kind::Number),
+    ("webhooks.limit_ms", Kind::Number),
+    ("webhooks.hosts", Kind::Texts),
     ("limits.calls", Kind::Number),
     ("limits.connections", Kind::Number),
     ("limits.connections_per_address", Kind::Number),
@@ -56,7 +60,7 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
 /// The SDK's own variables, which share the prefix and the first word of ours.
 const FOREIGN: [&str; 2] = ["CLUTCHCALL_API_KEY", "CLUTCHCALL_RELAY_HOST"];
 /// Under these a variable that means nothing is a mistake; anything else may be somebody else's.
-const SECTIONS: [&str; 4] = ["API_", "RELAY_", "PHONE_", "LIMITS_"];
+const SECTIONS: [&str; 5] = ["API_", "RELAY_", "PHONE_", "WEBHOOKS_", "LIMITS_"];
 
 pub(super) fn overlay(
     root: &mut toml::Table,

@@ -15,7 +15,10 @@ use std::time::Duration;
 use url::Url;
 
 use super::table::{Table, nearest};
+use super::trunk::Secret;
 use crate::call::{DEFAULT_RING_TIMEOUT_S, Reject};
+use crate::engine::sip::Network;
+use crate::sip::digest::Algorithm;
 
 /// What a call may ring before somebody answers it by the API; what one may last.
 const RING_S: std::ops::RangeInclusive<u64> = 5..=120;
@@ -29,6 +32,19 @@ pub struct Inbound {
     pub rules: Vec<InboundRule>,
     /// Told of every call that comes in, and of what becomes of it.
     pub webhook_url: Option<Url>,
+    /// Addresses that calls may come from, beside the trunk's hosts.
+    pub acl: Vec<Network>,
+    /// Every caller has to prove that she knows the password.
+    pub challenge: Option<Challenge>,
+}
+
+/// What callers are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenge {
+    pub username: String,
+    pub password: Secret,
+    /// The preferred first.
+    pub algorithms: Vec<Algorithm>,
 }
 
 /// What becomes of calls to some numbers.
@@ -111,16 +127,54 @@ impl Inbound {
 pub(super) fn read(table: &mut Table, org: Option<&str>, base: &Path) -> Result<Inbound, String> {
     let audio_file = table.text("reject_audio_file")?.map(|file| base.join(file));
     let webhook_url = webhook_url(table, "inbound_webhook_url")?;
+    let (acl, challenge) = (acl(table)?, challenge(table)?);
     let mut rules = Vec::new();
     for row in table.rows("inbound")? {
         rules.push(rule(row, org, audio_file.as_deref())?);
     }
-    if rules.is_empty() && (webhook_url.is_some() || audio_file.is_some()) {
-        let key = if webhook_url.is_some() { "inbound_webhook_url" } else { "reject_audio_file" };
+    let useless = [
+        ("inbound_webhook_url", webhook_url.is_some()),
+        ("reject_audio_file", audio_file.is_some()),
+        ("inbound_acl", !acl.is_empty()),
+        ("inbound_username", challenge.is_some()),
+    ];
+    if let Some((key, _)) = useless.into_iter().find(|(_, is_written)| *is_written && rules.is_empty()) {
         let [at, rules] = [key, "inbound"].map(|key| table.at(key));
         return Err(format!("{at} is of no use: no rule says what becomes of a call, write [[{rules}]]"));
     }
-    Ok(Inbound { rules, webhook_url })
+    Ok(Inbound { rules, webhook_url, acl, challenge })
+}
+
+fn acl(table: &mut Table) -> Result<Vec<Network>, String> {
+    let texts = table.texts("inbound_acl")?;
+    let read = |(i, text): (usize, String)| {
+        let at = format!("{}[{i}] is {text:?}", table.at("inbound_acl"));
+        text.parse().map_err(|why| format!("{at} ({why}): write an address, or a network such as \"203.0.113.0/24\""))
+    };
+    texts.into_iter().enumerate().map(read).collect()
+}
+
+fn challenge(table: &mut Table) -> Result<Option<Challenge>, String> {
+    let (name, password) = (table.text("inbound_username")?, table.secret("inbound_password")?);
+    let names = table.texts("inbound_digest")?;
+    let [at_name, at_password, at_digest] =
+        ["inbound_username", "inbound_password", "inbound_digest"].map(|key| table.at(key));
+    let mut algorithms = Vec::new();
+    for (i, name) in names.iter().enumerate() {
+        let found = Algorithm::ALL.into_iter().find(|algorithm| algorithm.as_str() == name);
+        let found = found.filter(|algorithm| !algorithms.contains(algorithm));
+        algorithms.push(found.ok_or_else(|| format!("{at_digest}[{i}] is {name:?}: write SHA-256, MD5 or both"))?);
+    }
+    let algorithms = if algorithms.is_empty() { Algorithm::ALL.to_vec() } else { algorithms };
+    match (name, password) {
+        (None, None) if names.is_empty() => Ok(None),
+        (None, None) => Err(format!("{at_digest} is of no use: nobody is challenged without inbound_username")),
+        (Some(username), Some(password)) => {
+            Ok(Some(Challenge { username, password: Secret::new(password), algorithms }))
+        }
+        (Some(_), None) => Err(format!("{at_password} is missing: inbound_username needs it")),
+        (None, Some(_)) => Err(format!("{at_name} is missing: inbound_password needs it")),
+    }
 }
 
 /// Where something is told: http or https, a host, and nothing that would be shown to others.
@@ -136,6 +190,22 @@ pub fn callback_url(text: &str) -> Result<Url, String> {
         return Err("it has a fragment (#), which is sent to nobody".to_owned());
     }
     Ok(url)
+}
+
+/// Whether something may be told there; `hosts`: the only ones, none meaning any. Never the metadata services of clouds, which live at
+/// link-local addresses.
+pub fn may_be_told(url: &Url, hosts: &[String]) -> bool {
+    let is_local = match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_link_local(),
+        Some(url::Host::Ipv6(address)) => address.is_unicast_link_local(),
+        _ => false,
+    };
+    let host = url.host_str().unwrap_or_default();
+    let fits = |allowed: &String| match allowed.strip_prefix('*') {
+        Some(below) => host.ends_with(&below.to_ascii_lowercase()),
+        None => host.eq_ignore_ascii_case(allowed),
+    };
+    !is_local && (hosts.is_empty() || hosts.iter().any(fits))
 }
 
 fn webhook_url(table: &mut Table, key: &'static str) -> Result<Option<Url>, String> {

@@ -29,6 +29,8 @@ mod trunk;
 mod trunks;
 
 #[cfg(test)]
+mod inbound_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod trunk_tests;
@@ -40,11 +42,12 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::webhooks;
 use crate::moqt::Drafts;
 use crate::relay::KeySources;
 
 pub use alone::Alone;
-pub use inbound::{Inbound, InboundRule, NumberPattern, Then, callback_url};
+pub use inbound::{Challenge, Inbound, InboundRule, NumberPattern, Then, callback_url, may_be_told};
 #[cfg(test)]
 pub(super) use key::compared;
 pub(super) use key::hex;
@@ -81,6 +84,7 @@ pub struct Config {
     pub phone: Phone,
     pub keys: Vec<ApiKey>,
     pub orgs: BTreeMap<String, Org>,
+    pub webhooks: Webhooks,
     pub trunks: BTreeMap<String, Trunk>,
     pub agents: BTreeMap<String, Agent>,
     pub limits: Limits,
@@ -157,6 +161,16 @@ pub struct Phone {
 #[derive(Clone, Debug, Default)]
 pub struct Org {
     pub display_name: Option<String>,
+    /// Signs what is told of its calls; `None`: nothing does.
+    pub webhook_secret: Option<webhooks::Secret>,
+}
+
+/// How what becomes of calls is told to HTTP servers.
+#[derive(Clone, Debug, Default)]
+pub struct Webhooks {
+    pub pace: webhooks::Pace,
+    /// The only hosts to which `status_callback` may lead, `*.example.com` for all below; empty: any.
+    pub hosts: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -247,6 +261,7 @@ impl Config {
             phone: Phone::default(),
             keys: Vec::new(),
             orgs: BTreeMap::new(),
+            webhooks: Webhooks::default(),
             trunks: BTreeMap::new(),
             agents: BTreeMap::new(),
             limits: Limits::default(),

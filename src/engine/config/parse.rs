@@ -14,7 +14,8 @@ use crate::token::PublicKey;
 use super::key::{MOST_KEY_BYTES, unhex};
 use super::table::{Table, nearest};
 use super::trunks::trunks;
-use super::{Agent, AgentKind, ApiKey, Config, Limits, Org, POOL, Phone, Relay, Relaying, Then, Trust};
+use super::{Agent, AgentKind, ApiKey, Config, Host, Limits, Org, POOL, Phone, Relay, Relaying, Then, Trust, Webhooks};
+use crate::engine::webhooks::Pace;
 use crate::moqt::Drafts;
 use crate::net::shown::{is_doubtful, shown};
 
@@ -54,6 +55,7 @@ pub(super) fn config(root: toml::Table, base: &Path) -> Result<Config, String> {
     config.phone = phone(root.table("phone")?, base)?;
     config.limits = limits(root.table("limits")?)?;
     config.orgs = named(root.named("orgs")?, org)?;
+    config.webhooks = webhooks(root.table("webhooks")?)?;
     config.trunks = trunks(&mut root, base)?;
     config.agents = named(root.named("agents")?, agent)?;
     config.keys = root.rows("keys")?.into_iter().map(key).collect::<Result<_, _>>()?;
@@ -271,8 +273,35 @@ fn limits(mut table: Table) -> Result<Limits, String> {
     Ok(limits)
 }
 
+fn webhooks(mut table: Table) -> Result<Webhooks, String> {
+    let default = Pace::default();
+    let attempts = table.number("attempts", u64::from(default.attempts), 1..=20)? as u32;
+    let mut time = |key, default: Duration, range| {
+        Ok::<_, String>(Duration::from_millis(table.number(key, default.as_millis() as u64, range)?))
+    };
+    let first_pause = time("first_pause_ms", default.first_pause, 10..=600_000)?;
+    let limit = time("limit_ms", default.limit, TIME_MS)?;
+    let hosts = table.texts("hosts")?;
+    if let Some(i) = hosts.iter().position(|host| !is_host(host.strip_prefix("*.").unwrap_or(host))) {
+        let (at, host) = (table.at("hosts"), &hosts[i]);
+        return Err(format!(
+            "{at}[{i}] is {host:?}: write a host such as \"example.com\", or \"*.example.com\" for all below it"
+        ));
+    }
+    table.finish()?;
+    Ok(Webhooks { pace: Pace { attempts, first_pause, limit }, hosts })
+}
+
+fn is_host(text: &str) -> bool {
+    text.parse::<Host>().is_ok_and(|host| host.port.is_none())
+}
+
 fn org(mut table: Table) -> Result<Org, String> {
-    let org = Org { display_name: table.text("display_name")? };
+    let display_name = table.text("display_name")?;
+    let secret = table.secret("webhook_secret")?.map(|text| text.parse());
+    let at = table.at("webhook_secret");
+    let webhook_secret = secret.transpose().map_err(|why| format!("{at}: {why}"))?;
+    let org = Org { display_name, webhook_secret };
     table.finish()?;
     Ok(org)
 }

@@ -188,6 +188,8 @@ fn the_example_is_whole() {
     let all = parse(&commented).unwrap();
     assert_eq!(format!("{:?}", all.limits), format!("{:?}", Limits::default()));
     assert_eq!(all.relay.relaying.cache, CacheLimits::default());
+    assert_eq!(all.webhooks.pace, Webhooks::default().pace);
+    assert_eq!(all.trunks["carrier"].inbound.rules.len(), 3);
     let (trunk, default) = (&all.trunks["trunk_main"], Trunk::default());
     assert_eq!((trunk.channel_limit, trunk.max_cps), (default.channel_limit, default.max_cps));
     let (TrunkKind::Sip(carrier), default) = (&all.trunks["carrier"].kind, SipTrunk::default()) else {

@@ -131,18 +131,21 @@ pub struct Counts {
     pub connections: AtomicU64,
     /// Requests that came while too many were being answered.
     pub busy: AtomicU64,
+    /// Calls whose caller does not know the password.
+    pub wrong_password: AtomicU64,
 }
 
 impl Counts {
     /// By name.
-    pub fn all(&self) -> [(&'static str, u64); 5] {
-        let Self { strangers, strangers_rate, peers_rate, connections, busy } = self;
+    pub fn all(&self) -> [(&'static str, u64); 6] {
+        let Self { strangers, strangers_rate, peers_rate, connections, busy, wrong_password } = self;
         [
             ("stranger", strangers),
             ("stranger_rate", strangers_rate),
             ("peer_rate", peers_rate),
             ("connection", connections),
             ("busy", busy),
+            ("wrong_password", wrong_password),
         ]
         .map(|(name, counter)| (name, counter.load(Relaxed)))
     }

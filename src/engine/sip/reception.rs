@@ -1,7 +1,9 @@
 //! Whose call an INVITE is. One [`Desk`] per SIP address, asked by its stack for each INVITE of no known call; the trunks that use the
 //! address have a [`Hall`] each there, in which calls wait until the board has decided about them.
 //!
-//! A call is a trunk's if it comes from one of its addresses. What is nobody's is dropped without a word. An INVITE that was refused and
+//! A call is a trunk's if it comes from one of its addresses; or, where the trunk challenges its callers, if it was sent to the trunk's
+//! domain: an address proves something, a name that anybody can write does not. Who is challenged has to answer with the trunk's
+//! name and password (401), wherever she calls from; who answers wrongly is refused (403). What is nobody's is dropped without a word. An INVITE that was refused and
 //! comes again under the same Call-ID and From tag within a minute is refused in the same way, without asking anybody: some callers
 //! repeat what can't succeed. Tables are bounded; what finds no room is told 503.
 
@@ -10,12 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::oneshot;
 
 use super::stack::{Came, Knock, Reception, Refusal, Ruled, Ruling, Terms};
 use super::{Gate, PeerId};
-use crate::engine::config::SipTrunk;
+use crate::engine::config::{Challenge, Host, Inbound, SipTrunk};
 use crate::engine::trunk::{Arrival, Events, TrunkEvent, TrunkKind};
+use crate::sip::digest::{Account, Answer, Challenger, Verdict};
 use crate::sip::uri;
 
 /// Calls of one trunk that nobody has decided about; the board needs microseconds for one.
@@ -26,6 +30,9 @@ const MOST_REFUSED: usize = 1024;
 /// What is said where there is no room.
 const UNAVAILABLE: u16 = 503;
 const FORBIDDEN: u16 = 403;
+const UNAUTHORIZED: u16 = 401;
+/// Of trunks without a domain.
+const REALM: &str = "clutchcall";
 const RETRY_AFTER_S: u64 = 5;
 /// Whoever calls without a number.
 const NOBODY: &str = "anonymous";
@@ -33,6 +40,7 @@ const NOBODY: &str = "anonymous";
 /// See the file's contract.
 pub(super) struct Desk {
     gate: Arc<Gate>,
+    challenger: Mutex<Challenger>,
     halls: Mutex<Vec<Arc<Hall>>>,
     refused: Mutex<Refused>,
 }
@@ -45,6 +53,7 @@ pub(super) struct Hall {
     events: Events,
     /// It answers calls at all.
     is_open: bool,
+    challenge: Option<Challenge>,
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, Waiting>>,
     desk: std::sync::Weak<Desk>,
@@ -68,6 +77,14 @@ pub(super) struct Caller {
     came: Option<oneshot::Receiver<Came>>,
 }
 
+/// Whose a call may be.
+enum Whose {
+    Nobodys,
+    Its(Arc<Hall>),
+    /// Of one of these, if its caller knows the password.
+    OneOf(Vec<Arc<Hall>>),
+}
+
 /// What was refused lately, the oldest first.
 #[derive(Default)]
 struct Refused(VecDeque<((String, String), u16, Instant)>);
@@ -78,7 +95,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Desk {
     pub(super) fn new(gate: Arc<Gate>) -> Self {
-        Self { gate, halls: Mutex::default(), refused: Mutex::default() }
+        let mut key = [0; 32];
+        SystemRandom::new().fill(&mut key).expect("the system has randomness; without it a nonce can be guessed");
+        let challenger = Mutex::new(Challenger::new(&key, Instant::now()));
+        Self { gate, challenger, halls: Mutex::default(), refused: Mutex::default() }
     }
 
     /// A place for the calls of a trunk; `is_open`: it takes some.
@@ -87,14 +107,15 @@ impl Desk {
         (trunk_id, peer): (&str, PeerId),
         settings: &Arc<SipTrunk>,
         events: &Events,
-        is_open: bool,
+        inbound: &Inbound,
     ) -> Arc<Hall> {
         let hall = Arc::new(Hall {
             trunk_id: trunk_id.to_owned(),
             peer,
             settings: Arc::clone(settings),
             events: events.clone(),
-            is_open,
+            is_open: !inbound.rules.is_empty(),
+            challenge: inbound.challenge.clone(),
             next: AtomicU64::new(0),
             waiting: Mutex::default(),
             desk: Arc::downgrade(self),
@@ -103,15 +124,62 @@ impl Desk {
         hall
     }
 
-    fn whose(&self, knock: &Knock) -> Option<Arc<Hall>> {
+    fn whose(&self, knock: &Knock) -> Whose {
         let peers = self.gate.peers_of(knock.source.ip());
         let halls = locked(&self.halls);
-        peers.iter().find_map(|peer| halls.iter().find(|hall| hall.peer == *peer)).cloned()
+        let known = peers.iter().find_map(|peer| halls.iter().find(|hall| hall.peer == *peer));
+        if let Some(hall) = known.filter(|hall| hall.challenge.is_none()) {
+            return Whose::Its(Arc::clone(hall));
+        }
+        let called = [uri::host_of(&knock.uri), uri::host_of(&knock.to)];
+        let is_called =
+            |hall: &Arc<Hall>| hall.domain().is_none_or(|own| called.iter().flatten().any(|host| host == &own));
+        let asks = halls.iter().filter(|hall| hall.challenge.is_some());
+        let mut asks: Vec<Arc<Hall>> = asks.filter(|hall| is_called(hall)).cloned().collect();
+        if let Some(known) = known {
+            asks.retain(|hall| hall.peer != known.peer);
+            asks.insert(0, Arc::clone(known));
+        }
+        if asks.is_empty() { Whose::Nobodys } else { Whose::OneOf(asks) }
+    }
+
+    /// The trunk whose name and password the caller knows, or what she is told.
+    fn proven(&self, halls: &[Arc<Hall>], knock: &Knock, now: Instant) -> Result<Arc<Hall>, Refusal> {
+        let realm = halls[0].domain().unwrap_or_else(|| REALM.to_owned());
+        let mut challenger = locked(&self.challenger);
+        let answers = knock.authorizations.iter().filter_map(|header| Answer::parse(header));
+        let mut is_stale = false;
+        for answer in answers {
+            let of = |hall: &&Arc<Hall>| hall.challenge.as_ref().is_some_and(|own| own.username == answer.username);
+            // A name that nobody has costs what a wrong password costs.
+            let hall = halls.iter().find(of).unwrap_or(&halls[0]);
+            let Some(own) = &hall.challenge else { continue };
+            let account = Account { username: &own.username, password: own.password.reveal(), realm: &realm };
+            match challenger.judge(&answer, "INVITE", account, now) {
+                Verdict::Right => return Ok(Arc::clone(hall)),
+                Verdict::Stale => is_stale = true,
+                Verdict::Wrong => {
+                    self.gate.counts.wrong_password.fetch_add(1, Relaxed);
+                    return Err(Refusal::of(FORBIDDEN));
+                }
+            }
+        }
+        let algorithms = halls[0].challenge.as_ref().map_or(&[][..], |own| &own.algorithms);
+        let challenges = challenger.challenges(&realm, algorithms, is_stale, now);
+        let headers = challenges.into_iter().map(|challenge| ("WWW-Authenticate".to_owned(), challenge)).collect();
+        Err(Refusal { code: UNAUTHORIZED, headers })
     }
 
     fn judge(&self, knock: Knock, now: Instant) -> Ruled {
         let settled = |ruling| Box::pin(std::future::ready(ruling)) as Ruled;
-        let Some(hall) = self.whose(&knock) else { return settled(Ruling::Silence) };
+        let hall = match self.whose(&knock) {
+            Whose::Nobodys => return settled(Ruling::Silence),
+            Whose::Its(hall) => hall,
+            Whose::OneOf(halls) => match self.proven(&halls, &knock, now) {
+                Ok(hall) => hall,
+                Err(refusal) => return settled(Ruling::Refuse(refusal)),
+            },
+        };
         if !hall.is_open {
             return settled(Ruling::Refuse(Refusal::of(FORBIDDEN)));
         }
@@ -142,6 +210,12 @@ fn later(code: u16) -> Refusal {
 }
 
 impl Hall {
+    /// The host of its domain, in lower case.
+    fn domain(&self) -> Option<String> {
+        let domain = self.settings.domain.as_ref()?;
+        domain.parse::<Host>().ok().map(|host| host.name.to_ascii_lowercase())
+    }
+
     /// `None`: too many wait already.
     fn enter(&self, knock: Knock, name: (String, String)) -> Option<oneshot::Receiver<Ruling>> {
         let key = self.next.fetch_add(1, Relaxed);

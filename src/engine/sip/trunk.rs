@@ -114,10 +114,12 @@ impl SipTrunk {
         self.peer
     }
 
-    /// Calls of its far side are told under this name; `is_open`: some of them are wanted.
-    pub fn receive_as(&mut self, trunk_id: &str, is_open: bool) {
+    /// Calls of its far side are told under this name. What they become is decided elsewhere; whose they are is said here.
+    pub fn receive_as(&mut self, trunk_id: &str, inbound: &config::Inbound) {
         let Endpoint(stack, desk) = &self.endpoint;
-        self.hall = Some(desk.hall((trunk_id, self.peer), &self.settings, &self.events, is_open));
+        stack.gate().allow(self.peer, inbound.acl.clone());
+        stack.gate().welcome(self.peer, inbound.challenge.is_some());
+        self.hall = Some(desk.hall((trunk_id, self.peer), &self.settings, &self.events, inbound));
         stack.receive_with(Arc::clone(desk) as Arc<dyn Reception>);
     }
 

@@ -35,6 +35,12 @@ use minted::Minted;
 /// A self-minted certificate with less than this left is replaced.
 const RENEW: Duration = Duration::from_secs(3 * 24 * 3600);
 
+/// Whoever makes TLS connections without naming a provider uses this one; saying it twice does it once.
+pub fn install_provider() {
+    // Fails when the process has one already, which then serves as well.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 /// Certificate and QUIC keys of one server.
 #[derive(Clone)]
 pub struct Identity(Arc<Inner>);

@@ -16,7 +16,7 @@ fn bench(then: Then) -> Bench {
         max_duration: None,
     };
     let rules = vec![rule("+1555*", then), rule("+4930?", Then::Reject(Reject::Busy))];
-    bench.board.trunks.set_inbound("trunk_main", Inbound { rules, webhook_url: None });
+    bench.board.trunks.set_inbound("trunk_main", Inbound { rules, ..Inbound::default() });
     bench
 }
 

@@ -33,6 +33,8 @@ pub(in crate::engine::sip) struct Knock {
     /// From and To as they stand.
     pub(in crate::engine::sip) from: String,
     pub(in crate::engine::sip) to: String,
+    /// Each Authorization header as it stands.
+    pub(in crate::engine::sip) authorizations: Vec<String>,
     /// Its description; empty: it asks for ours.
     pub(in crate::engine::sip) body: Vec<u8>,
     pub(in crate::engine::sip) terms: Terms,
@@ -159,6 +161,10 @@ fn knock(request: &Transaction) -> Option<Knock> {
     let invite = &request.original;
     let source = request.connection.as_ref()?.get_remote_addr()?.get_socketaddr().ok()?;
     invite.contact_header().ok()?;
+    let authorizations = invite.headers.iter().filter_map(|header| match header {
+        Header::Authorization(value) => Some(value.value().to_owned()),
+        _ => None,
+    });
     Some(Knock {
         source,
         call_id: invite.call_id_header().ok()?.value().to_owned(),
@@ -166,6 +172,7 @@ fn knock(request: &Transaction) -> Option<Knock> {
         uri: invite.uri.to_string(),
         from: invite.from_header().ok()?.value().to_owned(),
         to: invite.to_header().ok()?.value().to_owned(),
+        authorizations: authorizations.collect(),
         body: invite.body.clone(),
         terms: Terms::of(invite),
         unfit: unfit(invite),

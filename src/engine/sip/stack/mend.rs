@@ -12,6 +12,8 @@ use rsipstack::sip::{
 use rsipstack::transaction::endpoint::MessageInspector;
 use rsipstack::transport::SipAddr;
 
+use crate::sip::digest::parameters;
+
 /// Stands in answers that no far side sent.
 const MARK: &str = "X-No-Answer";
 
@@ -106,24 +108,6 @@ fn challenge(value: &str) -> Option<String> {
 
 fn unquoted(value: &str) -> &str {
     value.trim().trim_matches('"')
-}
-
-/// `name=value` pairs as they stand; a comma inside quotes parts nothing.
-fn parameters(text: &str) -> Vec<(&str, &str)> {
-    let (mut pairs, mut begin, mut is_quoted, mut is_escaped) = (Vec::new(), 0, false, false);
-    for (at, letter) in text.char_indices().chain([(text.len(), ',')]) {
-        match letter {
-            _ if is_escaped => is_escaped = false,
-            '\\' if is_quoted => is_escaped = true,
-            '"' => is_quoted = !is_quoted,
-            ',' if !is_quoted || at == text.len() => {
-                pairs.extend(text[begin..at].split_once('=').map(|(name, value)| (name.trim(), value.trim())));
-                begin = (at + 1).min(text.len());
-            }
-            _ => {}
-        }
-    }
-    pairs
 }
 
 /// The crate's answer in the RFC's words. A name or realm stands before the response, and is left alone.
