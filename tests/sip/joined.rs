@@ -258,7 +258,7 @@ fn a_second_phone_that_falls_silent_ends_the_call() {
         let far = far("two_legs", &phones, &[]).await;
         let bench = bench_with(&far, 47, |sip| {
             sip.transfer_mode = TransferMode::Bridge;
-            sip.media_timeout = Some(Duration::from_secs(1));
+            sip.media_timeout = Some(Duration::from_secs(2));
         });
         let row = beside(move || {
             let sid = answered(&bench);
