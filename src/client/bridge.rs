@@ -332,6 +332,11 @@ impl Bridge {
         Ok(())
     }
 
+    /// [`Client::send_dtmf`] on this call.
+    pub fn send_dtmf<W: Waits<()>>(&self, digits: &str, duration_ms: u32, waits: W) -> Result<W::Outcome> {
+        self.client.send_dtmf(&self.sid, digits, duration_ms, waits)
+    }
+
     /// Nobody hears the keys of this ring any more.
     pub fn ignore_keys(&self, ring: RingId) {
         self.media.send(Command::Unsubscribe(self.holder, ring));

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use super::buffer;
 use super::cancel::asking;
-use super::client::int;
+use super::client::{int, whole};
 use super::delivery::{Consumer, Delivery, Slot, Sort};
 use super::errors::raise;
 use super::later::{Awaits, Begun, later};
@@ -329,6 +329,24 @@ impl Bridge {
                 Err(raise(py, error))
             }
         }
+    }
+
+    fn send_dtmf(&self, py: Python<'_>, digits: &str, duration_ms: i64) -> PyResult<()> {
+        let duration_ms = whole("duration_ms", duration_ms).map_err(|error| raise(py, error))?;
+        asking(py, |cancel| self.native.send_dtmf(digits, duration_ms, cancel))
+    }
+
+    fn send_dtmf_later(
+        &self,
+        py: Python<'_>,
+        post: Py<Post>,
+        future: Bound<'_, PyAny>,
+        digits: &str,
+        duration_ms: i64,
+    ) -> PyResult<Begun> {
+        let duration_ms = whole("duration_ms", duration_ms).map_err(|error| raise(py, error))?;
+        let work = |told| self.native.send_dtmf(digits, duration_ms, told);
+        later(py, self.native.runtime(), (post, future), work, super::later::nothing)
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {

@@ -188,6 +188,8 @@ def _bridge(name: str, bridges: str) -> Iterator[Target]:
         yield Target(
             f"{name}.{method}", _each(bridges, method), {"callback": Kind.CALLBACK}, lambda scene: {"callback": print}
         )
+    pressed = {"digits": Kind.TEXT, "duration_ms": Kind.WHOLE}
+    yield Target(f"{name}.send_dtmf", _each(bridges, "send_dtmf"), pressed, lambda scene: {"digits": "1"})
     yield Target(f"{name}.on_dtmf", _each(bridges, "on_dtmf"), {"callback": Kind.CALLBACK_OR_NONE})
     yield Target(f"{name}.on_state", _each(bridges, "on_state"), {"callback": Kind.CALLBACK_OR_NONE})
     for method in ("uplink", "downlink", "stats", "close"):

@@ -156,7 +156,8 @@ def test_both_faces_hear_and_press(engine: Engine, far: FarEnd) -> None:
                 break
             far.press("7")
             await asyncio.to_thread(keys.wait, 1)
-            await placed.send_dtmf("#1", duration_ms=40)
+            await placed.send_dtmf("#", duration_ms=40)
+            await bridge.send_dtmf("1", duration_ms=40)
             bridge.on_dtmf(None)
             await asyncio.to_thread(far.pressed, 3)
             await placed.hangup()
@@ -182,6 +183,9 @@ def test_keys_are_pressed_for_the_far_end(voice: Voice, far: FarEnd) -> None:
     for ms in (39, 4001, -1):
         with pytest.raises(ValueError, match="duration_ms"):
             placed.send_dtmf("1", duration_ms=ms)
+    with voice.audio_bridge.attach(placed.sid) as bridge:
+        bridge.send_dtmf("9")
+        assert far.pressed(6)[5:] == [("9", 160)]
     placed.hangup()
     until(lambda: placed.refresh().stats is not None, "the record has its figures")
     stats = placed.stats

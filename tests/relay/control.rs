@@ -1,6 +1,7 @@
 //! What a call tells beside its audio: from a phone's packets, over whatever carries the call, to whoever listens.
 
 use clutchcall::call::control::{Dtmf, Message, Read, Source, read};
+use clutchcall::engine::agents::{Agent, Bridged};
 use clutchcall::engine::media::{Caller, Command};
 use clutchcall::engine::rtp::{Codec, Settings};
 use clutchcall::rtp::dtmf::Event;
@@ -85,6 +86,40 @@ fn a_signalled_key_is_told_unless_the_far_end_sends_telephone_events() {
     press(&mut phone, 9, 3200);
     assert_eq!(told(&control).digit, '9');
     stage.close();
+}
+
+/// The next key that was pressed for this phone, and how long.
+fn pressed(phone: &Phone) -> (u8, u16) {
+    let mut ends = 0;
+    loop {
+        let (header, payload) = phone.hear();
+        let event = Event::parse(&payload).filter(|event| header.payload_type == 101 && event.end);
+        ends += usize::from(event.is_some());
+        if let Some(event) = event.filter(|_| ends == 3) {
+            return (event.code, event.duration / 8);
+        }
+    }
+}
+
+#[test]
+fn keys_go_from_one_leg_to_the_other() {
+    let stage = Stage::new(Kind::Port);
+    stage.open(Caller::Leg);
+    let control = control(&stage);
+    let mut caller = Phone::answer(&stage, Codec::Pcmu, Settings::default());
+    let (mut other, leg) = Phone::called(Codec::Pcmu, Settings::default());
+    let bridged: Box<dyn Agent> = Box::new(Bridged::new(Box::new(leg)));
+    stage.send(Command::Agent { sid: SID.into(), agent: Some(bridged) });
+    other.hear();
+    press(&mut caller, 7, 1600);
+    assert_eq!((told(&control).digit, pressed(&other)), ('7', (7, 100)));
+    press(&mut other, 11, 1600);
+    assert_eq!(pressed(&caller), (11, 100));
+    // Only the caller's are told.
+    press(&mut caller, 8, 3200);
+    assert_eq!((told(&control).digit, pressed(&other)), ('8', (8, 100)));
+    stage.close();
+    control.ended();
 }
 
 #[test]

@@ -38,16 +38,22 @@ fn negotiated(socket: &UdpSocket, codec: Codec) -> Negotiated {
 }
 
 impl Phone {
-    /// Answers the call of `stage`.
-    pub(super) fn answer(stage: &Stage, codec: Codec, settings: Settings) -> Self {
+    /// One that has been called, and the leg that leads to it.
+    pub(super) fn called(codec: Codec, settings: Settings) -> (Self, RtpLeg) {
         let socket = UdpSocket::bind((HERE, 0)).unwrap();
         socket.set_read_timeout(Some(LIMIT)).unwrap();
         let pair = Ports::new(HERE, 21_000..=28_999).unwrap().open().unwrap();
         let address = pair.address();
         let (leg, line) = RtpLeg::new(&negotiated(&socket, codec), pair, settings);
         socket.connect(address).unwrap();
+        (Self { socket, line, sequence: 65_500 }, leg)
+    }
+
+    /// Answers the call of `stage`.
+    pub(super) fn answer(stage: &Stage, codec: Codec, settings: Settings) -> Self {
+        let (phone, leg) = Self::called(codec, settings);
         stage.send(Command::Start { sid: SID.into(), leg: Some(Box::new(leg)) });
-        Self { socket, line, sequence: 65_500 }
+        phone
     }
 
     pub(super) fn say(&mut self, payload_type: u8, timestamp: u32, payload: &[u8]) {
@@ -59,7 +65,7 @@ impl Phone {
         self.socket.send(&bytes).unwrap();
     }
 
-    fn hear(&self) -> (Header, Vec<u8>) {
+    pub(super) fn hear(&self) -> (Header, Vec<u8>) {
         let mut bytes = [0; 2048];
         let length = self.socket.recv(&mut bytes).expect("a packet within the limit");
         let packet = Packet::parse(&bytes[..length]).unwrap();

@@ -372,6 +372,12 @@ class AsyncAudioBridge(BridgeFace, AsyncClosing):
         """What is said to the caller, on a caller's bridge (`attach_caller`); see `uplink`."""
         return AsyncFrames(self._take("downlink"))
 
+    async def send_dtmf(self, digits: str, duration_ms: int = 160) -> None:
+        """Presses keys for the caller's phone, one after the other. See `Call.send_dtmf`."""
+        check_text(digits=digits)
+        check_whole(duration_ms=duration_ms)
+        await asked(self._core.send_dtmf_later, digits, duration_ms)
+
     async def stats(self) -> BridgeStats:
         """What passed so far, and how the link stands."""
         stats: BridgeStats = await asked(self._core.stats_later)

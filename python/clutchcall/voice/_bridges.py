@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clutchcall._closing import Closing
-from clutchcall.voice._checks import check_attach, check_callback, check_dtmf, consumer
+from clutchcall.voice._checks import check_attach, check_callback, check_dtmf, check_text, check_whole, consumer
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
@@ -298,6 +298,12 @@ class AudioBridge(BridgeFace, Closing):
     def downlink(self) -> Frames:
         """What is said to the caller, on a caller's bridge (`attach_caller`); see `uplink`."""
         return Frames(self._take("downlink"))
+
+    def send_dtmf(self, digits: str, duration_ms: int = 160) -> None:
+        """Presses keys for the caller's phone, one after the other; see `Call.send_dtmf`."""
+        check_text(digits=digits)
+        check_whole(duration_ms=duration_ms)
+        self._core.send_dtmf(digits, duration_ms)
 
     def stats(self) -> BridgeStats:
         """What passed so far, and how the link stands."""

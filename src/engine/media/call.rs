@@ -131,7 +131,11 @@ impl Call {
 
     /// The far end has signalled a key.
     pub(super) fn handle_signalled(&mut self, floor: &mut Floor<'_>, key: char, duration_ms: u32) {
-        self.control.handle_signalled(floor, key, duration_ms);
+        if self.control.handle_signalled(floor, key, duration_ms)
+            && let Some(speaker) = &mut self.speaker
+        {
+            speaker.hear_key(key, duration_ms);
+        }
     }
 
     /// Makes a rendition available; one that is there stays as it is.

@@ -56,12 +56,13 @@ impl Control {
         self.tell(floor, Dtmf::new(key, duration_ms, at_us, Source::Rfc4733));
     }
 
-    /// A key that was signalled.
-    pub(super) fn handle_signalled(&mut self, floor: &mut Floor<'_>, key: char, duration_ms: u32) {
+    /// A key that was signalled. `false`: it has come already.
+    pub(super) fn handle_signalled(&mut self, floor: &mut Floor<'_>, key: char, duration_ms: u32) -> bool {
         if !self.has_events {
             let at_us = before(floor.stamps.at(floor.now), duration_ms);
             self.tell(floor, Dtmf::new(key, duration_ms, at_us, Source::Info));
         }
+        !self.has_events
     }
 
     fn tell(&self, floor: &mut Floor<'_>, dtmf: Dtmf) {

@@ -58,6 +58,11 @@ impl Ear {
         self.words.try_recv().ok()
     }
 
+    /// So many strokes wait that the trunk has not said.
+    pub(super) fn typed(&self, strokes: usize) {
+        self.typed.fetch_add(strokes, Ordering::Relaxed);
+    }
+
     /// So many strokes do not wait any more.
     pub(super) fn begun(&self, strokes: usize) {
         if strokes > 0 {

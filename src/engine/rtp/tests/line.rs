@@ -146,6 +146,11 @@ fn keys_go_both_ways_at_both_clocks() {
         );
         let audio = packets.iter().filter(|(header, _)| header.payload_type == negotiated.send_type).count();
         assert_eq!(audio + sent.len(), 20);
+        // One that is not the trunk's waits like the others, and takes none of their room once it is through.
+        assert!(stage.leg.press('7', 40));
+        assert!(stage.line.press(&many, 40).is_err(), "there is room for 63");
+        (0..10).for_each(|_| drop(stage.tick(None)));
+        stage.line.press(&many, 40).unwrap();
     }
 }
 
