@@ -8,7 +8,8 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from clutchcall.cli.terminal import FAILED, NO_ENGINE, Stop, complain, say
+from clutchcall.cli.asking import asks_an_engine
+from clutchcall.cli.terminal import Stop, complain, say
 from clutchcall.errors import APIConnectionError, NotFoundError
 
 if TYPE_CHECKING:
@@ -45,10 +46,7 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
     tail.add_argument("--interval", type=_seconds, default=1.0, metavar="S", help="seconds between two looks (1)")
     tail.add_argument("--last", type=_count, default=10, metavar="N", help="begin with so many calls (10)")
     tail.set_defaults(act=_tail)
-    for action in (listing, show, tail):
-        action.add_argument("--base-url", metavar="URL", help="the engine's API (CLUTCHCALL_BASE_URL)")
-        action.add_argument("--json", action="store_true", help="one JSON object a line")
-        action.set_defaults(run=_run)
+    asks_an_engine(listing, show, tail)
 
 
 def _count(text: str) -> int:
@@ -63,21 +61,6 @@ def _seconds(text: str) -> float:
     if not 0.05 <= number <= 3600:
         raise argparse.ArgumentTypeError(f"{number}: give 0.05 to 3600")
     return number
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    from clutchcall.voice import Voice
-
-    try:
-        with Voice(arguments.base_url) as voice:
-            status: int = arguments.act(arguments, voice)
-            return status
-    except APIConnectionError as error:
-        complain(str(error))
-        return NO_ENGINE
-    except NotFoundError as error:
-        complain(str(error))
-        return FAILED
 
 
 def _list(arguments: argparse.Namespace, voice: Voice) -> int:

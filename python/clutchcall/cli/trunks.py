@@ -6,8 +6,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from clutchcall.cli.terminal import FAILED, NO_ENGINE, complain, say
-from clutchcall.errors import APIConnectionError, NotFoundError
+from clutchcall.cli.asking import asks_an_engine
+from clutchcall.cli.terminal import FAILED, complain, say
 
 if TYPE_CHECKING:
     from clutchcall.types import Trunk, TrunkTest
@@ -32,25 +32,7 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
     )
     test.add_argument("trunk_id", metavar="ID", help="the trunk")
     test.set_defaults(act=_test)
-    for action in (listing, test):
-        action.add_argument("--base-url", metavar="URL", help="the engine's API (CLUTCHCALL_BASE_URL)")
-        action.add_argument("--json", action="store_true", help="one JSON object a line")
-        action.set_defaults(run=_run)
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    from clutchcall.voice import Voice
-
-    try:
-        with Voice(arguments.base_url) as voice:
-            status: int = arguments.act(arguments, voice)
-            return status
-    except APIConnectionError as error:
-        complain(str(error))
-        return NO_ENGINE
-    except NotFoundError as error:
-        complain(str(error))
-        return FAILED
+    asks_an_engine(listing, test)
 
 
 def _list(arguments: argparse.Namespace, voice: Voice) -> int:
