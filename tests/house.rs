@@ -76,6 +76,7 @@ const THREADS: &[&str] = &[
     "relay/control.rs",
     "relay/shard.rs",
     "engine/media/",
+    "engine/phone/",
 ];
 
 /// Where `unsafe` may stand, each block with its reason.

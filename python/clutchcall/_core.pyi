@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
-__all__ = ["__version__", "Agent", "AudioPublication", "AudioSubscription", "Begun", "Bridge", "BridgeStats", "CallLeg", "CallRow", "CallStats", "CallTransfer", "Client", "Dtmf", "Engine", "Frame", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Post", "Relay", "Taker", "Watch", "_after_fork", "_bench_rings", "_claim", "_error_classes", "_log_sample", "_raise_sample", "_shutdown", "certificate_days", "check_token", "create_key", "decode_alaw", "decode_ulaw", "drafts", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "list_keys", "mint_key", "mint_token", "opus_version", "public_key", "read_token", "revoke_key", "shown_url"]
+__all__ = ["__version__", "Agent", "AudioPublication", "AudioSubscription", "Begun", "Bridge", "BridgeStats", "CallLeg", "CallRow", "CallStats", "CallTransfer", "Client", "Dtmf", "Engine", "Frame", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Phone", "Post", "Relay", "Taker", "Watch", "_after_fork", "_bench_rings", "_claim", "_error_classes", "_log_sample", "_raise_sample", "_shutdown", "certificate_days", "check_token", "create_key", "decode_alaw", "decode_ulaw", "drafts", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "list_keys", "mint_key", "mint_token", "opus_version", "public_key", "read_token", "revoke_key", "shown_url"]
 
 __version__: Final[str]
 """
@@ -634,6 +634,25 @@ class OpusEncoder:
     def lookahead(self, /) -> int:
         """
         Samples per channel that decoded audio lags behind.
+        """
+
+@final
+class Phone:
+    """
+    A SIP endpoint that takes every call, until it is closed or collected.
+    """
+    def __new__(cls, /, listen: str, clip: str | PathLike[str] | None, record: str | PathLike[str] | None, ring_ms: SupportsIndex | None) -> Phone:
+        """
+        `listen`: an address of this machine with a UDP port; 0 takes a free one.
+        """
+    @property
+    def address(self, /) -> str:
+        """
+        Host address and port that it is bound to.
+        """
+    def close(self, /) -> None:
+        """
+        Hangs up everywhere. Twice is once.
         """
 
 @final

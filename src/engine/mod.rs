@@ -10,7 +10,7 @@
 //! | `calls` | one place that owns every [`Call`](crate::call::Call): commands in, actions carried out |
 //! | `store/` | call records, durable before an answer |
 //! | `trunk`, `leg` | the seam to whatever carries calls |
-//! | `phone/` | the simulated phone: a trunk and its legs |
+//! | `phone/` | the simulated phone: a SIP endpoint, and the trunk that leads to it |
 //! | `sip/` | SIP trunks: a carrier on the network |
 //! | `rtp/` | legs over RTP: ports, sockets, reports |
 //! | `media/` | the audio threads |

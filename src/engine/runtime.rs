@@ -7,7 +7,7 @@
 //! then the relay, so that the last words still pass through it; whoever is still there is sent away by GOAWAY first.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc as blocking};
 use std::thread::JoinHandle;
@@ -23,7 +23,7 @@ use super::config::{AgentKind, Config, Inbound, Then, TrunkKind};
 use super::media::{self, AudioThreads};
 use super::metrics::Metrics;
 use super::outside::{self, Outside};
-use super::phone::{Phone, PhoneConfig};
+use super::phone::{Phone, PhoneConfig, PhoneTrunk};
 use super::sip::{self, Endpoints, SipTrunk, Timers};
 use super::store::{Bounds, Sqlite, Store};
 use super::trunk::{Trunk, TrunkEvent};
@@ -199,7 +199,7 @@ impl Control {
         let (media_sender, media_events) = mpsc::unbounded_channel();
         let metrics = Arc::<Metrics>::default();
         let endpoints = Endpoints::counting(Timers::default(), metrics.sip());
-        let lines = lines(&config, &phone, endpoints, &trunk_sender).await?;
+        let (lines, phone) = lines(&config, &phone, endpoints, &trunk_sender).await?;
         let mint = {
             let minter = Arc::clone(&minter);
             media::Mint { token: Arc::new(move || minter.engine()), life: config.limits.token_ttl }
@@ -225,7 +225,7 @@ impl Control {
         let door = api::Door { listener, tls, limits: config.limits.clone() };
         let beside = api::Beside { media: audio.gauges(), relay: outside.gauges };
         let api = Arc::new(Api::new(&config, keys, desk.clone(), metrics, beside));
-        Ok((address, Serving { door, api, files, reload, task, deliveries, desk, audio, resolving, ending }))
+        Ok((address, Serving { door, api, files, reload, task, deliveries, desk, audio, phone, resolving, ending }))
     }
 }
 
@@ -239,13 +239,15 @@ struct Serving {
     deliveries: Deliveries,
     desk: super::calls::Desk,
     audio: Arc<AudioThreads>,
+    /// Behind trunks of kind `phone`; it hears of the end of its calls.
+    phone: Option<Phone>,
     resolving: Option<outside::Resolving>,
     ending: watch::Receiver<bool>,
 }
 
 impl Serving {
     async fn run(self) {
-        let Self { door, api, files, reload, task, deliveries, desk, audio, resolving, mut ending } = self;
+        let Self { door, api, files, reload, task, deliveries, desk, audio, phone, resolving, mut ending } = self;
         let http = api::serve(door, Arc::clone(&api), ending.clone());
         let end = async {
             // An engine that is gone has ended too.
@@ -260,6 +262,7 @@ impl Serving {
         }
         // The last owner: the board's share went with its task. This joins the audio threads.
         drop(audio);
+        drop(phone);
     }
 }
 
@@ -271,19 +274,17 @@ impl Media for Threads {
     }
 }
 
-/// Every trunk of the config, opened. Each error names its trunk.
+/// Every trunk of the config, opened, and the phone behind those that want one. Each error names its trunk.
 async fn lines(
     config: &Config,
     phone: &PhoneConfig,
     mut endpoints: Endpoints,
     events: &mpsc::UnboundedSender<TrunkEvent>,
-) -> Result<BTreeMap<String, Line>, String> {
-    let mut lines = BTreeMap::new();
+) -> Result<(BTreeMap<String, Line>, Option<Phone>), String> {
+    let (mut lines, mut open) = (BTreeMap::new(), None);
     for (id, trunk) in &config.trunks {
         let carrier: Result<Box<dyn Trunk>, String> = match &trunk.kind {
-            TrunkKind::Phone => Phone::new(phone.clone(), events.clone())
-                .map(|phone| Box::new(phone) as Box<dyn Trunk>)
-                .map_err(|error| error.to_string()),
+            TrunkKind::Phone => to_phone(&mut open, phone, &mut endpoints, events).await,
             TrunkKind::Sip(sip) => carrier(sip, (id.as_str(), &trunk.inbound), &mut endpoints, events).await,
         };
         let line = Line {
@@ -298,7 +299,21 @@ async fn lines(
         };
         lines.insert(id.clone(), line);
     }
-    Ok(lines)
+    Ok((lines, open))
+}
+
+/// A trunk to the phone of this engine, which is opened with the first of them.
+async fn to_phone(
+    open: &mut Option<Phone>,
+    config: &PhoneConfig,
+    endpoints: &mut Endpoints,
+    events: &mpsc::UnboundedSender<TrunkEvent>,
+) -> Result<Box<dyn Trunk>, String> {
+    let address = match open {
+        Some(phone) => phone.address(),
+        None => open.insert(Phone::open(config.clone(), (Ipv4Addr::LOCALHOST, 0).into()).await?).address(),
+    };
+    Ok(Box::new(PhoneTrunk::open(address, endpoints, events.clone()).await?))
 }
 
 /// What `PLAY_AND_HANGUP` plays, read once.

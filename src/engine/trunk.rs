@@ -185,7 +185,7 @@ pub enum FarEnd {
 /// Where a trunk's events go. Unbounded by type, bounded by use: a call causes a handful of events, and calls are limited.
 pub type Events = tokio::sync::mpsc::UnboundedSender<TrunkEvent>;
 
-/// A carrier of calls: the simulated phone, or SIP.
+/// A carrier of calls.
 pub trait Trunk: Send {
     fn dial(&mut self, dial: Dial, now: Instant);
     /// The same for a call that is to be joined to one whose audio is this: nothing need be transcoded if the far side can do it.

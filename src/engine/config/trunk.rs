@@ -41,7 +41,7 @@ pub struct Trunk {
 
 #[derive(Clone, Debug)]
 pub enum TrunkKind {
-    /// The simulated phone inside the engine.
+    /// The simulated phone beside the engine.
     Phone,
     /// A carrier, a PBX or a phone that speaks SIP.
     Sip(Box<SipTrunk>),

@@ -1,20 +1,32 @@
-//! What the phone says, encoded once for all its calls.
+//! What the phone says, encoded once for all its calls in each codec that it speaks.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::audio::resample::Resampler;
 use crate::audio::wav::{Wav, WavError};
-use crate::audio::{CodecError, Encoder, Frame, Params, pcm};
+use crate::audio::{Codec, CodecError, Encoder, Frame, Params, pcm};
 
 /// Frames of silence that an encoder is given until its packets are those of settled silence.
 const SETTLE: usize = 25;
 /// The largest file that is looked at.
 const MOST_BYTES: u64 = 128 << 20;
 
-/// Packets of [`Params::CALL`], made from samples at their own rate: a packet has none.
+/// Rate and frames of a G.711 call.
+const PLAIN: Params = Params { codec: Codec::G711Ulaw, sample_rate: 8000, channels: 1, frame_ms: 20 };
+
+/// Frames of one codec. Those of Opus are made from samples at their own rate: a packet has none.
 pub struct Clip {
     frames: Vec<Frame>,
     silence: Frame,
+}
+
+/// The same in every codec.
+pub struct Clips {
+    opus: Arc<Clip>,
+    ulaw: Arc<Clip>,
+    alaw: Arc<Clip>,
 }
 
 /// Why there is nothing to say.
@@ -34,28 +46,65 @@ pub enum ClipError {
     Record { path: PathBuf, error: std::io::Error },
 }
 
-impl Clip {
-    /// No clip is longer.
-    pub const MOST: Duration = Duration::from_secs(300);
-
+impl Clips {
     pub fn read(path: &Path) -> Result<Self, ClipError> {
         let failed = |error| ClipError::Read { path: path.to_owned(), error };
         let bytes = crate::files::read(path, MOST_BYTES).map_err(failed)?;
         Self::new(&Wav::parse(&bytes).map_err(|error| ClipError::Wav { path: path.to_owned(), error })?)
     }
 
-    /// Encodes all of it, the end of the last frame filled with silence, and what the encoder still holds behind it.
     pub fn new(wav: &Wav) -> Result<Self, ClipError> {
         let mut samples = Vec::new();
         pcm::channels(&wav.samples, wav.channels, 1, &mut samples);
         if samples.is_empty() {
             return Err(ClipError::Empty);
         }
-        if samples.len() as u64 > Self::MOST.as_secs() * u64::from(wav.sample_rate) {
+        if samples.len() as u64 > Clip::MOST.as_secs() * u64::from(wav.sample_rate) {
             return Err(ClipError::TooLong);
         }
-        let mut encoder = Encoder::at(Params::CALL, wav.sample_rate)?;
-        let size = encoder.frame_samples();
+        let narrow = narrow(&samples, wav.sample_rate);
+        let plain = |codec| Clip::new(&narrow, PLAIN.sample_rate, Params { codec, ..PLAIN }).map(Arc::new);
+        Ok(Self {
+            opus: Arc::new(Clip::new(&samples, wav.sample_rate, Params::CALL)?),
+            ulaw: plain(Codec::G711Ulaw)?,
+            alaw: plain(Codec::G711Alaw)?,
+        })
+    }
+
+    /// The voice of a phone that was given no clip.
+    pub fn voice() -> Result<Self, ClipError> {
+        Self::new(&super::voice::wav())
+    }
+
+    pub fn duration(&self) -> Duration {
+        self.opus.duration()
+    }
+
+    /// In the codec of these parameters, which are a leg's.
+    pub fn of(&self, params: Params) -> &Arc<Clip> {
+        match params.codec {
+            Codec::G711Ulaw => &self.ulaw,
+            Codec::G711Alaw => &self.alaw,
+            Codec::Opus | Codec::Pcm16 => &self.opus,
+        }
+    }
+}
+
+fn narrow(samples: &[i16], sample_rate: u32) -> Vec<i16> {
+    let Some(mut resampler) = Resampler::new(sample_rate, PLAIN.sample_rate, 1) else { return samples.to_vec() };
+    let mut narrow = Vec::new();
+    resampler.process(samples, &mut narrow);
+    narrow
+}
+
+impl Clip {
+    /// No clip is longer.
+    pub const MOST: Duration = Duration::from_secs(300);
+
+    /// Encodes all of it, the end of the last frame filled with silence, and what the encoder still holds behind it.
+    fn new(samples: &[i16], sample_rate: u32, params: Params) -> Result<Self, ClipError> {
+        let mut encoder = Encoder::at(params, sample_rate)?;
+        let (size, mut samples) = (encoder.frame_samples(), samples.to_vec());
         samples.resize((samples.len() + encoder.lookahead()).next_multiple_of(size), 0);
         let frames = samples.chunks_exact(size).map(|chunk| encoder.encode(chunk)).collect::<Result<_, _>>()?;
         let quiet = vec![0; size];
@@ -64,11 +113,6 @@ impl Clip {
             silence = encoder.encode(&quiet)?;
         }
         Ok(Self { frames, silence })
-    }
-
-    /// The voice of a phone that was given no clip.
-    pub fn voice() -> Result<Self, ClipError> {
-        Self::new(&super::voice::wav())
     }
 
     pub fn frames(&self) -> &[Frame] {

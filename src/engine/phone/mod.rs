@@ -1,22 +1,28 @@
-//! The simulated phone: a [`Trunk`] without a network. The last four digits of a number say what it does ([`Behaviour`]).
+//! The simulated phone: a SIP endpoint that takes every call. The last four digits of a number say what it does ([`Behaviour`]).
 //!
 //! | File | Holds |
 //! |---|---|
 //! | `number` | [`Behaviour`] of a number; the README's table |
-//! | `trunk` | [`Phone`]: its calls and their scripts |
-//! | `leg` | what it says and hears on an audio thread |
+//! | `endpoint` | [`Phone`]: where it listens, and who takes its calls |
+//! | `call` | one call, from its INVITE to the last word on the wire |
+//! | `line` | one call's audio: what it says and hears |
+//! | `audio` | the thread of all lines |
 //! | `clip`, `voice` | what it says: a WAV file or a voice made of tones, encoded once for all calls |
-//! | `recorder` | what it heard: `<sid>.wav`, and `<sid>.json` when the leg has ended |
+//! | `recorder` | what it heard: `<name>.wav`, and `<name>.json` when the line has ended |
+//! | `trunk` | [`PhoneTrunk`]: an engine's way to the phone beside it |
+//! | `alone` | [`Alone`]: a phone without an engine |
 //!
-//! The control thread owns the [`Phone`]; time is an argument and there is no task, thread or lock. A leg belongs to an audio thread
-//! and shares one flag with its trunk: that its clip has ended. Files are opened on the control thread and written by the leg, a
-//! second of audio at a time; an error there is counted and never hurts the call. It speaks [`Params::CALL`].
-//!
-//! [`Trunk`]: super::trunk::Trunk
-//! [`Params::CALL`]: crate::audio::Params::CALL
+//! It is the far side, not the engine's: it shares with the trunks what speaks SIP (`sip/stack`) and RTP (`rtp/`), and nothing of a
+//! call. Signalling is tasks on the control thread of whoever opened it; audio is one thread of its own. Files are opened on the
+//! control thread and written by the audio thread, a second of audio at a time; an error there is counted and never hurts the call.
+//! It speaks Opus and G.711, says nothing in packets when it has nothing to say, and goes on hearing whoever does the same.
 
+mod alone;
+mod audio;
+mod call;
 mod clip;
-mod leg;
+mod endpoint;
+mod line;
 mod number;
 mod recorder;
 #[cfg(test)]
@@ -27,19 +33,25 @@ mod voice;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use clip::{Clip, ClipError};
+pub use alone::Alone;
+pub use clip::{Clip, ClipError, Clips};
+pub use endpoint::Phone;
 pub use number::Behaviour;
 pub use recorder::Report;
-pub use trunk::Phone;
+pub use trunk::PhoneTrunk;
 
 use super::config;
+
+/// Letters of a recording's name.
+const MOST_NAME: usize = 100;
 
 /// How the phone behaves where its number says nothing.
 #[derive(Clone, Debug)]
 pub struct PhoneConfig {
     /// What it says; `None`: a voice made of tones. 16-bit PCM or G.711 WAV, at most [`Clip::MOST`] long.
     pub clip: Option<PathBuf>,
-    /// Folder for `<sid>.wav` and `<sid>.json`; `None`: nothing is recorded.
+    /// Folder for `<name>.wav` and `<name>.json`, by what stands before the `@` of a Call-ID: the sid of a call of the engine beside it.
+    /// `None`: nothing is recorded.
     pub record: Option<PathBuf>,
     /// Hz of the recording: 8000, 12000, 16000, 24000 or 48000.
     pub record_rate: u32,
@@ -66,7 +78,8 @@ impl From<&config::Phone> for PhoneConfig {
 }
 
 impl PhoneConfig {
-    /// Where the phone keeps what it hears in this call. The file grows while the call lives and is a whole WAV at any time.
+    /// Where the phone keeps what it hears in the call of this name. The file grows while the call lives and is a whole WAV at any
+    /// time.
     pub fn recording(&self, sid: &str) -> Option<PathBuf> {
         self.record.as_deref().and_then(|folder| file(folder, sid, "wav"))
     }
@@ -77,8 +90,16 @@ impl PhoneConfig {
     }
 }
 
-/// `None`: a sid that is no plain name would leave the folder.
-fn file(folder: &Path, sid: &str, extension: &str) -> Option<PathBuf> {
-    let plain = !sid.is_empty() && sid.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    plain.then(|| folder.join(format!("{sid}.{extension}")))
+/// `None`: what is no plain name would leave the folder.
+fn file(folder: &Path, name: &str, extension: &str) -> Option<PathBuf> {
+    let plain =
+        (1..=MOST_NAME).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    plain.then(|| folder.join(format!("{name}.{extension}")))
+}
+
+/// What a call's files are named by: its Call-ID up to the `@`, with a dash for what no plain name has. `None`: nothing is left.
+fn name_of(call_id: &str) -> Option<String> {
+    let local = call_id.split('@').next()?;
+    let name: String = local.chars().take(MOST_NAME).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    (!name.is_empty()).then_some(name)
 }

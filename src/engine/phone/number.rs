@@ -64,34 +64,6 @@ fn ending(number: &str) -> Option<u16> {
     Some(value)
 }
 
-/// The reason phrases of RFC 3261 §21 that a status here comes with.
-pub(super) fn phrase(code: u16) -> &'static str {
-    match code {
-        302 => "Moved Temporarily",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        407 => "Proxy Authentication Required",
-        408 => "Request Timeout",
-        410 => "Gone",
-        415 => "Unsupported Media Type",
-        480 => "Temporarily Unavailable",
-        484 => "Address Incomplete",
-        486 => "Busy Here",
-        487 => "Request Terminated",
-        488 => "Not Acceptable Here",
-        500 => "Server Internal Error",
-        503 => "Service Unavailable",
-        504 => "Server Time-out",
-        600 => "Busy Everywhere",
-        603 => "Decline",
-        604 => "Does Not Exist Anywhere",
-        606 => "Not Acceptable",
-        607 => "Unwanted",
-        _ => "",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,13 @@
 //! What the phone heard, kept as a WAV file that is whole at any time, and told in numbers at the end.
 //!
-//! Silence before the first frame is left out. From then on every tick is 20 ms of recording: the frame that came, or in a
-//! gap what the decoder makes of it.
+//! Silence before the first frame is left out. From then on every frame time of the far end is 20 ms of recording: the frame that was
+//! spoken at that time, or in a gap what the decoder makes of it. A gap is known when the next frame comes, or when none has come for
+//! [`PATIENCE`].
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +16,11 @@ use crate::audio::{CodecError, Decoder, Frame, Params};
 
 /// Gaps in a row that the decoder fills before it is silence.
 const CONCEALED: u32 = 5;
-/// Arrivals that a report lists: 100 s.
+/// Frames that a report lists: 100 s.
 const LOGGED: usize = 5000;
+/// A frame that comes so long after its time is not waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(20);
 
 /// A call as its phone saw it; JSON in `<sid>.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +29,7 @@ pub struct Report {
     pub frames_said: u64,
     pub clip_frames_said: u64,
     pub frames_heard: u64,
-    /// Ticks without a frame between the first and the last one heard, and after the last.
+    /// Frame times without a frame between the first and the last one heard, and after the last.
     pub gaps: u64,
     pub ticks_after_last: u64,
     /// Frames heard that could not be decoded.
@@ -33,8 +37,11 @@ pub struct Report {
     pub recorded_samples: u64,
     /// Samples that the disk refused.
     pub lost_samples: u64,
-    /// When frames were heard, in µs since the first; the first 5000.
+    /// When frames were spoken, in µs since the first; the first 5000.
     pub heard_at_us: Vec<u64>,
+    /// Keys that were pressed.
+    #[serde(default)]
+    pub keys: String,
 }
 
 /// One recording. Dropping it completes the files.
@@ -43,8 +50,10 @@ pub(super) struct Recorder {
     writer: Option<Writer<File>>,
     report_path: PathBuf,
     flush_bytes: usize,
-    first: Option<Instant>,
-    /// Ticks without a frame since the last one.
+    sample_rate: u32,
+    /// When the first frame was spoken, and the last one that is recorded, or what stands for it.
+    times: Option<(Instant, Instant)>,
+    /// Frame times without a frame since the last one.
     missing: u32,
     samples: Vec<i16>,
     tick_samples: usize,
@@ -52,40 +61,68 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// `wav` and `report` are the paths of its files; the first is opened here.
-    pub(super) fn create(wav: &Path, report: PathBuf, sample_rate: u32) -> Result<Self, RecorderError> {
-        let params = Params::CALL;
+    /// `wav` and `report` are the paths of its files; the first is opened here. `params`: of the frames that it will be given.
+    pub(super) fn create(wav: &Path, report: PathBuf, sample_rate: u32, params: Params) -> Result<Self, RecorderError> {
         Ok(Self {
             decoder: Decoder::at(params, sample_rate, 1)?,
             writer: Some(Writer::new(File::create(wav)?, sample_rate, 1)?),
             report_path: report,
             flush_bytes: sample_rate as usize * 2,
-            first: None,
+            sample_rate,
+            times: None,
             missing: 0,
             samples: Vec::new(),
-            tick_samples: sample_rate as usize * usize::from(params.frame_ms) / 1000,
+            tick_samples: sample_rate as usize * TICK.as_millis() as usize / 1000,
             report: Report::default(),
         })
     }
 
-    /// One tick.
-    pub(super) fn hear(&mut self, frame: Option<&Frame>, now: Instant) {
-        self.samples.clear();
-        match (frame, self.first) {
-            (None, None) => return,
-            (None, Some(_)) => self.gap(),
-            (Some(frame), first) => {
-                let first = *self.first.insert(first.unwrap_or(now));
-                self.frame(frame, now.saturating_duration_since(first).as_micros() as u64);
-            }
+    /// Frames are of other parameters from now on.
+    pub(super) fn retune(&mut self, params: Params) {
+        match Decoder::at(params, self.sample_rate, 1) {
+            Ok(decoder) => self.decoder = decoder,
+            Err(error) => tracing::warn!(?params, %error, "a phone can't record this codec"),
         }
-        if let Some(writer) = &mut self.writer {
-            writer.push(&self.samples);
-            self.report.recorded_samples += self.samples.len() as u64;
-            if writer.pending_bytes() >= self.flush_bytes {
-                // Counted in the writer; the next second may find room.
-                let _ = writer.flush();
-            }
+    }
+
+    /// A frame that was spoken at this time.
+    pub(super) fn hear(&mut self, frame: &Frame, at: Instant) {
+        let (first, last) = self.times.unwrap_or((at, at));
+        if self.times.is_some() {
+            let steps = (at.saturating_duration_since(last) + TICK / 2).as_micros() / TICK.as_micros();
+            (1..steps).for_each(|_| self.gap());
+        }
+        // A clock that jumped back records on from where it was.
+        self.times = Some((first, at.max(last)));
+        self.samples.clear();
+        self.frame(frame, at.saturating_duration_since(first).as_micros() as u64);
+        self.write();
+    }
+
+    /// It is now: what has not come long ago is a gap.
+    pub(super) fn pass(&mut self, now: Instant) {
+        self.fill(now.checked_sub(PATIENCE).unwrap_or(now));
+    }
+
+    /// Nothing follows.
+    pub(super) fn end(&mut self, now: Instant) {
+        self.fill(now);
+    }
+
+    fn fill(&mut self, until: Instant) {
+        while let Some((first, last)) = self.times.filter(|(_, last)| *last + TICK <= until) {
+            self.times = Some((first, last + TICK));
+            self.gap();
+        }
+    }
+
+    fn write(&mut self) {
+        let Some(writer) = &mut self.writer else { return };
+        writer.push(&self.samples);
+        self.report.recorded_samples += self.samples.len() as u64;
+        if writer.pending_bytes() >= self.flush_bytes {
+            // Counted in the writer; the next second may find room.
+            let _ = writer.flush();
         }
     }
 
@@ -103,11 +140,13 @@ impl Recorder {
     }
 
     fn gap(&mut self) {
+        self.samples.clear();
         self.missing = self.missing.saturating_add(1);
         if self.missing <= CONCEALED {
             self.conceal();
         }
         self.samples.resize(self.tick_samples, 0);
+        self.write();
     }
 
     fn conceal(&mut self) {

@@ -1,102 +1,117 @@
-//! Every ending in virtual time: what the trunk tells and when, what the legs say and hear, what is on disk afterwards.
+//! A line in virtual time: what it says and when, what it hears, what is on disk afterwards. Its calls over SIP: `tests/sip/simulated.rs`.
 
+use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::recorder::Report;
+use super::line::{PhoneLine, SHY, Says, TICK, Told};
+use super::recorder::{Recorder, Report};
 use super::*;
 use crate::audio::wav::Wav;
-use crate::audio::{Decoder, Encoder, Frame, Params};
-use crate::engine::leg::Leg;
-use crate::engine::trunk::{Dial, FarEnd, Trunk, TrunkEvent, TrunkKind};
+use crate::audio::{Codec, Decoder, Encoder, Frame, Params};
+use crate::engine::leg::{Heard, Leg};
+use crate::engine::rtp::silence;
 
-const TICK: Duration = Duration::from_millis(20);
+#[derive(Default)]
+struct Wire {
+    /// What was pushed, and when.
+    said: Vec<(Option<Frame>, Instant)>,
+    heard: VecDeque<Heard>,
+    params: Option<Params>,
+}
 
-/// A phone, its clock, and what it told: (ms since the dial, what).
+/// A leg that notes what it is pushed, and hears what it is told to.
+#[derive(Clone, Default)]
+struct FakeLeg(Arc<Mutex<Wire>>);
+
+impl FakeLeg {
+    fn wire(&self) -> std::sync::MutexGuard<'_, Wire> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn frames(&self) -> Vec<(Frame, Instant)> {
+        self.wire().said.iter().filter_map(|(frame, at)| Some((frame.clone()?, *at))).collect()
+    }
+}
+
+impl Leg for FakeLeg {
+    fn params(&self) -> Params {
+        self.wire().params.unwrap_or(Params::CALL)
+    }
+
+    fn push(&mut self, frame: Option<&Frame>, at: Instant) {
+        self.wire().said.push((frame.cloned(), at));
+    }
+
+    fn poll_heard(&mut self) -> Option<Heard> {
+        self.wire().heard.pop_front()
+    }
+}
+
+/// One line and its clock.
 struct Desk {
-    phone: Phone,
-    events: UnboundedReceiver<TrunkEvent>,
-    start: Instant,
+    leg: FakeLeg,
+    line: Option<PhoneLine>,
+    told: UnboundedReceiver<Told>,
+    clips: Arc<Clips>,
     now: Instant,
-    told: Vec<(u64, String)>,
-    leg: Option<Box<dyn Leg>>,
 }
 
 impl Desk {
-    fn new(config: PhoneConfig) -> Self {
-        let (sender, events) = unbounded_channel();
-        let start = Instant::now();
-        let phone = Phone::new(config, sender).unwrap();
-        Self { phone, events, start, now: start, told: Vec::new(), leg: None }
+    fn new(says: fn(Arc<Clips>) -> Says, folder: Option<&Path>) -> Self {
+        let (leg, clips, now) = (FakeLeg::default(), Arc::new(Clips::voice().unwrap()), Instant::now());
+        let (teller, told) = unbounded_channel();
+        let recorder = folder.map(|folder| {
+            let config = PhoneConfig { record: Some(folder.to_owned()), ..PhoneConfig::default() };
+            let (wav, report) = (config.recording("CA1").unwrap(), config.report("CA1").unwrap());
+            Recorder::create(&wav, report, config.record_rate, Params::CALL).unwrap()
+        });
+        let line = PhoneLine::new(Box::new(leg.clone()), says(clips.clone()), recorder, teller, now);
+        Self { leg, line: Some(line), told, clips, now }
     }
 
-    fn dial(number: &str) -> Self {
-        Self::dial_with(number, PhoneConfig::default())
+    fn line(&mut self) -> &mut PhoneLine {
+        self.line.as_mut().unwrap()
     }
 
-    fn dial_with(number: &str, config: PhoneConfig) -> Self {
-        let mut desk = Self::new(config);
-        let ring_timeout = Duration::from_secs(30);
-        let dial = Dial {
-            sid: "CA1".to_owned(),
-            to: number.to_owned(),
-            from: "+15558675309".to_owned(),
-            ring_timeout,
-            carried: Default::default(),
-            hears_early: true,
-        };
-        desk.phone.dial(dial, desk.now);
-        desk.listen();
-        desk
-    }
-
-    fn listen(&mut self) {
-        while let Ok(event) = self.events.try_recv() {
-            assert_eq!(event.sid, "CA1");
-            let at_ms = (self.now - self.start).as_millis() as u64;
-            self.told.push((at_ms, format!("{:?}", event.kind)));
-            if let TrunkKind::Answered { leg } = event.kind {
-                self.leg = leg;
-            }
-        }
-    }
-
-    /// Follows the phone's own timers for this long.
+    /// Follows the line's own ticks for this long.
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
-        while let Some(at) = self.phone.poll_timeout().filter(|at| *at <= end) {
-            assert!(at >= self.now, "no time is in the past");
-            self.now = at;
-            self.phone.handle_timeout(at);
-            self.listen();
+        while self.line().due() <= end {
+            self.now = self.line().due();
+            let now = self.now;
+            self.line().handle_tick(now);
         }
         self.now = end;
     }
 
-    /// Ticks the leg as an audio thread does, pushing what `downlink` gives; returns what was pulled.
-    fn tick(&mut self, ticks: usize, mut downlink: impl FnMut(usize) -> Option<Frame>) -> Vec<Option<Frame>> {
-        let mut leg = self.leg.take().expect("the call was answered by a phone");
-        let mut pulled = Vec::new();
-        for n in 0..ticks {
-            pulled.push(leg.pull(self.now));
-            leg.push(downlink(n).as_ref(), self.now);
-            self.run(TICK);
-        }
-        self.leg = Some(leg);
-        pulled
+    /// A packet comes now, spoken at this time.
+    fn hear_at(&mut self, frame: &Frame, at: Instant) {
+        let now = self.now;
+        self.leg.wire().heard.push_back(Heard::Frame { frame: frame.clone(), at });
+        self.line().receive(0, now);
     }
 
-    fn told(&self) -> Vec<(u64, &str)> {
-        self.told.iter().map(|(at_ms, what)| (*at_ms, what.as_str())).collect()
+    fn ack(&mut self) -> Instant {
+        let now = self.now;
+        self.line().handle_ack(now);
+        now
+    }
+
+    fn hear(&mut self, frame: &Frame) {
+        self.hear_at(frame, self.now);
+    }
+
+    fn end(&mut self) {
+        self.line.take().unwrap().end(self.now);
     }
 }
 
-const ANSWERED: [(u64, &str); 3] = [(0, "Trying"), (20, "Progress(180)"), (220, "Answered(leg: true)")];
-
-fn recording(folder: &Path) -> PhoneConfig {
-    PhoneConfig { record: Some(folder.to_owned()), ..PhoneConfig::default() }
+fn speaks(clips: Arc<Clips>) -> Says {
+    Says::Clip { clips, leaves: false }
 }
 
 fn report(folder: &Path) -> Report {
@@ -123,94 +138,103 @@ fn loudness(samples: &[i16]) -> f64 {
 }
 
 #[test]
-fn statuses_come_as_the_number_says() {
-    for (number, code) in [("+15550009486", 486), ("+15550009404", 404), ("+15550009302", 302), ("+15550009699", 699)] {
-        let mut desk = Desk::dial(number);
-        desk.run(Duration::from_secs(60));
-        assert_eq!(desk.told(), [(0, "Trying"), (20, &format!("Rejected({code})"))]);
-        assert_eq!((desk.phone.lines(), desk.phone.poll_timeout()), (0, None));
-    }
-    for (number, code) in [("+15550009603", 603), ("+15550009408", 408)] {
-        let mut desk = Desk::dial(number);
-        desk.run(Duration::from_secs(60));
-        assert_eq!(desk.told(), [(0, "Trying"), (20, "Progress(180)"), (220, &format!("Rejected({code})"))]);
-    }
-}
-
-#[test]
-fn phones_that_do_not_answer() {
-    let mut desk = Desk::dial("+15550009000");
-    desk.run(Duration::from_secs(600));
-    assert_eq!(desk.told(), [(0, "Trying"), (20, "Progress(180)")]);
-    desk.phone.cancel("CA1", desk.now);
-    desk.listen();
-    assert_eq!(desk.told()[2], (600_000, "Rejected(487)"));
-
-    let mut desk = Desk::dial("+15550009001");
-    desk.run(Duration::from_secs(600));
-    desk.phone.cancel("CA1", desk.now);
-    desk.listen();
-    assert!(desk.told().is_empty() && desk.phone.lines() == 0);
-
-    let mut desk = Desk::dial("+15550009003");
-    desk.run(Duration::from_secs(600));
-    assert_eq!(desk.told(), [(20, "Unreachable")]);
-}
-
-#[test]
-fn a_late_phone_rings_three_seconds_longer() {
-    let mut desk = Desk::dial("+15550009002");
-    desk.run(Duration::from_secs(60));
-    assert_eq!(desk.told(), [(0, "Trying"), (20, "Progress(180)"), (3220, "Answered(leg: true)")]);
-}
-
-#[test]
-fn it_says_its_clip_then_silence() {
-    let mut desk = Desk::dial("+15550009010");
-    desk.run(Duration::from_millis(220));
-    assert_eq!(desk.told(), ANSWERED);
-    let clip = desk.phone.clip().frames().to_vec();
-    assert_eq!(clip.len(), 201, "four seconds and what the encoder holds back");
-    let pulled: Vec<Frame> = desk.tick(260, |_| None).into_iter().map(Option::unwrap).collect();
-    assert_eq!(pulled[..201], clip[..]);
+fn it_says_its_clip_then_silence_half_a_frame_behind_what_it_hears() {
+    let mut desk = Desk::new(speaks, None);
+    desk.run(Duration::from_millis(70));
+    assert!(desk.leg.frames().is_empty(), "nobody listens yet");
+    desk.hear(&silence(Codec::Opus));
+    let opened = desk.now;
+    desk.run(TICK * 260);
+    let said = desk.leg.frames();
+    let clip = desk.clips.of(Params::CALL).clone();
+    assert_eq!((clip.frames().len(), said.len()), (201, 260), "four seconds and what the encoder holds back");
+    assert!(said.iter().enumerate().all(|(n, (_, at))| *at == opened + TICK / 2 + TICK * n as u32), "20 ms apart");
+    assert!(said[..201].iter().map(|(frame, _)| frame).eq(clip.frames()));
     let (mut decoder, mut samples) = (Decoder::at(Params::CALL, 16_000, 1).unwrap(), Vec::new());
-    pulled.iter().for_each(|frame| decoder.decode(Some(frame), &mut samples).unwrap());
+    said.iter().for_each(|(frame, _)| decoder.decode(Some(frame), &mut samples).unwrap());
     assert!(loudness(&samples[..201 * 320]) > 1000.0, "{}", loudness(&samples[..201 * 320]));
     assert!(loudness(&samples[206 * 320..]) < 10.0, "{}", loudness(&samples[206 * 320..]));
-    desk.phone.bye("CA1", desk.now);
-    desk.run(Duration::from_secs(60));
-    assert_eq!((desk.told(), desk.phone.lines()), (ANSWERED.to_vec(), 0));
+    assert_eq!((desk.told.try_recv().ok(), desk.told.try_recv().ok()), (Some(Told::ClipEnded), None));
 }
 
 #[test]
-fn a_clip_from_a_file_is_said_whole() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("clip.wav");
-    let samples: Vec<i16> = (0..8000 * 3 + 5).map(|n| ((n * 37) % 9000) as i16 - 4500).collect();
-    let mut bytes = crate::audio::wav::header(8000, 1, samples.len() as u32 * 2).to_vec();
-    bytes.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
-    std::fs::write(&path, &bytes).unwrap();
-    let desk = Desk::dial_with("+15550009010", PhoneConfig { clip: Some(path.clone()), ..PhoneConfig::default() });
-    assert_eq!(desk.phone.clip().frames().len(), 151);
-    std::fs::write(&path, b"RIFF").unwrap();
-    let config = PhoneConfig { clip: Some(path), ..PhoneConfig::default() };
-    let error = Phone::new(config, unbounded_channel().0).err().unwrap().to_string();
-    assert!(error.contains("clip.wav") && error.contains("RIFF/WAVE"), "{error}");
+fn who_says_nothing_is_spoken_to_all_the_same_and_who_leaves_falls_silent() {
+    let mut desk = Desk::new(|clips| Says::Clip { clips, leaves: true }, None);
+    desk.run(SHY * 3);
+    assert!(desk.leg.frames().is_empty(), "she may not know of the answer yet");
+    let acked = desk.ack();
+    desk.run(SHY + TICK * 300);
+    let said = desk.leg.frames();
+    assert_eq!((said.len(), said[0].1), (201, acked + SHY));
+    assert_eq!(desk.told.try_recv().ok(), Some(Told::ClipEnded));
+}
+
+#[test]
+fn a_g711_call_hears_the_same_clip() {
+    let mut desk = Desk::new(speaks, None);
+    let params = Params { codec: Codec::G711Alaw, sample_rate: 8000, channels: 1, frame_ms: 20 };
+    desk.leg.wire().params = Some(params);
+    desk.ack();
+    desk.run(SHY + TICK * 220);
+    let (mut decoder, mut samples) = (Decoder::new(params).unwrap(), Vec::new());
+    desk.leg.frames().iter().for_each(|(frame, _)| decoder.decode(Some(frame), &mut samples).unwrap());
+    assert!(loudness(&samples[..200 * 160]) > 1000.0 && loudness(&samples[205 * 160..]) < 10.0);
+}
+
+#[test]
+fn a_late_thread_makes_up_for_what_is_not_long_ago() {
+    let mut desk = Desk::new(speaks, None);
+    desk.ack();
+    desk.run(SHY);
+    let before = desk.leg.frames().len();
+    let (due, late) = (desk.line().due(), desk.now + Duration::from_millis(130));
+    while desk.line().due() <= late {
+        desk.line().handle_tick(late);
+    }
+    let said = desk.leg.frames().split_off(before);
+    assert!(said.len() >= 6 && said.iter().enumerate().all(|(n, (_, at))| *at == due + TICK * n as u32));
+    let later = late + Duration::from_secs(2);
+    desk.line().handle_tick(later);
+    assert_eq!(desk.line().due(), later + TICK, "two seconds are not said at once");
+    let said = desk.leg.frames();
+    let clip = desk.clips.of(Params::CALL).clone();
+    assert!(said.iter().map(|(frame, _)| frame).eq(&clip.frames()[..said.len()]), "nothing of the clip is left out");
+}
+
+#[test]
+fn an_echo_gives_each_frame_back_as_it_comes() {
+    let mut desk = Desk::new(|_| Says::Echo, None);
+    desk.run(Duration::from_millis(30));
+    desk.hear(&silence(Codec::Opus));
+    let (packets, began) = (packets(50), desk.now);
+    for (n, packet) in packets.iter().enumerate() {
+        desk.run(TICK);
+        // Packets come late, and are given back by their own time.
+        desk.hear_at(packet, began + TICK * n as u32);
+    }
+    desk.run(TICK * 10);
+    let said = desk.leg.frames();
+    assert!(said.iter().map(|(frame, _)| frame).eq(&packets), "all of them, and nothing else");
+    assert!(said.iter().enumerate().all(|(n, (_, at))| *at == began + TICK * n as u32));
 }
 
 #[test]
 fn it_keeps_every_frame_it_hears() {
     let folder = tempfile::tempdir().unwrap();
-    let mut desk = Desk::dial_with("+15550009011", recording(folder.path()));
-    desk.run(Duration::from_millis(220));
-    let packets = packets(1500);
+    let mut desk = Desk::new(|_| Says::Nothing, Some(folder.path()));
     // Silence before the first frame is no gap.
-    let pulled = desk.tick(1530, |n| n.checked_sub(10).and_then(|n| packets.get(n)).cloned());
-    assert!(pulled.iter().all(Option::is_none), "it says nothing");
+    desk.hear(&silence(Codec::Opus));
+    desk.run(Duration::from_millis(300));
+    for packet in packets(1500) {
+        desk.run(TICK);
+        desk.hear(&packet);
+    }
+    desk.run(TICK * 20);
+    assert!(desk.leg.frames().is_empty(), "it says nothing");
     let growing = heard(folder.path());
-    assert!(growing.samples.len() >= 1470 * 320, "the file is whole while the call lives");
+    assert!(growing.samples.len() >= 1400 * 320, "the file is whole while the call lives");
     assert!(!folder.path().join("CA1.json").exists());
-    desk.leg = None;
+    desk.end();
 
     let (report, heard) = (report(folder.path()), heard(folder.path()));
     assert_eq!((report.frames_heard, report.gaps, report.ticks_after_last, report.malformed), (1500, 0, 20, 0));
@@ -225,130 +249,64 @@ fn it_keeps_every_frame_it_hears() {
 #[test]
 fn gaps_and_nonsense_are_counted_and_keep_time() {
     let folder = tempfile::tempdir().unwrap();
-    let mut desk = Desk::dial_with("+15550009010", recording(folder.path()));
-    desk.run(Duration::from_millis(220));
+    let mut desk = Desk::new(|_| Says::Nothing, Some(folder.path()));
     let packets = packets(100);
-    desk.tick(100, |n| match n % 20 {
-        5..=7 => None,
-        11 => Some(Frame::from_static(&[0x03])),
-        _ => Some(packets[n].clone()),
-    });
-    desk.leg = None;
-    let report = report(folder.path());
+    for (n, packet) in packets.iter().enumerate() {
+        desk.run(TICK);
+        match n % 20 {
+            5..=7 => {}
+            11 => desk.hear(&Frame::from_static(&[0x03])),
+            _ => desk.hear(packet),
+        }
+    }
+    desk.run(Duration::from_secs(5));
+    let growing = heard(folder.path()).samples.len() / 320;
+    assert!(growing >= 100 + 150, "a pause is recorded while it lasts: {growing}");
+    desk.end();
+    let (report, heard) = (report(folder.path()), heard(folder.path()));
     assert_eq!((report.frames_heard, report.gaps, report.malformed), (85, 15, 5));
-    assert_eq!((report.frames_said, report.clip_frames_said), (100, 100));
-    assert_eq!(heard(folder.path()).samples.len(), 100 * 320);
+    assert_eq!((report.ticks_after_last, report.recorded_samples), (250, 350 * 320));
+    assert_eq!(heard.samples.len(), 350 * 320);
+    assert!(loudness(&heard.samples[5 * 320..6 * 320]) > 500.0, "the first frame of a gap is made up");
+    assert!(loudness(&heard.samples[120 * 320..]) < 1.0, "a long one is silent");
 }
 
 #[test]
-fn a_recording_that_cannot_begin_does_not_hurt_the_call() {
+fn keys_are_in_the_report() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("CA1.wav")).unwrap();
-    let mut desk = Desk::dial_with("+15550009010", recording(folder.path()));
-    desk.run(Duration::from_millis(220));
-    assert_eq!((desk.told(), desk.phone.unrecorded()), (ANSWERED.to_vec(), 1));
-    assert!(desk.tick(5, |_| Some(Frame::from_static(&[0]))).iter().all(Option::is_some));
-    // A sid with a path in it is no name of a file.
-    assert_eq!(recording(folder.path()).recording("../CA1"), None);
-    assert_eq!(recording(folder.path()).report("CA1"), Some(folder.path().join("CA1.json")));
+    let mut desk = Desk::new(|_| Says::Nothing, Some(folder.path()));
+    for key in "1#".chars() {
+        desk.leg.wire().heard.push_back(Heard::Key { key, ended_ms: None });
+        desk.leg.wire().heard.push_back(Heard::Key { key, ended_ms: Some(100) });
+    }
+    desk.run(TICK);
+    desk.end();
+    assert_eq!(report(folder.path()).keys, "1#");
 }
 
 #[test]
-fn an_echo_gives_back_the_very_frames() {
+fn a_clip_from_a_file_is_said_whole() {
     let folder = tempfile::tempdir().unwrap();
-    let mut desk = Desk::dial_with("+15550009012", recording(folder.path()));
-    desk.run(Duration::from_millis(220));
-    let packets = packets(50);
-    let pulled = desk.tick(51, |n| packets.get(n).cloned());
-    assert_eq!(pulled[0], None);
-    for (said, back) in packets.iter().zip(&pulled[1..]) {
-        assert_eq!(back.as_ref().unwrap().as_ptr(), said.as_ptr());
+    let path = folder.path().join("clip.wav");
+    let samples: Vec<i16> = (0..8000 * 3 + 5).map(|n| ((n * 37) % 9000) as i16 - 4500).collect();
+    let mut bytes = crate::audio::wav::header(8000, 1, samples.len() as u32 * 2).to_vec();
+    bytes.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(Clips::read(&path).unwrap().of(Params::CALL).frames().len(), 151);
+    std::fs::write(&path, b"RIFF").unwrap();
+    let error = Clips::read(&path).err().unwrap().to_string();
+    assert!(error.contains("clip.wav") && error.contains("RIFF/WAVE"), "{error}");
+}
+
+#[test]
+fn files_are_named_by_a_call_id_and_never_leave_their_folder() {
+    assert_eq!(name_of("CA17f0a9@127.0.0.1").as_deref(), Some("CA17f0a9"));
+    assert_eq!(name_of("1-2.3/../x@h").as_deref(), Some("1-2-3----x"));
+    assert_eq!((name_of("@h"), name_of("")), (None, None));
+    assert_eq!(name_of(&"a".repeat(1000)).unwrap().len(), MOST_NAME);
+    let config = PhoneConfig { record: Some("/r".into()), ..PhoneConfig::default() };
+    for bad in ["", "..", "a/b", "a.b"] {
+        assert_eq!(config.recording(bad), None, "{bad:?}");
     }
-    desk.leg = None;
-    let report = report(folder.path());
-    assert_eq!((report.frames_heard, report.frames_said, report.gaps), (50, 50, 0));
-}
-
-#[test]
-fn it_hangs_up_when_the_clip_was_said() {
-    let mut desk = Desk::dial("+15550009013");
-    desk.run(Duration::from_millis(220));
-    // The audio thread begins half a second late: the clip is said whole all the same.
-    desk.run(Duration::from_millis(500));
-    let clip = desk.phone.clip().frames().len();
-    let pulled = desk.tick(clip, |_| None);
-    assert_eq!(pulled.iter().flatten().count(), clip);
-    desk.run(Duration::from_millis(100));
-    let (at_ms, last) = desk.told()[3];
-    assert_eq!(last, "Bye");
-    assert!((4720..=4780).contains(&at_ms), "{at_ms}");
-    assert_eq!((desk.phone.lines(), desk.phone.poll_timeout()), (0, None));
-    // Nobody ever pulls: it does not wait for ever.
-    let mut desk = Desk::dial("+15550009013");
-    desk.run(Duration::from_secs(60));
-    assert_eq!(desk.told()[3], (14_240, "Bye"));
-}
-
-#[test]
-fn transfers_are_accepted_refused_and_ignored() {
-    let transferred = |number: &str| {
-        let mut desk = Desk::dial(number);
-        desk.phone.transfer("CA1", "+15550001111", desk.now);
-        desk.run(Duration::from_millis(300));
-        assert_eq!(desk.told(), ANSWERED, "before the answer there is nothing to transfer");
-        desk.phone.transfer("CA1", "+15550001111", desk.now);
-        desk.run(Duration::from_secs(60));
-        let lines = desk.phone.lines();
-        (desk.told.split_off(3), lines)
-    };
-    let told = |words: &[(u64, &str)]| words.iter().map(|(at, word)| (*at, (*word).to_owned())).collect::<Vec<_>>();
-    let accepted = told(&[(320, "TransferAccepted"), (420, "Bye")]);
-    assert_eq!(transferred("+15550009020"), (accepted.clone(), 0));
-    assert_eq!(transferred("+15551234567"), (accepted, 0));
-    assert_eq!(transferred("+15550009021"), (told(&[(320, "TransferRefused(603)")]), 1));
-    assert_eq!(transferred("+15550009022"), (told(&[]), 1));
-}
-
-#[test]
-fn an_empty_far_end_is_known_from_its_number() {
-    let mut desk = Desk::dial("+15550009030");
-    assert_eq!(desk.phone.far_end("+15550009030"), FarEnd::Empty);
-    assert_eq!(desk.phone.far_end("+15550009010"), FarEnd::Phone);
-    desk.run(Duration::from_secs(1));
-    assert_eq!(desk.told()[2], (220, "Answered(leg: false)"));
-}
-
-#[test]
-fn commands_for_strangers_and_repeated_dials_do_nothing() {
-    let mut desk = Desk::dial("+15550009010");
-    let again = Dial {
-        sid: "CA1".to_owned(),
-        to: "9486".to_owned(),
-        from: String::new(),
-        ring_timeout: TICK,
-        carried: Default::default(),
-        hears_early: true,
-    };
-    desk.phone.dial(again, desk.now);
-    for stranger in ["CA2", ""] {
-        desk.phone.cancel(stranger, desk.now);
-        desk.phone.bye(stranger, desk.now);
-        desk.phone.transfer(stranger, "+1", desk.now);
-    }
-    desk.run(Duration::from_secs(1));
-    assert_eq!((desk.told(), desk.phone.lines()), (ANSWERED.to_vec(), 1));
-    // A CANCEL that crosses the answer hangs up; nothing is told about the call after that.
-    desk.phone.cancel("CA1", desk.now);
-    desk.run(Duration::from_secs(9));
-    assert_eq!((desk.told(), desk.phone.lines()), (ANSWERED.to_vec(), 0));
-}
-
-#[test]
-fn a_late_owner_finds_the_script_where_it_should_be() {
-    let mut desk = Desk::dial("+15550009010");
-    desk.now += Duration::from_secs(2);
-    desk.phone.handle_timeout(desk.now);
-    desk.listen();
-    let told = desk.told();
-    assert_eq!((told.len(), told[2]), (3, (2000, "Answered(leg: true)")));
+    assert_eq!(config.report("CA1"), Some("/r/CA1.json".into()));
 }

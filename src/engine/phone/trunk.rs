@@ -1,266 +1,110 @@
-//! The phone's calls: a script of steps for each, played as its owner's clock runs.
+//! [`PhoneTrunk`]: the way to a [`Phone`](super::Phone) of this machine. A SIP trunk as every other, and what only a simulated far side needs.
+//!
+//! - Its calls have their sid as Call-ID, so that the phone's files are named by it.
+//! - A number that nobody is behind is known by its ending before it is dialled ([`FarEnd::Empty`]); the phone then says
+//!   `inactive`, and the call is left to `attach_caller`.
+//! - A number that can't be reached has its first hop at a TCP port of this machine that is taken and does not listen: connections to
+//!   it are refused.
+//! - Refusals are the phone's business: they count for no breaker.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::time::Instant;
 
-use super::clip::{Clip, ClipError};
-use super::leg::{PhoneLeg, Says};
-use super::number::{Behaviour, phrase};
-use super::recorder::Recorder;
-use super::{PhoneConfig, file};
-use crate::audio::Params;
-use crate::engine::agents::Echo;
-use crate::engine::leg::Leg;
-use crate::engine::trunk::{Asker, Dial, Events, FarEnd, Keys, Trunk, TrunkEvent, TrunkKind};
+use socket2::{Domain, Socket, Type};
 
-/// From the call's arrival to the first thing that a far side says about it.
-const ROUTING: Duration = Duration::from_millis(20);
-/// What a [`Behaviour::SpeakLate`] rings longer.
-const LATE: Duration = Duration::from_secs(3);
-/// From a transfer's acceptance to the far end's own BYE.
-const TRANSFERRING: Duration = Duration::from_millis(100);
-/// How often a clip's end is looked for after its time.
-const CLIP_CHECK: Duration = Duration::from_millis(20);
-/// An audio thread that has not said the clip by this long after its time never will.
-const CLIP_OVERDUE: Duration = Duration::from_secs(10);
-/// What [`Behaviour::RefuseTransfer`] says.
-const REFUSES_TRANSFER: u16 = 603;
-
-enum Step {
-    Tell(TrunkKind),
-    Answer,
-    LeaveAfterClip { at_latest: Instant },
-}
-
-struct Line {
-    behaviour: Behaviour,
-    /// Each with its delay after the one before.
-    script: VecDeque<(Duration, Step)>,
-    due: Option<Instant>,
-    answered: bool,
-    /// Somebody has said that he works on it.
-    provisional: bool,
-    clip_ended: Arc<AtomicBool>,
-}
+use super::endpoint::talks;
+use super::number::Behaviour;
+use crate::call::TransferMode;
+use crate::engine::config::{self, Host};
+use crate::engine::rtp::Fill;
+use crate::engine::sip::{Endpoints, FarSide, Local, SipTrunk, Transport};
+use crate::engine::trunk::{Asker, Dial, Events, FarEnd, Keys, Trunk};
+use crate::sip::Codec;
 
 /// See the module's contract.
-pub struct Phone {
-    config: PhoneConfig,
-    events: Events,
-    clip: Arc<Clip>,
-    lines: HashMap<Arc<str>, Line>,
-    due: BTreeSet<(Instant, Arc<str>)>,
-    unrecorded: u64,
+pub struct PhoneTrunk {
+    phone: SipTrunk,
+    nowhere: SipTrunk,
+    /// Bound, so that nobody listens there.
+    _dead: Socket,
 }
 
-impl Phone {
-    /// Reads and encodes the clip, and makes the folder for recordings.
-    pub fn new(config: PhoneConfig, events: Events) -> Result<Self, ClipError> {
-        if let Some(path) = &config.record {
-            std::fs::create_dir_all(path).map_err(|error| ClipError::Record { path: path.clone(), error })?;
-        }
-        // Says now whether a recording's decoder runs at this rate.
-        crate::audio::Decoder::at(Params::CALL, config.record_rate, 1)?;
-        let clip = Arc::new(config.clip.as_deref().map_or_else(Clip::voice, Clip::read)?);
-        Ok(Self { config, events, clip, lines: HashMap::new(), due: BTreeSet::new(), unrecorded: 0 })
-    }
-
-    pub fn clip(&self) -> &Clip {
-        &self.clip
-    }
-
-    /// Calls under way.
-    pub fn lines(&self) -> usize {
-        self.lines.len()
-    }
-
-    /// Calls whose recording could not be begun.
-    pub fn unrecorded(&self) -> u64 {
-        self.unrecorded
-    }
-
-    fn script(&self, behaviour: Behaviour) -> VecDeque<(Duration, Step)> {
-        let tell = |delay, kind| (delay, Step::Tell(kind));
-        let trying = tell(Duration::ZERO, TrunkKind::Trying);
-        let ringing = tell(ROUTING, TrunkKind::Progress { code: 180 });
-        match behaviour {
-            Behaviour::Silent => VecDeque::new(),
-            Behaviour::Unreachable => [tell(ROUTING, TrunkKind::Unreachable)].into(),
-            Behaviour::Ring => [trying, ringing].into(),
-            Behaviour::Reject { code } => {
-                let rejected = TrunkKind::Rejected { code, reason: phrase(code).to_owned(), q850: None };
-                if behaviour.rings_first() {
-                    [trying, ringing, tell(self.config.ring, rejected)].into()
-                } else {
-                    [trying, tell(ROUTING, rejected)].into()
-                }
-            }
-            Behaviour::SpeakLate => [trying, ringing, (self.config.ring + LATE, Step::Answer)].into(),
-            _ => [trying, ringing, (self.config.ring, Step::Answer)].into(),
-        }
-    }
-
-    fn tell(&self, sid: &str, kind: TrunkKind) {
-        // Nobody listens any more when the engine goes down.
-        let _ = self.events.send(TrunkEvent { sid: sid.to_owned(), kind });
-    }
-
-    /// Sets a line's next time; without a script it waits for commands.
-    fn schedule(&mut self, sid: &Arc<str>, now: Instant) {
-        let Some(line) = self.lines.get_mut(sid) else { return };
-        if let Some(due) = line.due.take() {
-            self.due.remove(&(due, sid.clone()));
-        }
-        if let Some((delay, _)) = line.script.front() {
-            line.due = Some(now + *delay);
-            self.due.insert((now + *delay, sid.clone()));
-        }
-    }
-
-    fn forget(&mut self, sid: &str) -> Option<Line> {
-        let (sid, line) = self.lines.remove_entry(sid)?;
-        if let Some(due) = line.due {
-            self.due.remove(&(due, sid));
-        }
-        Some(line)
-    }
-
-    fn step(&mut self, sid: &Arc<str>, now: Instant) {
-        let Some((_, step)) = self.lines.get_mut(sid).and_then(|line| line.script.pop_front()) else { return };
-        match step {
-            Step::Answer => self.answer(sid, now),
-            Step::LeaveAfterClip { at_latest } => self.leave_after_clip(sid, at_latest, now),
-            Step::Tell(kind @ (TrunkKind::Rejected { .. } | TrunkKind::Unreachable | TrunkKind::Bye { .. })) => {
-                self.forget(sid);
-                self.tell(sid, kind);
-            }
-            Step::Tell(kind) => {
-                if let (TrunkKind::Trying, Some(line)) = (&kind, self.lines.get_mut(sid)) {
-                    line.provisional = true;
-                }
-                self.tell(sid, kind);
-            }
-        }
-    }
-
-    fn answer(&mut self, sid: &Arc<str>, now: Instant) {
-        let Some(line) = self.lines.get_mut(sid) else { return };
-        line.answered = true;
-        let (behaviour, ended) = (line.behaviour, line.clip_ended.clone());
-        if behaviour == Behaviour::SpeakAndLeave {
-            let at_latest = now + self.clip.duration() + CLIP_OVERDUE;
-            line.script.push_back((self.clip.duration(), Step::LeaveAfterClip { at_latest }));
-        }
-        let says = match behaviour {
-            Behaviour::Empty => return self.tell(sid, TrunkKind::Answered { leg: None }),
-            Behaviour::Echo => Says::Echo(Echo::default()),
-            Behaviour::Listen => Says::Nothing,
-            _ => Says::Clip { clip: self.clip.clone(), ended },
+impl PhoneTrunk {
+    /// To the phone at this address, from a free port of the same.
+    pub async fn open(phone: SocketAddr, endpoints: &mut Endpoints, events: Events) -> Result<Self, String> {
+        let failed = |error: std::io::Error| format!("no TCP port of {} can be had: {error}", phone.ip());
+        let dead = Socket::new(Domain::for_address(phone), Type::STREAM, None).map_err(failed)?;
+        let any = SocketAddr::new(phone.ip(), 0);
+        dead.bind(&any.into()).map_err(failed)?;
+        let nowhere = dead.local_addr().ok().and_then(|address| address.as_socket()).unwrap_or(any);
+        let mut trunk = async |transport, to| {
+            let endpoint = endpoints.at(&Local { transport, bind: any, external: None, tls_roots: None }).await?;
+            let talks = talks(phone.ip(), vec![Codec::Opus], Fill::Once);
+            let trunk = SipTrunk::new(endpoint, towards(transport, to), talks, events.clone());
+            Ok::<_, String>(trunk.with(FarSide { is_named_by_sid: true, far_end: of }))
         };
-        let leg = Some(Box::new(PhoneLeg::new(says, self.recorder(sid))) as Box<dyn Leg>);
-        self.tell(sid, TrunkKind::Answered { leg });
+        let (phone, nowhere) = (trunk(Transport::Udp, phone).await?, trunk(Transport::Tcp, nowhere).await?);
+        Ok(Self { phone, nowhere, _dead: dead })
     }
 
-    fn recorder(&mut self, sid: &str) -> Option<Recorder> {
-        let folder = self.config.record.as_deref()?;
-        let (wav, report) = (file(folder, sid, "wav")?, file(folder, sid, "json")?);
-        match Recorder::create(&wav, report, self.config.record_rate) {
-            Ok(recorder) => Some(recorder),
-            Err(error) => {
-                self.unrecorded += 1;
-                tracing::warn!(path = %wav.display(), %error, "a phone records nothing of this call");
-                None
-            }
-        }
-    }
-
-    /// The audio thread may have begun late: the clip's time alone does not tell that it was said.
-    fn leave_after_clip(&mut self, sid: &Arc<str>, at_latest: Instant, now: Instant) {
-        let Some(line) = self.lines.get_mut(sid) else { return };
-        if line.clip_ended.load(Ordering::Acquire) || now >= at_latest {
-            self.forget(sid);
-            return self.tell(sid, TrunkKind::Bye { q850: Some(16) });
-        }
-        line.script.push_front((CLIP_CHECK, Step::LeaveAfterClip { at_latest }));
+    fn way(&mut self, to: &str) -> &mut SipTrunk {
+        if Behaviour::of(to) == Behaviour::Unreachable { &mut self.nowhere } else { &mut self.phone }
     }
 }
 
-impl Trunk for Phone {
+fn of(to: &str) -> FarEnd {
+    if Behaviour::of(to) == Behaviour::Empty { FarEnd::Empty } else { FarEnd::Phone }
+}
+
+fn towards(transport: Transport, phone: SocketAddr) -> config::SipTrunk {
+    config::SipTrunk {
+        transport: if transport == Transport::Tcp { config::Transport::Tcp } else { config::Transport::Udp },
+        internal_sip_ip: phone.ip(),
+        internal_rtp_ip: phone.ip(),
+        source_pbx_port: 0,
+        transfer_mode: TransferMode::Refer,
+        options_interval: None,
+        session_expires: None,
+        media_timeout_initial: None,
+        media_timeout: None,
+        breaker_failures: 0,
+        ..config::SipTrunk::to(Host { name: phone.ip().to_string(), port: Some(phone.port()) })
+    }
+}
+
+impl Trunk for PhoneTrunk {
     fn dial(&mut self, dial: Dial, now: Instant) {
-        let sid: Arc<str> = dial.sid.into();
-        if self.lines.contains_key(&sid) {
-            return;
-        }
-        let behaviour = Behaviour::of(&dial.to);
-        let line = Line {
-            behaviour,
-            script: self.script(behaviour),
-            due: None,
-            answered: false,
-            provisional: false,
-            clip_ended: Arc::default(),
-        };
-        self.lines.insert(sid.clone(), line);
-        self.schedule(&sid, now);
-        self.handle_timeout(now);
+        self.way(&dial.to).dial(dial, now);
     }
 
-    fn cancel(&mut self, sid: &str, _now: Instant) {
-        let Some(line) = self.forget(sid) else { return };
-        // Who has said nothing yet does not answer the CANCEL either (RFC 3261 §9.1).
-        if !line.answered && line.provisional {
-            let reason = phrase(487).to_owned();
-            self.tell(sid, TrunkKind::Rejected { code: 487, reason, q850: None });
-        }
+    fn cancel(&mut self, sid: &str, now: Instant) {
+        self.phone.cancel(sid, now);
+        self.nowhere.cancel(sid, now);
     }
 
-    fn bye(&mut self, sid: &str, _now: Instant) {
-        self.forget(sid);
+    fn bye(&mut self, sid: &str, now: Instant) {
+        self.phone.bye(sid, now);
     }
 
-    fn transfer(&mut self, sid: &str, _to: &str, now: Instant) {
-        let Some((sid, line)) = self.lines.get_key_value(sid) else { return };
-        let sid = sid.clone();
-        if !line.answered {
-            return;
-        }
-        let answer = match line.behaviour {
-            Behaviour::IgnoreTransfer => return,
-            Behaviour::RefuseTransfer => [(ROUTING, TrunkKind::TransferRefused { code: REFUSES_TRANSFER })].into(),
-            _ => vec![(ROUTING, TrunkKind::TransferAccepted), (TRANSFERRING, TrunkKind::Bye { q850: Some(16) })],
-        };
-        if let Some(line) = self.lines.get_mut(&sid) {
-            // A phone that is on its way to somebody else no longer waits for its clip.
-            line.script = answer.into_iter().map(|(delay, kind)| (delay, Step::Tell(kind))).collect();
-        }
-        self.schedule(&sid, now);
+    fn transfer(&mut self, sid: &str, to: &str, now: Instant) {
+        self.phone.transfer(sid, to, now);
     }
 
-    /// Whatever behaviour it has: keys don't change it.
-    fn press(&mut self, sid: &str, _keys: Keys, asker: Asker, _now: Instant) {
-        let is_up = self.lines.get(sid).is_some_and(|line| line.answered);
-        asker.tell(if is_up { Ok(()) } else { Err("the call has ended".to_owned()) });
+    fn press(&mut self, sid: &str, keys: Keys, asker: Asker, now: Instant) {
+        self.phone.press(sid, keys, asker, now);
     }
 
     fn far_end(&self, to: &str) -> FarEnd {
-        if Behaviour::of(to) == Behaviour::Empty { FarEnd::Empty } else { FarEnd::Phone }
+        of(to)
+    }
+
+    fn lines(&mut self) -> usize {
+        self.phone.lines() + self.nowhere.lines()
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        self.due.first().map(|(at, _)| *at)
+        None
     }
 
-    fn handle_timeout(&mut self, now: Instant) {
-        while let Some((at, sid)) = self.due.first().filter(|(at, _)| *at <= now).cloned() {
-            self.due.pop_first();
-            if let Some(line) = self.lines.get_mut(&sid) {
-                line.due = None;
-            }
-            self.step(&sid, at);
-            // From when the step was due, so that a late owner does not make the script longer.
-            self.schedule(&sid, at);
-        }
-    }
+    fn handle_timeout(&mut self, _now: Instant) {}
 }

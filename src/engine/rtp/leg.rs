@@ -60,7 +60,7 @@ impl RtpLeg {
         let (now, seed) = (Instant::now(), random());
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let (line, ear) = line();
-        let outward = Outward::new(negotiated, seed);
+        let outward = Outward::new(negotiated, seed, settings.fill);
         discard(&pair.rtp);
         discard(&pair.rtcp);
         let leg = Self {

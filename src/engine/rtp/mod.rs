@@ -39,6 +39,7 @@ use std::time::Duration;
 
 pub use leg::RtpLeg;
 pub use line::RtpLine;
+pub(super) use outward::silence;
 pub use ports::{Pair, Ports};
 pub use talk::{Talk, Talks};
 
@@ -55,6 +56,19 @@ pub struct Settings {
     pub never_heard: Option<Duration>,
     /// Nothing came any more. Neither counts on hold.
     pub not_heard: Option<Duration>,
+    pub fill: Fill,
+}
+
+/// What is sent at a tick for which nothing is there to be heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fill {
+    /// Silence: carriers and phones expect a stream without a pause.
+    #[default]
+    Always,
+    /// Nothing, but for one packet of silence ahead of all: it opens the far end's latch. Pauses are pauses (RFC 3551 §4.1).
+    Once,
+    /// Nothing.
+    Never,
 }
 
 impl Default for Settings {
@@ -64,6 +78,7 @@ impl Default for Settings {
             reorder: Duration::ZERO,
             never_heard: Some(Duration::from_secs(30)),
             not_heard: Some(Duration::from_secs(15)),
+            fill: Fill::Always,
         }
     }
 }

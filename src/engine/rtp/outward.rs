@@ -1,9 +1,9 @@
 //! Frames of the call to packets for the far end, one per tick: what is to be heard, or silence in the leg's codec.
 
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::Negotiated;
+use super::{Fill, Negotiated};
 use crate::audio::{self, Encoder, Frame, Params};
 use crate::rtp::{Outgoing, Sender};
 
@@ -18,11 +18,12 @@ const EMPTY_CELT: &[u8] = &[0xf8, 0xff, 0xfe];
 pub(super) struct Outward {
     pub(super) sender: Sender,
     silence: Frame,
+    fill: Fill,
 }
 
 impl Outward {
-    pub(super) fn new(negotiated: &Negotiated, seed: u64) -> Self {
-        Self { sender: Sender::new(outgoing(negotiated), seed), silence: silence(negotiated.codec.audio()) }
+    pub(super) fn new(negotiated: &Negotiated, seed: u64, fill: Fill) -> Self {
+        Self { sender: Sender::new(outgoing(negotiated), seed), silence: silence(negotiated.codec.audio()), fill }
     }
 
     pub(super) fn update(&mut self, negotiated: &Negotiated) {
@@ -31,8 +32,20 @@ impl Outward {
     }
 
     /// `None`: nothing is there to be heard.
-    pub(super) fn push(&mut self, frame: Option<&Frame>, at: Instant, send: impl FnMut(&[u8])) {
-        self.sender.tick(frame.unwrap_or(&self.silence), FRAME_MS, at, send);
+    pub(super) fn push(&mut self, frame: Option<&Frame>, at: Instant, mut send: impl FnMut(&[u8])) {
+        if self.fill == Fill::Once {
+            self.fill = Fill::Never;
+            self.sender.tick(
+                &self.silence,
+                FRAME_MS,
+                at.checked_sub(Duration::from_millis(FRAME_MS.into())).unwrap_or(at),
+                &mut send,
+            );
+        }
+        // A key may end in a pause.
+        if frame.is_some() || self.fill == Fill::Always || self.sender.has_keys() {
+            self.sender.tick(frame.unwrap_or(&self.silence), FRAME_MS, at, send);
+        }
     }
 }
 
@@ -52,7 +65,8 @@ pub(super) fn silence_byte(codec: audio::Codec) -> u8 {
     if codec == audio::Codec::G711Alaw { 0xd5 } else { 0xff }
 }
 
-fn silence(codec: audio::Codec) -> Frame {
+/// A frame of nothing, as it is sent where nothing is to be heard.
+pub(in crate::engine) fn silence(codec: audio::Codec) -> Frame {
     static OPUS: OnceLock<Frame> = OnceLock::new();
     let plain = usize::from(FRAME_MS) * usize::from(G711_BYTES_PER_MS);
     match codec {

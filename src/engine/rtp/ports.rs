@@ -16,6 +16,8 @@ use crate::rtp::ports::{PortPool, REST};
 
 /// Pairs that somebody else on the machine holds are passed over, up to so many at a time.
 const TRIES: usize = 64;
+/// What the pool of a [`Ports::any`] holds; nobody takes it.
+const UNUSED: RangeInclusive<u16> = 10_000..=10_001;
 /// Expedited Forwarding (RFC 3246) in the bits of the traffic class: voice goes first where networks care.
 const VOICE: u32 = 46 << 2;
 
@@ -26,7 +28,8 @@ pub struct Ports(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     address: IpAddr,
-    range: RangeInclusive<u16>,
+    /// `None`: whatever the system gives; the pool stays as it is.
+    range: Option<RangeInclusive<u16>>,
     pool: Mutex<PortPool>,
 }
 
@@ -49,12 +52,19 @@ impl Ports {
     /// The error names the range and the remedy.
     pub fn new(address: IpAddr, range: RangeInclusive<u16>) -> Result<Self, String> {
         let pool = PortPool::new(range.clone(), random()).map_err(|error| format!("{error}: give a wider range"))?;
-        Ok(Self(Arc::new(Inner { address, range, pool: Mutex::new(pool) })))
+        Ok(Self(Arc::new(Inner { address, range: Some(range), pool: Mutex::new(pool) })))
+    }
+
+    /// Whatever ports are free, without a rest: for two ends on one machine, which stop when they are told.
+    pub fn any(address: IpAddr) -> Self {
+        let pool = PortPool::new(UNUSED, 0).expect("an even port and the odd one above it");
+        Self(Arc::new(Inner { address, range: None, pool: Mutex::new(pool) }))
     }
 
     /// The next free pair, bound. The error says whether the range is used up.
     pub fn open(&self) -> Result<Pair, String> {
-        let (first, last) = (self.0.range.start(), self.0.range.end());
+        let Some(range) = &self.0.range else { return self.open_any() };
+        let (first, last) = (range.start(), range.end());
         for _ in 0..TRIES {
             let now = Instant::now();
             let Some(port) = self.0.pool().take(now) else {
@@ -84,6 +94,22 @@ impl Ports {
         }
     }
 
+    fn open_any(&self) -> Result<Pair, String> {
+        let failed = |error: io::Error| format!("no RTP port of {} can be had: {error}", self.0.address);
+        let mut last = io::ErrorKind::AddrInUse.into();
+        for _ in 0..TRIES {
+            match bind_any(self.0.address) {
+                Ok((rtp, rtcp)) => {
+                    let address = rtp.local_addr().map_err(failed)?;
+                    return Ok(Pair { rtp, rtcp, address, ports: self.0.clone() });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Err(failed(last))
+    }
+
     /// Pairs in use.
     pub fn taken(&self) -> usize {
         self.0.pool().taken()
@@ -109,13 +135,23 @@ impl Pair {
 
 impl Drop for Pair {
     fn drop(&mut self) {
-        self.ports.pool().give_back(self.address.port(), Instant::now());
+        if self.ports.range.is_some() {
+            self.ports.pool().give_back(self.address.port(), Instant::now());
+        }
     }
 }
 
 fn bind(address: IpAddr, port: u16) -> io::Result<(UdpSocket, UdpSocket)> {
     let above = port.checked_add(1).ok_or(io::ErrorKind::AddrNotAvailable)?;
     Ok((socket(SocketAddr::new(address, port))?, socket(SocketAddr::new(address, above))?))
+}
+
+/// A port of the system's choice, and its neighbour: the even one is RTP's.
+fn bind_any(address: IpAddr) -> io::Result<(UdpSocket, UdpSocket)> {
+    let one = socket(SocketAddr::new(address, 0))?;
+    let port = one.local_addr()?.port();
+    let other = socket(SocketAddr::new(address, port ^ 1))?;
+    Ok(if port.is_multiple_of(2) { (one, other) } else { (other, one) })
 }
 
 fn socket(address: SocketAddr) -> io::Result<UdpSocket> {

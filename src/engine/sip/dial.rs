@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
+use super::FarSide;
 use super::dialog::{Call, Order, noted};
 use super::session::Session;
 use super::stack::{Invite, Stack};
@@ -23,6 +24,7 @@ pub(super) struct Dialling {
     pub(super) talk: Talk,
     pub(super) health: Arc<Mutex<Health>>,
     pub(super) events: Events,
+    pub(super) far_side: FarSide,
 }
 
 impl Dialling {
@@ -67,8 +69,9 @@ impl Dialling {
         // CANCEL goes where the INVITE went: either by its URI, or by its Route.
         let is_there = trunk_host == peer.to_string() && uri::host_of(&to).as_deref() == Some(&*peer.name);
         let hop = Host { name: peer.name.clone(), port: Some(port) };
+        let name = if self.far_side.is_named_by_sid { self.dial.sid.clone() } else { random() };
         Invite {
-            call_id: format!("{}@{}", random(), self.stack.address().ip()),
+            call_id: format!("{name}@{}", self.stack.address().ip()),
             route: (!is_there).then(|| format!("sip:{hop};lr")),
             from: uri::at(&self.dial.from, &trunk_host),
             to,

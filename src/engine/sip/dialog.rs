@@ -17,7 +17,7 @@ use crate::call::{EndReason, Ending};
 use crate::engine::config::SipTrunk;
 use crate::engine::leg::Leg;
 use crate::engine::rtp::Talk;
-use crate::engine::trunk::{Asker, Events, Keys, TrunkEvent, TrunkKind};
+use crate::engine::trunk::{Asker, Events, FarEnd, Keys, TrunkEvent, TrunkKind};
 use crate::sip::health::Health;
 use crate::sip::refer::{self, Refer};
 use crate::sip::session_timer::Due;
@@ -100,6 +100,8 @@ pub(super) struct Call {
     refer: Refer,
     hears_early: bool,
     events: Events,
+    /// Who is to be expected behind the number.
+    far_end: FarEnd,
     phase: Phase,
 }
 
@@ -124,6 +126,7 @@ impl Joined {
             refer: Refer::default(),
             hears_early: false,
             events: self.events,
+            far_end: FarEnd::Phone,
             phase: Phase::Up,
         };
         if is_leaving {
@@ -144,7 +147,8 @@ impl Call {
         invite: Invite,
         (line, heard): (Line, mpsc::UnboundedReceiver<Heard>),
     ) -> Self {
-        let Dialling { dial, settings, stack, talk, health, events } = dialling;
+        let Dialling { dial, settings, stack, talk, health, events, far_side } = dialling;
+        let far_end = (far_side.far_end)(&dial.to);
         let hears_early = dial.hears_early && settings.early_media;
         let (sid, from, refer) = (dial.sid, dial.from, Refer::default());
         Self {
@@ -160,6 +164,7 @@ impl Call {
             refer,
             hears_early,
             events,
+            far_end,
             phase: Phase::Calling,
         }
     }
@@ -259,7 +264,8 @@ impl Call {
             Heard::Key { key, duration_ms } => self.tell(TrunkKind::Key { key, duration_ms }),
             Heard::Referred { code: ..300 } => self.tell(TrunkKind::TransferAccepted),
             Heard::Referred { code } => self.tell(TrunkKind::TransferRefused { code }),
-            Heard::Unacked | Heard::Cancelled => {}
+            // Of calls that come in, and of a far end that may transfer itself.
+            Heard::Unacked | Heard::Cancelled | Heard::TransferAsked { .. } => {}
             Heard::Notified { body, state } => {
                 if let Some(code) = self.refer.handle_notify(&body, state.as_deref()) {
                     self.tell(TrunkKind::TransferOutcome { code });
@@ -307,6 +313,11 @@ impl Call {
         noted(&self.health).handle_answer(200, None, false, Instant::now());
         self.session.handle_answer(terms);
         let agreed = self.talk.handle_answer(body);
+        if self.far_end == FarEnd::Empty && agreed.is_ok() {
+            self.tell(TrunkKind::Answered { leg: None });
+            self.phase = Phase::Up;
+            return;
+        }
         match (agreed, self.talk.leg()) {
             (Ok(()), leg) if leg.is_some() || self.talk.is_open() => {
                 self.tell(TrunkKind::Answered { leg: leg.map(|leg| Box::new(leg) as Box<dyn Leg>) });

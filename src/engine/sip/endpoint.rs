@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::reception::Desk;
-use super::stack::Stack;
+use super::stack::{Reception, Stack};
 use super::{Counts, Gate, Local, Timers, Transport};
 use crate::engine::config::{self, Host, SipTrunk};
 use crate::engine::rtp::{Ports, Settings, Talks};
@@ -16,6 +16,9 @@ const LOOKUP_LIMIT: Duration = Duration::from_secs(3);
 /// Somewhere else (RFC 5737). Nothing is ever sent there; the kernel tells by which of our addresses it would be.
 const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 5060);
 
+/// Every address there is.
+const EVERYWHERE: [&str; 2] = ["0.0.0.0/0", "::/0"];
+
 /// A place that listens. Cheap to clone; closed with the last one who holds it.
 #[derive(Clone)]
 pub struct Endpoint(pub(super) Arc<Stack>, pub(super) Arc<Desk>);
@@ -23,6 +26,30 @@ pub struct Endpoint(pub(super) Arc<Stack>, pub(super) Arc<Desk>);
 impl Endpoint {
     /// As far sides are told.
     pub fn address(&self) -> SocketAddr {
+        self.0.address()
+    }
+}
+
+/// A place that belongs to no trunk, and takes calls of everybody.
+pub(in crate::engine) struct Answering(Stack);
+
+impl Answering {
+    /// Within a tokio runtime.
+    pub(in crate::engine) async fn open(
+        local: &Local,
+        timers: Timers,
+        reception: Arc<dyn Reception>,
+    ) -> Result<Self, String> {
+        let gate = Arc::<Gate>::default();
+        let everybody = gate.enter([]);
+        gate.allow(everybody, EVERYWHERE.iter().filter_map(|network| network.parse().ok()).collect());
+        let stack = Stack::open(local, timers, gate).await?;
+        stack.receive_with(reception);
+        Ok(Self(stack))
+    }
+
+    /// As callers are told.
+    pub(in crate::engine) fn address(&self) -> SocketAddr {
         self.0.address()
     }
 }

@@ -39,9 +39,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(super) use endpoint::Answering;
 pub use endpoint::{Endpoint, Endpoints, local, talks};
 pub use gate::{Counts, Gate, Network, PeerId, Seat};
-pub use trunk::SipTrunk;
+pub(super) use stack::{Agreed, Came, Heard, Knock, Line, Reception, Refusal, Ruled, Ruling};
+pub use trunk::{FarSide, SipTrunk};
 
 /// RFC 3261 §17.1.1.1.
 const T1: Duration = Duration::from_millis(500);

@@ -20,7 +20,7 @@ use super::{Endpoint, PeerId};
 use crate::audio::Params;
 use crate::engine::config;
 use crate::engine::rtp::Talks;
-use crate::engine::trunk::{Asker, Dial, Events, Keys, Probed, Trunk, TrunkEvent, TrunkKind};
+use crate::engine::trunk::{Asker, Dial, Events, FarEnd, Keys, Probed, Trunk, TrunkEvent, TrunkKind};
 use crate::sip::health::{self, Health};
 use crate::sip::registration;
 
@@ -32,11 +32,27 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 const NO_PORTS: u16 = 503;
 const PORTS_LATER: Duration = Duration::from_secs(5);
 
+/// What is known of a far side beyond a trunk's settings: that it is the phone of this machine.
+#[derive(Clone, Copy)]
+pub struct FarSide {
+    /// A Call-ID is the call's sid. Elsewhere it is nothing that anybody could guess or know.
+    pub is_named_by_sid: bool,
+    /// Who is to be expected behind a number.
+    pub far_end: fn(&str) -> FarEnd,
+}
+
+impl Default for FarSide {
+    fn default() -> Self {
+        Self { is_named_by_sid: false, far_end: |_| FarEnd::Phone }
+    }
+}
+
 /// See the module's contract. Lives within a tokio runtime; dropping it ends its tasks without another word on the wire.
 pub struct SipTrunk {
     endpoint: Endpoint,
     settings: Arc<config::SipTrunk>,
     talks: Talks,
+    far_side: FarSide,
     /// The calls' tasks note what they are answered.
     health: Arc<Mutex<Health>>,
     events: Events,
@@ -97,6 +113,7 @@ impl SipTrunk {
             endpoint,
             settings,
             talks,
+            far_side: FarSide::default(),
             health,
             events,
             peer,
@@ -121,6 +138,12 @@ impl SipTrunk {
         stack.gate().welcome(self.peer, inbound.challenge.is_some());
         self.hall = Some(desk.hall((trunk_id, self.peer), &self.settings, &self.events, inbound));
         stack.receive_with(Arc::clone(desk) as Arc<dyn Reception>);
+    }
+
+    /// Of a far side that is known better.
+    pub fn with(mut self, far_side: FarSide) -> Self {
+        self.far_side = far_side;
+        self
     }
 
     fn health_now(&self) -> MutexGuard<'_, Health> {
@@ -180,6 +203,7 @@ impl Trunk for SipTrunk {
             talk,
             health: Arc::clone(&self.health),
             events: self.events.clone(),
+            far_side: self.far_side,
         };
         self.calls.insert(sid.clone(), sender);
         self.tasks.spawn(async move {

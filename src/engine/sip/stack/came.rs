@@ -23,41 +23,41 @@ use crate::sip::session_timer;
 
 /// An INVITE outside of any call, in texts.
 #[derive(Clone, Debug)]
-pub(in crate::engine::sip) struct Knock {
+pub(in crate::engine) struct Knock {
     /// Where it came from, whatever it says itself.
-    pub(in crate::engine::sip) source: SocketAddr,
-    pub(in crate::engine::sip) call_id: String,
-    pub(in crate::engine::sip) from_tag: String,
+    pub(in crate::engine) source: SocketAddr,
+    pub(in crate::engine) call_id: String,
+    pub(in crate::engine) from_tag: String,
     /// The Request-URI.
-    pub(in crate::engine::sip) uri: String,
+    pub(in crate::engine) uri: String,
     /// From and To as they stand.
-    pub(in crate::engine::sip) from: String,
-    pub(in crate::engine::sip) to: String,
+    pub(in crate::engine) from: String,
+    pub(in crate::engine) to: String,
     /// Each Authorization header as it stands.
-    pub(in crate::engine::sip) authorizations: Vec<String>,
+    pub(in crate::engine) authorizations: Vec<String>,
     /// Its description; empty: it asks for ours.
-    pub(in crate::engine::sip) body: Vec<u8>,
-    pub(in crate::engine::sip) terms: Terms,
+    pub(in crate::engine) body: Vec<u8>,
+    pub(in crate::engine) terms: Terms,
     /// It demands what is not here: whoever would take it has to refuse it so.
-    pub(in crate::engine::sip) unfit: Option<Refusal>,
+    pub(in crate::engine) unfit: Option<Refusal>,
 }
 
 /// A final answer before anybody has taken the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::engine::sip) struct Refusal {
-    pub(in crate::engine::sip) code: u16,
-    pub(in crate::engine::sip) headers: Vec<(String, String)>,
+pub(in crate::engine) struct Refusal {
+    pub(in crate::engine) code: u16,
+    pub(in crate::engine) headers: Vec<(String, String)>,
 }
 
 impl Refusal {
-    pub(in crate::engine::sip) fn of(code: u16) -> Self {
+    pub(in crate::engine) fn of(code: u16) -> Self {
         Self { code, headers: Vec::new() }
     }
 }
 
 /// What becomes of an INVITE.
 #[derive(Debug)]
-pub(in crate::engine::sip) enum Ruling {
+pub(in crate::engine) enum Ruling {
     /// Nothing is said at all.
     Silence,
     Refuse(Refusal),
@@ -65,17 +65,21 @@ pub(in crate::engine::sip) enum Ruling {
     Take(oneshot::Sender<Came>),
 }
 
-pub(in crate::engine::sip) type Ruled = Pin<Box<dyn Future<Output = Ruling> + Send>>;
+pub(in crate::engine) type Ruled = Pin<Box<dyn Future<Output = Ruling> + Send>>;
 
 /// Decides about calls that come in. It is asked for each of them, and answers soon: until it does not even 100 is said.
-pub(in crate::engine::sip) trait Reception: Send + Sync {
+pub(in crate::engine) trait Reception: Send + Sync {
     fn receive(&self, knock: Knock) -> Ruled;
+    /// Whether the callers may transfer their calls away (REFER).
+    fn takes_transfers(&self) -> bool {
+        false
+    }
 }
 
 /// The way to the caller, and what she says.
-pub(in crate::engine::sip) struct Came {
-    pub(in crate::engine::sip) line: Line,
-    pub(in crate::engine::sip) heard: mpsc::UnboundedReceiver<Heard>,
+pub(in crate::engine) struct Came {
+    pub(in crate::engine) line: Line,
+    pub(in crate::engine) heard: mpsc::UnboundedReceiver<Heard>,
 }
 
 impl std::fmt::Debug for Came {
@@ -86,19 +90,19 @@ impl std::fmt::Debug for Came {
 
 impl Line {
     /// 180.
-    pub(in crate::engine::sip) fn ring(&self) {
+    pub(in crate::engine) fn ring(&self) {
         self.say("180", self.dialog.ringing(None, None));
     }
 
     /// 200 with our description; [`Heard::Acked`] follows, or [`Heard::Unacked`].
-    pub(in crate::engine::sip) fn accept(&self, body: String, session_expires: Option<String>) {
+    pub(in crate::engine) fn accept(&self, body: String, session_expires: Option<String>) {
         let mut headers = vec![Header::ContentType("application/sdp".into()), allow()];
         headers.extend(refresh::agreed(session_expires));
         self.say("200", self.dialog.accept(Some(headers), Some(body.into_bytes())));
     }
 
     /// A final answer; [`Heard::Gone`] follows once it is acknowledged, or nobody does.
-    pub(in crate::engine::sip) fn reject(&self, code: u16) {
+    pub(in crate::engine) fn reject(&self, code: u16) {
         self.say("a refusal", self.dialog.reject(Some(StatusCode::from(code)), None));
     }
 

@@ -4,6 +4,7 @@
 //!   of its answer (RFC 3261 §25.1 does not). One challenge that we can answer is left of several, in its words, and its answer is
 //!   written in ours. One that nobody can answer is taken out: the crate then reports the code.
 //! - A 2xx to an INVITE counts as an answer only if it is a 200 with a Contact.
+//! - Its refusals name a Contact, which in a 3xx is a place to go on to (RFC 3261 §8.1.3.4): ours name none.
 //! - Answers that it makes itself, for a timer or a broken connection, look like the far side's: they are marked.
 
 use rsipstack::sip::{
@@ -21,7 +22,15 @@ pub(super) struct Mend;
 
 impl MessageInspector for Mend {
     fn before_send(&self, message: SipMessage, _: Option<&SipAddr>) -> SipMessage {
-        let SipMessage::Request(mut request) = message else { return message };
+        let mut request = match message {
+            SipMessage::Request(request) => request,
+            SipMessage::Response(mut response) => {
+                if response.status_code.code() >= 300 {
+                    response.headers.retain(|header| !matches!(header, Header::Contact(_)));
+                }
+                return SipMessage::Response(response);
+            }
+        };
         for header in request.headers_mut().iter_mut() {
             match header {
                 Header::Authorization(value) => *value = answer(value.value()).into(),

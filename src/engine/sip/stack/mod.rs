@@ -46,10 +46,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{Gate, Local, Timers, Transport};
 use crate::net;
 
-pub(super) use came::{Came, Knock, Reception, Refusal, Ruled, Ruling};
-pub(super) use refresh::Terms;
+pub(in crate::engine) use came::{Came, Knock, Reception, Refusal, Ruled, Ruling};
+pub(in crate::engine) use refresh::Terms;
 pub(super) use request::Ask;
-pub(super) use uac::{Invite, Line};
+pub(super) use uac::Invite;
+pub(in crate::engine) use uac::Line;
 
 /// What we say that we take (RFC 3261 §20.5).
 const ALLOW: [Method; 8] = [
@@ -66,7 +67,7 @@ const USER_AGENT: &str = concat!("clutchcall/", env!("CARGO_PKG_VERSION"));
 
 /// Something happened to a call, in order.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(in crate::engine) enum Heard {
     /// 100.
     Trying,
     /// 101..=199; the body of some has an answer already.
@@ -93,6 +94,8 @@ pub(super) enum Heard {
     Key { key: char, duration_ms: u32 },
     /// The final answer to our refresh of the session; `None`: nobody answers.
     Refreshed(Option<Reply>),
+    /// The far end is to go elsewhere (REFER): the code of our answer is waited for, and nothing is said without one.
+    TransferAsked { answer: oneshot::Sender<u16> },
     /// The final answer to our REFER.
     Referred { code: u16 },
     /// A NOTIFY of what became of it: its body, and its Subscription-State.
@@ -101,30 +104,30 @@ pub(super) enum Heard {
 
 /// A re-INVITE or UPDATE of the far side.
 #[derive(Debug)]
-pub(super) struct Offer {
-    pub(super) is_update: bool,
+pub(in crate::engine) struct Offer {
+    pub(in crate::engine) is_update: bool,
     /// Empty: a re-INVITE asks for an offer of ours, an UPDATE refreshes the session and no more (RFC 4028 §7.4).
-    pub(super) body: Vec<u8>,
-    pub(super) terms: Terms,
-    pub(super) answer: oneshot::Sender<Answer>,
+    pub(in crate::engine) body: Vec<u8>,
+    pub(in crate::engine) terms: Terms,
+    pub(in crate::engine) answer: oneshot::Sender<Answer>,
 }
 
 /// What it is answered.
-pub(super) type Answer = Result<Agreed, OfferRefused>;
+pub(in crate::engine) type Answer = Result<Agreed, OfferRefused>;
 
 /// A 200.
 #[derive(Debug)]
-pub(super) struct Agreed {
+pub(in crate::engine) struct Agreed {
     /// `None`: nothing was offered.
-    pub(super) body: Option<String>,
-    pub(super) session_expires: Option<String>,
+    pub(in crate::engine) body: Option<String>,
+    pub(in crate::engine) session_expires: Option<String>,
 }
 
 /// A final code; a 422 with the `Min-SE` that is asked for.
 #[derive(Debug)]
-pub(super) struct OfferRefused {
-    pub(super) code: u16,
-    pub(super) min_se_s: Option<u32>,
+pub(in crate::engine) struct OfferRefused {
+    pub(in crate::engine) code: u16,
+    pub(in crate::engine) min_se_s: Option<u32>,
 }
 
 impl From<u16> for OfferRefused {
@@ -135,18 +138,18 @@ impl From<u16> for OfferRefused {
 
 /// A final answer in texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Reply {
-    pub(super) code: u16,
-    pub(super) phrase: String,
+pub(in crate::engine) struct Reply {
+    pub(in crate::engine) code: u16,
+    pub(in crate::engine) phrase: String,
     /// The Reason header as it stands.
-    pub(super) reason: Option<String>,
-    pub(super) retry_after: Option<String>,
+    pub(in crate::engine) reason: Option<String>,
+    pub(in crate::engine) retry_after: Option<String>,
     /// Each Contact header as it stands: of a redirect, or the bindings of a registration.
-    pub(super) contacts: Vec<String>,
-    pub(super) expires: Option<String>,
-    pub(super) min_expires: Option<String>,
-    pub(super) terms: Terms,
-    pub(super) body: Vec<u8>,
+    pub(in crate::engine) contacts: Vec<String>,
+    pub(in crate::engine) expires: Option<String>,
+    pub(in crate::engine) min_expires: Option<String>,
+    pub(in crate::engine) terms: Terms,
+    pub(in crate::engine) body: Vec<u8>,
 }
 
 fn reply(response: &Response) -> Reply {
@@ -164,7 +167,7 @@ fn reply(response: &Response) -> Reply {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(in crate::engine) enum Failure {
     /// Nothing came back in 64·T1, or nothing more in a transaction's life.
     Timeout,
     /// The far side can't be reached, or the connection broke.

@@ -8,13 +8,13 @@ use super::{Heard, Line, mend, reply};
 
 /// What a message says of session timers, as it stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::engine::sip) struct Terms {
-    pub(in crate::engine::sip) session_expires: Option<String>,
-    pub(in crate::engine::sip) min_se: Option<String>,
+pub(in crate::engine) struct Terms {
+    pub(in crate::engine) session_expires: Option<String>,
+    pub(in crate::engine) min_se: Option<String>,
     /// Its `Supported` or `Require` names `timer`.
-    pub(in crate::engine::sip) supports_timer: bool,
+    pub(in crate::engine) supports_timer: bool,
     /// Its `Allow` names UPDATE.
-    pub(in crate::engine::sip) takes_updates: bool,
+    pub(in crate::engine) takes_updates: bool,
 }
 
 impl Terms {

@@ -36,7 +36,7 @@ pub(in crate::engine::sip) struct Invite {
 }
 
 /// The way to the dialog of one call. Dropping it forgets the dialog; it ends nothing on the wire.
-pub(in crate::engine::sip) struct Line {
+pub(in crate::engine) struct Line {
     pub(super) dialog: InviteDialog,
     pub(super) dialogs: Arc<DialogLayer>,
     pub(super) calls: Arc<Calls>,
@@ -134,7 +134,7 @@ impl Line {
     }
 
     /// BYE, with a Reason header if there is one; [`Heard::Gone`] follows.
-    pub(in crate::engine::sip) fn bye(&self, reason: Option<String>) {
+    pub(in crate::engine) fn bye(&self, reason: Option<String>) {
         let dialog = self.dialog.clone();
         let headers = reason.map(|reason| vec![Header::Reason(reason.into())]);
         tokio::spawn(async move {

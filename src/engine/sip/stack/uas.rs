@@ -117,6 +117,15 @@ impl Taker {
             }
             // RFC 6665 §4.1.3.
             Method::Notify => request.reply(StatusCode::BadEvent).await,
+            Method::Refer if self.reception.get().is_some_and(|reception| reception.takes_transfers()) => {
+                let (answer, answered) = oneshot::channel();
+                tell(call, Heard::TransferAsked { answer });
+                match answered.await {
+                    Ok(code) => request.reply_with(StatusCode::from(code), vec![self.contact()], None).await,
+                    // Nobody says anything, or the call ended meanwhile.
+                    Err(_) => Ok(()),
+                }
+            }
             Method::Options => request.reply_with(StatusCode::OK, vec![allow()], None).await,
             _ => request.reply_with(StatusCode::MethodNotAllowed, vec![allow()], None).await,
         }

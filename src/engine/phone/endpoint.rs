@@ -1,0 +1,156 @@
+//! [`Phone`]: the endpoint, and who takes its calls.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::JoinSet;
+
+use super::PhoneConfig;
+use super::audio::Audio;
+use super::call::Visit;
+use super::clip::{ClipError, Clips};
+use super::line::PhoneLine;
+use super::number::Behaviour;
+use crate::audio::{Decoder, Params};
+use crate::engine::rtp::{Fill, Ports, Settings, Talks};
+use crate::engine::sip::{Answering, Knock, Local, Reception, Refusal, Ruled, Ruling, Timers, Transport};
+use crate::sip::{Codec, uri};
+
+/// Calls at the same time; one more is told 503.
+const MOST_CALLS: usize = 4096;
+const PTIME_MS: u8 = 20;
+/// The last BYEs of a phone that is switched off have this long.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// A simulated phone that answers SIP. Lives within a tokio runtime; dropping it ends its calls without another word on the wire.
+pub struct Phone {
+    endpoint: Answering,
+    desk: Arc<Desk>,
+    ending: watch::Sender<bool>,
+}
+
+/// What its calls share.
+pub(super) struct Room {
+    pub(super) config: PhoneConfig,
+    pub(super) clips: Arc<Clips>,
+    pub(super) talks: Talks,
+    pub(super) audio: Audio,
+    next_line: AtomicUsize,
+}
+
+impl Room {
+    /// Hands a line to the audio thread.
+    pub(super) fn begin(&self, line: PhoneLine) -> usize {
+        let key = self.next_line.fetch_add(1, Ordering::Relaxed);
+        self.audio.begin(key, line);
+        key
+    }
+}
+
+impl Phone {
+    /// Reads and encodes the clip, makes the folder for recordings, binds. The error names what is wrong.
+    pub async fn open(config: PhoneConfig, listen: SocketAddr) -> Result<Self, String> {
+        let clips = clips(&config).map_err(|error| error.to_string())?;
+        let local = Local { transport: Transport::Udp, bind: listen, external: None, tls_roots: None };
+        let talks = talks(listen.ip(), Codec::ALL.to_vec(), Fill::Never);
+        let room = Room { config, clips, talks, audio: Audio::start()?, next_line: AtomicUsize::default() };
+        let (ending, told) = watch::channel(false);
+        let desk = Arc::new(Desk {
+            room: Arc::new(room),
+            places: Arc::new(Semaphore::new(MOST_CALLS)),
+            tasks: Mutex::default(),
+            ending: told,
+        });
+        let endpoint = Answering::open(&local, Timers::default(), desk.clone()).await?;
+        Ok(Self { endpoint, desk, ending })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.endpoint.address()
+    }
+
+    /// Calls under way.
+    pub fn lines(&self) -> usize {
+        MOST_CALLS - self.desk.places.available_permits()
+    }
+
+    /// Hangs up everywhere, and waits a moment until all have heard of it.
+    pub async fn switch_off(self) {
+        let _ = self.ending.send(true);
+        let mut tasks = std::mem::take(&mut *self.desk.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = async { while tasks.join_next().await.is_some() {} };
+        // Whoever does not answer by then is left.
+        let _ = tokio::time::timeout(GOODBYE, all).await;
+    }
+}
+
+fn clips(config: &PhoneConfig) -> Result<Arc<Clips>, ClipError> {
+    if let Some(path) = &config.record {
+        std::fs::create_dir_all(path).map_err(|error| ClipError::Record { path: path.clone(), error })?;
+    }
+    // Says now whether a recording's decoder runs at this rate.
+    Decoder::at(Params::CALL, config.record_rate, 1)?;
+    Ok(Arc::new(config.clip.as_deref().map_or_else(Clips::voice, Clips::read)?))
+}
+
+/// Audio on whatever ports are free at this address. Both ends of a phone bear silence for as long as it lasts.
+pub(super) fn talks(address: IpAddr, codecs: Vec<Codec>, fill: Fill) -> Talks {
+    let settings = Settings { never_heard: None, not_heard: None, fill, ..Settings::default() };
+    Talks { ports: Ports::any(address), address, codecs, ptime_ms: PTIME_MS, settings }
+}
+
+/// Who takes the calls, each with a task of its own.
+struct Desk {
+    room: Arc<Room>,
+    places: Arc<Semaphore>,
+    tasks: Mutex<JoinSet<()>>,
+    ending: watch::Receiver<bool>,
+}
+
+impl Desk {
+    fn rule(&self, knock: Knock) -> Ruling {
+        let behaviour = Behaviour::of(&uri::user_of(&knock.uri).unwrap_or_default());
+        if matches!(behaviour, Behaviour::Silent | Behaviour::Unreachable) {
+            return Ruling::Silence;
+        }
+        if let Some(refusal) = knock.unfit {
+            return Ruling::Refuse(refusal);
+        }
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            return Ruling::Refuse(Refusal::of(503));
+        };
+        let (take, came) = oneshot::channel();
+        let visit = Visit {
+            room: Arc::clone(&self.room),
+            behaviour,
+            name: super::name_of(&knock.call_id),
+            offer: knock.body,
+            came,
+            ending: self.ending.clone(),
+            _place: place,
+        };
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(done) = tasks.try_join_next() {
+            if let Err(error) = done {
+                tracing::error!(%error, "a phone's call ended by itself");
+            }
+        }
+        tasks.spawn(visit.run());
+        Ruling::Take(take)
+    }
+}
+
+impl Reception for Desk {
+    fn receive(&self, knock: Knock) -> Ruled {
+        let ruling = self.rule(knock);
+        Box::pin(std::future::ready(ruling))
+    }
+
+    fn takes_transfers(&self) -> bool {
+        true
+    }
+}
