@@ -88,8 +88,19 @@ class Calls:
         notes = {} if metadata is None else text_pairs("metadata", metadata)
         carried = {} if headers is None else text_pairs("headers", headers)
         seconds = (ring_timeout_sec, max_duration_sec)
-        extras = (idempotency_key, notes, send_digits, carried, caller_name, status_callback)
-        row = self._core.originate(to, from_, trunk_id, agent, *seconds, *extras)
+        row = self._core.originate(
+            to,
+            from_,
+            trunk_id,
+            agent,
+            *seconds,
+            idempotency_key,
+            notes,
+            send_digits,
+            carried,
+            caller_name,
+            status_callback,
+        )
         return Call(self._core, row)
 
     def get(self, sid: str) -> Call:
