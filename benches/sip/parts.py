@@ -38,6 +38,7 @@ LATE_PERCENT = 1.0
 WATCHED_S = 2.0
 WARM_S = 40.0
 """More than 64·T1."""
+SUMMED = ("lost", "lost by SIPp", "lost at our sockets", "missing", "dropped")
 MEMORY = {"RSS MB": "VmRSS", "anonymous MB": "RssAnon"}
 COLUMNS = (
     "engine %/call",
@@ -168,7 +169,7 @@ class Load:
         return {name: after[name] - before[name] for name in after}
 
     def rows(self) -> Row:
-        """The windows of one row, and their medians."""
+        """The windows of one row: their medians, and what was lost in all of them."""
         found = []
         for _ in range(self.run.options.rounds):
             found.append(self.window(self.run.options.secs))
@@ -185,7 +186,9 @@ class Load:
             )
             print("   ", ", ".join(f"{name} {found[-1][name]:.2f}" for name in (*shown, "others")), flush=True)
         name = "engine syscalls/frame"
-        return middle(found) | {name: self.window(WATCHED_S, watched=True)[name]}
+        # What is lost in one window is not made good by the others.
+        lost = {name: sum(row[name] for row in found) for name in SUMMED}
+        return middle(found) | lost | {name: self.window(WATCHED_S, watched=True)[name]}
 
     def hang_up(self) -> Row:
         """Ends all calls; what their records say."""
@@ -257,11 +260,13 @@ def coded(run: Run) -> None:
             )
             shown.append((str(count), row))
             if row["late %"] < LATE_PERCENT:
-                run.found.note(
-                    coded=count, coded_lost=row["lost"], coded_mb=row["MB/call"], coded_cpu=row["engine %/call"]
-                )
+                lost = row["lost"] + row["downlink dropped"]
+                run.found.note(coded=count, coded_lost=lost, coded_mb=row["MB/call"], coded_cpu=row["engine %/call"])
         records = made.hang_up()
         shown[-1][1]["lost on the line"] = records["packetsLost"]
+        if "coded_lost" in run.found.figures:
+            # Records tell of whole calls, those beyond what fits too.
+            run.found.figures["coded_lost"] += records["packetsLost"]
     show("calls transcoded both ways, both cores", (*COLUMNS, "downlink dropped", "lost on the line"), shown)
 
 

@@ -139,6 +139,7 @@ impl Client {
                 track: granted.publish,
                 delivery: spec.delivery,
                 frame_us: spec.params.frame_us(),
+                waits: false,
                 properties: Default::default(),
             },
             frames: taken,

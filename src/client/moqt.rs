@@ -138,6 +138,7 @@ impl MoqtClient {
                 track: spec.track,
                 delivery: spec.delivery,
                 frame_us: spec.frame_us,
+                waits: false,
                 properties: Default::default(),
             },
             frames: taken,

@@ -142,6 +142,7 @@ impl Receiver {
             Arrival::Next { number, .. } | Arrival::Late { number } => number,
             Arrival::Restart { number } => {
                 (self.timestamp, self.last, self.begun) = (None, None, true);
+                self.listener.reset(self.stream.events_clock());
                 number
             }
             Arrival::Duplicate | Arrival::Stray | Arrival::Probation => return None,

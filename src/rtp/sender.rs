@@ -61,13 +61,17 @@ impl Sender {
         }
     }
 
-    /// Other types from the next packet on. What waits for the end of its packet is dropped where it can't go with the rest.
+    /// Other types from the next packet on. What waits for the end of its packet is dropped where it can't go with the rest, and so are
+    /// keys where the peer takes events no more: pressed minutes later they would answer another question.
     pub fn set_outgoing(&mut self, outgoing: Outgoing) {
         if outgoing.payload_type != self.outgoing.payload_type || outgoing.clock != self.outgoing.clock {
             self.waiting.clear();
             self.marker = true;
         }
         let (events, clock) = (outgoing.events, outgoing.clock);
+        if events.is_none() {
+            self.keypad.clear();
+        }
         self.keypad.set_clocks(events.map_or(clock, |(_, clock)| clock), clock);
         self.outgoing = outgoing;
     }

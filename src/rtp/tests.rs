@@ -120,6 +120,23 @@ fn a_sender_that_begins_anew_with_its_ssrc_says_so() {
 }
 
 #[test]
+fn keys_of_a_sender_that_begins_anew_with_its_ssrc_are_heard() {
+    let (now, mut heard) = (Instant::now(), Vec::new());
+    let mut receiver = Receiver::new(pcmu(), now);
+    let mut press = |sequence, timestamp, code| {
+        let bytes = packet(101, sequence, timestamp, &Event { code, end: true, volume: 10, duration: 800 }.bytes());
+        receiver.handle(&Packet::parse(&bytes).unwrap(), now, |press| {
+            heard.extend(press.ended.and(Some(press.key.as_char())))
+        });
+    };
+    press(100, 4_000_000, 1);
+    // Two in a row are believed.
+    (30_000..30_003).for_each(|sequence| press(sequence, 1600, 2));
+    press(30_003, 3200, 3);
+    assert_eq!(heard, ['1', '2', '3']);
+}
+
+#[test]
 fn jitter_as_rfc_3550_a_8_counts_it() {
     let start = Instant::now();
     let mut receiver = Receiver::new(pcmu(), start);
@@ -222,6 +239,18 @@ fn keys_take_the_place_of_audio_and_time_goes_on() {
     }
     let mut deaf = Sender::new(Outgoing { events: None, ..PCMU_OUT }, 1);
     assert!(!deaf.press(Stroke::Key(Key::from_char('1').unwrap()), 100), "the peer takes none");
+}
+
+#[test]
+fn keys_that_wait_are_not_pressed_for_who_takes_events_no_more_and_then_again() {
+    let (mut sender, start) = (Sender::new(PCMU_OUT, 1), Instant::now());
+    (0..3).for_each(|_| assert!(sender.press(Stroke::Key(Key::from_char('1').unwrap()), 100)));
+    tick(&mut sender, &[0; 160], start);
+    sender.set_outgoing(Outgoing { events: None, ..PCMU_OUT });
+    assert_eq!((sender.strokes_waiting(), sender.has_keys()), (0, false));
+    sender.set_outgoing(PCMU_OUT);
+    let sent: Vec<_> = (1..30).flat_map(|n| tick(&mut sender, &[0; 160], start + TICK * n)).collect();
+    assert!(sent.len() == 29 && sent.iter().all(|(header, _)| header.payload_type == 0), "audio alone");
 }
 
 #[test]

@@ -89,6 +89,9 @@ pub struct PublishTrack {
     pub delivery: Delivery,
     /// How much time one frame covers; decides where groups end.
     pub frame_us: u32,
+    /// What is written while a path gives no answer waits for it, within the bounds of a subscription that is behind: a word that comes
+    /// late still counts. Else it is left out.
+    pub waits: bool,
     /// Track properties beside TIMESCALE, encoded and ascending from a type above 0x08; usually empty.
     pub properties: TrackProperties,
 }

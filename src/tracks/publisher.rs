@@ -53,6 +53,7 @@ pub(super) struct Publisher {
     pub(super) online: bool,
     delivery: Delivery,
     frame_us: u32,
+    waits: bool,
     properties: TrackProperties,
     numbering: Numbering,
     served: Vec<Served>,
@@ -71,7 +72,7 @@ enum Passed {
 
 impl Publisher {
     pub(super) fn new(lease: LeaseId, track: PublishTrack, clock: Clock) -> Self {
-        let PublishTrack { track: name, delivery, frame_us, properties } = track;
+        let PublishTrack { track: name, delivery, frame_us, waits, properties } = track;
         let mut pairs = with_number(&properties.0, kind::TIMESCALE, TIMESCALE);
         if delivery == Delivery::Datagram {
             pairs = with_number(&pairs, kind::OBJECT_DELIVERY_TIMEOUT, DELIVERY_TIMEOUT_MS);
@@ -82,6 +83,7 @@ impl Publisher {
             online: false,
             delivery,
             frame_us: frame_us.max(1),
+            waits,
             properties: TrackProperties(pairs),
             numbering: Numbering::new(delivery, frame_us, clock),
             served: Vec::new(),
@@ -154,8 +156,11 @@ impl Publisher {
     }
 
     /// The path to a link went quiet, or speaks again. What it holds back is not to come out later: frames are left out until
-    /// it speaks, and then a new group begins.
+    /// it speaks, and then a new group begins; where they wait for it, nothing changes.
     pub(super) fn set_quiet(&mut self, session: &mut Session, link: LinkId, quiet: bool) {
+        if self.waits {
+            return;
+        }
         for served in self.served.iter_mut().filter(|served| served.link == link && served.quiet != quiet) {
             served.quiet = quiet;
             served.fall_behind(session);

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from listening import LIMIT_S, Heard, connected, until
 
+from clutchcall.cli.phone import NUMBERS
 from clutchcall.engine import Engine
 from clutchcall.voice import Voice
 
@@ -126,7 +127,7 @@ def test_what_it_is_told_wrongly_is_said(tmp_path: Path) -> None:
     assert "no.wav" in complaint("--listen", "127.0.0.1:0", "--says", tmp_path / "no.wav")
 
 
-def test_its_help_lists_every_ending_of_the_readme() -> None:
+def test_its_help_lists_every_ending_of_the_readme_and_what_two_of_them_are_by_itself() -> None:
     environment = {**os.environ, "COLUMNS": "120"}
     done = subprocess.run(command("phone", "--help"), capture_output=True, text=True, timeout=LIMIT_S, env=environment)
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -134,3 +135,7 @@ def test_its_help_lists_every_ending_of_the_readme() -> None:
     for ending in ("9000", "9001", "9002", "9003", "9010", "9011", "9012", "9013", "9020", "9030", "9300", "9699"):
         assert ending in done.stdout, ending
         assert ending in table, ending
+    alone = " ".join(done.stdout.split("By itself", 1)[1].split())
+    assert "9003 says nothing, like 9001" in alone
+    assert "9030 answers" in alone
+    assert "By itself" not in NUMBERS, "an engine's own phone is known before it is called"

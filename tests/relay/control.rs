@@ -70,7 +70,7 @@ fn who_comes_later_hears_what_comes_later_and_the_end() {
 }
 
 #[test]
-fn a_signalled_key_is_told_unless_the_far_end_sends_telephone_events() {
+fn a_signalled_key_is_told_unless_it_comes_as_a_telephone_event_too() {
     let stage = Stage::new(Kind::Port);
     stage.open(Caller::Leg);
     let control = control(&stage);
@@ -85,6 +85,16 @@ fn a_signalled_key_is_told_unless_the_far_end_sends_telephone_events() {
     signalled('8');
     press(&mut phone, 9, 3200);
     assert_eq!(told(&control).digit, '9');
+    // Another key, that came no other way; and one whose events come behind it.
+    for key in ['4', '5'] {
+        signalled(key);
+        let key = (key, "info".to_owned());
+        let heard = told(&control);
+        assert_eq!((heard.digit, heard.source), key);
+    }
+    press(&mut phone, 5, 4800);
+    press(&mut phone, 6, 6400);
+    assert_eq!(told(&control).digit, '6');
     stage.close();
 }
 

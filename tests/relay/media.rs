@@ -183,7 +183,13 @@ impl Stage {
             let route = pool.route(RouteKind { cap: 1 });
             let lease = pool.lease(route, vec![], now);
             let properties = Default::default();
-            let track = PublishTrack { track, delivery: Delivery::Stream, frame_us: params.frame_us(), properties };
+            let track = PublishTrack {
+                track,
+                delivery: Delivery::Stream,
+                frame_us: params.frame_us(),
+                waits: false,
+                properties,
+            };
             pool.publish(links, lease, track, now)
         });
         let spoken = Spoken { client: self.client.clone(), id, frame_us: u64::from(params.frame_us()) };

@@ -185,7 +185,7 @@ fn subscribes(script: &str, python: &str, relay: &Relay, draft: Draft, wire: Kin
         let route = pool.route(RouteKind { cap: 1 });
         let lease = pool.lease(route, vec![], now);
         let (track, properties) = (track_of(NAMESPACE), Default::default());
-        let track = PublishTrack { track, delivery: Delivery::Stream, frame_us: 20_000, properties };
+        let track = PublishTrack { track, delivery: Delivery::Stream, frame_us: 20_000, waits: false, properties };
         pool.publish(links, lease, track, now)
     });
     relay.wait("our namespace is known", |counters| counters.namespaces == 1);

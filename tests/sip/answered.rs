@@ -1,9 +1,11 @@
 //! Calls that are answered: how they begin, and how either side ends them.
 
+use std::time::Duration;
+
 use clutchcall::call::{EndReason, EndedBy, Status};
 use clutchcall::engine::sip::Transport;
 
-use crate::rig::{Caller, Far, case, towards};
+use crate::rig::{Caller, Far, Wishes, case, towards};
 
 const NORMAL: (Status, EndReason, Option<u16>, Option<u8>) = (Status::Completed, EndReason::Normal, None, Some(16));
 
@@ -47,6 +49,21 @@ fn we_hang_up() {
         assert!(bye.header("Reason").starts_with("Q.850;cause=16"));
         assert_eq!(bye.header("Call-ID"), traffic.our("INVITE").header("Call-ID"));
         assert!(bye.header("To").ends_with(";tag=far"));
+        assert!(traffic.ours("CANCEL").is_empty());
+    });
+}
+
+#[test]
+fn a_call_that_may_last_no_longer_is_hung_up() {
+    case(async || {
+        let far = Far::start("our_bye", &[]).await;
+        let wishes = Wishes { max_duration: Some(Duration::from_secs(1)), ..Wishes::default() };
+        let mut caller = Caller::with(&far, wishes).await;
+        caller.settled().await;
+        assert_eq!(caller.ending(), (Status::Completed, EndReason::MaxDuration, None, Some(16)));
+        assert_eq!(caller.record().ended_by, Some(EndedBy::System));
+        let traffic = far.played().await;
+        assert!(traffic.our("BYE").text.starts_with("BYE sip:far@127.0.0.1:"));
         assert!(traffic.ours("CANCEL").is_empty());
     });
 }

@@ -240,6 +240,7 @@ pub(crate) struct Caller {
     events: mpsc::UnboundedReceiver<TrunkEvent>,
     /// What its INVITE carries.
     pub(crate) carried: Carried,
+    max_duration: Option<Duration>,
     call: Option<Call>,
     /// Which legs the call was given.
     pub(crate) legs: usize,
@@ -250,6 +251,7 @@ pub(crate) struct Caller {
 pub(crate) struct Wishes {
     pub(crate) credentials: Option<Credentials>,
     pub(crate) ring_timeout_s: Option<u32>,
+    pub(crate) max_duration: Option<Duration>,
 }
 
 impl Caller {
@@ -260,6 +262,7 @@ impl Caller {
     pub(crate) async fn with(far: &Far, wishes: Wishes) -> Self {
         let settings = config::SipTrunk { credentials: wishes.credentials, ..towards(far.transport, far.port) };
         let mut caller = Self::idle(settings).await;
+        caller.max_duration = wishes.max_duration;
         caller.place(wishes.ring_timeout_s.unwrap_or(20));
         caller
     }
@@ -276,7 +279,7 @@ impl Caller {
         let address = endpoint.address();
         let (sender, events) = mpsc::unbounded_channel();
         let trunk = SipTrunk::new(endpoint, settings, talks, sender);
-        Self { trunk, address, counts, events, carried: Carried::default(), call: None, legs: 0 }
+        Self { trunk, address, counts, events, carried: Carried::default(), max_duration: None, call: None, legs: 0 }
     }
 
     pub(crate) fn place(&mut self, ring_timeout_s: u32) {
@@ -286,7 +289,7 @@ impl Caller {
             ring_timeout_s,
             ..CallRecord::dialing("CA1".to_owned(), 1_700_000_000_000)
         };
-        self.call = Some(Call::dial(record, None, Instant::now()));
+        self.call = Some(Call::dial(record, self.max_duration, Instant::now()));
         self.act();
     }
 

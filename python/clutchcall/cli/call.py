@@ -233,7 +233,7 @@ def _print(report: dict[str, Any], arguments: argparse.Namespace) -> None:
         say(f"frames     heard {report['frames_heard']}, said {report['frames_said']}, gaps {report['gaps']}")
     if report["latency_p50_us"] is not None:
         p50, p99 = report["latency_p50_us"] / 1000, report["latency_p99_us"] / 1000
-        say(f"latency    publish to callback: p50 {p50:.2f} ms, p99 {p99:.2f} ms (same machine's clock)")
+        say(f"latency    engine's socket to callback, behind the quickest frame: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
     if arguments.record:
         say(f"recorded   {Path(arguments.record).resolve()}")
     if arguments.phone_records:

@@ -187,5 +187,6 @@ def _loopback_call() -> Finding:
     return Finding(
         "call",
         "ok",
-        f"loopback call with echo: {_FRAMES} frames, phone to callback p50 {p50:.2f} ms, worst {p99:.2f} ms",
+        f"loopback call with echo: {_FRAMES} frames, engine's socket to callback p50 {p50:.2f} ms, worst {p99:.2f} ms "
+        "behind the quickest",
     )

@@ -18,8 +18,13 @@ What the simulated phone does, by the last digits of the number:
   9020..9022  accepts, refuses, ignores a transfer
   9030        has an empty far end, for attach_caller
 """
+_ALONE = """\
+By itself it knows a call when it has come: 9003 says nothing, like 9001, and 9030 answers with audio both sides of
+which are inactive.
+"""
 _EPILOG = f"""\
 {NUMBERS}
+{_ALONE}
 It speaks Opus and G.711 over UDP. A recording is named by what stands before the @ of the call's Call-ID, and has a
 report of the same name beside it (.json). A trunk that leads to it, in a file for `clutchcall serve`:
 

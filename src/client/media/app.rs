@@ -182,7 +182,7 @@ impl Media {
                     self.ask(id);
                 }
             }
-            Event::Refused { track, code, reason } => self.refused(links, track, code, &reason),
+            Event::Refused { track, code, reason } => self.refused(track, code, &reason),
         }
     }
 
@@ -208,10 +208,11 @@ impl Media {
         self.pool.close(links, track);
     }
 
-    fn refused(&mut self, links: &mut Links, track: TrackId, code: u64, reason: &str) {
+    fn refused(&mut self, track: TrackId, code: u64, reason: &str) {
         if self.subscribers.get(&track).is_some_and(|subscriber| subscriber.subscription.is_control) {
+            // Fresh tokens, or another link, may have it yet.
             tracing::warn!(reason, code, "a relay refuses the control track of a call: its keys are not heard");
-            return self.drop_subscriber(links, track);
+            return;
         }
         let published = self.published.get(&track).and_then(|ring| self.publishers.get(ring));
         let id = published.map(|publisher| publisher.holder);

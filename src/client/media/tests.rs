@@ -68,6 +68,7 @@ fn attach(runtime: &Runtime, port: &MediaPort, n: u64) -> (HolderId, HandoffSend
         track: track(n, "down"),
         delivery: crate::tracks::Delivery::Stream,
         frame_us: 20_000,
+        waits: false,
         properties: Default::default(),
     };
     let pace = Some(Clock::process());

@@ -282,8 +282,8 @@ impl Call {
                     continue;
                 }
                 Heard::Key { key, ended_ms } => {
-                    self.control.handle_key(floor, key, ended_ms);
-                    if let (Some(speaker), Some(duration_ms)) = (&mut self.speaker, ended_ms) {
+                    let is_new = self.control.handle_key(floor, key, ended_ms);
+                    if let (Some(speaker), Some(duration_ms), true) = (&mut self.speaker, ended_ms, is_new) {
                         speaker.hear_key(key, duration_ms);
                     }
                     Event::Key { sid: sid(), key, ended_ms }
@@ -467,7 +467,13 @@ impl Call {
         let track = names::track(&self.sid, place.side, &params.rendition()).ok()?;
         let (way, id) = if out {
             let properties = TrackProperties::default();
-            let publish = PublishTrack { track, delivery: Delivery::Stream, frame_us: params.frame_us(), properties };
+            let publish = PublishTrack {
+                track,
+                delivery: Delivery::Stream,
+                frame_us: params.frame_us(),
+                waits: false,
+                properties,
+            };
             let id = floor.pool.publish(floor.links, lease, publish, floor.now);
             (Way::Out(Outgoing::new(id, params)), id)
         } else {

@@ -1,18 +1,21 @@
 //! A call's control track: what bridges learn of the call beside its audio. The messages are [`call::control`](crate::call::control)'s.
 //!
 //! It is announced with the call and ends with it. A key is told once, when it is let go, with the time at which it was pressed; the
-//! digits stand in no log. Nothing is kept for who comes later. Where the far end sends keys as telephone events, what it
-//! signals besides (SIP INFO) is the same key once more, and passed over.
+//! digits stand in no log. Nothing is kept for who comes later; on a path that gives no answer keys wait for it. A key that comes as a
+//! telephone event and is signalled (SIP INFO) within [`TWICE`], whichever is first, is one key and told once.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::call::Floor;
 use crate::call::control::{Dtmf, Message, Source};
 use crate::moqt::message::TrackProperties;
-use crate::tracks::{Delivery, LeaseId, PublishTrack, TrackId, names};
+use crate::tracks::{Delivery, LeaseId, PublishTrack, TrackId, Written, names};
 
 /// So few that a thousand keys in a row, none 2 s after the one before, are one group: within a group nothing overtakes.
 const OBJECT_US: u32 = 1000;
+/// The same digit by both ways within so long was pressed once.
+const TWICE: Duration = Duration::from_secs(2);
 
 pub(super) struct Control {
     sid: Arc<str>,
@@ -20,19 +23,48 @@ pub(super) struct Control {
     track: Option<TrackId>,
     /// What is held down now, and since when.
     pressed: Option<(char, u64)>,
-    /// The far end sends telephone events.
-    has_events: bool,
+    /// What is held down now was signalled before, and told.
+    is_told: bool,
+    /// Keys that came as telephone events, and those that were signalled and may still come as one.
+    events: Lately,
+    signalled: Lately,
+}
+
+/// Keys of the last [`TWICE`], each once: there are no more than sixteen.
+#[derive(Default)]
+struct Lately(Vec<(char, Instant)>);
+
+impl Lately {
+    fn note(&mut self, key: char, now: Instant) {
+        self.0.retain(|(other, at)| *other != key && is_lately(*at, now));
+        self.0.push((key, now));
+    }
+
+    fn has(&self, key: char, now: Instant) -> bool {
+        self.0.iter().any(|(other, at)| *other == key && is_lately(*at, now))
+    }
+
+    fn take(&mut self, key: char, now: Instant) -> bool {
+        let has = self.has(key, now);
+        self.0.retain(|(other, _)| *other != key);
+        has
+    }
+}
+
+fn is_lately(at: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(at) < TWICE
 }
 
 impl Control {
     pub(super) fn new(sid: Arc<str>) -> Self {
-        Self { sid, track: None, pressed: None, has_events: false }
+        let (events, signalled) = Default::default();
+        Self { sid, track: None, pressed: None, is_told: false, events, signalled }
     }
 
     pub(super) fn open(&mut self, floor: &mut Floor<'_>, lease: LeaseId) {
         let Ok(track) = names::control(&self.sid) else { return };
         let properties = TrackProperties::default();
-        let publish = PublishTrack { track, delivery: Delivery::Stream, frame_us: OBJECT_US, properties };
+        let publish = PublishTrack { track, delivery: Delivery::Stream, frame_us: OBJECT_US, waits: true, properties };
         self.track = Some(floor.pool.publish(floor.links, lease, publish, floor.now));
     }
 
@@ -43,33 +75,43 @@ impl Control {
         }
     }
 
-    /// A key that a leg has heard: pressed, or let go.
-    pub(super) fn handle_key(&mut self, floor: &mut Floor<'_>, key: char, ended_ms: Option<u32>) {
-        self.has_events = true;
+    /// A key that a leg has heard: pressed, or let go. `false`: it was signalled before, and came then.
+    pub(super) fn handle_key(&mut self, floor: &mut Floor<'_>, key: char, ended_ms: Option<u32>) -> bool {
+        self.events.note(key, floor.now);
         let now_us = floor.stamps.at(floor.now);
         let Some(duration_ms) = ended_ms else {
             self.pressed = Some((key, now_us));
-            return;
+            self.is_told = self.signalled.take(key, floor.now);
+            return !self.is_told;
         };
+        if std::mem::take(&mut self.is_told) {
+            return false;
+        }
         let since_us = self.pressed.take().filter(|(pressed, _)| *pressed == key).map(|(_, since_us)| since_us);
         let at_us = since_us.unwrap_or_else(|| before(now_us, duration_ms));
         self.tell(floor, Dtmf::new(key, duration_ms, at_us, Source::Rfc4733));
+        true
     }
 
     /// A key that was signalled. `false`: it has come already.
     pub(super) fn handle_signalled(&mut self, floor: &mut Floor<'_>, key: char, duration_ms: u32) -> bool {
-        if !self.has_events {
+        let is_new = !self.events.has(key, floor.now);
+        if is_new {
+            self.signalled.note(key, floor.now);
             let at_us = before(floor.stamps.at(floor.now), duration_ms);
             self.tell(floor, Dtmf::new(key, duration_ms, at_us, Source::Info));
         }
-        !self.has_events
+        is_new
     }
 
     fn tell(&self, floor: &mut Floor<'_>, dtmf: Dtmf) {
         let Some(track) = self.track else { return };
         let at_us = dtmf.at_us;
         let object = Message::Dtmf(dtmf).write().into();
-        floor.pool.write(floor.links, track, at_us, object, floor.now);
+        let written = floor.pool.write(floor.links, track, at_us, object, floor.now);
+        if matches!(written, Written::Offline | Written::Behind) {
+            tracing::warn!(sid = %self.sid, ?written, "a key is not told: the way to the relay is down, or far behind");
+        }
     }
 }
 

@@ -227,7 +227,9 @@ impl Call {
         match heard {
             // Ours may be under way: it is still to be answered.
             Heard::Bye { .. } => self.is_leaving.then_some(())?,
-            Heard::Gone | Heard::Cancelled | Heard::Unacked => return None,
+            Heard::Gone | Heard::Cancelled => return None,
+            // Who never acknowledges has a call all the same, as he sees it (RFC 3261 §13.3.1.4).
+            Heard::Unacked if !self.is_leaving => self.leave(),
             Heard::Offer(offer) => {
                 // An UPDATE without a description asks for nothing (RFC 4028 §7.4).
                 let asks = !(offer.is_update && offer.body.is_empty());
@@ -275,13 +277,9 @@ async fn told(ending: &mut watch::Receiver<bool>) {
 
 impl Room {
     fn recorder(&self, name: &str, leg: &RtpLeg) -> Option<Recorder> {
-        let (wav, report) = (self.config.recording(name)?, self.config.report(name)?);
-        match Recorder::create(&wav, report, self.config.record_rate, leg.params()) {
-            Ok(recorder) => Some(recorder),
-            Err(error) => {
-                tracing::warn!(path = %wav.display(), %error, "a phone records nothing of this call");
-                None
-            }
-        }
+        Recorder::begin(&self.config, name, leg.params()).unwrap_or_else(|error| {
+            tracing::warn!(name, %error, "a phone records nothing of this call");
+            None
+        })
     }
 }

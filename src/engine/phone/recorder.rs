@@ -11,11 +11,14 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::PhoneConfig;
 use crate::audio::wav::Writer;
 use crate::audio::{CodecError, Decoder, Frame, Params};
 
 /// Gaps in a row that the decoder fills before it is silence.
 const CONCEALED: u32 = 5;
+/// Calls that may have the same name in one folder.
+const MOST_OF_A_NAME: u32 = 1000;
 /// Frames that a report lists: 100 s.
 const LOGGED: usize = 5000;
 /// A frame that comes so long after its time is not waited for.
@@ -61,11 +64,25 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// `wav` and `report` are the paths of its files; the first is opened here. `params`: of the frames that it will be given.
+    /// Of a call of this name. Files that are there are another call's: then a number stands behind the name. `None`: none is wanted.
+    pub(super) fn begin(config: &PhoneConfig, name: &str, params: Params) -> Result<Option<Self>, RecorderError> {
+        for nth in 1..=MOST_OF_A_NAME {
+            // A Call-ID is ASCII by now.
+            let name = if nth == 1 { name.to_owned() } else { format!("{:.90}-{nth}", name) };
+            let (Some(wav), Some(report)) = (config.recording(&name), config.report(&name)) else { return Ok(None) };
+            match Self::create(&wav, report, config.record_rate, params) {
+                Err(RecorderError::Io(error)) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => return made.map(Some),
+            }
+        }
+        Err(io::Error::from(io::ErrorKind::AlreadyExists).into())
+    }
+
+    /// `wav` and `report` are the paths of its files; the first is made here. `params`: of the frames that it will be given.
     pub(super) fn create(wav: &Path, report: PathBuf, sample_rate: u32, params: Params) -> Result<Self, RecorderError> {
         Ok(Self {
             decoder: Decoder::at(params, sample_rate, 1)?,
-            writer: Some(Writer::new(File::create(wav)?, sample_rate, 1)?),
+            writer: Some(Writer::new(File::create_new(wav)?, sample_rate, 1)?),
             report_path: report,
             flush_bytes: sample_rate as usize * 2,
             sample_rate,

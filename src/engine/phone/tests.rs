@@ -138,6 +138,23 @@ fn loudness(samples: &[i16]) -> f64 {
 }
 
 #[test]
+fn a_recording_is_never_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = PhoneConfig { record: Some(folder.path().to_owned()), ..PhoneConfig::default() };
+    let begin = |name: &str| drop(Recorder::begin(&config, name, Params::CALL).unwrap().unwrap());
+    std::fs::write(folder.path().join("CA1.wav"), "another call's").unwrap();
+    begin("CA1");
+    begin("CA1");
+    begin(&"x".repeat(100));
+    begin(&"x".repeat(100));
+    assert_eq!(std::fs::read(folder.path().join("CA1.wav")).unwrap(), b"another call's");
+    for name in ["CA1-2".to_owned(), "CA1-3".to_owned(), "x".repeat(100), format!("{}-2", "x".repeat(90))] {
+        assert!(["wav", "json"].iter().all(|end| folder.path().join(format!("{name}.{end}")).exists()), "{name}");
+    }
+    assert!(Recorder::begin(&PhoneConfig::default(), "CA1", Params::CALL).unwrap().is_none());
+}
+
+#[test]
 fn it_says_its_clip_then_silence_half_a_frame_behind_what_it_hears() {
     let mut desk = Desk::new(speaks, None);
     desk.run(Duration::from_millis(70));

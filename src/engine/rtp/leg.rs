@@ -102,7 +102,9 @@ impl RtpLeg {
         if retuned {
             self.heard.push_back(Heard::Retuned);
         }
+        let waited = self.outward.sender.strokes_waiting();
         self.outward.update(negotiated);
+        self.ear.begun(waited - self.outward.sender.strokes_waiting());
         if negotiated.remote_rtcp != self.negotiated.remote_rtcp || negotiated.remote != self.negotiated.remote {
             self.rtcp_source = None;
         }

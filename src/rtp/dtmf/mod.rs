@@ -24,6 +24,9 @@ const END_PACKETS: u8 = 3;
 const MOST_UNITS: u32 = 0xffff;
 /// A press of which nothing is heard for so long is over: its end was lost.
 const LOST_END: Duration = Duration::from_millis(500);
+/// A timestamp from before the last press is old for so long after it: no network holds a packet longer. Later it is a clock that
+/// has begun anew.
+const OLD: Duration = Duration::from_secs(3);
 /// Loudness of our keys, in −dBm0.
 const VOLUME: u8 = 10;
 /// Silence between two keys of ours.
@@ -140,7 +143,9 @@ impl Listener {
         let mut held = match self.held {
             Some(held) if held.timestamp == timestamp => held,
             // Serial arithmetic: an older press has been told.
-            Some(held) if timestamp.wrapping_sub(held.timestamp) >= 1 << 31 => return,
+            Some(held) if timestamp.wrapping_sub(held.timestamp) >= 1 << 31 && held.was_heard_within(OLD, now) => {
+                return;
+            }
             Some(held) if held.goes_on(timestamp, &event) => {
                 Held { timestamp, before: held.before.saturating_add(MOST_UNITS), duration: 0, ..held }
             }
@@ -184,6 +189,10 @@ impl Listener {
 }
 
 impl Held {
+    fn was_heard_within(&self, time: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard_at) < time
+    }
+
     /// Whether an event of a later timestamp is the next segment of this press: this one was told to its limit, or the packet
     /// that would have said so was lost.
     fn goes_on(&self, timestamp: u32, event: &Event) -> bool {
@@ -243,6 +252,12 @@ impl Keypad {
             self.queue.push_back((stroke, duration_ms.clamp(MIN_DURATION_MS, MAX_DURATION_MS)));
         }
         fits
+    }
+
+    /// Nothing more is pressed.
+    pub fn clear(&mut self) {
+        self.queue.clear();
+        (self.pressing, self.pause_ms) = (None, 0);
     }
 
     /// Strokes that have not begun.

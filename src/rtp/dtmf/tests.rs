@@ -91,6 +91,18 @@ fn the_timestamp_may_wrap_between_two_presses() {
 }
 
 #[test]
+fn timestamps_that_begin_anew_are_presses_once_the_last_one_is_long_over() {
+    let (mut listener, now, mut heard) = (Listener::new(8000), Instant::now(), Vec::new());
+    let end = |code| Event { code, end: true, volume: 10, duration: 800 }.bytes();
+    listener.handle(4_000_000, &end(1), now, |press| heard.push(press));
+    listener.handle(1000, &end(2), now + OLD / 2, |press| heard.push(press));
+    assert_eq!(heard, [down('1'), up('1', 100)], "a packet that was late");
+    listener.handle(17_000, &end(3), now + OLD, |press| heard.push(press));
+    listener.handle(33_000, &end(4), now + OLD + OLD / 2, |press| heard.push(press));
+    assert_eq!(heard[2..], [down('3'), up('3', 100), down('4'), up('4', 100)]);
+}
+
+#[test]
 fn a_long_press_goes_on_in_segments() {
     // 4 s at 48 kHz: 192,000 units in three segments (RFC 4733 §2.5.1.3).
     let packets = [

@@ -151,6 +151,12 @@ fn keys_go_both_ways_at_both_clocks() {
         assert!(stage.line.press(&many, 40).is_err(), "there is room for 63");
         (0..10).for_each(|_| drop(stage.tick(None)));
         stage.line.press(&many, 40).unwrap();
+        // Who takes events no more has none waiting.
+        stage.tick(None);
+        stage.line.update(&Negotiated { events: None, ..negotiated.clone() });
+        stage.tick(None);
+        stage.line.update(&negotiated);
+        stage.line.press(&many, 40).unwrap();
     }
 }
 

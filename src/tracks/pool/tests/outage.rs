@@ -6,7 +6,7 @@ use super::world::{World, publication, relay, tokens};
 use crate::moqt::CloseCode;
 use crate::moqt::message::{GoAway, Setup};
 use crate::net::{Down, LinkEvent, LinkId};
-use crate::tracks::{Delivery, Event, LeaseId, State, TrackId, Written};
+use crate::tracks::{Delivery, Event, LeaseId, PublishTrack, State, TrackId, Written};
 
 /// A speaker and a listener that know each other, ten frames heard.
 fn talk(delivery: Delivery) -> (World, TrackId, TrackId) {
@@ -153,6 +153,32 @@ fn a_path_that_speaks_again_keeps_its_link() {
     assert_eq!(world.lines.all.keys().copied().collect::<Vec<_>>(), links);
     assert_eq!(numbers(&world, heard), (0..10).chain(30..100).collect::<Vec<_>>());
     assert_eq!(world.pools[0].counters().reconnects, 0);
+}
+
+#[test]
+fn words_that_may_come_late_wait_for_a_path_that_stalls() {
+    let mut world = World::new(2, relay());
+    let (speaker, listener) = (world.lease(0), world.lease(1));
+    let words = PublishTrack { waits: true, ..publication("audio", Delivery::Stream) };
+    let spoken = world.publish(0, speaker, words);
+    let heard = world.subscribe(1, listener, "audio");
+    world.run_ms(200);
+    world.speak(0, spoken, 0..10);
+    world.lines.reachable = false;
+    let links: Vec<_> = world.lines.all.keys().copied().collect();
+    links.iter().for_each(|link| world.event(*link, LinkEvent::Quiet));
+    assert!(world.speak(0, spoken, 10..30).iter().all(|w| *w == Written::Sent));
+    links.iter().for_each(|link| world.event(*link, LinkEvent::Alive));
+    world.speak(0, spoken, 30..40);
+    assert_eq!(numbers(&world, heard), (0..40).collect::<Vec<_>>());
+    // With another link beside it none comes twice.
+    world.lines.reachable = true;
+    world.run_ms(5000);
+    let links: Vec<_> = world.lines.all.keys().copied().collect();
+    links.iter().for_each(|link| world.event(*link, LinkEvent::Quiet));
+    assert!(world.speak(0, spoken, 40..200).iter().all(|w| *w == Written::Sent));
+    assert!(links.iter().all(|link| !world.lines.all.contains_key(link)), "the old ones are closed");
+    assert_eq!(numbers(&world, heard), (0..200).collect::<Vec<_>>());
 }
 
 #[test]

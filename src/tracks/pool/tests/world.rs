@@ -160,7 +160,7 @@ pub(super) fn name_of(sid: &'static str, track: &'static str) -> FullTrackName {
 }
 
 pub(super) fn publication(track: &'static str, delivery: Delivery) -> PublishTrack {
-    PublishTrack { track: name(track), delivery, frame_us: 20_000, properties: Default::default() }
+    PublishTrack { track: name(track), delivery, frame_us: 20_000, waits: false, properties: Default::default() }
 }
 
 /// A frame that says which it is.
