@@ -1,7 +1,7 @@
 //! A call that came in: it rings until somebody answers, refuses or gives up.
 //!
 //! It is `ringing` from the first moment and `in_progress` once our 200 is acknowledged. Nobody answers within the ring timeout:
-//! 480. A 200 that is never acknowledged is followed by a BYE (RFC 3261 §13.3.1.4).
+//! 480. A 200 that is never acknowledged is followed by a BYE (RFC 3261 §13.3.1.4), whether its trunk says so or says nothing at all.
 
 use std::time::{Duration, Instant};
 
@@ -28,9 +28,10 @@ impl Call {
     }
 
     /// Somebody takes the call. Saying it twice does it once.
-    pub(super) fn pick_up(&mut self) -> Result<(), Refusal> {
+    pub(super) fn pick_up(&mut self, ack_until: Instant) -> Result<(), Refusal> {
         self.check_ringing()?;
-        if !std::mem::replace(&mut self.picked_up, true) {
+        if self.ack_until.is_none() {
+            self.ack_until = Some(ack_until);
             self.push(Action::Answer);
         }
         Ok(())
@@ -38,7 +39,7 @@ impl Call {
 
     pub(super) fn turn_down(&mut self, reject: Reject, now: Instant) -> Result<(), Refusal> {
         self.check_ringing()?;
-        if self.picked_up {
+        if self.ack_until.is_some() {
             return Err(Refusal::Answered);
         }
         let code = reject.sip_code();
@@ -57,7 +58,7 @@ impl Call {
 
     /// Whoever hangs up a call that rings refuses it; after the 200 only a BYE ends it.
     pub(super) fn leave_ringing(&mut self, by: EndedBy, now: Instant) {
-        if self.picked_up {
+        if self.ack_until.is_some() {
             self.push(Action::Bye);
             let reason = if by == EndedBy::System { EndReason::ServerShutdown } else { EndReason::Canceled };
             return self.end(Ending::new(Status::Failed, reason, by, 31), now);
@@ -88,7 +89,7 @@ impl Call {
     }
 
     pub(super) fn never_acked(&mut self, now: Instant) {
-        if self.is_inbound() && self.picked_up && !self.is_answered() {
+        if self.is_inbound() && self.ack_until.is_some() && !self.is_answered() {
             self.push(Action::Bye);
             self.end(Ending::new(Status::Failed, EndReason::NoAck, EndedBy::System, 102), now);
         }

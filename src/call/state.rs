@@ -13,6 +13,8 @@ use super::words::{Action, Command, Event, LegEvent, Refusal};
 const RING_TIMEOUT_S: std::ops::RangeInclusive<f64> = 5.0..=120.0;
 /// No answer of any kind for this long: nobody is there (RFC 3261 §17.1.1.2, Timer B = 64·T1).
 const NO_RESPONSE: Duration = Duration::from_secs(32);
+/// Our 200 is acknowledged within 64·T1, or its trunk says that it was not (RFC 3261 §13.3.1.4); a trunk that says nothing is not waited for.
+const NO_ACK: Duration = Duration::from_secs(40);
 
 /// The server's limits on a finite number of seconds.
 pub fn clamp_ring_timeout(seconds: f64) -> u32 {
@@ -33,8 +35,8 @@ pub struct Call {
     /// When it was dialled.
     dialled: Option<Instant>,
     provisional: bool,
-    /// Of a call that came in: our 200 is on its way.
-    pub(super) picked_up: bool,
+    /// Of a call that came in: our 200 is on its way, and how long its ACK is waited for.
+    pub(super) ack_until: Option<Instant>,
     pub(super) transfer_mode: TransferMode,
     pub(super) transfer: Option<Transfer>,
     pub(super) actions: VecDeque<Action>,
@@ -66,7 +68,7 @@ impl Call {
             turn: None,
             dialled: None,
             provisional: false,
-            picked_up: false,
+            ack_until: None,
             transfer_mode: TransferMode::default(),
             transfer: None,
             actions: VecDeque::new(),
@@ -119,7 +121,7 @@ impl Call {
             Event::Trying => self.provisional = true,
             Event::Progress { code } => self.ring_out_loud(code, now),
             Event::Answered if !self.is_inbound() => self.answer(now),
-            Event::Acked if self.picked_up => self.answer(now),
+            Event::Acked if self.ack_until.is_some() => self.answer(now),
             Event::Answered | Event::Acked => {}
             Event::Unacked => self.never_acked(now),
             Event::Cancelled { q850 } => self.given_up(q850, now),
@@ -155,7 +157,7 @@ impl Call {
                 self.leave(EndReason::ServerShutdown, EndReason::ServerShutdown, EndedBy::System, now);
             }
             Command::Transfer { to } => return self.begin_transfer(to, now),
-            Command::Answer => return self.pick_up(),
+            Command::Answer => return self.pick_up(now + NO_ACK),
             Command::Reject(reject) => return self.turn_down(reject, now),
             Command::Agent { .. } if self.is_over() => return Err(Refusal::Over),
             // The other number has the agent's place.
@@ -176,10 +178,10 @@ impl Call {
             return None;
         }
         if !self.is_answered() {
-            // Once it is picked up only its ACK, or the trunk's word that none came, goes on.
-            let ring_until = (!self.picked_up).then_some(self.ring_until);
+            // Once it is picked up its ACK is waited for, or the trunk's word that none came.
+            let until = self.ack_until.unwrap_or(self.ring_until);
             let silent = self.dialled.filter(|_| !self.provisional).map(|dialled| dialled + NO_RESPONSE);
-            return ring_until.into_iter().chain(self.turn).chain(silent).min();
+            return [until].into_iter().chain(self.turn).chain(silent).min();
         }
         let transfer = self.transfer.as_ref().and_then(Transfer::poll_timeout);
         self.end_by.into_iter().chain(transfer).min()
@@ -195,8 +197,8 @@ impl Call {
         if self.is_answered() {
             return self.transfer_timeout(now);
         }
-        if now >= self.ring_until && self.is_inbound() {
-            return self.nobody_answered(now);
+        if self.is_inbound() {
+            return if self.ack_until.is_some() { self.never_acked(now) } else { self.nobody_answered(now) };
         }
         if now >= self.ring_until || self.turn.is_none() {
             return self.ring_out(now);

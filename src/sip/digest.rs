@@ -1,6 +1,6 @@
 //! The other side of a digest (RFC 7616, RFC 8760; RFC 3261 §22): a [`Challenger`] challenges a caller and judges her answer.
 //!
-//! A nonce is its time and a keyed hash of it, so that nothing is kept of callers who never answer. It counts for a minute, and every
+//! A nonce is its time, its number and a keyed hash of both, so that nothing is kept of callers who never answer. It counts for a minute, and every
 //! answer once: the count of an answer with `qop` has to grow, one without has none. What was used is remembered as long as its nonce
 //! counts, within a bound. Answers are compared in constant time; a wrong name costs what a wrong password costs.
 
@@ -121,6 +121,8 @@ impl Answer {
 pub struct Challenger {
     key: hmac::Key,
     began: Instant,
+    /// Of the next nonce: callers of one moment have nonces of their own.
+    number: u64,
     /// By nonce: when it was made, and the last count.
     used: HashMap<String, (Duration, u32)>,
 }
@@ -128,12 +130,13 @@ pub struct Challenger {
 impl Challenger {
     /// `key`: random, of this run.
     pub fn new(key: &[u8; 32], now: Instant) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key), began: now, used: HashMap::new() }
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key), began: now, number: 0, used: HashMap::new() }
     }
 
     /// Values of `WWW-Authenticate`, in this order.
-    pub fn challenges(&self, realm: &str, algorithms: &[Algorithm], is_stale: bool, now: Instant) -> Vec<String> {
-        let nonce = self.nonce(now.saturating_duration_since(self.began));
+    pub fn challenges(&mut self, realm: &str, algorithms: &[Algorithm], is_stale: bool, now: Instant) -> Vec<String> {
+        let nonce = self.nonce(now.saturating_duration_since(self.began), self.number);
+        self.number = self.number.wrapping_add(1);
         let stale = if is_stale { ", stale=true" } else { "" };
         let challenge = |algorithm: &Algorithm| {
             let name = algorithm.as_str();
@@ -142,15 +145,16 @@ impl Challenger {
         algorithms.iter().map(challenge).collect()
     }
 
-    fn nonce(&self, at: Duration) -> String {
-        let at = (at.as_millis() as u64).to_be_bytes();
-        hex(&at) + &hex(hmac::sign(&self.key, &at).as_ref())
+    fn nonce(&self, at: Duration, number: u64) -> String {
+        let name = [(at.as_millis() as u64).to_be_bytes(), number.to_be_bytes()].concat();
+        hex(&name) + &hex(hmac::sign(&self.key, &name).as_ref())
     }
 
     /// When it was made; `None`: it is none of ours.
     fn made(&self, nonce: &str) -> Option<Duration> {
-        let at = Duration::from_millis(u64::from_str_radix(nonce.get(..16)?, 16).ok()?);
-        self.same(&self.nonce(at), nonce).then_some(at)
+        let part = |digits: Option<&str>| u64::from_str_radix(digits?, 16).ok();
+        let (at, number) = (Duration::from_millis(part(nonce.get(..16))?), part(nonce.get(16..32))?);
+        self.same(&self.nonce(at, number), nonce).then_some(at)
     }
 
     /// In constant time, but for the lengths.
@@ -271,14 +275,9 @@ mod tests {
         assert!(challenges[0].contains("algorithm=SHA-256") && challenges[1].contains("algorithm=MD5"));
         assert!(challenges.iter().all(|challenge| !challenge.contains("stale")));
         for algorithm in ["SHA-256", "MD5"] {
+            let challenge = challenger.challenges("r", &Algorithm::ALL, false, now).remove(0);
             let mut judge = |count, password| {
-                let challenges = challenger.challenges(
-                    "r",
-                    &Algorithm::ALL,
-                    false,
-                    now + Duration::from_millis(algorithm.len() as u64),
-                );
-                challenger.judge(&answer(&challenges[0], algorithm, count, password), "INVITE", ACCOUNT, now)
+                challenger.judge(&answer(&challenge, algorithm, count, password), "INVITE", ACCOUNT, now)
             };
             assert_eq!(judge(Some(1), "guess"), Verdict::Wrong);
             assert_eq!(judge(Some(1), ACCOUNT.password), Verdict::Right);
@@ -286,6 +285,17 @@ mod tests {
             assert_eq!(judge(Some(2), ACCOUNT.password), Verdict::Right);
             assert_eq!(judge(None, ACCOUNT.password), Verdict::Right);
             assert_eq!(judge(None, ACCOUNT.password), Verdict::Stale);
+        }
+    }
+
+    #[test]
+    fn callers_of_one_moment_have_nonces_of_their_own() {
+        let (mut challenger, now) = challenger();
+        let challenges = [(); 2].map(|()| challenger.challenges("r", &[Algorithm::Md5], false, now).remove(0));
+        assert_ne!(challenges[0], challenges[1]);
+        for challenge in challenges {
+            let first = answer(&challenge, "MD5", Some(1), ACCOUNT.password);
+            assert_eq!(challenger.judge(&first, "INVITE", ACCOUNT, now), Verdict::Right);
         }
     }
 

@@ -79,6 +79,12 @@ impl Health {
         }
     }
 
+    /// A call rings (RFC 3261 §21.1: 180 to 183): the far side takes calls, so the next ones are tried. What failed before is forgotten by
+    /// the final answer alone: a far side that rings and then fails opens the breaker again at once.
+    pub fn handle_ringing(&mut self) {
+        (self.unanswered, self.open_until) = (0, None);
+    }
+
     pub fn state(&self, now: Instant) -> State {
         if self.unanswered >= DOWN_AFTER || self.open_until.is_some_and(|until| now < until) {
             State::Down
@@ -184,6 +190,19 @@ mod tests {
         assert_eq!(bench.health.admit(bench.now), Ok(()));
         assert_eq!(bench.answers(&[200]), State::Healthy);
         assert_eq!(bench.health.admit(bench.now), Ok(()));
+    }
+
+    #[test]
+    fn a_call_that_rings_closes_the_breaker_until_the_next_failure() {
+        let mut bench = Bench::new();
+        bench.answers(&[500, 500, 500]);
+        bench.after(30);
+        assert_eq!(bench.health.admit(bench.now), Ok(()));
+        bench.health.handle_ringing();
+        assert_eq!((bench.health.admit(bench.now), bench.health.admit(bench.now)), (Ok(()), Ok(())));
+        assert_eq!(bench.answers(&[503]), State::Down);
+        bench.health.handle_ringing();
+        assert_eq!(bench.answers(&[200]), State::Healthy);
     }
 
     #[test]

@@ -176,11 +176,33 @@ pub fn redirected(contact: &str, trunk_hosts: &[String], followed: u32) -> Optio
     }
 }
 
+/// A From or To as it stands, without a display name that would mislead whoever looks for its first `<`.
+pub fn plainly_named(header: &str) -> &str {
+    let Some(behind) = behind_name(header) else { return header };
+    let name = &header[..header.len() - behind.len()];
+    if name.contains(['<', '>']) { behind.trim_start() } else { header }
+}
+
+/// What stands behind a quoted display name, or all where there is none; `None`: the quote has no end.
+fn behind_name(text: &str) -> Option<&str> {
+    let Some(quoted) = text.trim_start().strip_prefix('"') else { return Some(text) };
+    let mut letters = quoted.char_indices();
+    while let Some((at, letter)) = letters.next() {
+        match letter {
+            '\\' => drop(letters.next()),
+            '"' => return Some(&quoted[at + 1..]),
+            _ => {}
+        }
+    }
+    None
+}
+
 /// Scheme and rest of a URI, also of one in angle brackets behind a display name.
 fn parted(uri: &str) -> Option<(&str, &str)> {
     if uri.len() > MAX_BYTES {
         return None;
     }
+    let uri = behind_name(uri)?;
     let uri = uri.split_once('<').map_or(uri, |(_, behind)| behind.split('>').next().unwrap_or(""));
     let (scheme, rest) = uri.trim().split_once(':')?;
     ["sip", "sips", "tel"].iter().any(|known| scheme.eq_ignore_ascii_case(known)).then_some((scheme, rest))
@@ -244,6 +266,8 @@ mod tests {
         for (uri, user) in [
             ("sip:+15551234567@host;user=phone", Some("+15551234567")),
             ("\"Bob\" <sip:bob@host>;tag=1", Some("bob")),
+            ("\"<sip:eve@evil> \\\" <\" <sip:bob@host>;tag=1", Some("bob")),
+            ("\"Bob <sip:bob@host>", None),
             ("sip:+1-555-123.4567;phone-context=x@host", Some("+15551234567")),
             ("tel:+1(555)123-4567;ext=1", Some("+15551234567")),
             ("sip:%2B1555@host", Some("+1555")),
@@ -259,6 +283,20 @@ mod tests {
         }
         assert_eq!(user_of(&format!("sip:{}@h", "1".repeat(65))), None);
         assert_eq!(user_of(&format!("sip:1@{}", "h".repeat(2000))), None);
+    }
+
+    #[test]
+    fn a_name_that_misleads_is_left_out() {
+        for (header, plain) in [
+            ("\"a <b>\" <sip:c@d>;tag=1", "<sip:c@d>;tag=1"),
+            ("\"a \\\" >\"<sip:c@d>", "<sip:c@d>"),
+            ("\"Bob\" <sip:c@d>;tag=1", "\"Bob\" <sip:c@d>;tag=1"),
+            ("Bob <sip:c@d>", "Bob <sip:c@d>"),
+            ("\"a <sip:c@d>", "\"a <sip:c@d>"),
+            ("", ""),
+        ] {
+            assert_eq!(plainly_named(header), plain);
+        }
     }
 
     #[test]

@@ -71,7 +71,7 @@ class Calls:
                 waits a second first. A far end that takes none does not end the call: the engine's log says so.
             headers: Headers of your own in the INVITE, whose names begin with `X-`: at most 16, with values of 256
                 bytes, of 2,048 bytes together. They are not kept with the call.
-            caller_name: What phones show beside `from_`, where carriers let it pass: at most 64 bytes.
+            caller_name: What phones show beside `from_`, where carriers let it pass: at most 64 bytes, no `<` and `>`.
             status_callback: A URL of http or https. At each change of the call's status the engine posts
                 `{"type": "call.<status>", "timestamp", "data": {…the call…}}` there, with the headers `webhook-id`,
                 `webhook-timestamp` and, if the organisation has a `webhook_secret`, `webhook-signature` (Standard

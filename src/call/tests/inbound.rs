@@ -13,7 +13,7 @@ fn inbound_rings_from_the_first_moment() {
 fn inbound_is_in_progress_once_its_200_is_acked() {
     let row = Row::inbound().command(Command::Answer).command(Command::Answer);
     assert_eq!(row.done, [Action::Answer], "said twice it is done once");
-    let row = row.after(60);
+    let row = row.after(39);
     assert_eq!(row.call.status(), Status::Ringing, "no ring timer ends a call that was answered");
     let row = row.forgetting().event(Event::Acked);
     assert_eq!(row.done, [Action::StartMedia, Action::Save]);
@@ -23,6 +23,15 @@ fn inbound_is_in_progress_once_its_200_is_acked() {
 #[test]
 fn inbound_lost_ack() {
     let row = Row::inbound().command(Command::Answer).event(Event::Unacked);
+    assert!(row.did(&Action::Bye));
+    row.ends(Status::Failed, EndReason::NoAck, EndedBy::System, 102);
+}
+
+#[test]
+fn inbound_no_ack_and_no_word_of_the_trunk() {
+    let row = Row::inbound().after(29).command(Command::Answer).after(39);
+    assert_eq!(row.call.status(), Status::Ringing);
+    let row = row.after(1);
     assert!(row.did(&Action::Bye));
     row.ends(Status::Failed, EndReason::NoAck, EndedBy::System, 102);
 }

@@ -151,6 +151,15 @@ impl Board {
         self.settle(sid, now);
     }
 
+    /// Somebody takes the call that rings, for this agent if there is one. Who may not answer changes nothing: an agent of a call that is
+    /// up is another matter, with a scope of its own.
+    pub(super) fn pick_up(&mut self, org: &str, sid: &str, agent: Option<&str>, now: Instant) -> Result<(), Refused> {
+        self.entry(org, sid)?;
+        agent.map_or(Ok(()), |agent| self.know_agent(agent))?;
+        self.decide(org, sid, Command::Answer, now)?;
+        agent.map_or(Ok(()), |agent| self.attach_agent(org, sid, agent, now))
+    }
+
     /// Somebody takes the call that rings, or does not want it.
     pub(super) fn decide(&mut self, org: &str, sid: &str, command: Command, now: Instant) -> Result<(), Refused> {
         let (sid, entry) = self.entry(org, sid)?;

@@ -174,6 +174,9 @@ impl Board {
             }
             Request::Press { org, sid, keys, answer } => self.press(&org, &sid, keys, answer, now),
             Request::Hangup { org, sid, answer } => drop(answer.send(self.hangup(&org, &sid, now))),
+            Request::Answer { org, sid, agent, answer } => {
+                drop(answer.send(self.pick_up(&org, &sid, agent.as_deref(), now)));
+            }
             Request::Decide { org, sid, command, answer } => {
                 drop(answer.send(self.decide(&org, &sid, command, now)));
             }

@@ -125,10 +125,9 @@ impl Desk {
 
     /// A call that came in is answered; `agent` speaks on it from then on.
     pub async fn answer(&self, org: &str, sid: &str, agent: Option<String>) -> Result<(), Refused> {
-        if let Some(agent) = agent {
-            self.attach_agent(org, sid, agent).await?;
-        }
-        self.decide(org, sid, Command::Answer).await
+        let (owned_org, owned_sid) = (org.to_owned(), sid.to_owned());
+        let asked = self.ask(|answer| Request::Answer { org: owned_org, sid: owned_sid, agent, answer }).await;
+        self.or_over(asked, org, sid).await
     }
 
     /// A call that came in is refused.

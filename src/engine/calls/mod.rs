@@ -191,7 +191,14 @@ enum Request {
         sid: String,
         answer: Answer<()>,
     },
-    /// Of a call that came in: it is answered, or refused.
+    /// Of a call that came in: it is answered, and this agent speaks on it.
+    Answer {
+        org: String,
+        sid: String,
+        agent: Option<String>,
+        answer: Answer<()>,
+    },
+    /// Of a call that came in: it is refused, for example.
     Decide {
         org: String,
         sid: String,

@@ -9,6 +9,7 @@
 //!
 //! The four rules have the vendor's names. The first whose number fits is taken; a call that none fits is refused.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use crate::sip::digest::Algorithm;
 const RING_S: std::ops::RangeInclusive<u64> = 5..=120;
 const DURATION_S: std::ops::RangeInclusive<u64> = 1..=86_400;
 const MOST_PATTERN: usize = 64;
+/// A metadata service that has no link-local address.
+const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
 /// Everything about calls to us over one trunk.
 #[derive(Clone, Debug, Default)]
@@ -192,12 +195,12 @@ pub fn callback_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Whether something may be told there; `hosts`: the only ones, none meaning any. Never the metadata services of clouds, which live at
-/// link-local addresses.
+/// Whether something may be told there; `hosts`: the only ones, none meaning any. Never the metadata services of clouds, most of which live
+/// at link-local addresses.
 pub fn may_be_told(url: &Url, hosts: &[String]) -> bool {
     let is_local = match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_link_local(),
-        Some(url::Host::Ipv6(address)) => address.is_unicast_link_local(),
+        Some(url::Host::Ipv4(address)) => is_of_the_cloud(address.into()),
+        Some(url::Host::Ipv6(address)) => is_of_the_cloud(address.into()),
         _ => false,
     };
     let host = url.host_str().unwrap_or_default();
@@ -206,6 +209,14 @@ pub fn may_be_told(url: &Url, hosts: &[String]) -> bool {
         None => host.eq_ignore_ascii_case(allowed),
     };
     !is_local && (hosts.is_empty() || hosts.iter().any(fits))
+}
+
+/// An IPv4 address in the clothes of an IPv6 one is what it is.
+fn is_of_the_cloud(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local() || address == METADATA,
+    }
 }
 
 fn webhook_url(table: &mut Table, key: &'static str) -> Result<Option<Url>, String> {

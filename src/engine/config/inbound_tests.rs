@@ -124,6 +124,10 @@ fn secrets_and_hosts_of_webhooks() {
     assert!(!format!("{config:?}").contains("MfKQ"));
     let to = |url: &str| may_be_told(&url.parse().unwrap(), &config.webhooks.hosts);
     assert!(to("https://a.example.com/") && !to("https://example.com/") && !to("https://aexample.com/"));
+    for local in ["169.254.169.254", "[::ffff:169.254.169.254]", "[fe80::1]", "[fd00:ec2::254]"] {
+        assert!(!may_be_told(&format!("http://{local}/latest").parse().unwrap(), &[]), "{local}");
+    }
+    assert!(may_be_told(&"http://[fd00:ec2::253]/".parse().unwrap(), &[]));
     for (text, parts) in [
         ("[orgs.a]\nwebhook_secret = \"MfKQ9r8GKYqrTwjU\"", ["orgs.a.webhook_secret", "whsec_"]),
         ("[webhooks]\nhosts = [\"https://x\"]", ["webhooks.hosts[0]", "*.example.com"]),

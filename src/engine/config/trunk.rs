@@ -153,7 +153,7 @@ pub struct SipTrunk {
     pub transport: Transport,
     /// Whose certificates a far side may have, over TLS: a file of PEM, or the machine's own.
     pub tls_roots: Option<PathBuf>,
-    /// Where requests go: an address, or a name with SRV or A records.
+    /// Where requests go: an address, or a name that has some. Its SRV records are not looked for.
     pub sbc_ip: Option<Host>,
     pub destination_sbc_port: Option<u16>,
     /// An address that calls come from beside `sbc_ip`; where requests go if there is no `sbc_ip`.
@@ -216,7 +216,7 @@ impl SipTrunk {
         Host { port, ..host }
     }
 
-    /// The port of this transport where none is written and no SRV record says another.
+    /// The port of this transport where none is written.
     pub fn default_port(&self) -> u16 {
         if self.transport == Transport::Tls { SIPS_PORT } else { SIP_PORT }
     }

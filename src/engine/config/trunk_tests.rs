@@ -122,6 +122,14 @@ fn mistakes_name_their_key_and_the_remedy() {
         ("[trunks.t]\nsbc_ip = \"h:99999\"", &["trunks.t.sbc_ip", "the port is none"]),
         ("[trunks.t]\nsbc_ip = \"h\"\ntransport = \"upd\"", &["trunks.t.transport", "did you mean \"udp\"?"]),
         ("[trunks.t]\nsbc_ip = \"h\"\ntransport = \"sctp2\"", &["trunks.t.transport", "udp, tcp, tls"]),
+        (
+            "[trunks.t]\nsbc_ip = \"h\"\ntransport = \"tls\"\noptions_interval_sec = 0",
+            &["trunks.t.options_interval_sec", "TLS", "5 to 240"],
+        ),
+        (
+            "[trunks.t]\nsbc_ip = \"h\"\ntransport = \"tls\"\noptions_interval_sec = 300",
+            &["trunks.t.options_interval_sec", "5 to 240"],
+        ),
         ("[trunks.t]\nsbc_ip = \"h\"\nsip_username = \"u\"", &["trunks.t.sip_password is missing"]),
         ("[trunks.t]\nsbc_ip = \"h\"\nsip_password = \"p\"", &["trunks.t.sip_username is missing"]),
         (

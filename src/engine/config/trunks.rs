@@ -17,6 +17,8 @@ use crate::sip::Codec;
 const REGISTER_S: RangeInclusive<u64> = 60..=86_400;
 /// RFC 4028 §4: nobody need take less than 90 s.
 const SESSION_S: RangeInclusive<u64> = 90..=86_400;
+/// Over TLS our far side speaks over our connection alone, and the stack closes one that was silent for 300 s.
+const MOST_SILENCE: Duration = Duration::from_secs(240);
 /// Keys by which a table without `kind` is a SIP trunk's.
 const PEERS: [&str; 4] = ["sbc_ip", "gateway_ip", "domain", "proxy"];
 
@@ -163,6 +165,11 @@ fn check(table: &Table, trunk: &SipTrunk) -> Result<(), String> {
     if trunk.require_registration && trunk.credentials.is_none() {
         let at = table.at("sip_username");
         return Err(format!("{at} is missing: require_registration needs sip_username and sip_password"));
+    }
+    let is_asked_in_time = trunk.options_interval.is_some_and(|interval| interval <= MOST_SILENCE);
+    if trunk.transport == Transport::Tls && !is_asked_in_time {
+        let (at, most) = (table.at("options_interval_sec"), MOST_SILENCE.as_secs());
+        return Err(format!("{at} leaves a TLS connection silent until it is closed: write 5 to {most}"));
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! The task that posts: one message of each call at a time, so many posts at the same time, again and again with growing pauses.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::{Client, StatusCode, redirect};
@@ -14,8 +14,9 @@ use super::queue::{Counts, Hooks, Notice};
 use super::sign::Secret;
 use crate::engine::config::hex;
 
-/// Posts at the same time.
+/// Posts at the same time, of all organisations and of one: a receiver that never answers holds up nobody else's.
 const MOST_POSTS: usize = 32;
+const MOST_POSTS_OF_ORG: usize = 8;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Connections that are kept for the next message of a receiver, and for how long.
 const IDLE: Duration = Duration::from_secs(20);
@@ -66,6 +67,8 @@ struct Poster {
     secrets: BTreeMap<String, Secret>,
     pace: Pace,
     posts: Semaphore,
+    /// The same of each organisation that posts or waits to.
+    posts_of: Mutex<HashMap<String, Arc<Semaphore>>>,
     counts: Arc<Counts>,
 }
 
@@ -75,7 +78,7 @@ impl Deliveries {
         let (hooks, notices) = Hooks::new(Arc::clone(&counts));
         let (client, direct) = (client(false)?, client(true)?);
         let posts = Semaphore::new(MOST_POSTS);
-        let poster = Arc::new(Poster { client, direct, secrets, pace, posts, counts });
+        let poster = Arc::new(Poster { client, direct, secrets, pace, posts, posts_of: Mutex::default(), counts });
         Ok((Self { notices, poster }, hooks))
     }
 
@@ -158,10 +161,7 @@ impl Poster {
         // The same at every attempt: receivers know by it what they had already.
         let id = format!("msg_{}", hex(&random::<16>()));
         for attempt in 0.. {
-            let said = match self.posts.acquire().await {
-                Ok(_place) => self.post(notice, &id).await,
-                Err(_) => return,
-            };
+            let said = self.post_in_turn(notice, &id).await;
             let why = match said {
                 Ok(status) if status.is_success() => {
                     self.counts.delivered.fetch_add(1, Relaxed);
@@ -180,6 +180,22 @@ impl Poster {
             tracing::debug!(sid = %notice.lane, why, ?pause, "a webhook is tried again");
             tokio::time::sleep(pause).await;
         }
+    }
+
+    async fn post_in_turn(&self, notice: &Notice, id: &str) -> Result<StatusCode, String> {
+        let places = self.places_of(&notice.org);
+        let closed = |_| "the engine ends".to_owned();
+        let _own = places.acquire().await.map_err(closed)?;
+        let _of_all = self.posts.acquire().await.map_err(closed)?;
+        self.post(notice, id).await
+    }
+
+    /// Those of organisations that have nothing to post are forgotten.
+    fn places_of(&self, org: &str) -> Arc<Semaphore> {
+        let mut posts_of = self.posts_of.lock().unwrap_or_else(PoisonError::into_inner);
+        posts_of.retain(|known, places| known == org || Arc::strong_count(places) > 1);
+        let places = posts_of.entry(org.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(MOST_POSTS_OF_ORG)));
+        Arc::clone(places)
     }
 
     async fn post(&self, notice: &Notice, id: &str) -> Result<StatusCode, String> {
@@ -202,7 +218,34 @@ impl Poster {
 
 #[cfg(test)]
 mod tests {
+    use super::super::queue::Callback;
     use super::*;
+    use crate::call::CallRecord;
+
+    #[test]
+    fn a_receiver_that_never_answers_holds_up_its_own_organisation_alone() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            // Connections to it are made, and nobody reads them.
+            let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let live = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let to = |address: std::net::SocketAddr, org: &str| Callback {
+                url: format!("http://{address}/").parse().unwrap(),
+                org: org.to_owned(),
+            };
+            let pace = Pace { limit: Duration::from_secs(300), ..Pace::default() };
+            let (deliveries, hooks) = Deliveries::new(BTreeMap::new(), pace, Arc::default()).unwrap();
+            for n in 0..MOST_POSTS {
+                let row = CallRecord::ringing(format!("CA{n}"), 0).row();
+                hooks.tell(&to(dead.local_addr().unwrap(), "down"), &row, 0);
+            }
+            let row = CallRecord::ringing("CB".to_owned(), 0).row();
+            hooks.tell(&to(live.local_addr().unwrap(), "up"), &row, 0);
+            let task = tokio::spawn(deliveries.run());
+            tokio::time::timeout(Duration::from_secs(20), live.accept()).await.expect("it is posted").unwrap();
+            task.abort();
+        });
+    }
 
     #[test]
     fn pauses_grow_and_end() {

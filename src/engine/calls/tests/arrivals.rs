@@ -160,6 +160,27 @@ fn what_has_no_rule_and_no_room_is_turned_away_without_a_record() {
 }
 
 #[test]
+fn who_answers_brings_an_agent_and_who_may_not_answer_brings_none() {
+    let mut bench = bench(notify());
+    let answer = |bench: &mut Bench, sid: &str, agent: &str| {
+        let (org, sid, agent) = ("org_a".to_owned(), sid.to_owned(), Some(agent.to_owned()));
+        bench.ask(|answer| Request::Answer { org, sid, agent, answer }).try_recv().unwrap()
+    };
+    let sid = bench.rung();
+    let (reason, message) = why(answer(&mut bench, &sid, "nobody"));
+    assert!(reason == Why::NotFound && message.contains("nobody"), "{message}");
+    assert_eq!(bench.told(), Vec::<String>::new(), "it rings still");
+    answer(&mut bench, &sid, "one").unwrap();
+    assert_eq!(bench.told(), ["answer"]);
+    bench.trunk(&sid, TrunkKind::Acked { leg: Some(Box::new(Silent)) });
+    assert_eq!(bench.told(), ["start leg true", "agent true"]);
+    let (reason, message) = why(answer(&mut bench, &sid, "two"));
+    assert!(reason == Why::Conflict && message.contains("answered already"), "{message}");
+    assert_eq!(bench.told(), Vec::<String>::new());
+    assert_eq!(bench.row(&sid).agent.as_deref(), Some("one"), "whoever speaks goes on");
+}
+
+#[test]
 fn only_what_rings_here_is_answered() {
     let mut bench = Bench::new();
     let sid = bench.dialed();
