@@ -114,6 +114,23 @@ fn we_refresh_by_re_invite_where_there_is_no_update() {
 }
 
 #[test]
+fn we_refresh_by_re_invite_where_an_update_is_refused_as_such() {
+    case(async || {
+        for code in ["405", "501"] {
+            let far = Far::start("refuses_updates", &[("code", code)]).await;
+            let mut caller = Caller::at(T1, towards(Transport::Udp, far.port)).await;
+            caller.place(20);
+            caller.settled().await;
+            assert_eq!((caller.ending(), caller.legs), (NORMAL, 1));
+            let traffic = far.played().await;
+            let mut invites = traffic.ours("INVITE");
+            invites.dedup_by_key(|invite| invite.header("CSeq").to_owned());
+            assert_eq!((traffic.ours("UPDATE").len(), invites.len()), (1, 2), "{code}");
+        }
+    });
+}
+
+#[test]
 fn a_far_end_that_refreshes_no_more_is_hung_up() {
     case(async || {
         let (caller, traffic) = to_its_end("refreshes_once").await;

@@ -34,6 +34,9 @@ const EXPIRED: &str = "Q.850;cause=102;text=\"Recovery on timer expiry\"";
 const NOT_ACCEPTABLE: u16 = 488;
 /// A session that is too short for the far side (RFC 4028 §6).
 const INTERVAL_TOO_SMALL: u16 = 422;
+/// Of a far side that has no UPDATE after all.
+const NO_SUCH_METHOD: u16 = 405;
+const NOT_IMPLEMENTED: u16 = 501;
 /// For requests of a call that is over.
 const NO_SUCH_CALL: u16 = 481;
 
@@ -278,6 +281,9 @@ impl Call {
     /// A provisional answer never makes the call an answered one, whatever is heard.
     fn progress(&mut self, code: u16, body: &[u8]) {
         self.tell(TrunkKind::Progress { code });
+        if (180..=183).contains(&code) {
+            noted(&self.health).handle_ringing();
+        }
         if self.phase != Phase::Calling || body.is_empty() {
             return;
         }
@@ -372,6 +378,11 @@ impl Call {
         self.talk.roll_back();
         let (code, terms) = reply.map_or((None, Terms::default()), |reply| (Some(reply.code), reply.terms));
         if code == Some(INTERVAL_TOO_SMALL) && self.session.handle_too_small(&terms) {
+            return self.refresh();
+        }
+        // It names UPDATE in its Allow, and does not take one.
+        if matches!(code, Some(NO_SUCH_METHOD | NOT_IMPLEMENTED)) && self.session.takes_updates() {
+            self.session.note_no_updates();
             return self.refresh();
         }
         let due = self.session.handle_refresh_failed(code);

@@ -21,21 +21,32 @@ pub(super) struct Question {
 
 impl Question {
     pub(super) async fn run(self, probed: Probed) {
-        let Self { keepalive, registration } = self;
-        let (settings, mut ask, begun) = (&keepalive.settings, keepalive.ask(), Instant::now());
+        let (keepalive, begun) = (&self.keepalive, Instant::now());
+        let mut ask = keepalive.ask();
         let late = || Err(format!("no answer within {} s", LIMIT.as_secs()));
         let answer = tokio::time::timeout(LIMIT, keepalive.once(&mut ask)).await.unwrap_or_else(|_| late());
         keepalive.note(answer.as_ref().map(|reply| reply.code).ok());
-        let peer = settings.peer();
-        let port = Some(peer.port.unwrap_or(settings.default_port()));
-        probed(Some(Probe {
-            peer: Host { port, ..peer.clone() }.to_string(),
-            transport: settings.transport.as_str(),
+        probed(Some(self.probe(answer.map(|reply| (reply.code, reply.phrase)), begun.elapsed())));
+    }
+
+    /// Too many wait for their answers already: it is not asked.
+    pub(super) fn refuse(self, probed: Probed) {
+        let why = format!("it was not asked: too many ask already, try again in {} s", LIMIT.as_secs());
+        probed(Some(self.probe(Err(why), Duration::ZERO)));
+    }
+
+    fn probe(&self, answer: Result<(u16, String), String>, after: Duration) -> Probe {
+        let Self { keepalive, registration } = self;
+        let peer = keepalive.settings.peer();
+        let port = Some(peer.port.unwrap_or(keepalive.settings.default_port()));
+        Probe {
+            peer: Host { port, ..peer }.to_string(),
+            transport: keepalive.settings.transport.as_str(),
             local: keepalive.stack.address(),
-            answer: answer.map(|reply| (reply.code, reply.phrase)),
-            after: begun.elapsed(),
-            registration: registration.map(|state| still(*state.borrow(), Instant::now())),
-        }));
+            answer,
+            after,
+            registration: registration.as_ref().map(|state| still(*state.borrow(), Instant::now())),
+        }
     }
 }
 

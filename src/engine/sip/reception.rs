@@ -2,7 +2,8 @@
 //! address have a [`Hall`] each there, in which calls wait until the board has decided about them.
 //!
 //! A call is a trunk's if it comes from one of its addresses; or, where the trunk challenges its callers, if it was sent to the trunk's
-//! domain: an address proves something, a name that anybody can write does not. Who is challenged has to answer with the trunk's
+//! domain: an address proves something, a name that anybody can write does not. Of several trunks with one address it is the one whose
+//! domain was called, then the first that has a rule for the number. Who is challenged has to answer with the trunk's
 //! name and password (401), wherever she calls from; who answers wrongly is refused (403). What is nobody's is dropped without a word. An INVITE that was refused and
 //! comes again under the same Call-ID and From tag within a minute is refused in the same way, without asking anybody: some callers
 //! repeat what can't succeed. Tables are bounded; what finds no room is told 503.
@@ -17,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::stack::{Came, Knock, Reception, Refusal, Ruled, Ruling, Terms};
 use super::{Gate, PeerId};
-use crate::engine::config::{Challenge, Host, Inbound, SipTrunk};
+use crate::engine::config::{Challenge, Host, Inbound, NumberPattern, SipTrunk};
 use crate::engine::trunk::{Arrival, Events, TrunkEvent, TrunkKind};
 use crate::sip::digest::{Account, Answer, Challenger, Verdict};
 use crate::sip::uri;
@@ -51,8 +52,8 @@ pub(super) struct Hall {
     peer: PeerId,
     settings: Arc<SipTrunk>,
     events: Events,
-    /// It answers calls at all.
-    is_open: bool,
+    /// The numbers of its rules; without any it answers no calls at all.
+    numbers: Vec<NumberPattern>,
     challenge: Option<Challenge>,
     next: AtomicU64,
     waiting: Mutex<HashMap<u64, Waiting>>,
@@ -114,7 +115,7 @@ impl Desk {
             peer,
             settings: Arc::clone(settings),
             events: events.clone(),
-            is_open: !inbound.rules.is_empty(),
+            numbers: inbound.rules.iter().map(|rule| rule.number.clone()).collect(),
             challenge: inbound.challenge.clone(),
             next: AtomicU64::new(0),
             waiting: Mutex::default(),
@@ -127,11 +128,15 @@ impl Desk {
     fn whose(&self, knock: &Knock) -> Whose {
         let peers = self.gate.peers_of(knock.source.ip());
         let halls = locked(&self.halls);
-        let known = peers.iter().find_map(|peer| halls.iter().find(|hall| hall.peer == *peer));
+        let called = [uri::host_of(&knock.uri), uri::host_of(&knock.to)];
+        let of_peers: Vec<_> = peers.iter().filter_map(|peer| halls.iter().find(|hall| hall.peer == *peer)).collect();
+        let is_named = |hall: &&&Arc<Hall>| hall.domain().is_some_and(|own| called.contains(&Some(own)));
+        let has_rule = |hall: &&&Arc<Hall>| hall.has_rule(&hall.called(knock));
+        let preferred = of_peers.iter().find(is_named).or_else(|| of_peers.iter().find(has_rule));
+        let known = preferred.or(of_peers.first()).copied();
         if let Some(hall) = known.filter(|hall| hall.challenge.is_none()) {
             return Whose::Its(Arc::clone(hall));
         }
-        let called = [uri::host_of(&knock.uri), uri::host_of(&knock.to)];
         let is_called =
             |hall: &Arc<Hall>| hall.domain().is_none_or(|own| called.iter().flatten().any(|host| host == &own));
         let asks = halls.iter().filter(|hall| hall.challenge.is_some());
@@ -180,7 +185,7 @@ impl Desk {
                 Err(refusal) => return settled(Ruling::Refuse(refusal)),
             },
         };
-        if !hall.is_open {
+        if hall.numbers.is_empty() {
             return settled(Ruling::Refuse(Refusal::of(FORBIDDEN)));
         }
         if let Some(unfit) = knock.unfit {
@@ -214,6 +219,10 @@ impl Hall {
     fn domain(&self) -> Option<String> {
         let domain = self.settings.domain.as_ref()?;
         domain.parse::<Host>().ok().map(|host| host.name.to_ascii_lowercase())
+    }
+
+    fn has_rule(&self, number: &str) -> bool {
+        self.numbers.iter().any(|pattern| pattern.fits(number))
     }
 
     /// `None`: too many wait already.

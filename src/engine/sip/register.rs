@@ -15,6 +15,9 @@ use crate::engine::config::{Host, SipTrunk};
 use crate::sip::registration::{self, Registration, State};
 use crate::sip::uri;
 
+/// More numbers than one request takes when it is challenged.
+const MOST_CHALLENGED: u32 = 8;
+
 pub(super) struct Registrar {
     pub(super) settings: Arc<SipTrunk>,
     pub(super) stack: Arc<Stack>,
@@ -39,7 +42,14 @@ impl Registrar {
             let before = is_registered(&registration);
             ask.headers.retain(|(name, _)| name != "Expires");
             ask.headers.push(("Expires".to_owned(), expires.to_string()));
-            let (answered, last) = self.stack.ask(&ask).await;
+            let (answered, last) = tokio::select! {
+                asked = self.stack.ask(&ask) => asked,
+                _ = &mut self.ending => {
+                    // It may have been granted; what takes it back is behind it, and behind what a challenge made of it.
+                    ask.number = ask.number.wrapping_add(MOST_CHALLENGED);
+                    return self.unregister(ask, true).await;
+                }
+            };
             ask.number = last.wrapping_add(1);
             let code = answered.as_ref().map(|reply| reply.code).ok();
             match answered {

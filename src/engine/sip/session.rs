@@ -17,6 +17,8 @@ pub(super) struct Session {
     /// Of the brain's clock, against ours.
     pace: f64,
     takes_updates: bool,
+    /// An UPDATE was refused as such, whatever is said of them.
+    refuses_updates: bool,
 }
 
 impl Session {
@@ -24,7 +26,13 @@ impl Session {
         let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
         let wanted = Settings { expires_s: settings.session_expires.map(seconds), min_se_s: seconds(settings.min_se) };
         let pace = T1.as_secs_f64() / timers.t1.as_secs_f64().max(f64::EPSILON);
-        Self { timer: SessionTimer::new(wanted), start: Instant::now(), pace, takes_updates: false }
+        Self {
+            timer: SessionTimer::new(wanted),
+            start: Instant::now(),
+            pace,
+            takes_updates: false,
+            refuses_updates: false,
+        }
     }
 
     fn now(&self) -> Instant {
@@ -38,7 +46,11 @@ impl Session {
 
     /// Whether an UPDATE refreshes it. Otherwise it is a re-INVITE with our description.
     pub(super) fn takes_updates(&self) -> bool {
-        self.takes_updates
+        self.takes_updates && !self.refuses_updates
+    }
+
+    pub(super) fn note_no_updates(&mut self) {
+        self.refuses_updates = true;
     }
 
     /// The 2xx to our INVITE, or to a refresh.

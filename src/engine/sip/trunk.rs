@@ -24,7 +24,7 @@ use crate::engine::trunk::{Asker, Dial, Events, FarEnd, Keys, Probed, Trunk, Tru
 use crate::sip::health::{self, Health};
 use crate::sip::registration;
 
-/// Questions of users at the same time; more of them begin anew, and those before end without an answer.
+/// Questions of users at the same time; one more is not asked.
 const MOST_QUESTIONS: usize = 8;
 /// A far side that asks for more is tried again all the same.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
@@ -308,9 +308,6 @@ impl Trunk for SipTrunk {
 
     fn probe(&mut self, probed: Probed) {
         while self.questions.try_join_next().is_some() {}
-        if self.questions.len() >= MOST_QUESTIONS {
-            self.questions.abort_all();
-        }
         let keepalive = Keepalive {
             settings: Arc::clone(&self.settings),
             stack: Arc::clone(&self.endpoint.0),
@@ -319,6 +316,9 @@ impl Trunk for SipTrunk {
         };
         let question =
             Question { keepalive, registration: self.registered.as_ref().map(|registered| registered.seen.clone()) };
+        if self.questions.len() >= MOST_QUESTIONS {
+            return question.refuse(probed);
+        }
         self.questions.spawn(question.run(probed));
     }
 
