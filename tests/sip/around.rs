@@ -65,7 +65,9 @@ fn over_tcp_both_ask_whether_the_other_is_there() {
                 caller.address
             )
         };
-        let (both, mut heard) = (ask(1) + &ask(2), String::new());
+        // One that cancels nothing is not answered.
+        let cancel = ask(3).replace("OPTIONS", "CANCEL").replace("ask@far", "nothing@far");
+        let (both, mut heard) = (cancel + &ask(1) + &ask(2), String::new());
         for part in [&both[..both.len() - 30], &both[both.len() - 30..]] {
             stream.write_all(part.as_bytes()).await.unwrap();
         }
@@ -117,6 +119,28 @@ fn a_far_side_that_a_user_asks_for() {
         // Nobody is there any more.
         let silent = probed(&mut caller).await;
         assert!(silent.answer.is_err(), "{silent:?}");
+    });
+}
+
+#[test]
+fn a_far_side_that_too_many_ask_for_is_asked_by_the_first_ones() {
+    case(async || {
+        // Nobody answers there.
+        let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut caller = Caller::idle(towards(Transport::Udp, silent.local_addr().unwrap().port())).await;
+        let mut asked: Vec<_> = (0..9)
+            .map(|_| {
+                let (told, probe) = tokio::sync::oneshot::channel();
+                caller.trunk.probe(Box::new(move |probe| drop(told.send(probe))));
+                probe
+            })
+            .collect();
+        let last = asked.pop().unwrap().await.unwrap().unwrap();
+        assert!(last.answer.unwrap_err().contains("too many"));
+        for probe in asked {
+            let probe = tokio::time::timeout(LIMIT, probe).await.unwrap().unwrap().unwrap();
+            assert_eq!(probe.answer, Err("nobody answered".to_owned()));
+        }
     });
 }
 
@@ -175,6 +199,51 @@ fn a_trunk_that_ends_takes_its_binding_back() {
         assert_eq!(said("Expires"), ["3600", "0"]);
         for name in ["Contact", "Call-ID"] {
             assert_eq!(asked[0].header(name), asked[1].header(name));
+        }
+    });
+}
+
+#[test]
+fn a_trunk_that_ends_while_it_registers_takes_back_what_may_be_granted() {
+    case(async || {
+        let registrar = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let credentials = Credentials { sip_username: "trunk".to_owned(), sip_password: Secret::new("secret") };
+        let settings = config::SipTrunk {
+            require_registration: true,
+            credentials: Some(credentials),
+            ..towards(Transport::Udp, registrar.local_addr().unwrap().port())
+        };
+        let mut caller = Caller::idle(settings).await;
+        let header = |text: &str, name: &str| {
+            let line =
+                text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
+            line.to_owned()
+        };
+        let mut bytes = [0; 4096];
+        let (length, _) = tokio::time::timeout(LIMIT, registrar.recv_from(&mut bytes)).await.unwrap().unwrap();
+        let first = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        assert_eq!(header(&first, "Expires:"), "Expires: 3600");
+        // It is not answered, and the engine ends.
+        caller.trunk.close();
+        let begun = Instant::now();
+        let (last, from) = loop {
+            let (length, from) = tokio::time::timeout(LIMIT, registrar.recv_from(&mut bytes)).await.unwrap().unwrap();
+            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            if header(&text, "Expires:") == "Expires: 0" {
+                break (text, from);
+            }
+            assert!(begun.elapsed() < LIMIT, "{text}");
+        };
+        let number = |text: &str| header(text, "CSeq:").split_whitespace().nth(1).unwrap().parse::<u32>().unwrap();
+        assert!(number(&last) > number(&first) && header(&last, "Call-ID:") == header(&first, "Call-ID:"));
+        let same = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"].map(|name| header(&last, name)).join("\r\n");
+        registrar
+            .send_to(format!("SIP/2.0 200 OK\r\n{same}\r\nContent-Length: 0\r\n\r\n").as_bytes(), from)
+            .await
+            .unwrap();
+        while caller.trunk.lines() > 0 {
+            assert!(begun.elapsed() < LIMIT);
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });
 }

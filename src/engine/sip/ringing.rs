@@ -171,7 +171,10 @@ impl Call {
             }
             // A request whose transaction is gone needs no answer.
             Heard::Offer(offer) => drop(offer.answer.send(Err(TOO_EARLY.into()))),
-            Heard::Gone => return ControlFlow::Break(()),
+            Heard::Gone => {
+                self.lost();
+                return ControlFlow::Break(());
+            }
             _ => {}
         }
         ControlFlow::Continue(())
@@ -180,6 +183,16 @@ impl Call {
     fn given_up(&mut self, q850: Option<u16>) {
         if matches!(self.phase, Phase::Ringing | Phase::Answered) {
             self.ringing.tell(TrunkKind::Cancelled { q850 });
+        }
+        self.phase = Phase::Over;
+    }
+
+    /// The INVITE is over, and what was to be said of it reached nobody.
+    fn lost(&mut self) {
+        match self.phase {
+            Phase::Ringing => self.ringing.tell(TrunkKind::Cancelled { q850: None }),
+            Phase::Answered => self.ringing.tell(TrunkKind::Unacked),
+            Phase::Leaving | Phase::Over => {}
         }
         self.phase = Phase::Over;
     }

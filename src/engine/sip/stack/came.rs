@@ -2,7 +2,8 @@
 //! answer, or a [`Line`] as every other call has, by which its caller is rung, answered or refused.
 //!
 //! The INVITE is driven by the task that took it, to its end: 100 at once, the last answer again for each INVITE that is repeated, 487 for
-//! a CANCEL, a 200 again and again until its ACK, and a BYE where none comes in 64·T1 (RFC 3261 §13.3.1.4).
+//! a CANCEL, a 200 again and again until its ACK, and a BYE where none comes in 64·T1 (RFC 3261 §13.3.1.4). It ends without an answer where
+//! the caller's connection broke before there was one, and where what was ordered can't be sent.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,13 +14,18 @@ use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::headers::make_header;
 use rsipstack::sip::{Header, HeadersExt as _, Method, Request, StatusCode, Uri};
 use rsipstack::transaction::transaction::Transaction;
+use rsipstack::transport::SipConnection;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::super::Timers;
 use super::refresh::{self, Terms};
 use super::uac::Line;
 use super::uas::{Taker, allow};
-use super::{Call, Heard};
+use super::{Call, Expected, Heard};
 use crate::sip::session_timer;
+
+/// Beyond what the RFC's timers take, in T1: those of the stack come first.
+const MARGIN_T1: u32 = 8;
 
 /// An INVITE outside of any call, in texts.
 #[derive(Clone, Debug)]
@@ -99,11 +105,13 @@ impl Line {
         let mut headers = vec![Header::ContentType("application/sdp".into()), allow()];
         headers.extend(refresh::agreed(session_expires));
         self.say("200", self.dialog.accept(Some(headers), Some(body.into_bytes())));
+        self.decided.notify_one();
     }
 
     /// A final answer; [`Heard::Gone`] follows once it is acknowledged, or nobody does.
     pub(in crate::engine) fn reject(&self, code: u16) {
         self.say("a refusal", self.dialog.reject(Some(StatusCode::from(code)), None));
+        self.decided.notify_one();
     }
 
     fn say(&self, what: &str, said: rsipstack::Result<()>) {
@@ -118,15 +126,30 @@ impl Taker {
     pub(super) async fn invited(&self, mut request: Transaction) -> rsipstack::Result<()> {
         let Some(reception) = self.reception.get() else { return request.reply(StatusCode::Forbidden).await };
         let Some(knock) = knock(&request) else { return request.reply(StatusCode::BadRequest).await };
+        let call_id = knock.call_id.clone();
+        // The same call by another way, before anybody has decided about the first (RFC 3261 §8.2.2.2).
+        let Some(reserved) = self.calls.reserve(&call_id) else { return request.reply(StatusCode::LoopDetected).await };
         match reception.receive(knock).await {
             // Dropped without an answer: the same INVITE again is asked about again.
-            Ruling::Silence => Ok(()),
-            Ruling::Refuse(refusal) => refuse(&mut request, refusal).await,
-            Ruling::Take(waiting) => self.let_in(request, waiting).await,
+            Ruling::Silence => {
+                self.drop_silently();
+                Ok(())
+            }
+            Ruling::Refuse(refusal) => {
+                // Who is challenged comes back at once, under the same name.
+                drop(reserved);
+                refuse(&mut request, refusal).await
+            }
+            Ruling::Take(waiting) => self.let_in(request, waiting, reserved).await,
         }
     }
 
-    async fn let_in(&self, mut request: Transaction, waiting: oneshot::Sender<Came>) -> rsipstack::Result<()> {
+    async fn let_in(
+        &self,
+        mut request: Transaction,
+        waiting: oneshot::Sender<Came>,
+        reserved: Expected<'_>,
+    ) -> rsipstack::Result<()> {
         let call_id = request.original.call_id_header()?.value().to_owned();
         let contact = Uri::try_from(self.uri().as_str())?;
         let (sender, states) = self.dialogs.new_dialog_state_channel();
@@ -139,19 +162,42 @@ impl Taker {
         let (heard, queue) = mpsc::unbounded_channel();
         let (_confirm, confirmed) = watch::channel(Some(id.remote_tag));
         self.calls.enter(&call_id, Call { dialog: dialog.clone(), heard: heard.clone(), confirmed });
+        drop(reserved);
         let over = Arc::<Notify>::default();
         let follower = Follower { dialog: dialog.clone(), heard: heard.clone(), states, over: Arc::clone(&over) };
         let follower = tokio::spawn(follower.run()).abort_handle();
         let (dialogs, calls) = (Arc::clone(&self.dialogs), Arc::clone(&self.calls));
-        let gave_up = Arc::default();
-        let line = Line { dialog: dialog.clone(), dialogs, calls, call_id, heard, gave_up, follower };
+        let decided = Arc::<Notify>::default();
+        let unheard = unheard(request.connection.clone(), Arc::clone(&decided), self.timers);
+        let line = Line { dialog: dialog.clone(), dialogs, calls, call_id, heard, decided, follower };
         if let Err(Came { line, .. }) = waiting.send(Came { line, heard: queue }) {
             // Whoever wanted the call has gone.
             line.reject(StatusCode::ServiceUnavailable.code());
         }
-        let driven = dialog.handle(&mut request).await;
+        let driven = tokio::select! {
+            driven = dialog.handle(&mut request) => driven,
+            () = unheard => Ok(()),
+        };
         over.notify_one();
         driven
+    }
+}
+
+/// The caller's connection broke before our answer, or nothing came of the answer: its ACK is waited for no longer than 64·T1, and as long
+/// may the BYE take that ends what was not acknowledged.
+async fn unheard(connection: Option<SipConnection>, decided: Arc<Notify>, timers: Timers) {
+    let broken = async {
+        // Datagrams have no connection that could break.
+        let stream = connection.filter(SipConnection::is_reliable);
+        match stream.and_then(|stream| stream.cancel_token()) {
+            Some(token) => token.cancelled().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = decided.notified() => tokio::time::sleep(timers.give_up() * 2 + timers.t1 * MARGIN_T1).await,
+        () = broken => {}
     }
 }
 
@@ -160,10 +206,15 @@ async fn refuse(request: &mut Transaction, refusal: Refusal) -> rsipstack::Resul
     request.reply_with(StatusCode::from(refusal.code), headers, None).await
 }
 
+/// Where it came from.
+pub(super) fn source(request: &Transaction) -> Option<SocketAddr> {
+    request.connection.as_ref()?.get_remote_addr()?.get_socketaddr().ok()
+}
+
 /// `None`: it lacks what every INVITE has (RFC 3261 §8.1.1).
 fn knock(request: &Transaction) -> Option<Knock> {
     let invite = &request.original;
-    let source = request.connection.as_ref()?.get_remote_addr()?.get_socketaddr().ok()?;
+    let source = source(request)?;
     invite.contact_header().ok()?;
     let authorizations = invite.headers.iter().filter_map(|header| match header {
         Header::Authorization(value) => Some(value.value().to_owned()),

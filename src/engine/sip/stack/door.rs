@@ -8,12 +8,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rsipstack::platform::CancellationToken;
-use rsipstack::sip::{HeadersExt as _, SipMessage};
+use rsipstack::sip::{HeadersExt as _, Method, SipMessage};
 use rsipstack::transaction::Endpoint;
 use rsipstack::transaction::endpoint::{EndpointInnerRef, TransportEventInspector};
 use rsipstack::transport::tcp::TcpConnection;
@@ -24,7 +25,7 @@ use rsipstack::transport::{SipAddr, SipConnection, TransportEvent};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::super::{Gate, Local, Transport};
-use super::Calls;
+use super::{Calls, mend};
 
 /// Of a UDP socket; the kernel's default holds a few hundred requests.
 const SOCKET_BYTES: usize = 4 << 20;
@@ -37,6 +38,10 @@ const BREATH: Duration = Duration::from_millis(100);
 /// Headers are looked for within so much of a datagram.
 const HEAD_BYTES: usize = 8192;
 const RESPONSE: &[u8] = b"SIP/2.0 ";
+const CANCEL: &[u8] = b"CANCEL ";
+/// A far side that takes nothing for so long has no connection any more: what is written to it holds up every other (TCP_USER_TIMEOUT).
+#[cfg(target_os = "linux")]
+const UNTAKEN: Duration = Duration::from_secs(5);
 
 /// One socket, bound.
 pub(super) enum Bound {
@@ -132,8 +137,20 @@ pub(super) struct Door {
 impl Door {
     fn takes(&self, from: IpAddr, message: &[u8]) -> bool {
         let head = message.get(..HEAD_BYTES).unwrap_or(message);
-        call_id(head).is_some_and(|call_id| self.calls.has(call_id))
-            || self.gate.takes(from, !message.starts_with(RESPONSE), Instant::now())
+        if call_id(head).is_some_and(|call_id| self.calls.has(call_id)) {
+            return true;
+        }
+        if message.starts_with(CANCEL) && self.notes_stranger(from) {
+            return false;
+        }
+        self.gate.takes(from, !message.starts_with(RESPONSE), Instant::now())
+    }
+
+    /// A CANCEL of no call is answered by the crate itself, before anybody is asked: a stranger's never reaches it, and is counted.
+    fn notes_stranger(&self, from: IpAddr) -> bool {
+        let is_strangers = !self.gate.knows(from);
+        self.gate.counts.strangers.fetch_add(u64::from(is_strangers), Relaxed);
+        is_strangers
     }
 }
 
@@ -175,10 +192,13 @@ impl rsipstack::platform::net::UdpSocket for Watched {
     }
 }
 
-/// What comes over connections, which the crate reads by itself.
+/// What the crate has read; over connections it reads by itself.
 #[async_trait]
 impl TransportEventInspector for Door {
-    async fn handle(&self, event: TransportEvent) -> Option<TransportEvent> {
+    async fn handle(&self, mut event: TransportEvent) -> Option<TransportEvent> {
+        if let TransportEvent::Incoming(message, ..) = &mut event {
+            mend::name_plainly(message);
+        }
         let TransportEvent::Incoming(message, connection, from) = &event else { return Some(event) };
         if !connection.is_reliable() {
             return Some(event);
@@ -186,6 +206,11 @@ impl TransportEventInspector for Door {
         let of_a_call = message.call_id_header().is_ok_and(|call_id| self.calls.has(call_id.value()));
         let is_request = matches!(message, SipMessage::Request(_));
         let from = from.get_socketaddr().ok()?.ip();
+        // The answer would be written by the loop that reads for everybody.
+        if !of_a_call && matches!(message, SipMessage::Request(request) if request.method == Method::Cancel) {
+            self.notes_stranger(from);
+            return None;
+        }
         (of_a_call || self.gate.takes(from, is_request, Instant::now())).then_some(event)
     }
 }
@@ -218,6 +243,9 @@ impl Accepting {
     fn take(&self, stream: tokio::net::TcpStream, from: SocketAddr, endpoint: &EndpointInnerRef) {
         // Without a seat it is closed.
         let Some(seat) = self.door.gate.seat(from.ip()) else { return };
+        // Where it can't be set the kernel's own patience holds.
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNTAKEN));
         let local = SipAddr { r#type: Some(rsipstack::sip::Transport::Tcp), addr: self.address.into() };
         let open = self.ending.child_token();
         let Ok(connection) = TcpConnection::from_stream(stream, local, Some(open.clone())) else { return };

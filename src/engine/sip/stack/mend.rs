@@ -3,6 +3,7 @@
 //! - Digest: it knows `SHA256` where RFC 7616 §3.3 says `SHA-256`, no list of `qop`, one challenge only, and quotes the `qop`
 //!   of its answer (RFC 3261 §25.1 does not). One challenge that we can answer is left of several, in its words, and its answer is
 //!   written in ours. One that nobody can answer is taken out: the crate then reports the code.
+//! - It takes the first `<` of From and To for the begin of their URI, inside of a display name too: such names are left out.
 //! - A 2xx to an INVITE counts as an answer only if it is a 200 with a Contact.
 //! - Its refusals name a Contact, which in a 3xx is a place to go on to (RFC 3261 §8.1.3.4): ours name none.
 //! - Answers that it makes itself, for a timer or a broken connection, look like the far side's: they are marked.
@@ -14,6 +15,7 @@ use rsipstack::transaction::endpoint::MessageInspector;
 use rsipstack::transport::SipAddr;
 
 use crate::sip::digest::parameters;
+use crate::sip::uri::plainly_named;
 
 /// Stands in answers that no far side sent.
 const MARK: &str = "X-No-Answer";
@@ -49,6 +51,19 @@ impl MessageInspector for Mend {
             Some(from) => mend(&mut response, from),
         }
         SipMessage::Response(response)
+    }
+}
+
+/// Leaves out display names that would mislead; others stay as they are. Before the crate looks for the transaction, which has the tag in
+/// its name.
+pub(super) fn name_plainly(message: &mut SipMessage) {
+    let SipMessage::Request(request) = message else { return };
+    for header in &mut request.headers.0 {
+        match header {
+            Header::From(value) => *value = plainly_named(value.value()).to_owned().into(),
+            Header::To(value) => *value = plainly_named(value.value()).to_owned().into(),
+            _ => {}
+        }
     }
 }
 

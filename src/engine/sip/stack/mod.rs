@@ -178,7 +178,7 @@ pub(in crate::engine) enum Failure {
     Cancelled,
 }
 
-/// The calls of a stack by Call-ID, and the Call-IDs of questions of ours that wait for an answer.
+/// The calls of a stack by Call-ID, and the Call-IDs of questions of ours that wait for an answer, and of INVITEs that wait for a decision.
 #[derive(Default)]
 struct Calls(Mutex<HashMap<String, Call>>, Mutex<HashSet<String>>);
 
@@ -215,6 +215,12 @@ impl Calls {
     fn has(&self, call_id: &str) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(call_id)
             || self.1.lock().unwrap_or_else(PoisonError::into_inner).contains(call_id)
+    }
+
+    /// Somebody decides about an INVITE; `None`: about another one of the same name.
+    fn reserve<'a>(&'a self, call_id: &'a str) -> Option<Expected<'a>> {
+        let is_new = self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(call_id.to_owned());
+        is_new.then(|| Expected(self, call_id))
     }
 
     fn expect<'a>(&'a self, call_id: &'a str) -> Expected<'a> {
@@ -280,6 +286,7 @@ impl Stack {
             reception: Arc::clone(&reception),
             transport,
             address,
+            timers,
         };
         tokio::spawn(taker.run(incoming, ending.clone()));
         Ok(Self { endpoint: inner, dialogs, calls, gate, names, reception, transport, address, timers, ending })

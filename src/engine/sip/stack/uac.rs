@@ -42,7 +42,8 @@ pub(in crate::engine) struct Line {
     pub(super) calls: Arc<Calls>,
     pub(super) call_id: String,
     pub(super) heard: mpsc::UnboundedSender<Heard>,
-    pub(super) gave_up: Arc<Notify>,
+    /// Of a call of ours: it is cancelled. Of one that came in: its final answer is ordered.
+    pub(super) decided: Arc<Notify>,
     pub(super) follower: AbortHandle,
 }
 
@@ -73,7 +74,7 @@ impl Stack {
         };
         let follower = tokio::spawn(follower.run()).abort_handle();
         let (dialogs, calls) = (Arc::clone(&self.dialogs), Arc::clone(&self.calls));
-        Ok((Line { dialog, dialogs, calls, call_id, heard, gave_up, follower }, queue))
+        Ok((Line { dialog, dialogs, calls, call_id, heard, decided: gave_up, follower }, queue))
     }
 
     fn option(&self, invite: Invite) -> Result<InviteOption, String> {
@@ -124,7 +125,7 @@ impl Line {
     /// CANCEL, once somebody has said a word (RFC 3261 §9.1). An answer that crosses it is hung up; when all is over
     /// [`Failure::Cancelled`] comes, after 64·T1 at the latest.
     pub(in crate::engine::sip) fn cancel(&self) {
-        self.gave_up.notify_one();
+        self.decided.notify_one();
         let dialog = self.dialog.clone();
         tokio::spawn(async move {
             if let Err(error) = dialog.cancel().await {

@@ -1,5 +1,5 @@
 //! Requests of the far side. Those of a call's dialog go to the call or are answered here at once; the crate's own dialog is not
-//! asked, since it drops what comes while it waits for something else. What belongs to no call is refused.
+//! asked, since it drops what comes while it waits for something else. What belongs to no call is refused, and of a stranger dropped.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,8 +15,8 @@ use rsipstack::transaction::TransactionReceiver;
 use rsipstack::transaction::transaction::Transaction;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::super::{Gate, Transport};
-use super::{ALLOW, Agreed, Call, Calls, Heard, Offer, OfferRefused, Reception, Terms, info, refresh};
+use super::super::{Gate, Timers, Transport};
+use super::{ALLOW, Agreed, Call, Calls, Heard, Offer, OfferRefused, Reception, Terms, came, info, refresh};
 
 /// Requests that are being answered. A re-INVITE is one until its ACK.
 const MOST_AT_ONCE: usize = 4096;
@@ -34,6 +34,7 @@ pub(super) struct Taker {
     pub(super) transport: Transport,
     /// As the far side is told.
     pub(super) address: SocketAddr,
+    pub(super) timers: Timers,
 }
 
 impl Taker {
@@ -67,7 +68,14 @@ impl Taker {
         let is_in_dialog = request.original.to_header()?.tag()?.is_some();
         let is_new_invite = request.original.method == Method::Invite && !is_in_dialog;
         let Some(call) = self.calls.find(&call_id) else {
-            return if is_new_invite { self.invited(request).await } else { stray(&mut request, is_in_dialog).await };
+            return match is_new_invite {
+                true => self.invited(request).await,
+                false if self.is_strangers(&request) => {
+                    self.drop_silently();
+                    Ok(())
+                }
+                false => stray(&mut request, is_in_dialog).await,
+            };
         };
         if is_new_invite {
             if call.dialog.state().is_terminated() {
@@ -89,6 +97,15 @@ impl Taker {
                 request.reply_with(StatusCode::ServerInternalError, later, None).await
             }
         }
+    }
+
+    /// Strangers are heard where they may call, and only with calls.
+    fn is_strangers(&self, request: &Transaction) -> bool {
+        came::source(request).is_none_or(|source| !self.gate.knows(source.ip()))
+    }
+
+    pub(super) fn drop_silently(&self) {
+        self.gate.counts.strangers.fetch_add(1, Relaxed);
     }
 
     async fn tag_of(&self, call: &Call, method: Method) -> Option<String> {
