@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::http::{Ask, Http, random_id};
 use super::options::Options;
 use super::runtime::Runtime;
+use super::trunks::{Tested, Trunks};
 use super::waits::Waits;
 use super::watch::Watch;
 use crate::call::wire::{TokenAnswer, TokenRequest};
@@ -42,11 +43,6 @@ pub struct Agent {
 #[derive(Deserialize)]
 struct Agents {
     agents: Vec<Agent>,
-}
-
-#[derive(Deserialize)]
-struct Trunks {
-    trunks: Vec<Value>,
 }
 
 /// Where a call goes: exactly one of both.
@@ -217,7 +213,7 @@ impl Client {
         self.run(waits, |inner| async move {
             let input = OrgInput { org_id: &inner.options.org_id, sid: None };
             let answer: Trunks = inner.http.ask(Ask::Query, "voice.trunks.list", &input).await?;
-            Ok(answer.trunks)
+            answer.values().map_err(|error| inner.http.foreign(error.to_string()))
         })
     }
 
@@ -227,7 +223,8 @@ impl Client {
         let trunk_id = trunk_id.to_owned();
         self.run(waits, |inner| async move {
             let input = TrunkInput { org_id: &inner.options.org_id, trunk_id: &trunk_id };
-            inner.http.ask(Ask::Mutation, "voice.trunks.test", &input).await
+            let answer: Tested = inner.http.ask(Ask::Mutation, "voice.trunks.test", &input).await?;
+            answer.value().map_err(|error| inner.http.foreign(error.to_string()))
         })
     }
 

@@ -11,6 +11,7 @@
 //! | `events` | what becomes of a call, as it happens |
 //! | `process` | whether this process was forked off |
 //! | `http`, `calls` | the procedures: one request, its answer, its errors |
+//! | `trunks` | what is read of a control plane's trunks |
 //! | `keys` | keys that are pressed for the far end |
 //! | `originate` | placing a call, and taking back one that nobody waits for any more |
 //! | `wait`, `watch` | waiting for a status, over one stream of events that all waits share |
@@ -45,6 +46,7 @@ mod retry;
 pub mod runtime;
 mod stalls;
 mod tokens;
+mod trunks;
 mod wait;
 mod waits;
 mod watch;

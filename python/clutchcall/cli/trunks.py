@@ -72,9 +72,9 @@ def _test(arguments: argparse.Namespace, voice: Voice) -> int:
 def _findings(tested: TrunkTest) -> list[tuple[str, str]]:
     found = [("trunk", tested["trunk_id"])]
     if "peer" in tested:
-        found.append(("peer", f"{tested['peer']} over {tested['transport']}"))
-        answer = f"{tested['sip_code']} {tested['sip_phrase']}" if "sip_code" in tested else tested["error"]
-        found.append(("OPTIONS", f"{answer}, after {tested['after_ms']} ms"))
+        found.append(("peer", f"{tested['peer']} over {tested.get('transport', 'an unknown transport')}"))
+        answer = f"{tested['sip_code']} {tested.get('sip_phrase', '')}" if "sip_code" in tested else tested.get("error")
+        found.append(("OPTIONS", f"{answer or 'nothing'}, after {tested.get('after_ms', '?')} ms"))
     else:
         found.append(("OPTIONS", "a simulated phone: nobody to ask"))
     if "registration" in tested:
