@@ -106,6 +106,7 @@ ORIGINATE = {
     "send_digits": Kind.TEXT_OR_NONE,
     "headers": Kind.MAPPING_OR_NONE,
     "caller_name": Kind.TEXT_OR_NONE,
+    "status_callback": Kind.TEXT_OR_NONE,
 }
 
 
@@ -157,6 +158,8 @@ def _twins() -> Iterator[Target]:
         over = "async_call" if prefix else "calls"
         transfer = {"to": Kind.TEXT_OR_NONE, "agent": Kind.TEXT_OR_NONE}
         yield Target(f"{name}Call.transfer", _first(over, "transfer"), transfer, lambda scene: {})
+        yield Target(f"{name}Call.answer", _first(over, "answer"), {"agent": Kind.TEXT_OR_NONE})
+        yield Target(f"{name}Call.reject", _first(over, "reject"), {"reason": Kind.TEXT})
         yield Target(f"{name}Call.hangup", _first(over, "hangup"))
         pressed = {"digits": Kind.TEXT, "duration_ms": Kind.WHOLE}
         yield Target(f"{name}Call.send_dtmf", _first(over, "send_dtmf"), pressed, lambda scene: {"digits": "1"})

@@ -42,14 +42,14 @@ def held(engine: Engine) -> dict[str, int]:
 
 
 def settled(engine: Engine, like: dict[str, int] | None) -> dict[str, int]:
-    until, looks, last = time.monotonic() + LIMIT_S, 0, None
-    while looks < LOOKS or like not in (None, last):
+    """What is held once nothing moves any more, and no more than `like`; what it is by then, where it stays more."""
+    until, looks, last = time.monotonic() + LIMIT_S, 0, held(engine)
+    while looks < LOOKS or (like and any(last[name] > number for name, number in like.items())):
         now = held(engine)
         looks, last = (looks + 1 if now == last else 0), now
         if time.monotonic() > until:
             break
         time.sleep(0.05)
-    assert last is not None
     return last
 
 

@@ -35,7 +35,8 @@ def soaked(what: str, warm_up: int, count: int, per_second: int, folder: Path, l
     rss_kib = before.pop("rss_kib"), after.pop("rss_kib")
     growth = float(rss_kib[1] - rss_kib[0]) / float(rss_kib[0])
     print(f"{count} {what} in {told['took_s']:.1f} s: {after}, {rss_kib[0]} KiB then {rss_kib[1]} KiB ({growth:+.2%})")
-    assert after == before
+    # Less is no leak: a call that was cancelled at the start may be followed for 64·T1 then (RFC 3261 §17).
+    assert all(after[name] <= number for name, number in before.items()), (before, after)
     return growth
 
 
