@@ -129,7 +129,11 @@ impl World {
             }
             self.step();
         }
-        (0..2_000).for_each(|_| self.step());
+        // What is repeated comes in the end; what was lost for good does not.
+        let end = self.now + Duration::from_secs(10);
+        while (self.delays.len() as u64) < self.said && self.now < end {
+            self.step();
+        }
         let (said, mut delays) = (self.said, self.delays);
         delays.sort();
         let within = delays.iter().filter(|delay| **delay <= Duration::from_millis(120)).count();
@@ -362,11 +366,12 @@ fn the_floor_is_what_holds_it_up() {
 
 #[test]
 fn streams_of_a_pooled_link_bring_everything() {
-    for (loss, in_time) in [(20, 99.0), (50, 98.0), (300, 60.0)] {
+    // The latest of 32,000: at 30 % one of 25 runs has a frame whose repetitions were lost too, each behind twice the time.
+    for (loss, in_time, last_s) in [(20, 99.0, 1), (50, 98.0, 1), (300, 60.0, 5)] {
         let heard = run(Load { loss, streams: true, ..POOLED });
         assert!(heard.heard == 100.0, "{loss}: {heard:?}");
         assert!(heard.in_time >= in_time, "{loss}: {heard:?}");
-        assert!(heard.last.is_some_and(|last| last < Duration::from_secs(1)), "{loss}: {heard:?}");
+        assert!(heard.last.is_some_and(|last| last < Duration::from_secs(last_s)), "{loss}: {heard:?}");
     }
 }
 
