@@ -45,12 +45,10 @@ pub(super) struct Audio {
 
 impl Audio {
     pub(super) fn start() -> Result<Self, String> {
-        let bind = (Ipv4Addr::LOCALHOST, 0).into();
-        let (worker, waker) = Worker::new(WorkerConfig { bind, listen: None, limits: NO_SESSIONS })?;
+        let (worker, waker) = worker()?;
         let (words, taken) = crossbeam_channel::bounded(WORDS);
         let ending = Arc::<AtomicBool>::default();
-        let mut lines =
-            Lines { words: taken, lines: HashMap::new(), due: BTreeSet::new(), ending: ending.clone(), is_done: false };
+        let mut lines = Lines::new(taken, ending.clone());
         let thread = std::thread::Builder::new().name("phone-audio".to_owned()).spawn(move || worker.run(&mut lines));
         let thread = Some(thread.map_err(|error| format!("the phone's audio thread can't start: {error}"))?);
         Ok(Self { words, waker, ending, thread })
@@ -88,6 +86,10 @@ impl Drop for Audio {
     }
 }
 
+fn worker() -> Result<(Worker, Waker), String> {
+    Worker::new(WorkerConfig { bind: (Ipv4Addr::LOCALHOST, 0).into(), listen: None, limits: NO_SESSIONS })
+}
+
 struct Lines {
     words: Receiver<Word>,
     lines: HashMap<usize, PhoneLine>,
@@ -97,6 +99,10 @@ struct Lines {
 }
 
 impl Lines {
+    fn new(words: Receiver<Word>, ending: Arc<AtomicBool>) -> Self {
+        Self { words, lines: HashMap::new(), due: BTreeSet::new(), ending, is_done: false }
+    }
+
     fn begin(&mut self, links: &Links, key: usize, line: PhoneLine) {
         for (at, socket) in line.leg().sockets().into_iter().enumerate() {
             let watched = socket.map(|socket| links.watch(socket, key * SOCKETS + at));
@@ -124,6 +130,13 @@ impl Lines {
         self.due.remove(&(line.due(), key));
         line.end(now);
     }
+
+    /// The loop asks for what is due once more before it stops.
+    fn end_all(&mut self, now: Instant) {
+        self.due.clear();
+        self.lines.drain().for_each(|(_, line)| line.end(now));
+        self.is_done = true;
+    }
 }
 
 impl App for Lines {
@@ -138,8 +151,7 @@ impl App for Lines {
             }
         }
         if self.ending.load(Ordering::Acquire) {
-            self.lines.drain().for_each(|(_, line)| line.end(now));
-            self.is_done = true;
+            self.end_all(now);
         }
     }
 
@@ -161,5 +173,30 @@ impl App for Lines {
 
     fn is_done(&self) -> bool {
         self.is_done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::a_line;
+    use super::*;
+
+    #[test]
+    fn what_was_due_at_the_end_ends_too() {
+        let (mut worker, waker) = worker().unwrap();
+        let (words, taken) = crossbeam_channel::bounded(WORDS);
+        let ending = Arc::<AtomicBool>::default();
+        let mut lines = Lines::new(taken, ending.clone());
+        let (line, now) = a_line();
+        words.send(Word::Begin { key: 1, line: Box::new(line) }).unwrap();
+        waker.wake();
+        worker.turn_at(&mut lines, now);
+        assert!(lines.poll_timeout().is_some());
+
+        // The thread had no time for a second: the end and the line's ticks come in one turn.
+        ending.store(true, Ordering::Release);
+        waker.wake();
+        worker.turn_at(&mut lines, now + Duration::from_secs(1));
+        assert!(lines.is_done() && lines.lines.is_empty() && lines.poll_timeout().is_none());
     }
 }
