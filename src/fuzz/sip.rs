@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use crate::sip::session_timer::Settings;
-use crate::sip::{Codec, Local, Negotiation, Refer, SessionTimer, contact, reason, uri};
+use crate::sip::{Codec, Local, Negotiation, Refer, SessionTimer, contact, digest, info, reason, uri};
 
 /// Bodies in a row, parted by two zeros, as offers and answers of one dialog: each may follow any other. The first byte has two
 /// bits for each.
@@ -69,10 +69,15 @@ pub(super) fn sdp_seeds() -> Vec<Vec<u8>> {
     vec![both(0), both(0b0100), both(0b0010), both(0b1111)]
 }
 
-/// Values of headers, and a NOTIFY's body.
+/// Values of headers, and the bodies of a NOTIFY and an INFO.
 pub(super) fn sip_text(data: &[u8]) {
     let mut refer = Refer::default();
     let _ = refer.handle_notify(data, None);
+    for kind in ["application/dtmf-relay", "application/dtmf"] {
+        if let info::Info::Key { key, duration_ms } = info::read(Some(kind), data) {
+            assert!(matches!(key, '0'..='9' | '*' | '#' | 'A'..='D') && duration_ms <= 60_000);
+        }
+    }
     let Ok(text) = std::str::from_utf8(data) else { return };
     if let Some(read) = reason::q850([text]) {
         let again = reason::header(read.cause, read.text.as_deref().unwrap_or_default());
@@ -91,7 +96,24 @@ pub(super) fn sip_text(data: &[u8]) {
         let filled = template.fill("+1 \r\n@;?x", "h");
         assert!(!filled.contains([' ', '\r', '\n']));
     }
+    assert!(text.ends_with(uri::plainly_named(text)));
+    authorization(text);
     session_timer(text);
+}
+
+/// What a caller says who was challenged: of nothing that he says without our nonce he is believed.
+fn authorization(text: &str) {
+    for (name, value) in digest::parameters(text) {
+        assert!(!name.contains('=') && text.contains(value));
+    }
+    let Some(answer) = digest::Answer::parse(text) else { return };
+    thread_local! {
+        static START: Instant = Instant::now();
+    }
+    let now = START.with(|start| *start);
+    let account = digest::Account { username: &answer.username, password: "secret", realm: "realm" };
+    let verdict = digest::Challenger::new(&[7; 32], now).judge(&answer, "INVITE", account, now);
+    assert_ne!(verdict, digest::Verdict::Right);
 }
 
 fn session_timer(text: &str) {
@@ -116,6 +138,8 @@ pub(super) fn sip_text_seeds() -> Vec<Vec<u8>> {
         "sip:{digits}@{trunk_host};user=phone",
         "1800;refresher=uac\n90",
         "SIP/2.0 200 OK\r\n",
+        "Signal=5\r\nDuration=160\r\n",
+        "Digest username=\"u\", realm=\"realm\", nonce=\"n\", uri=\"sip:h\", response=\"0\", algorithm=MD5, qop=auth, nc=00000001, cnonce=\"c\"",
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec()

@@ -138,9 +138,12 @@ impl Receiver {
         if self.ssrc != Some(header.ssrc) {
             self.begin(header.ssrc);
         }
+        let before = self.totals();
         let number = match self.sequence.update(header.sequence) {
             Arrival::Next { number, .. } | Arrival::Late { number } => number,
             Arrival::Restart { number } => {
+                // Its own counts begin anew, as its reports do (RFC 3550 §A.1); the leg's go on.
+                self.before = before;
                 (self.timestamp, self.last, self.begun) = (None, None, true);
                 self.listener.reset(self.stream.events_clock());
                 number

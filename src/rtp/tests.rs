@@ -113,10 +113,15 @@ fn another_ssrc_begins_a_stream_and_totals_go_on() {
 fn a_sender_that_begins_anew_with_its_ssrc_says_so() {
     let now = Instant::now();
     let mut receiver = Receiver::new(pcmu(), now);
-    handle(&mut receiver, &packet(0, 100, 0, &[0]), now);
+    for sequence in [100, 101, 103] {
+        handle(&mut receiver, &packet(0, sequence, 0, &[0]), now);
+    }
     assert_eq!(handle(&mut receiver, &packet(0, 30_000, 77, &[0]), now), None);
     let bytes = packet(0, 30_001, 237, &[0]);
     assert!(handle(&mut receiver, &bytes, now).unwrap().begins);
+    let totals = receiver.totals();
+    assert_eq!((totals.packets, totals.expected, totals.lost, totals.gaps), (4, 5, 1, 1), "the leg's go on");
+    assert_eq!(receiver.report(None).unwrap().lost, 0, "of this stretch");
 }
 
 #[test]
