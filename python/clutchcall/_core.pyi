@@ -129,7 +129,7 @@ class BridgeStats:
     @property
     def callback_errors(self, /) -> int:
         """
-        Exceptions that left the callback.
+        Exceptions that left its callbacks: that of the audio, and those of keys and of the link.
         """
     @property
     def delivery_stalled_ms(self, /) -> int:
@@ -231,7 +231,7 @@ class BridgeStats:
     @property
     def slow_callbacks(self, /) -> int:
         """
-        Callbacks that took longer than 20 ms.
+        Callbacks that took longer than 20 ms, of each sort.
         """
     @property
     def stale(self, /) -> int:

@@ -220,7 +220,7 @@ impl Bridge {
     pub fn publish(&self, frame: Bytes, timestamp_us: Option<u64>) -> Result<()> {
         self.check_frame(frame.len())?;
         timestamp_us.map_or(Ok(()), |stamp| self.check_stamp(stamp))?;
-        self.check_open()?;
+        self.check_speaks()?;
         let frame_us = u64::from(self.params.frame_us());
         let queued_us = self.queued_us();
         let limit_us = CAPACITY.as_micros() as u64;
@@ -335,6 +335,7 @@ impl Bridge {
 
     /// [`Client::send_dtmf`] on this call.
     pub fn send_dtmf<W: Waits<()>>(&self, digits: &str, duration_ms: u32, waits: W) -> Result<W::Outcome> {
+        self.check_open("no key can be pressed over it")?;
         self.client.send_dtmf(&self.sid, digits, duration_ms, waits)
     }
 
@@ -362,19 +363,23 @@ impl Bridge {
         !over
     }
 
-    fn check_open(&self) -> Result<()> {
+    /// Closed is for good: `what` is what can't be any more.
+    pub fn check_open(&self, what: &str) -> Result<()> {
         self.client.runtime().check()?;
-        match self.link() {
-            Link::Closed => {
-                let reason = self.reason().unwrap_or_else(|| "it was closed".into());
-                Err(Error::closed(format!("this bridge is closed ({reason}): nothing can be published any more")))
-            }
-            Link::Failed => {
-                let reason = self.reason().unwrap_or_else(|| "the relay refuses it".into());
-                Err(Error::new(Kind::Bridge, format!("{reason}: close this bridge and attach again")))
-            }
-            _ => Ok(()),
+        if self.link() != Link::Closed {
+            return Ok(());
         }
+        let reason = self.reason().unwrap_or_else(|| "it was closed".into());
+        Err(Error::closed(format!("this bridge is closed ({reason}): {what} any more")))
+    }
+
+    fn check_speaks(&self) -> Result<()> {
+        self.check_open("nothing can be published")?;
+        if self.link() != Link::Failed {
+            return Ok(());
+        }
+        let reason = self.reason().unwrap_or_else(|| "the relay refuses it".into());
+        Err(Error::new(Kind::Bridge, format!("{reason}: close this bridge and attach again")))
     }
 
     /// What lies further ahead than anything may wait was read from another clock.

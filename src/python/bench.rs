@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use pyo3::prelude::*;
 
-use super::delivery::{self, Consumer, Delivery, Sort};
+use super::delivery::{self, Consumer, Delivery, Purpose, Sort};
 use crate::client::bridge::RING_FRAMES;
 use crate::client::{Delivered, Runtime};
 use crate::ring::RingSender;
@@ -38,7 +38,8 @@ pub(super) fn bench_rings(
     for i in 0..bridges {
         let (sender, receiver) = runtime.delivery().ring(RING_FRAMES);
         let consumer = Some(Consumer::Each(on_frame.clone_ref(py)));
-        slots.push(delivery.register(receiver, consumer, format!("bench {i}"), (Sort::Frames, "opus")));
+        let purpose = Purpose::new(format!("bench {i}"), Sort::Frames).of_codec("opus");
+        slots.push(delivery.register(receiver, consumer, purpose));
         senders.push(sender);
     }
     let payload = Bytes::from(vec![0x55; frame_bytes]);

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::bridge::{self as face, Bridge};
 use super::buffer::type_name;
 use super::cancel::asking;
-use super::delivery::{self, Consumer, Delivery, Slot, Sort};
+use super::delivery::{self, Consumer, Delivery, Purpose, Slot, Sort};
 use super::errors::raise;
 use super::frame::Agent;
 use super::later::{self, Begun, later};
@@ -358,7 +358,7 @@ impl Client {
     fn events(&self, py: Python<'_>, sid: &str) -> PyResult<Taker> {
         let delivery = Delivery::of(py, self.0.runtime())?;
         let (ring, receiver) = self.0.runtime().delivery().ring(RING_ROWS);
-        let slot = delivery.register(receiver, None, format!("events of call {sid}"), (Sort::Frames, ""));
+        let slot = delivery.register(receiver, None, Purpose::new(format!("events of call {sid}"), Sort::Frames));
         let underway = self.0.follow(sid, ring).map_err(|error| {
             delivery.forget(py, &slot);
             raise(py, error)
@@ -370,8 +370,8 @@ impl Client {
     fn watch(&self, py: Python<'_>, sid: &str, callback: Py<PyAny>) -> PyResult<Watch> {
         let delivery = Delivery::of(py, self.0.runtime())?;
         let (ring, receiver) = self.0.runtime().delivery().ring(RING_ROWS);
-        let label = format!("statuses of call {sid}");
-        let slot = delivery.register(receiver, Some(Consumer::Each(callback)), label, (Sort::Frames, ""));
+        let purpose = Purpose::new(format!("statuses of call {sid}"), Sort::Frames);
+        let slot = delivery.register(receiver, Some(Consumer::Each(callback)), purpose);
         match self.0.follow(sid, ring) {
             Ok(underway) => Ok(Watch { underway, slot, delivery }),
             Err(error) => {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::delivery::{Consumer, Delivery, Slot, Sort};
+use super::delivery::{Consumer, Delivery, Purpose, Slot, Sort};
 use super::errors::raise;
 use super::logs;
 use super::post::{Deed, Post};
@@ -66,7 +66,8 @@ pub(super) fn later<T: Send + 'static>(
             None => Err(PyRuntimeError::new_err("the work ended without an outcome: the process is ending")),
         }
     }));
-    let slot = delivery.register(receiver, Some(Consumer::Answer(post, deed)), String::new(), (Sort::Frames, ""));
+    let slot =
+        delivery.register(receiver, Some(Consumer::Answer(post, deed)), Purpose::new(String::new(), Sort::Frames));
     let teller = runtime.clone();
     let told = move |result| {
         *cell.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 
 use super::buffer;
 use super::client::{int, whole};
-use super::delivery::{Consumer, Delivery, Slot, Sort};
+use super::delivery::{Consumer, Delivery, Purpose, Slot, Sort};
 use super::errors::raise;
 use crate::client::moqt::{
     Ask, AudioPublication as NativePublication, AudioSubscription as NativeSubscription, Connect, MoqtClient as Native,
@@ -58,19 +58,14 @@ impl MoqtClient {
         let origin = origin(&url);
         let listen = |ring| {
             if let Some(callback) = on_state {
-                delivery.register(
-                    ring,
-                    Some(Consumer::Each(callback)),
-                    format!("states of {origin}"),
-                    (Sort::States, ""),
-                );
+                let purpose = Purpose::new(format!("states of {origin}"), Sort::States);
+                delivery.register(ring, Some(Consumer::Each(callback)), purpose);
             }
         };
         let mut asked = None;
-        let (asks, label) = (&mut asked, format!("token for {origin}"));
+        let (asks, purpose) = (&mut asked, Purpose::new(format!("token for {origin}"), Sort::Frames));
         let ask = ask_token.map(|callback| {
-            let ask =
-                |ring| *asks = Some(delivery.register(ring, Some(Consumer::Each(callback)), label, (Sort::Frames, "")));
+            let ask = |ring| *asks = Some(delivery.register(ring, Some(Consumer::Each(callback)), purpose));
             Box::new(ask) as Ask<'_>
         });
         let native = py.detach(|| Native::connect(connect, listen, ask)).map_err(|error| raise(py, error))?;
@@ -131,10 +126,9 @@ impl MoqtClient {
         on_frame: Py<PyAny>,
     ) -> PyResult<AudioSubscription> {
         let track = track_name(namespace, name).map_err(|error| raise(py, error))?;
-        let label = format!("subscription of {track}");
+        let purpose = Purpose::new(format!("subscription of {track}"), Sort::Frames);
         let mut slot = None;
-        let listen =
-            |ring| slot = Some(self.delivery.register(ring, Some(Consumer::Each(on_frame)), label, (Sort::Frames, "")));
+        let listen = |ring| slot = Some(self.delivery.register(ring, Some(Consumer::Each(on_frame)), purpose));
         let native = py.detach(|| self.native.subscribe(track, listen)).map_err(|error| raise(py, error))?;
         let slot = slot.expect("a subscription has been listened to");
         Ok(AudioSubscription { native, slot, delivery: self.delivery.clone() })

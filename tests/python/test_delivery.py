@@ -49,6 +49,22 @@ def test_an_exception_is_told_and_counted_and_delivery_goes_on(voice: Voice, mon
     assert told == expected
 
 
+def test_a_callback_of_states_that_fails_is_told_and_counted_too(voice: Voice, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[BaseException | None] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_value))
+    states: list[str] = []
+
+    def on_state(state: str) -> None:
+        states.append(state)
+        raise RuntimeError(state)
+
+    bridge = voice.audio_bridge.attach(dial(voice, "9010").sid)
+    bridge.on_state(on_state)
+    bridge.close()
+    until(lambda: bridge.stats().callback_errors == len(states) > 0 and states[-1] == "closed", lambda: f"{states}")
+    assert [str(error) for error in told] == states
+
+
 def test_a_blocked_callback_delays_nobody_else(voice: Voice) -> None:
     release, entered, others = threading.Event(), threading.Event(), [Heard(), Heard()]
 

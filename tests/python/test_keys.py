@@ -12,7 +12,7 @@ from far_end import KEY, ORG, FarEnd, settings
 from listening import FROM, LIMIT_S, Heard, dial, ended, until
 
 from clutchcall.engine import Engine
-from clutchcall.errors import BridgeError, ConflictError
+from clutchcall.errors import BridgeClosed, BridgeError, ConflictError
 from clutchcall.voice import AsyncVoice, Call, Dtmf, Voice
 
 RTP_FROM = 24_000
@@ -139,8 +139,66 @@ def test_a_callback_that_fails_or_is_slow_loses_only_what_does_not_fit(
         go_on.set()
         keys.wait(65)
         assert keys.digits == "1" + ("2345678" * 10)[-64:]
-        assert bridge.stats().keys_dropped == 6
+        stats = bridge.stats()
+        assert (stats.keys_dropped, stats.callback_errors, stats.slow_callbacks >= 1) == (6, 1, True)
     assert len(failed) == 1
+    assert bridge.stats().callback_errors == 1, "after the end, too"
+
+
+def test_a_callback_of_keys_that_replaces_itself_is_counted_all_the_same(
+    voice: Voice, far: FarEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", failed.append)
+    heard, keys = Heard(), Keys()
+
+    def replaces(key: Dtmf) -> None:
+        bridge.on_dtmf(keys)
+        raise RuntimeError(key.digit)
+
+    def ends(key: Dtmf) -> None:
+        keys(key)
+        if key.digit == "2":
+            bridge.on_dtmf(None)
+            raise RuntimeError(key.digit)
+
+    with voice.audio_bridge.attach(call(voice).sid, on_uplink=heard) as bridge:
+        heard.wait(10)
+        bridge.on_dtmf(replaces)
+        until(lambda: bool(far.press("1") and keys.keys), "a key")
+        bridge.on_dtmf(ends)
+        far.press("2")
+        until(lambda: bridge.stats().callback_errors == 2, lambda: f"{keys.digits}, {bridge.stats()}")
+        assert keys.digits.strip("1") == "2"
+        far.press("3")
+        heard.wait_more(10)
+        assert "3" not in keys.digits
+    assert len(failed) == 2
+
+
+@pytest.mark.parametrize("how", ["closed", "hung up"])
+def test_a_bridge_that_is_over_takes_no_callback_and_presses_no_key(voice: Voice, far: FarEnd, how: str) -> None:
+    placed, heard, keys, states = call(voice), Heard(), Keys(), list[str]()
+    with voice.audio_bridge.attach(placed.sid, on_uplink=heard, on_dtmf=keys) as bridge:
+        heard.wait(10)
+        bridge.on_dtmf(keys)
+        bridge.close() if how == "closed" else placed.hangup()
+        ended(bridge)
+        why = "was closed" if how == "closed" else "the call ended"
+        for again in (bridge.on_dtmf, bridge.on_uplink, bridge.on_uplink_batch):
+            with pytest.raises(BridgeClosed, match=f"{why}.* any more"):
+                again(print)
+        with pytest.raises(BridgeClosed, match="no key can be pressed over it"):
+            bridge.send_dtmf("1")
+        with pytest.raises(TypeError, match="callback"):
+            bridge.on_dtmf(7)  # type: ignore[arg-type]
+        # What promises nothing goes on as before.
+        bridge.on_dtmf(None)
+        bridge.on_state(states.append)
+        until(lambda: states == ["closed"], lambda: str(states))
+        list(bridge.uplink())
+        assert next(bridge.uplink(), None) is None
+    placed.hangup()
 
 
 def test_both_faces_hear_and_press(engine: Engine, far: FarEnd) -> None:
@@ -160,6 +218,11 @@ def test_both_faces_hear_and_press(engine: Engine, far: FarEnd) -> None:
             await bridge.send_dtmf("1", duration_ms=40)
             bridge.on_dtmf(None)
             await asyncio.to_thread(far.pressed, 3)
+            await bridge.close()
+            with pytest.raises(BridgeClosed):
+                bridge.on_dtmf(keys)
+            with pytest.raises(BridgeClosed):
+                await bridge.send_dtmf("1")
             await placed.hangup()
             with pytest.raises(ConflictError, match="the call has ended"):
                 await placed.send_dtmf("1")

@@ -373,7 +373,7 @@ class AsyncAudioBridge(BridgeFace, AsyncClosing):
         return AsyncFrames(self._take("downlink"))
 
     async def send_dtmf(self, digits: str, duration_ms: int = 160) -> None:
-        """Presses keys for the caller's phone, one after the other. See `Call.send_dtmf`."""
+        """Presses keys for the caller's phone, one after the other. See `AudioBridge.send_dtmf`."""
         check_text(digits=digits)
         check_whole(duration_ms=duration_ms)
         await asked(self._core.send_dtmf_later, digits, duration_ms)

@@ -44,8 +44,13 @@ class OpenBridges:
 
     def _hearing(self, bridge: _core.Bridge, on_dtmf: DtmfCallback | None) -> _core.Bridge:
         if on_dtmf is not None:
+            from clutchcall.errors import BridgeClosed
+
             try:
                 bridge.on_dtmf(on_dtmf)
+            except BridgeClosed:
+                # The call has ended meanwhile: whoever attached learns it as he would without keys.
+                return bridge
             except BaseException:
                 bridge.leave()
                 raise
@@ -203,6 +208,7 @@ class BridgeFace:
 
         Raises:
             TypeError: `callback` can't be called.
+            BridgeClosed: The bridge or its call is over: the callback would never be called.
             BridgeError: This is a caller's bridge.
         """
         self._swap("uplink", callback, batch=False)
@@ -229,6 +235,7 @@ class BridgeFace:
 
         Raises:
             TypeError: `callback` can't be called.
+            BridgeClosed: The bridge or its call is over: no key is told any more.
             BridgeError: This engine tells no keys; or this is a caller's bridge.
         """
         check_dtmf(callback, "callback")
@@ -300,7 +307,10 @@ class AudioBridge(BridgeFace, Closing):
         return Frames(self._take("downlink"))
 
     def send_dtmf(self, digits: str, duration_ms: int = 160) -> None:
-        """Presses keys for the caller's phone, one after the other; see `Call.send_dtmf`."""
+        """Presses keys for the caller's phone, one after the other; see `Call.send_dtmf`.
+
+        It raises what that raises, and `BridgeClosed` where the bridge or its call is over.
+        """
         check_text(digits=digits)
         check_whole(duration_ms=duration_ms)
         self._core.send_dtmf(digits, duration_ms)

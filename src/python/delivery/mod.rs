@@ -32,7 +32,7 @@ mod slot;
 mod turn;
 
 pub(super) use process::{after_fork, claim, clock, shutdown, watch_process};
-pub(super) use slot::{Consumer, Slot, Sort, Taken};
+pub(super) use slot::{Consumer, Purpose, Slot, Sort, Taken};
 use turn::Turn;
 
 /// Threads beside the first one, while callbacks block.
@@ -142,10 +142,9 @@ impl Delivery {
         &self,
         frames: RingReceiver<Delivered>,
         consumer: Option<Consumer>,
-        label: String,
-        sort: (Sort, &'static str),
+        purpose: Purpose,
     ) -> Arc<Slot> {
-        let slot = Arc::new(Slot::new(frames, consumer, label, sort));
+        let slot = Arc::new(Slot::new(frames, consumer, purpose));
         self.slots.write().unwrap_or_else(PoisonError::into_inner).insert(slot.frames().id(), slot.clone());
         slot
     }
@@ -295,7 +294,9 @@ impl Delivery {
         let label = |seat: &Seat| match seat.ring.load(Relaxed) {
             HANDLER => "a handler of logging".to_owned(),
             // A bridge that is closed in its own callback has no slot any more.
-            ring => slots.get(&RingId(ring)).map_or_else(|| "one that is closed".to_owned(), |slot| slot.label.clone()),
+            ring => slots
+                .get(&RingId(ring))
+                .map_or_else(|| "one that is closed".to_owned(), |slot| slot.purpose.label.clone()),
         };
         entered.map(label).collect::<Vec<_>>().join(", ")
     }
@@ -337,8 +338,8 @@ impl Delivery {
         let slots = std::mem::take(&mut *self.slots.write().unwrap_or_else(PoisonError::into_inner));
         let mut forgotten = Vec::new();
         for slot in slots.into_values() {
-            if slot.close(py) && slot.sort == Sort::Bridge {
-                forgotten.push(slot.label.clone());
+            if slot.close(py) && slot.purpose.sort == Sort::Bridge {
+                forgotten.push(slot.purpose.label.clone());
             }
         }
         forgotten.sort();

@@ -2,6 +2,7 @@
 //!
 //! No Python code runs and no object of Python's is dropped under the desk's lock, so whoever is attached may wait for it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -34,17 +35,28 @@ pub(in crate::python) enum Sort {
     Frames,
 }
 
-/// See the module's contract.
-pub(in crate::python) struct Slot {
-    pub(super) desk: Desk<Delivered, Consumer, Waiter>,
+/// What a slot is for, for those who tell of it.
+pub(in crate::python) struct Purpose {
     pub(super) label: String,
     pub(super) sort: Sort,
     /// What one frame is, for whoever is given more than its bytes.
     codec: &'static str,
-    /// The sequence number after the last frame that was taken; 0: none was.
-    next_sequence: AtomicU64,
+    tally: Arc<Tally>,
+}
+
+/// What became of callbacks: of one slot, or of several that count together.
+#[derive(Default)]
+pub(in crate::python) struct Tally {
     errors: AtomicU64,
     slow: AtomicU64,
+}
+
+/// See the module's contract.
+pub(in crate::python) struct Slot {
+    pub(super) desk: Desk<Delivered, Consumer, Waiter>,
+    pub(super) purpose: Purpose,
+    /// The sequence number after the last frame that was taken; 0: none was.
+    next_sequence: AtomicU64,
 }
 
 /// A future on an event loop, for which a taker waits.
@@ -64,14 +76,8 @@ pub(in crate::python) type Taken = Found<(Delivered, u64)>;
 
 impl Slot {
     /// Without a consumer for one that comes by itself ([`Taker`](super::super::taker::Taker)), later.
-    pub(super) fn new(
-        frames: RingReceiver<Delivered>,
-        consumer: Option<Consumer>,
-        label: String,
-        (sort, codec): (Sort, &'static str),
-    ) -> Self {
-        let [next_sequence, errors, slow] = std::array::from_fn(|_| AtomicU64::new(0));
-        Self { desk: Desk::new(frames, consumer), label, sort, codec, next_sequence, errors, slow }
+    pub(super) fn new(frames: RingReceiver<Delivered>, consumer: Option<Consumer>, purpose: Purpose) -> Self {
+        Self { desk: Desk::new(frames, consumer), purpose, next_sequence: AtomicU64::new(0) }
     }
 
     pub(super) fn frames(&self) -> &RingReceiver<Delivered> {
@@ -168,7 +174,7 @@ impl Slot {
         (timestamp_us, sequence, lost_before): (u64, u64, u64),
     ) -> PyResult<Py<Frame>> {
         let data = PyBytes::new(py, payload).unbind();
-        Py::new(py, Frame { data, timestamp_us, codec: self.codec, sequence, lost_before })
+        Py::new(py, Frame { data, timestamp_us, codec: self.purpose.codec, sequence, lost_before })
     }
 
     /// Something is in its ring.
@@ -184,6 +190,27 @@ impl Slot {
         self.frames().dropped()
     }
 
+    pub(in crate::python) fn tally(&self) -> &Tally {
+        &self.purpose.tally
+    }
+}
+
+impl Purpose {
+    /// Counted by itself.
+    pub(in crate::python) fn new(label: String, sort: Sort) -> Self {
+        Self { label, sort, codec: "", tally: Arc::default() }
+    }
+
+    pub(in crate::python) fn of_codec(self, codec: &'static str) -> Self {
+        Self { codec, ..self }
+    }
+
+    pub(in crate::python) fn counted_with(self, other: &Slot) -> Self {
+        Self { tally: other.purpose.tally.clone(), ..self }
+    }
+}
+
+impl Tally {
     pub(in crate::python) fn errors(&self) -> u64 {
         self.errors.load(Relaxed)
     }

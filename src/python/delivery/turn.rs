@@ -105,7 +105,7 @@ impl<'a> Turn<'a> {
                 told.map(drop)
             }
             Delivered::Closed => {
-                let last_word = (slot.sort == Sort::States).then(|| callback.call1((Link::Closed.as_str(),)));
+                let last_word = (slot.purpose.sort == Sort::States).then(|| callback.call1((Link::Closed.as_str(),)));
                 self.delivery.forget(py, slot);
                 last_word.transpose().map(drop)
             }
@@ -155,7 +155,7 @@ impl<'a> Turn<'a> {
     fn leave(&mut self, py: Python<'_>, slot: &Slot, callback: &Bound<'_, PyAny>, called: PyResult<()>) {
         self.seat.entered_us.store(0, Relaxed);
         if let Err(error) = called {
-            slot.note_error();
+            slot.tally().note_error();
             error.write_unraisable(py, Some(callback));
         }
         let began = std::mem::replace(&mut self.now, Instant::now());
@@ -163,7 +163,7 @@ impl<'a> Turn<'a> {
             self.delivery.stalls.end(self.delivery.us(self.now));
         }
         if self.now - began > SLOW {
-            slot.note_slow();
+            slot.tally().note_slow();
             let now_us = self.delivery.us(self.now);
             let told_us = self.delivery.told_us.load(Relaxed);
             if told_us == 0 || now_us - told_us > SLOW_PAUSE.as_micros() as u64 {
@@ -171,7 +171,7 @@ impl<'a> Turn<'a> {
                 tracing::warn!(
                     "a callback took {} ms ({}): frames wait while it runs, and more than 10 of them are dropped; hand long work to a thread of yours",
                     (self.now - began).as_millis(),
-                    slot.label
+                    slot.purpose.label
                 );
             }
         }
