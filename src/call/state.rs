@@ -253,7 +253,8 @@ impl Call {
 
     /// A BYE before the answer is a far end that gives up in its own words.
     fn bye(&mut self, q850: Option<u16>, now: Instant) {
-        if self.transfer.as_ref().is_some_and(|transfer| transfer.is_accepted() || transfer.is_bridged()) {
+        let leaves = |transfer: &Transfer| transfer.is_bridged() || transfer.is_accepted() && !transfer.is_unknown();
+        if self.transfer.as_ref().is_some_and(leaves) {
             return self.finish_transferred(EndedBy::Remote, cause(q850).unwrap_or(16), now);
         }
         if self.is_answered() {

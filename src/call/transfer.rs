@@ -6,7 +6,8 @@
 //! | 202 | it is told so; the agent is silent, the media stay |
 //! | NOTIFY 2xx, or the far end's BYE after the 202 | the call has completed, transferred |
 //! | NOTIFY 3xx to 6xx, and [`GRACE`] later the far end is still there | failed; the agent speaks again |
-//! | no NOTIFY within the ring timeout and [`SLACK`] | unknown; the agent speaks again, a late outcome still counts |
+//! | a NOTIFY with the outcome before the 202 | stands for the 202, too (RFC 6665 §4.1.2.4) |
+//! | no NOTIFY within the ring timeout and [`SLACK`] | unknown; the agent speaks again, a late outcome still counts, a BYE is a BYE, and another transfer takes its place |
 //! | refused, mode `auto`; or mode `bridge` | a second leg is dialled, and joined with the first once it is answered |
 //!
 //! A failing NOTIFY is no proof: peers send one for calls that they have connected. So the dialog itself decides.
@@ -70,6 +71,11 @@ impl Transfer {
         matches!(self.step, Step::Accepted { .. } | Step::Failing { .. })
     }
 
+    /// It had agreed to, and nobody heard what came of it.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.step == Step::Accepted { outcome_by: None }
+    }
+
     pub(super) fn is_bridged(&self) -> bool {
         self.step == Step::Bridged
     }
@@ -93,6 +99,7 @@ impl Call {
         }
         match &mut self.transfer {
             Some(pending) if pending.is_bridged() => return Err(Refusal::Bridged),
+            Some(pending) if pending.is_unknown() => self.start_transfer(to, now),
             Some(pending) if pending.to != to => return Err(Refusal::OtherTransfer),
             // Told before that it was accepted: so is whoever joins.
             Some(pending) if pending.is_accepted() => self.push(Action::Settled(Settled::Accepted)),
@@ -142,6 +149,10 @@ impl Call {
 
     /// A NOTIFY's final status.
     pub(super) fn transfer_outcome(&mut self, code: u16, now: Instant) {
+        if code >= 200 {
+            // It may overtake the 202.
+            self.transfer_accepted(now);
+        }
         let Some(transfer) = self.transfer.as_mut().filter(|transfer| transfer.is_accepted()) else { return };
         match code {
             200..=299 => {

@@ -27,4 +27,5 @@ mod sessions;
 mod simulated;
 mod strangers;
 mod tls;
+mod transferred;
 mod webhooks;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clutchcall::call::{
-    Action, Call, CallRecord, Carried, Command, EndReason, Event, Status, TransferMode, TransferState,
+    Action, Call, CallRecord, Carried, Command, EndReason, Event, Reject, Status, TransferMode, TransferState,
 };
 use clutchcall::engine::config::{self, Credentials, Host};
 use clutchcall::engine::sip::{self, Counts, Endpoints, SipTrunk, Timers, Transport};
@@ -312,14 +312,24 @@ impl Caller {
         self.act();
     }
 
+    /// 603.
+    pub(crate) fn turn_down(&mut self) {
+        self.call.as_mut().unwrap().handle_command(Command::Reject(Reject::Declined), Instant::now()).unwrap();
+        self.act();
+    }
+
     pub(crate) fn record(&self) -> &CallRecord {
         self.call.as_ref().unwrap().record()
     }
 
     pub(crate) fn transfer(&mut self, mode: TransferMode) {
+        self.transfer_to("+15557654321", mode);
+    }
+
+    pub(crate) fn transfer_to(&mut self, to: &str, mode: TransferMode) {
         let call = self.call.as_mut().unwrap();
         call.transfers_by(mode);
-        call.handle_command(Command::Transfer { to: "+15557654321".to_owned() }, Instant::now()).unwrap();
+        call.handle_command(Command::Transfer { to: to.to_owned() }, Instant::now()).unwrap();
         self.act();
     }
 

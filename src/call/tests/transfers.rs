@@ -58,6 +58,36 @@ fn refer_without_any_notify() {
 }
 
 #[test]
+fn refer_without_any_notify_gives_way() {
+    // The far end stays for an hour, and hangs up.
+    let unknown = || Row::referred().after(40).forgetting();
+    let row = unknown().after(3600).event(Event::Bye { q850: None });
+    row.ends(Status::Completed, EndReason::Normal, EndedBy::Remote, 16);
+    assert_eq!((row.transfer(), row.call.record().transferred_to.as_deref()), ((TransferState::Unknown, None), None));
+    // The same target or another: it is asked for anew.
+    for to in [TO, "+1"] {
+        let row = unknown().command(transfer(to));
+        assert!(row.did(&Action::Transfer { to: to.into() }));
+        assert_eq!(row.goes_on().transfer(), (TransferState::Pending, None));
+    }
+}
+
+#[test]
+fn refer_notify_before_the_202() {
+    for mode in [TransferMode::Refer, TransferMode::Auto] {
+        let referring = || Row::answered_by(mode).command(transfer(TO)).forgetting();
+        let row = referring().event(Event::TransferOutcome { code: 200 }).event(Event::TransferAccepted);
+        assert!(row.did(&Action::Settled(Settled::Accepted)) && row.did(&Action::Bye));
+        row.ends(Status::Completed, EndReason::Transferred, EndedBy::Local, 16);
+        let row = referring().event(Event::TransferOutcome { code: 603 }).event(Event::TransferAccepted).after(2);
+        assert_eq!(row.goes_on().transfer(), (TransferState::Failed, Some(603)));
+        // What it dials says no more than a 202.
+        let row = referring().event(Event::TransferOutcome { code: 180 });
+        assert_eq!(row.goes_on().transfer(), (TransferState::Pending, None));
+    }
+}
+
+#[test]
 fn refer_refused_in_mode_refer() {
     let row = Row::answered_by(TransferMode::Refer).command(transfer(TO)).event(Event::TransferRefused { code: 603 });
     assert!(row.did(&Action::Settled(Settled::Refused { code: 603 })));
