@@ -13,9 +13,17 @@ const MOST_S: u32 = 86_400;
 const EARLIER: Duration = Duration::from_secs(32);
 /// How often a 422 is followed.
 const MAX_RAISES: u32 = 2;
-/// From a refresh that failed for the moment to the next: within what RFC 3261 §14.1 has for whoever made the Call-ID, and out of what it
-/// has for the other side.
+/// From a refresh that failed for the moment to the next.
 const AGAIN: Duration = Duration::from_secs(3);
+/// Both sides asked at once.
+const PENDING: u16 = 491;
+
+/// How long whoever was told 491 waits (RFC 3261 §14.1): 2.1 to 4 s if the Call-ID is ours, else up to 2 s, in steps of 10 ms, so that the
+/// two sides do not meet again. `chance`: any number.
+pub fn after_glare(is_call_id_ours: bool, chance: u32) -> Duration {
+    let ms = if is_call_id_ours { 2_100 + chance % 191 * 10 } else { chance % 201 * 10 };
+    Duration::from_millis(ms.into())
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -176,14 +184,14 @@ impl SessionTimer {
     }
 
     /// Our refresh was not answered by a 2xx. `code`: `None` for silence. After 408, 481 and silence the session is over (§10);
-    /// after anything else it is tried again while there is time.
-    pub fn handle_refresh_failed(&mut self, code: Option<u16>, now: Instant) -> Option<Due> {
+    /// after anything else it is tried again while there is time, after 491 when `glare` has passed ([`after_glare`]).
+    pub fn handle_refresh_failed(&mut self, code: Option<u16>, glare: Duration, now: Instant) -> Option<Due> {
         let running = self.running.as_mut()?;
         if matches!(code, None | Some(408 | 481)) {
             self.running = None;
             return Some(Due::Expired);
         }
-        running.refresh_at = Some(now + AGAIN);
+        running.refresh_at = Some(now + if code == Some(PENDING) { glare } else { AGAIN });
         None
     }
 }
@@ -258,7 +266,7 @@ mod tests {
             let mut bench = Bench::new(OURS);
             bench.timer.handle_answer(Some("600;refresher=uac"), bench.start);
             bench.next();
-            assert_eq!(bench.timer.handle_refresh_failed(code, bench.start), Some(Due::Expired));
+            assert_eq!(bench.timer.handle_refresh_failed(code, Duration::ZERO, bench.start), Some(Due::Expired));
             assert_eq!(bench.next(), None);
         }
     }
@@ -269,10 +277,26 @@ mod tests {
         bench.timer.handle_answer(Some("600;refresher=uac"), bench.start);
         bench.next();
         let later = bench.start + Duration::from_secs(300);
-        assert_eq!(bench.timer.handle_refresh_failed(Some(500), later), None);
+        assert_eq!(bench.timer.handle_refresh_failed(Some(500), Duration::ZERO, later), None);
         assert_eq!(bench.next(), Some((303, Some(Due::Refresh))));
         // Nothing comes back at all: the end is 32 s before the interval's.
         assert_eq!(bench.next(), Some((568, Some(Due::Expired))));
+    }
+
+    #[test]
+    fn after_both_asked_at_once_each_side_waits_in_a_time_of_its_own() {
+        let ms = |is_ours, chance| after_glare(is_ours, chance).as_millis();
+        assert_eq!((ms(true, 0), ms(true, 190), ms(true, 191)), (2_100, 4_000, 2_100));
+        assert_eq!((ms(false, 0), ms(false, 200), ms(false, 201)), (0, 2_000, 0));
+        for chance in [u32::MAX, 12_345] {
+            assert!((2_100..=4_000).contains(&ms(true, chance)) && ms(false, chance) <= 2_000);
+        }
+        let mut bench = Bench::new(OURS);
+        bench.timer.handle_answer(Some("600;refresher=uac"), bench.start);
+        bench.next();
+        let later = bench.start + Duration::from_secs(300);
+        assert_eq!(bench.timer.handle_refresh_failed(Some(491), Duration::from_secs(1), later), None);
+        assert_eq!(bench.next(), Some((301, Some(Due::Refresh))));
     }
 
     #[test]

@@ -183,3 +183,16 @@ fn a_caller_whose_session_is_too_short_is_told_so() {
         assert!(called.rows().is_empty());
     });
 }
+
+/// RFC 3261 §14.1 and §14.2.
+#[test]
+fn both_ask_for_a_change_at_once() {
+    case(async || {
+        let (caller, traffic) = to_its_end("asks_at_once").await;
+        assert_eq!((caller.ending(), caller.legs), (NORMAL, 1));
+        assert_eq!(traffic.our("SIP/2.0 491").header("CSeq"), "1 INVITE");
+        let mut invites = traffic.ours("INVITE");
+        invites.dedup_by_key(|invite| invite.header("CSeq").to_owned());
+        assert_eq!(invites.len(), 3, "it is asked again");
+    });
+}

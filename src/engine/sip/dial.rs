@@ -44,7 +44,7 @@ impl Dialling {
             Ok(body) => body,
             Err(refused) => return self.unreachable(&refused.to_string()),
         };
-        let session = Session::new(&self.settings, self.stack.timers());
+        let session = Session::new(&self.settings, self.stack.timers(), true);
         let invite = self.invite(body, &session, &peer, port);
         match self.stack.invite(invite.clone()) {
             Ok(begun) => {

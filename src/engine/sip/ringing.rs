@@ -69,7 +69,7 @@ impl Ringing {
             return;
         };
         let described = self.talk.handle_offer(&self.caller.body);
-        let session = Session::new(&self.settings, self.timers);
+        let session = Session::new(&self.settings, self.timers, false);
         let (phase, description) = (Phase::Ringing, None);
         let mut call = Call { ringing: self, line, phase, description, is_joined: false, session };
         match described {

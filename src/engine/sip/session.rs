@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::stack::Terms;
 use super::{T1, Timers};
 use crate::engine::config::SipTrunk;
-use crate::sip::session_timer::{Due, SessionTimer, Settings};
+use crate::sip::session_timer::{Due, SessionTimer, Settings, after_glare};
 
 #[derive(Clone, Debug)]
 pub(super) struct Session {
@@ -16,13 +16,15 @@ pub(super) struct Session {
     start: Instant,
     /// Of the brain's clock, against ours.
     pace: f64,
+    is_call_id_ours: bool,
     takes_updates: bool,
     /// An UPDATE was refused as such, whatever is said of them.
     refuses_updates: bool,
 }
 
 impl Session {
-    pub(super) fn new(settings: &SipTrunk, timers: Timers) -> Self {
+    /// `is_call_id_ours`: we placed the call.
+    pub(super) fn new(settings: &SipTrunk, timers: Timers, is_call_id_ours: bool) -> Self {
         let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
         let wanted = Settings { expires_s: settings.session_expires.map(seconds), min_se_s: seconds(settings.min_se) };
         let pace = T1.as_secs_f64() / timers.t1.as_secs_f64().max(f64::EPSILON);
@@ -30,6 +32,7 @@ impl Session {
             timer: SessionTimer::new(wanted),
             start: Instant::now(),
             pace,
+            is_call_id_ours,
             takes_updates: false,
             refuses_updates: false,
         }
@@ -74,7 +77,7 @@ impl Session {
     }
 
     pub(super) fn handle_refresh_failed(&mut self, code: Option<u16>) -> Option<Due> {
-        self.timer.handle_refresh_failed(code, self.now())
+        self.timer.handle_refresh_failed(code, after_glare(self.is_call_id_ours, chance()), self.now())
     }
 
     /// Waits until [`Session::handle_timeout`] has something to say; for ever where no session runs out.
@@ -87,4 +90,10 @@ impl Session {
     pub(super) fn handle_timeout(&mut self) -> Option<Due> {
         self.timer.handle_timeout(self.now())
     }
+}
+
+fn chance() -> u32 {
+    let mut bytes = [0; 4];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).expect("the system has randomness");
+    u32::from_le_bytes(bytes)
 }
