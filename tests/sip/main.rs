@@ -19,6 +19,7 @@ mod inbound;
 mod joined;
 mod keys;
 mod later;
+mod limits;
 mod packets;
 mod phones;
 mod refused;

@@ -128,7 +128,8 @@ impl Entry {
             Phase::Opening(_, until) => Some(*until),
             Phase::Live(call) => call.poll_timeout(),
         };
-        phase.into_iter().chain(self.forget_at).min()
+        let second = self.second.as_ref().and_then(Second::poll_timeout);
+        phase.into_iter().chain(self.forget_at).chain(second).min()
     }
 }
 
@@ -310,7 +311,10 @@ impl Board {
                 }
                 Phase::Saving(_) => {}
                 Phase::Opening(..) => self.opened(&sid, now),
-                Phase::Live(call) => call.handle_timeout(now),
+                Phase::Live(call) => {
+                    call.handle_timeout(now);
+                    self.take_legs_turn(&sid, now);
+                }
             }
             self.settle(&sid, now);
         }

@@ -104,7 +104,7 @@ impl Board {
         let (trunk_id, turn) = (entry.trunk_id.clone(), entry.turn);
         self.trunks.leave(&trunk_id);
         self.trunks.give_back(&trunk_id, turn, now);
-        self.leave_leg(sid, None);
+        self.leave_leg(sid, None, now);
         self.metrics.active(self.trunks.active());
         self.ended.push_back(Arc::clone(sid));
         while self.ended.len() > MAX_ENDED

@@ -2,7 +2,7 @@
 //!
 //! To its trunk a second leg is a call of its own, under the sid of the call and the leg's number: `CA1x2y-0`. Its audio end waits here
 //! until the call says that both are to be joined; from then on it is the audio thread's, as the caller's agent
-//! ([`Bridged`]). It takes a channel of the trunk like any call.
+//! ([`Bridged`]). It takes a channel of the trunk like any call, and its turn under `max_cps`: the wait counts as ring time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,8 +20,16 @@ const UNAVAILABLE: u16 = 503;
 /// The newest second leg of a call.
 pub(super) struct Second {
     leg: usize,
+    /// It is dialled then; `None`: it was.
+    turn: Option<(Instant, Box<Dial>)>,
     /// Its audio, answered and not yet joined.
     audio: Option<Box<dyn Leg>>,
+}
+
+impl Second {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.turn.as_ref().map(|(turn, _)| *turn)
+    }
 }
 
 /// What trunks call this leg.
@@ -59,7 +67,7 @@ impl Board {
             _ => return,
         };
         if matches!(event, LegEvent::Rejected { .. } | LegEvent::Bye { .. }) {
-            self.leave_leg(&sid, Some(leg));
+            self.leave_leg(&sid, Some(leg), now);
         }
         self.tell_leg(&sid, leg, event, now);
         self.settle(&sid, now);
@@ -76,33 +84,51 @@ impl Board {
     }
 
     /// Gives its channel back; `None`: whichever there is.
-    pub(super) fn leave_leg(&mut self, sid: &Sid, leg: Option<usize>) {
-        let Some(entry) = self.calls.get_mut(sid) else { return };
-        if entry.second.take_if(|second| leg.is_none_or(|leg| second.leg == leg)).is_some() {
-            let trunk_id = entry.trunk_id.clone();
-            self.trunks.leave(&trunk_id);
+    pub(super) fn leave_leg(&mut self, sid: &Sid, leg: Option<usize>, now: Instant) -> Option<Second> {
+        let entry = self.calls.get_mut(sid)?;
+        let second = entry.second.take_if(|second| leg.is_none_or(|leg| second.leg == leg))?;
+        self.trunks.leave(&entry.trunk_id);
+        if let Some(turn) = second.poll_timeout() {
+            self.trunks.give_back(&entry.trunk_id, turn, now);
         }
+        Some(second)
     }
 
     pub(super) fn dial_leg(&mut self, sid: &Sid, leg: usize, to: String, now: Instant) {
-        self.leave_leg(sid, None);
+        self.leave_leg(sid, None, now);
         let Some(entry) = self.calls.get_mut(sid) else { return };
-        if let Err(refused) = self.trunks.enter_leg(&entry.trunk_id) {
-            tracing::info!(%sid, reason = refused.message, "a second leg is not dialled");
-            return self.tell_leg(sid, leg, LegEvent::Rejected { code: UNAVAILABLE, q850: Some(34) }, now);
-        }
-        entry.second = Some(Second { leg, audio: None });
         let record = entry.record();
         let ring_timeout = Duration::from_secs(u64::from(record.ring_timeout_s));
         let (from, carried) = (record.from.clone(), Carried::default());
+        let turn = match self.trunks.enter(&entry.trunk_id, ring_timeout, now) {
+            Ok(turn) => turn,
+            Err(refused) => {
+                tracing::info!(%sid, reason = refused.message, "a second leg is not dialled");
+                return self.tell_leg(sid, leg, LegEvent::Rejected { code: UNAVAILABLE, q850: Some(34) }, now);
+            }
+        };
         let dial = Dial { sid: name(sid, leg), to, from, ring_timeout, carried, hears_early: false };
-        if let Some(trunk) = self.trunks.get(&entry.trunk_id) {
-            trunk.dial_like(dial, entry.speaks, now);
+        entry.second = Some(Second { leg, turn: Some((turn, Box::new(dial))), audio: None });
+        self.take_legs_turn(sid, now);
+    }
+
+    /// Dials it once its turn has come.
+    pub(super) fn take_legs_turn(&mut self, sid: &Sid, now: Instant) {
+        let Some(entry) = self.calls.get_mut(sid) else { return };
+        let speaks = entry.speaks;
+        let Some(second) = entry.second.as_mut() else { return };
+        if let Some((_, dial)) = second.turn.take_if(|(turn, _)| *turn <= now)
+            && let Some(trunk) = self.trunks.get(&entry.trunk_id)
+        {
+            trunk.dial_like(*dial, speaks, now);
         }
     }
 
     pub(super) fn end_leg(&mut self, sid: &Sid, leg: usize, is_answered: bool, now: Instant) {
-        self.leave_leg(sid, Some(leg));
+        if self.leave_leg(sid, Some(leg), now).is_some_and(|second| second.turn.is_some()) {
+            // It was never dialled.
+            return;
+        }
         let Some(entry) = self.calls.get_mut(sid) else { return };
         let Some(trunk) = self.trunks.get(&entry.trunk_id) else { return };
         if is_answered { trunk.bye(&name(sid, leg), now) } else { trunk.cancel(&name(sid, leg), now) }

@@ -65,7 +65,7 @@ impl Trunks {
         Err(Refused::new(Why::BadRequest, message))
     }
 
-    /// Counts a new call in and says when its turn is, or which limit it would pass. `longest_wait`: how long it may ring.
+    /// Counts a new call, or a second leg, in and says when its turn is, or which limit it would pass. `longest_wait`: how long it may ring.
     pub(super) fn enter(&mut self, id: &str, longest_wait: Duration, now: Instant) -> Result<Instant, Refused> {
         self.check_room(id)?;
         let Some(carried) = self.lines.get_mut(id) else { return Ok(now) };
@@ -89,16 +89,6 @@ impl Trunks {
         carried.active += 1;
         self.active += 1;
         Ok(turn)
-    }
-
-    /// The same for a second leg, which waits for nobody.
-    pub(super) fn enter_leg(&mut self, id: &str) -> Result<(), Refused> {
-        self.check_room(id)?;
-        if let Some(carried) = self.lines.get_mut(id) {
-            carried.active += 1;
-            self.active += 1;
-        }
-        Ok(())
     }
 
     /// The same for a call that came in.

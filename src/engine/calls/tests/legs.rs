@@ -151,3 +151,24 @@ fn the_agent_is_silent_from_the_202_and_speaks_again_after_a_failure() {
     let stored = bench.store.get(&sid).blocking_recv().unwrap().unwrap().unwrap();
     assert_eq!(stored.transfer.unwrap().state, TransferState::Failed);
 }
+
+#[test]
+fn a_second_leg_waits_for_its_turn_and_gives_it_back() {
+    let mut bench = Bench::with(3, 1);
+    bench.board.trunks.set_transfer_mode("trunk_main", TransferMode::Bridge);
+    let waiting = |bench: &Bench| bench.board.trunks.states(bench.now)[0].waiting;
+    let sid = bench.answered();
+    bench.told();
+    drop(bench.transfer(&sid, TO));
+    assert_eq!((bench.told(), waiting(&bench), bench.active()), (Vec::<String>::new(), 1, 2));
+    bench.pass(1);
+    assert_eq!((bench.told(), waiting(&bench)), (vec!["leg 0: dial +15550009 30s".to_owned()], 0));
+    bench.leg(&sid, 0, TrunkKind::Rejected { code: 486, reason: "Busy Here".to_owned(), q850: None });
+    bench.told();
+    // The call ends before the turn of its next leg, which is never dialled.
+    drop(bench.transfer(&sid, TO));
+    bench.hangup(&sid);
+    assert_eq!((bench.told(), waiting(&bench), bench.active()), (vec!["bye".to_owned(), "close".to_owned()], 0, 0));
+    bench.pass(2);
+    assert!(!bench.told().iter().any(|word| word.contains("dial")));
+}
