@@ -1,8 +1,10 @@
 //! Calls that are given up before the answer, in every order that the wire allows (RFC 3261 §9.1).
 
 use clutchcall::call::{EndReason, Status};
+use clutchcall::engine::config::{self, Credentials, Host, Secret};
+use clutchcall::engine::sip::Transport;
 
-use crate::rig::{Caller, Far, case};
+use crate::rig::{Caller, Far, case, towards};
 
 const CANCELED: (Status, EndReason, Option<u16>, Option<u8>) = (Status::Failed, EndReason::Canceled, None, Some(31));
 
@@ -79,5 +81,39 @@ fn nobody_ever_says_a_word() {
         caller.settled().await;
         assert_eq!(caller.ending(), CANCELED);
         assert!(far.played().await.ours("CANCEL").is_empty());
+    });
+}
+
+/// A domain behind a proxy: every request of the call, with its Route, goes to the proxy.
+#[test]
+fn a_domain_behind_a_proxy() {
+    case(async || {
+        let far = Far::start("asks_on_the_way", &[]).await;
+        let port = far.port;
+        let proxy = Host { name: "127.0.0.1".to_owned(), port: Some(port) };
+        let credentials = Credentials { sip_username: "trunk".to_owned(), sip_password: Secret::new("secret") };
+        let settings = config::SipTrunk {
+            domain: Some("carrier.invalid".to_owned()),
+            proxy: Some(proxy),
+            credentials: Some(credentials),
+            ..towards(Transport::Udp, port)
+        };
+        let mut caller = Caller::idle(settings).await;
+        caller.place(20);
+        caller.until(Status::Ringing).await;
+        caller.hangup();
+        caller.settled().await;
+        assert_eq!(caller.ending(), (Status::Failed, EndReason::Canceled, None, Some(31)));
+        let traffic = far.played().await;
+        let mut invites = traffic.ours("INVITE");
+        invites.dedup_by_key(|invite| invite.header("CSeq").to_owned());
+        assert_eq!(invites.len(), 2);
+        assert!(invites[1].header("Authorization").contains("uri=\"sip:+15550001234@carrier.invalid"), "{invites:?}");
+        invites.push(traffic.our("CANCEL"));
+        for request in invites {
+            let line = request.line();
+            assert!(line.contains(" sip:+15550001234@carrier.invalid"), "{line}");
+            assert_eq!(request.header("Route"), format!("<sip:127.0.0.1:{port};lr>"));
+        }
     });
 }

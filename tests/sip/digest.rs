@@ -1,9 +1,12 @@
 //! Challenges (RFC 3261 §22, RFC 7616, RFC 8760).
 
-use clutchcall::call::{EndReason, Status};
-use clutchcall::engine::config::{Credentials, Secret};
+use std::time::Duration;
 
-use crate::rig::{Caller, Far, Message, Traffic, Wishes, case};
+use clutchcall::call::{EndReason, EndedBy, Status, TransferMode, TransferState};
+use clutchcall::engine::config::{Credentials, Secret};
+use clutchcall::engine::sip::Transport;
+
+use crate::rig::{Caller, Far, Message, Traffic, Wishes, case, towards};
 
 const NORMAL: (Status, EndReason, Option<u16>, Option<u8>) = (Status::Completed, EndReason::Normal, None, Some(16));
 const REFUSED: (Status, EndReason, Option<u16>, Option<u8>) =
@@ -123,13 +126,57 @@ fn challenges_that_nobody_can_answer() {
     case(async || {
         let strange = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"4f2a\", algorithm=SHA-512-256";
         let plain = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"4f2a\"";
-        for (challenge, wishes) in [(strange, knows("secret")), (plain, Wishes::default())] {
-            let (code, phrase, extra) = (("code", "401"), ("phrase", "Unauthorized"), ("extra", challenge));
-            let far = Far::start("refuses", &[code, phrase, extra]).await;
+        let proxys = "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"4f2a\"";
+        for (code, challenge, wishes) in
+            [(401, strange, knows("secret")), (401, plain, Wishes::default()), (407, proxys, Wishes::default())]
+        {
+            let code_key = code.to_string();
+            let keys = [("code", &*code_key), ("phrase", "Who Calls"), ("extra", challenge)];
+            let far = Far::start("refuses", &keys).await;
             let mut caller = Caller::with(&far, wishes).await;
             caller.settled().await;
-            assert_eq!(caller.ending(), REFUSED);
+            assert_eq!(caller.ending(), (Status::Failed, EndReason::AuthFailed, Some(code), Some(21)));
             assert_eq!(attempts(&far.played().await).len(), 1);
         }
+    });
+}
+
+/// A call goes on when what we ask for in it is challenged, and nobody can or may answer.
+#[test]
+fn a_challenge_in_a_call_does_not_end_it() {
+    case(async || {
+        for (scenario, wishes, asked) in
+            [("asks_who_refers", Wishes::default(), 1), ("asks_who_refers_again", knows("secret"), 2)]
+        {
+            let far = Far::start(scenario, &[]).await;
+            let mut caller = Caller::with(&far, wishes).await;
+            caller.until(Status::InProgress).await;
+            caller.transfer(TransferMode::Refer);
+            caller.until_transfer(TransferState::Failed).await;
+            assert_eq!(caller.record().transfer.as_ref().unwrap().sip_code, Some(407));
+            assert_eq!(caller.record().status, Status::InProgress);
+            caller.hangup();
+            caller.settled().await;
+            assert_eq!((caller.ending(), caller.record().ended_by), (NORMAL, Some(EndedBy::Local)));
+            let traffic = far.played().await;
+            traffic.our("BYE");
+            assert_eq!(traffic.ours("REFER").len(), asked, "{scenario}");
+        }
+    });
+}
+
+#[test]
+fn a_refresh_that_is_challenged_is_tried_again() {
+    case(async || {
+        let far = Far::start("asks_who_refreshes", &[]).await;
+        let mut caller = Caller::at(Duration::from_millis(20), towards(Transport::Udp, far.port)).await;
+        caller.place(20);
+        caller.settled().await;
+        assert_eq!((caller.ending(), caller.record().ended_by), (NORMAL, Some(EndedBy::Remote)));
+        let traffic = far.played().await;
+        assert!(traffic.ours("BYE").is_empty());
+        let mut updates = traffic.ours("UPDATE");
+        updates.dedup_by_key(|update| update.header("CSeq").to_owned());
+        assert_eq!(updates.len(), 2);
     });
 }

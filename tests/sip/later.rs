@@ -115,3 +115,22 @@ fn a_transfer_that_is_refused() {
         }
     });
 }
+
+/// What is not acknowledged is kept, and kept once per call.
+#[test]
+fn a_second_change_before_the_first_is_acknowledged_is_told_to_wait() {
+    case(async || {
+        let (caller, traffic) = to_its_end("asks_twice").await;
+        assert_eq!((caller.ending(), caller.legs), (NORMAL, 1));
+        assert_eq!(traffic.our("SIP/2.0 491").header("CSeq"), "2 INVITE");
+    });
+}
+
+#[test]
+fn a_change_that_demands_what_is_not_there_is_refused() {
+    case(async || {
+        let (caller, traffic) = to_its_end("demands").await;
+        assert_eq!((caller.ending(), caller.legs), (NORMAL, 1));
+        assert_eq!(traffic.our("SIP/2.0 420").header("Unsupported"), "100rel");
+    });
+}

@@ -7,6 +7,7 @@ mod answered;
 mod around;
 mod asterisk;
 mod astray;
+mod callers;
 mod cancelled;
 // The bench of the engine's own tests; this binary uses a part of it.
 #[allow(dead_code)]

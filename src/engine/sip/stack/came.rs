@@ -15,7 +15,7 @@ use rsipstack::sip::headers::make_header;
 use rsipstack::sip::{Header, HeadersExt as _, Method, Request, StatusCode, Uri};
 use rsipstack::transaction::transaction::Transaction;
 use rsipstack::transport::SipConnection;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use super::super::Timers;
 use super::refresh::{self, Terms};
@@ -160,8 +160,17 @@ impl Taker {
         let to = request.original.to_header()?.clone().with_tag(id.local_tag.clone().into());
         request.original.headers.unique_push(to.into());
         let (heard, queue) = mpsc::unbounded_channel();
-        let (_confirm, confirmed) = watch::channel(Some(id.remote_tag));
-        self.calls.enter(&call_id, Call { dialog: dialog.clone(), heard: heard.clone(), confirmed });
+        let (_confirm, confirmed) = watch::channel(Some(id.remote_tag.clone()));
+        let call = Call {
+            dialog: dialog.clone(),
+            tag: id.local_tag,
+            caller: Some(id.remote_tag),
+            challenges: Arc::default(),
+            change: Arc::new(Semaphore::new(1)),
+            heard: heard.clone(),
+            confirmed,
+        };
+        self.calls.enter(&call_id, call);
         drop(reserved);
         let over = Arc::<Notify>::default();
         let follower = Follower { dialog: dialog.clone(), heard: heard.clone(), states, over: Arc::clone(&over) };
@@ -175,12 +184,20 @@ impl Taker {
             line.reject(StatusCode::ServiceUnavailable.code());
         }
         let driven = tokio::select! {
-            driven = dialog.handle(&mut request) => driven,
+            driven = driven(&mut dialog, &mut request) => driven,
             () = unheard => Ok(()),
         };
         over.notify_one();
         driven
     }
+}
+
+/// To the end of its transaction. The crate leaves it behind the 487 of a CANCEL, which is repeated until its ACK (RFC 3261 §17.2.1).
+async fn driven(dialog: &mut InviteDialog, request: &mut Transaction) -> rsipstack::Result<()> {
+    dialog.handle(request).await?;
+    let is_refused = request.last_response.as_ref().is_some_and(|last| last.status_code.code() >= 300);
+    while is_refused && request.receive().await.is_some() {}
+    Ok(())
 }
 
 /// The caller's connection broke before our answer, or nothing came of the answer: its ACK is waited for no longer than 64·T1, and as long
@@ -201,7 +218,7 @@ async fn unheard(connection: Option<SipConnection>, decided: Arc<Notify>, timers
     }
 }
 
-async fn refuse(request: &mut Transaction, refusal: Refusal) -> rsipstack::Result<()> {
+pub(super) async fn refuse(request: &mut Transaction, refusal: Refusal) -> rsipstack::Result<()> {
     let headers = refusal.headers.into_iter().map(|(name, value)| make_header(&name, value)).collect();
     request.reply_with(StatusCode::from(refusal.code), headers, None).await
 }
@@ -234,15 +251,19 @@ fn knock(request: &Transaction) -> Option<Knock> {
     })
 }
 
+/// Extensions that a request needs and that are not here (RFC 3261 §8.2.2.3), of all its Require headers.
+pub(super) fn demanded(request: &Request) -> Option<Refusal> {
+    let headers = request.headers.iter().filter(|header| header.name().eq_ignore_ascii_case("Require"));
+    let tags = headers.flat_map(|header| header.value().split(',')).map(str::trim);
+    let unknown: Vec<&str> = tags.filter(|tag| !tag.is_empty() && !tag.eq_ignore_ascii_case("timer")).collect();
+    let unsupported = || vec![("Unsupported".to_owned(), unknown.join(", "))];
+    (!unknown.is_empty()).then(|| Refusal { code: 420, headers: unsupported() })
+}
+
 /// What an INVITE demands that is not here (RFC 3261 §8.2.2.3, §8.2.3).
 fn unfit(invite: &Request) -> Option<Refusal> {
-    let required = invite.header_value("Require").unwrap_or_default();
-    let unknown =
-        required.split(',').map(str::trim).filter(|tag| !tag.is_empty() && !tag.eq_ignore_ascii_case("timer"));
-    let unknown: Vec<&str> = unknown.collect();
-    if !unknown.is_empty() {
-        let required = unknown.join(", ");
-        return Some(Refusal { code: 420, headers: vec![("Unsupported".to_owned(), required)] });
+    if let Some(refusal) = demanded(invite) {
+        return Some(refusal);
     }
     let Terms { session_expires, supports_timer, .. } = Terms::of(invite);
     if supports_timer && session_expires.as_deref().is_some_and(session_timer::is_too_short) {

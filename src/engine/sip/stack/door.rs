@@ -178,7 +178,7 @@ impl rsipstack::platform::net::UdpSocket for Watched {
         loop {
             let (length, from) = self.socket.recv_from(buffer).await?;
             if self.door.takes(from.ip(), &buffer[..length]) {
-                return Ok((length, from));
+                return Ok((mend::measured(buffer, length), from));
             }
         }
     }

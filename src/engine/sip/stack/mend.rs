@@ -4,23 +4,60 @@
 //!   of its answer (RFC 3261 §25.1 does not). One challenge that we can answer is left of several, in its words, and its answer is
 //!   written in ours. One that nobody can answer is taken out: the crate then reports the code.
 //! - It takes the first `<` of From and To for the begin of their URI, inside of a display name too: such names are left out.
+//! - It ends a dialog in which a challenge can't be answered: in a call that is up such a challenge is a refusal (RFC 5057 §5.1).
+//! - A datagram without Content-Length has no body for it (RFC 3261 §18.3 takes it to the end of the datagram): it is written in.
 //! - A 2xx to an INVITE counts as an answer only if it is a 200 with a Contact.
 //! - Its refusals name a Contact, which in a 3xx is a place to go on to (RFC 3261 §8.1.3.4): ours name none.
 //! - Answers that it makes itself, for a timer or a broken connection, look like the far side's: they are marked.
 
+use std::sync::Arc;
+
 use rsipstack::sip::{
-    HasHeaders as _, Header, HeadersExt as _, Method, Response, SipMessage, StatusCode, StatusCodeKind,
+    HasHeaders as _, Header, HeadersExt, Method, Request, Response, SipMessage, StatusCode, StatusCodeKind,
 };
 use rsipstack::transaction::endpoint::MessageInspector;
 use rsipstack::transport::SipAddr;
 
+use super::Calls;
 use crate::sip::digest::parameters;
 use crate::sip::uri::plainly_named;
 
 /// Stands in answers that no far side sent.
 const MARK: &str = "X-No-Answer";
+/// Stands in refusals that were challenges: the code that was sent.
+const CHALLENGED: &str = "X-Challenged";
 
-pub(super) struct Mend;
+pub(super) struct Mend {
+    pub(super) calls: Arc<Calls>,
+}
+
+impl Mend {
+    /// What proves who we are is noted: it is sent once.
+    fn note_proof(&self, request: &Request) {
+        let is_proof = |header: &Header| matches!(header, Header::Authorization(_) | Header::ProxyAuthorization(_));
+        if request.headers.iter().any(is_proof)
+            && let Some(call) = self.call(request)
+            && let Ok(number) = request.cseq_header().and_then(|cseq| cseq.seq())
+        {
+            call.challenges.note_proof(number);
+        }
+    }
+
+    /// In a call that is up, with nobody to answer it.
+    fn is_hopeless(&self, response: &Response) -> bool {
+        let Some(call) = self.call(response).filter(|call| call.confirmed.borrow().is_some()) else { return false };
+        let is_challenge =
+            |header: &Header| matches!(header, Header::WwwAuthenticate(_) | Header::ProxyAuthenticate(_));
+        let number = response.cseq_header().and_then(|cseq| cseq.seq());
+        !response.headers.iter().any(is_challenge) || number.is_ok_and(|number| !call.challenges.may_answer(number))
+    }
+
+    /// Whose dialog a request of ours, or its answer, belongs to.
+    fn call(&self, message: &impl HeadersExt) -> Option<super::Call> {
+        let tag = message.from_header().ok()?.tag().ok()??;
+        self.calls.find(message.call_id_header().ok()?.value(), tag.value())
+    }
+}
 
 impl MessageInspector for Mend {
     fn before_send(&self, message: SipMessage, _: Option<&SipAddr>) -> SipMessage {
@@ -40,14 +77,22 @@ impl MessageInspector for Mend {
                 _ => {}
             }
         }
+        self.note_proof(&request);
         SipMessage::Request(request)
     }
 
     fn after_received(&self, message: SipMessage, from: Option<&SipAddr>) -> SipMessage {
         let SipMessage::Response(mut response) = message else { return message };
-        response.headers.retain(|header| !matches!(header, Header::Other(name, _) if name.eq_ignore_ascii_case(MARK)));
+        let is_ours = |name: &str| [MARK, CHALLENGED].iter().any(|mark| name.eq_ignore_ascii_case(mark));
+        response.headers.retain(|header| !matches!(header, Header::Other(name, _) if is_ours(name)));
         match from {
             None => response.headers.push(Header::Other(MARK.to_owned(), "1".to_owned())),
+            Some(_) if is_challenge(&response) => {
+                choose(&mut response);
+                if self.is_hopeless(&response) {
+                    refuse(&mut response);
+                }
+            }
             Some(from) => mend(&mut response, from),
         }
         SipMessage::Response(response)
@@ -72,10 +117,47 @@ pub(super) fn is_made_up(response: &Response) -> bool {
     response.headers.iter().any(|header| matches!(header, Header::Other(name, _) if name == MARK))
 }
 
-fn mend(response: &mut Response, from: &SipAddr) {
-    if matches!(response.status_code, StatusCode::Unauthorized | StatusCode::ProxyAuthenticationRequired) {
-        return choose(response);
+fn is_challenge(response: &Response) -> bool {
+    matches!(response.status_code, StatusCode::Unauthorized | StatusCode::ProxyAuthenticationRequired)
+}
+
+fn refuse(response: &mut Response) {
+    response.headers.push(Header::Other(CHALLENGED.to_owned(), response.status_code.code().to_string()));
+    response.status_code = StatusCode::Forbidden;
+}
+
+/// As it was sent.
+pub(super) fn code(response: &Response) -> u16 {
+    let challenged = response.headers.iter().find_map(|header| match header {
+        Header::Other(name, value) if name == CHALLENGED => value.parse().ok(),
+        _ => None,
+    });
+    challenged.unwrap_or(response.status_code.code())
+}
+
+/// A datagram with its Content-Length written in, if it has none and there is room: its new length.
+pub(super) fn measured(datagram: &mut [u8], length: usize) -> usize {
+    const END: &[u8] = b"\r\n\r\n";
+    let Some(head) = datagram[..length].windows(END.len()).position(|bytes| bytes == END) else { return length };
+    let body = length - head - END.len();
+    let header = format!("\r\nContent-Length: {body}");
+    let longer = length + header.len();
+    if body == 0 || longer > datagram.len() || says_length(&datagram[..head]) {
+        return length;
     }
+    datagram.copy_within(head..length, head + header.len());
+    datagram[head..head + header.len()].copy_from_slice(header.as_bytes());
+    longer
+}
+
+fn says_length(head: &[u8]) -> bool {
+    head.split(|byte| *byte == b'\n').any(|line| {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default().trim_ascii_end();
+        name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"l")
+    })
+}
+
+fn mend(response: &mut Response, from: &SipAddr) {
     let is_of_invite =
         response.cseq_header().and_then(|cseq| cseq.method()).is_ok_and(|method| method == Method::Invite);
     if !is_of_invite || response.status_code.kind() != StatusCodeKind::Successful {
@@ -168,6 +250,29 @@ mod tests {
             r#"Digest realm="r", nonce="n", qop="auth-int""#,
         ] {
             assert_eq!(challenge(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_datagram_without_a_length_goes_to_its_end() {
+        let read = |text: &str, room: usize| {
+            let mut datagram = text.as_bytes().to_vec();
+            datagram.resize(text.len() + room, 0);
+            let length = measured(&mut datagram, text.len());
+            String::from_utf8(datagram[..length].to_vec()).unwrap()
+        };
+        let bare = "SIP/2.0 200 OK\r\nVia: x\r\n\r\nv=0\r\n\r\n";
+        assert_eq!(read(bare, 100), "SIP/2.0 200 OK\r\nVia: x\r\nContent-Length: 7\r\n\r\nv=0\r\n\r\n");
+        for (text, room) in [
+            (bare, 0),
+            ("A\r\nContent-Length: 1\r\n\r\nv=0", 100),
+            ("A\r\nl : 1\r\n\r\nv=0", 100),
+            ("A\r\nVia: x\r\n\r\n", 100),
+            ("\r\n\r\n", 100),
+            ("A", 100),
+            ("", 100),
+        ] {
+            assert_eq!(read(text, room), text);
         }
     }
 

@@ -28,7 +28,7 @@ mod route;
 mod uac;
 mod uas;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -36,12 +36,12 @@ use std::time::Duration;
 use rsipstack::dialog::dialog_layer::DialogLayer;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::platform::CancellationToken;
-use rsipstack::sip::{HeadersExt as _, Method, Response};
+use rsipstack::sip::{HasHeaders, Header, HeadersExt as _, Method, Response};
 use rsipstack::transaction::EndpointBuilder;
 use rsipstack::transaction::endpoint::{EndpointInnerRef, EndpointOption};
 use rsipstack::transport::TransportLayer;
 use rsipstack::transport::tls::TlsConfig;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::{Gate, Local, Timers, Transport};
 use crate::net;
@@ -63,6 +63,8 @@ const ALLOW: [Method; 8] = [
     Method::Update,
     Method::Notify,
 ];
+/// More requests of one call are not challenged at the same time.
+const MOST_PROOFS: usize = 8;
 const USER_AGENT: &str = concat!("clutchcall/", env!("CARGO_PKG_VERSION"));
 
 /// Something happened to a call, in order.
@@ -78,7 +80,7 @@ pub(in crate::engine) enum Heard {
     Refused(Reply),
     /// No final answer came. `Cancelled`: and none is waited for any more.
     Failed(Failure),
-    /// The far end hung up, and was told that it is well. The Reason header as it stands.
+    /// The far end hung up, and was told that it is well. Its Reason headers as they stand.
     Bye { reason: Option<String> },
     /// Our BYE was answered, or nobody answers it.
     Gone,
@@ -141,7 +143,7 @@ impl From<u16> for OfferRefused {
 pub(in crate::engine) struct Reply {
     pub(in crate::engine) code: u16,
     pub(in crate::engine) phrase: String,
-    /// The Reason header as it stands.
+    /// Its Reason headers as they stand.
     pub(in crate::engine) reason: Option<String>,
     pub(in crate::engine) retry_after: Option<String>,
     /// Each Contact header as it stands: of a redirect, or the bindings of a registration.
@@ -152,11 +154,18 @@ pub(in crate::engine) struct Reply {
     pub(in crate::engine) body: Vec<u8>,
 }
 
+/// All Reason headers as one: commas part the values of one header, too (RFC 3326 §2).
+fn reasons(message: &impl HasHeaders) -> Option<String> {
+    let all = message.headers().iter().filter(|header| matches!(header, Header::Reason(_)));
+    let values: Vec<&str> = all.map(Header::value).collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
 fn reply(response: &Response) -> Reply {
     Reply {
-        code: response.status_code.code(),
+        code: mend::code(response),
         phrase: response.wire_reason.clone().unwrap_or_else(|| response.status_code.text().to_owned()),
-        reason: response.reason_header().map(|reason| reason.value().to_owned()),
+        reason: reasons(response),
         retry_after: response.header_value("Retry-After"),
         contacts: response.contact_headers().iter().map(|contact| contact.value().to_owned()).collect(),
         expires: response.header_value("Expires"),
@@ -178,9 +187,9 @@ pub(in crate::engine) enum Failure {
     Cancelled,
 }
 
-/// The calls of a stack by Call-ID, and the Call-IDs of questions of ours that wait for an answer, and of INVITEs that wait for a decision.
+/// The calls of a stack by Call-ID, which two have where one of ours comes back to us; and the Call-IDs of questions of ours that wait for an answer, and of INVITEs that wait for a decision.
 #[derive(Default)]
-struct Calls(Mutex<HashMap<String, Call>>, Mutex<HashSet<String>>);
+struct Calls(Mutex<HashMap<String, Vec<Call>>>, Mutex<HashSet<String>>);
 
 /// An answer is waited for.
 struct Expected<'a>(&'a Calls, &'a str);
@@ -194,20 +203,52 @@ impl Drop for Expected<'_> {
 #[derive(Clone)]
 struct Call {
     dialog: InviteDialog,
+    /// Our tag.
+    tag: String,
+    /// Whose From tag its INVITE had; `None`: it is ours.
+    caller: Option<String>,
+    challenges: Arc<Challenges>,
+    /// Taken while the answer to a re-INVITE waits for its ACK.
+    change: Arc<Semaphore>,
     heard: mpsc::UnboundedSender<Heard>,
     /// The far end's tag, once its dialog is confirmed.
     confirmed: watch::Receiver<Option<String>>,
 }
 
-impl Calls {
-    fn enter(&self, call_id: &str, call: Call) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(call_id.to_owned(), call);
+/// What of our requests in a call may be challenged: who has credentials answers once.
+#[derive(Default)]
+struct Challenges {
+    has_credentials: bool,
+    /// The newest CSeq numbers that came with a proof.
+    proofs: Mutex<VecDeque<u32>>,
+}
+
+impl Challenges {
+    fn note_proof(&self, number: u32) {
+        let mut proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
+        if !proofs.contains(&number) {
+            proofs.truncate(MOST_PROOFS - 1);
+            proofs.push_front(number);
+        }
     }
 
-    /// Whoever has the name by now keeps it.
+    fn may_answer(&self, number: u32) -> bool {
+        self.has_credentials && !self.proofs.lock().unwrap_or_else(PoisonError::into_inner).contains(&number)
+    }
+}
+
+impl Calls {
+    fn enter(&self, call_id: &str, call: Call) {
+        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.entry(call_id.to_owned()).or_default().push(call);
+    }
+
+    /// Whoever else has the name keeps it.
     fn leave(&self, call_id: &str, heard: &mpsc::UnboundedSender<Heard>) {
         let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if calls.get(call_id).is_some_and(|call| call.heard.same_channel(heard)) {
+        let Some(named) = calls.get_mut(call_id) else { return };
+        named.retain(|call| !call.heard.same_channel(heard));
+        if named.is_empty() {
             calls.remove(call_id);
         }
     }
@@ -228,8 +269,19 @@ impl Calls {
         Expected(self, call_id)
     }
 
-    fn find(&self, call_id: &str) -> Option<Call> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(call_id).cloned()
+    /// By the tag that is ours.
+    fn find(&self, call_id: &str, tag: &str) -> Option<Call> {
+        self.first(call_id, |call| call.tag == tag)
+    }
+
+    /// The one that came in from this caller.
+    fn came_from(&self, call_id: &str, caller: &str) -> Option<Call> {
+        self.first(call_id, |call| call.caller.as_deref() == Some(caller))
+    }
+
+    fn first(&self, call_id: &str, is_it: impl Fn(&Call) -> bool) -> Option<Call> {
+        let calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.get(call_id)?.iter().find(|call| is_it(call)).cloned()
     }
 }
 
@@ -270,7 +322,7 @@ impl Stack {
             .with_user_agent(USER_AGENT)
             .with_allows(ALLOW.to_vec())
             .with_option(option(timers))
-            .with_inspector(Box::new(mend::Mend))
+            .with_inspector(Box::new(mend::Mend { calls: Arc::clone(&calls) }))
             .with_target_locator(Box::new(route::Targets { transport }))
             .with_transport_inspector(Box::new(door.clone()))
             .build();

@@ -11,12 +11,12 @@ use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::headers::make_header;
 use rsipstack::sip::{Header, ReferTo, Response, Uri, typed};
 use rsipstack::{Error, platform::JoinHandle};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
 
 use crate::engine::config::Credentials;
 
-use super::{ALLOW, Call, Calls, Failure, Heard, Reply, Stack, Terms, mend, refresh, reply};
+use super::{ALLOW, Call, Calls, Challenges, Failure, Heard, Reply, Stack, Terms, mend, refresh, reply};
 
 /// What is said of a new call, in texts.
 #[derive(Clone, Debug)]
@@ -54,12 +54,22 @@ impl Stack {
         invite: Invite,
     ) -> Result<(Line, mpsc::UnboundedReceiver<Heard>), String> {
         let call_id = invite.call_id.clone();
+        let challenges = Challenges { has_credentials: invite.credentials.is_some(), ..Challenges::default() };
         let option = self.option(invite)?;
         let (sender, states) = self.dialogs.new_dialog_state_channel();
         let (dialog, outcome) = self.dialogs.do_invite_async(option, sender).map_err(|error| error.to_string())?;
         let (heard, queue) = mpsc::unbounded_channel();
         let (confirm, confirmed) = watch::channel(None);
-        self.calls.enter(&call_id, Call { dialog: dialog.clone(), heard: heard.clone(), confirmed });
+        let call = Call {
+            dialog: dialog.clone(),
+            tag: dialog.id().local_tag,
+            caller: None,
+            challenges: Arc::new(challenges),
+            change: Arc::new(Semaphore::new(1)),
+            heard: heard.clone(),
+            confirmed,
+        };
+        self.calls.enter(&call_id, call);
         let gave_up = Arc::<Notify>::default();
         let follower = Follower {
             heard: heard.clone(),
@@ -152,7 +162,7 @@ impl Line {
         let headers = vec![Header::ReferredBy(referred_by.into())];
         tokio::spawn(async move {
             let code = match dialog.refer(refer_to, Some(headers), None).await {
-                Ok(Some(response)) => response.status_code.code(),
+                Ok(Some(response)) => mend::code(&response),
                 // Nobody answered, or nobody could be asked.
                 Ok(None) | Err(_) => 408,
             };

@@ -16,7 +16,7 @@ use rsipstack::transaction::transaction::Transaction;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::super::{Gate, Timers, Transport};
-use super::{ALLOW, Agreed, Call, Calls, Heard, Offer, OfferRefused, Reception, Terms, came, info, refresh};
+use super::{ALLOW, Agreed, Call, Calls, Heard, Offer, OfferRefused, Reception, Terms, came, info, reasons, refresh};
 
 /// Requests that are being answered. A re-INVITE is one until its ACK.
 const MOST_AT_ONCE: usize = 4096;
@@ -25,6 +25,7 @@ const MOST_AT_ONCE: usize = 4096;
 const OVERTAKEN: Duration = Duration::from_millis(500);
 /// When an UPDATE before the answer may be tried again (RFC 3311 §5.2), in seconds.
 const UPDATE_LATER: &str = "3";
+const TOO_EARLY: u16 = 500;
 
 pub(super) struct Taker {
     pub(super) calls: Arc<Calls>,
@@ -65,26 +66,17 @@ impl Taker {
 
     async fn take(&self, mut request: Transaction) -> rsipstack::Result<()> {
         let call_id = request.original.call_id_header()?.value().to_owned();
-        let is_in_dialog = request.original.to_header()?.tag()?.is_some();
-        let is_new_invite = request.original.method == Method::Invite && !is_in_dialog;
-        let Some(call) = self.calls.find(&call_id) else {
-            return match is_new_invite {
-                true => self.invited(request).await,
-                false if self.is_strangers(&request) => {
-                    self.drop_silently();
-                    Ok(())
-                }
-                false => stray(&mut request, is_in_dialog).await,
-            };
-        };
-        if is_new_invite {
-            if call.dialog.state().is_terminated() {
-                return self.invited(request).await;
-            }
-            // The same call by another way (RFC 3261 §8.2.2.2).
-            return request.reply(StatusCode::LoopDetected).await;
-        }
         let from = request.original.from_header()?.tag()?.map(|tag| tag.value().to_owned());
+        let Some(to) = request.original.to_header()?.tag()?.map(|tag| tag.value().to_owned()) else {
+            return self.out_of_dialog(request, &call_id, from).await;
+        };
+        let Some(call) = self.calls.find(&call_id, &to) else {
+            if !self.calls.has(&call_id) && self.is_strangers(&request) {
+                self.drop_silently();
+                return Ok(());
+            }
+            return stray(&mut request, true).await;
+        };
         match self.tag_of(&call, request.original.method).await {
             // The branch of a fork that lost, or somebody who knows no more than a Call-ID.
             Some(tag) if Some(&tag) != from.as_ref() => request.reply(StatusCode::CallTransactionDoesNotExist).await,
@@ -97,6 +89,27 @@ impl Taker {
                 request.reply_with(StatusCode::ServerInternalError, later, None).await
             }
         }
+    }
+
+    async fn out_of_dialog(
+        &self,
+        mut request: Transaction,
+        call_id: &str,
+        from: Option<String>,
+    ) -> rsipstack::Result<()> {
+        if request.original.method != Method::Invite {
+            if self.is_strangers(&request) {
+                self.drop_silently();
+                return Ok(());
+            }
+            return stray(&mut request, false).await;
+        }
+        let known = from.and_then(|from| self.calls.came_from(call_id, &from));
+        if known.is_some_and(|call| !call.dialog.state().is_terminated()) {
+            // The same call by another way (RFC 3261 §8.2.2.2). One of ours that comes back is another call.
+            return request.reply(StatusCode::LoopDetected).await;
+        }
+        self.invited(request).await
     }
 
     /// Strangers are heard where they may call, and only with calls.
@@ -121,7 +134,7 @@ impl Taker {
     async fn in_dialog(&self, call: &Call, mut request: Transaction) -> rsipstack::Result<()> {
         match request.original.method {
             Method::Bye => {
-                let reason = request.original.reason_header().map(|reason| reason.value().to_owned());
+                let reason = reasons(&request.original);
                 tell(call, Heard::Bye { reason });
                 request.reply(StatusCode::OK).await
             }
@@ -150,14 +163,25 @@ impl Taker {
 
     /// Asks the call, answers, and waits for the ACK that a re-INVITE has.
     async fn offered(&self, call: &Call, mut request: Transaction) -> rsipstack::Result<()> {
+        if let Some(refusal) = came::demanded(&request.original) {
+            return came::refuse(&mut request, refusal).await;
+        }
+        let is_update = request.original.method == Method::Update;
+        // What waits for its ACK is kept for as long as 64·T1: one of each call.
+        let Ok(_change) = call.change.try_acquire_many(u32::from(!is_update)) else {
+            return request.reply(StatusCode::RequestPending).await;
+        };
         let (answer, answered) = oneshot::channel();
-        let (is_update, body) = (request.original.method == Method::Update, request.original.body.clone());
+        let body = request.original.body.clone();
         tell(call, Heard::Offer(Offer { is_update, body, terms: Terms::of(&request.original), answer }));
         let agreed = match answered.await {
             Ok(Ok(agreed)) => agreed,
             Ok(Err(OfferRefused { code, min_se_s })) => {
                 let least = min_se_s.map(|least| make_header("Min-SE", least.to_string()));
-                return request.reply_with(StatusCode::from(code), least.into_iter().collect(), None).await;
+                // Before our answer (RFC 3311 §5.2).
+                let later = (code == TOO_EARLY).then(|| Header::RetryAfter(UPDATE_LATER.into()));
+                let headers = least.into_iter().chain(later).collect();
+                return request.reply_with(StatusCode::from(code), headers, None).await;
             }
             // The call ended meanwhile.
             Err(_) => return request.reply(StatusCode::CallTransactionDoesNotExist).await,

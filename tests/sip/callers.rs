@@ -1,0 +1,111 @@
+//! Callers who write, repeat and demand otherwise than most: what they are answered, and what the record says.
+
+use clutchcall::call::{EndReason, EndedBy, Status};
+use clutchcall::engine::config::Inbound;
+use clutchcall::engine::sip::Transport;
+use serde_json::json;
+
+use crate::engine::{beside, originate};
+use crate::inbound::{Called, echo, notify, rule, to_its_end};
+use crate::rig::{Caller, Far, case, free_port, towards};
+
+const NUMBER: &str = "+15550001234";
+const LEFT: (Status, EndReason, Option<u16>, Option<u8>) = (Status::NoAnswer, EndReason::Canceled, None, Some(31));
+
+/// By a clock of its own: the RFC's timers pass within a test.
+async fn called(scenario: &str, keys: &[(&str, &str)]) -> (Caller, Far) {
+    let from = free_port();
+    let mut callee = Caller::idle(towards(Transport::Udp, from)).await;
+    callee.trunk.receive_as("carrier", &Inbound { rules: vec![rule("*", notify())], ..Inbound::default() });
+    let keys: Vec<_> = keys.iter().copied().chain([("number", NUMBER)]).collect();
+    let far = Far::calls(scenario, from, callee.address, &keys);
+    callee.is_called().await;
+    (callee, far)
+}
+
+/// RFC 3261 §18.3: over UDP a message without one goes to the end of its datagram.
+#[test]
+fn an_invite_without_a_content_length_has_its_description() {
+    case(async || {
+        let (traffic, row, _) = to_its_end(Called::new(20, echo()), "caller_measures_nothing", &[]).await;
+        assert_eq!((&row["status"], &row["endReason"]), (&json!("completed"), &json!("normal")), "{row}");
+        // It is an answer to her offer, and none of ours.
+        let ok = &traffic.ours("SIP/2.0 200")[0].text;
+        assert!(ok.contains(" RTP/AVP 0 101") && !ok.contains("opus"), "{ok}");
+    });
+}
+
+/// RFC 3261 §18.2.2: an answer goes to where the request came from.
+#[test]
+fn a_caller_whose_via_names_nobody_is_answered_where_she_is() {
+    case(async || {
+        let (traffic, row, _) = to_its_end(Called::new(21, echo()), "caller_of_a_name", &[]).await;
+        assert_eq!((&row["status"], &row["endReason"]), (&json!("completed"), &json!("normal")), "{row}");
+        let via = traffic.ours("SIP/2.0 200")[0].header("Via").to_owned();
+        assert!(via.contains("caller.invalid:5999") && via.contains("received=127.0.0.1"), "{via}");
+    });
+}
+
+/// RFC 3261 §17.2.1, Timer G.
+#[test]
+fn a_487_is_repeated_until_it_is_acknowledged() {
+    case(async || {
+        let (mut callee, far) = called("caller_is_not_heard", &[]).await;
+        callee.settled().await;
+        assert_eq!((callee.ending(), callee.record().ended_by), (LEFT, Some(EndedBy::Remote)));
+        let traffic = far.played().await;
+        traffic.our("SIP/2.0 487");
+        assert!(traffic.ours("SIP/2.0 487").len() >= 3, "it was not repeated: {traffic:?}");
+    });
+}
+
+#[test]
+fn a_refusal_is_repeated_until_it_is_acknowledged() {
+    case(async || {
+        let (mut callee, far) = called("caller_hears_no_refusal", &[("code", "603")]).await;
+        callee.turn_down();
+        callee.settled().await;
+        assert_eq!(callee.ending(), (Status::Failed, EndReason::Declined, Some(603), Some(21)));
+        let traffic = far.played().await;
+        traffic.our("SIP/2.0 603");
+        assert!(traffic.ours("SIP/2.0 603").len() >= 3, "it was not repeated: {traffic:?}");
+    });
+}
+
+/// RFC 3311 §5.2.
+#[test]
+fn a_change_before_the_answer_is_told_when_to_come_again() {
+    case(async || {
+        let (mut callee, far) = called("caller_updates_early", &[]).await;
+        callee.settled().await;
+        assert_eq!(callee.ending(), LEFT);
+        let seconds: u32 = far.played().await.our("SIP/2.0 500").header("Retry-After").parse().unwrap();
+        assert!(seconds <= 10);
+    });
+}
+
+/// A proxy keeps the Call-ID of what it sends on, and our own number may be behind it (RFC 3261 §8.2.2.2 is of requests that came in).
+#[test]
+fn a_call_of_ours_to_ourselves_is_two_calls() {
+    case(async || {
+        let called = Called::new(22, echo());
+        let us = called.at.to_string();
+        let far = Far::at(Transport::Udp, called.from, "sends_it_back", &[("us", &us)]).await;
+        let (out, back) = beside(move || {
+            let sid = originate(&called.bench);
+            called.bench.wait(&sid, &["in_progress"]);
+            let other = called.rows().into_iter().find(|row| row["sid"] != json!(sid)).expect("it came in");
+            called.bench.hangup(&sid).data();
+            (called.bench.ended(&sid), called.bench.ended(other["sid"].as_str().unwrap()))
+        })
+        .await;
+        assert_eq!(out["sipCallId"], back["sipCallId"]);
+        let said =
+            |row: &serde_json::Value| ["direction", "status", "endReason", "endedBy"].map(|name| row[name].clone());
+        assert_eq!(said(&out), ["outbound", "completed", "normal", "local"].map(|text| json!(text)), "{out}");
+        assert_eq!(said(&back), ["inbound", "completed", "normal", "remote"].map(|text| json!(text)), "{back}");
+        let traffic = far.played().await;
+        assert!(traffic.ours("SIP/2.0 482").is_empty());
+        traffic.our("BYE");
+    });
+}
