@@ -172,7 +172,7 @@ bench-peers: $(VENV_TEST)/wheel $(VENV_BENCH_PEERS)/requirements.txt ## us besid
 	$(say) "channels per core, frames, relays, idle bridges: clutchcall and its peers"
 	$(VENV_TEST)/bin/python benches/peers/run.py $(BENCH)
 
-bench-sip: packages $(VENV_TEST)/wheel ## calls over SIP and RTP: how many fit, what one costs, set-up, ten thousand of them; Asterisk beside (15 minutes)
+bench-sip: packages $(VENV_TEST)/wheel ## calls over SIP and RTP: how many fit, what one costs, set-up, ten thousand of them, a flood; Asterisk beside (25 minutes)
 	$(say) "SIP calls to SIPp, a Python callback each"
 	CLUTCHCALL_ASTERISK=$${CLUTCHCALL_ASTERISK:-$(ASTERISK)} $(VENV_TEST)/bin/python benches/sip/run.py $(BENCH)
 

@@ -192,10 +192,11 @@ class Serving:
         share = (RTP_LAST + 1 - RTP_FIRST) // len(ports) // 2 * 2
         tables = [
             f'[trunks.{name}]\nkind = "sip"\nsbc_ip = "127.0.0.1"\ndestination_sbc_port = {ports[n]}\n'
-            f'internal_sip_ip = "127.0.0.1"\nsource_pbx_port = 0\noptions_interval_sec = 0\n'
+            f'internal_sip_ip = "127.0.0.1"\nsource_pbx_port = {more.get("sip", 0)}\noptions_interval_sec = 0\n'
             f"rtp_start_port = {RTP_FIRST + n * share}\nrtp_end_port = {RTP_FIRST + (n + 1) * share - 1}\n"
             f"channel_limit = {min(share // 2, 4000)}\nmax_cps = 1000\n"
-            + more.get("trunk", 'codec_preferences = ["PCMU"]\n')
+            + 'codec_preferences = ["PCMU"]\n'
+            + more.get("trunk", "").replace("[name]", name)
             for n, name in enumerate(self.trunks)
         ]
         (state / "clutchcall.toml").write_text(
@@ -229,8 +230,9 @@ class Serving:
         row: dict[str, Any] = self.ask(f"/api/trpc/voice.calls.get?input={wanted}", connection)
         return row
 
-    def metrics(self) -> dict[str, float]:
-        lines = (line.rsplit(" ", 1) for line in self.ask("/metrics").splitlines() if line and line[0] != "#")
+    def metrics(self, connection: HTTPConnection | None = None) -> dict[str, float]:
+        told = self.ask("/metrics", connection).splitlines()
+        lines = (line.rsplit(" ", 1) for line in told if line and line[0] != "#")
         return {name: float(value) for name, value in lines}
 
     def drops(self) -> int:

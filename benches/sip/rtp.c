@@ -2,10 +2,10 @@
 //
 // rtp stamp PORT SECS [FIRST COUNT]: listens on PORT of 127.0.0.1. Whoever sends there gets a packet of PCMU per 20 ms, each with
 //   channel, due time and sending time (CLOCK_MONOTONIC) as the head of its payload, spread over twenty slots of a millisecond.
-//   With FIRST and COUNT it begins by itself, towards COUNT even ports from FIRST on.
+//   With FIRST and COUNT it begins by itself, towards COUNT even ports from FIRST on, and takes the time until each packet is back.
 // rtp echo FIRST COUNT SECS: a socket for each of these ports and epoll; every packet goes back where it came from.
 //
-// It ends after SECS or at SIGTERM, with one line: how many packets were sent and heard, and what CPU that took.
+// It ends after SECS or at SIGTERM, with one line: how many packets were sent and heard, what CPU that took, and how long they were away.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -21,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HEADER = 12, PAYLOAD = 160, STAMP = 24, SLOTS = 20, SLOT_NS = 1000000, DRAIN_NS = 200000000, MOST = 4096, EVENTS = 64 };
+enum { HEADER = 12, PAYLOAD = 160, STAMP = 24, SLOTS = 20, SLOT_NS = 1000000, DRAIN_NS = 200000000, MOST = 4096, MOST_TIMED = 1 << 20, EVENTS = 64 };
 
 static volatile sig_atomic_t over;
 static long sent, heard;
@@ -86,6 +86,24 @@ static void send_stamped(int sock, int channel, int64_t due_ns) {
   sent += sendto(sock, packet, sizeof packet, 0, (struct sockaddr *)&stream->to, sizeof stream->to) > 0;
 }
 
+static int64_t took_ns[MOST_TIMED];
+static int timed, is_timed;
+
+static void take_time(const uint8_t *packet) {
+  int64_t at;
+  memcpy(&at, packet + HEADER + 16, sizeof at);
+  if (timed < MOST_TIMED) took_ns[timed++] = now_ns() - at;
+}
+
+static int compare(const void *one, const void *other) {
+  int64_t a = *(const int64_t *)one, b = *(const int64_t *)other;
+  return (a > b) - (a < b);
+}
+
+static double took_us(int percent) {
+  return timed ? took_ns[(int64_t)timed * percent / 100] / 1e3 : 0;
+}
+
 static void listen_for_new(int sock) {
   static uint8_t known[65536];
   uint8_t packet[2048];
@@ -93,6 +111,7 @@ static void listen_for_new(int sock) {
   socklen_t length = sizeof from;
   while (recvfrom(sock, packet, sizeof packet, 0, (struct sockaddr *)&from, &length) > 0) {
     heard++;
+    if (is_timed) take_time(packet);
     uint8_t *seen = &known[ntohs(from.sin_port)];
     if (!*seen) add(from);
     *seen = 1;
@@ -110,6 +129,7 @@ static void wait_until(int sock, int64_t at_ns) {
 
 static void stamp(int port, double secs, int first, int number) {
   int sock = open_socket(port);
+  is_timed = number > 0;
   for (int i = 0; i < number; i++) {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(first + 2 * i), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     add(to);
@@ -160,6 +180,8 @@ int main(int argc, char **argv) {
   struct rusage used;
   getrusage(RUSAGE_SELF, &used);
   double cpu_us = 1e6 * (used.ru_utime.tv_sec + used.ru_stime.tv_sec) + used.ru_utime.tv_usec + used.ru_stime.tv_usec;
-  printf("@{\"sent\": %ld, \"heard\": %ld, \"cpu_us\": %.0f}\n", sent, heard, cpu_us);
+  qsort(took_ns, timed, sizeof *took_ns, compare);
+  printf("@{\"sent\": %ld, \"heard\": %ld, \"cpu_us\": %.0f, \"p50_us\": %.1f, \"p99_us\": %.1f}\n", sent, heard, cpu_us,
+         took_us(50), took_us(99));
   return 0;
 }

@@ -54,7 +54,12 @@ GOALS = (
     ("socket to callback at 50 calls, p50 ms", "latency_p50", 1, False),
     ("socket to callback at 50 calls, p99 ms", "latency_p99", 5, False),
     ("memory in 10,000 short calls, at its most, times after the warm-up", "soak", 1.02, False),
-    ("CPU per transcoded call, times Asterisk's", "asterisk", 0.5, False),
+    ("calls that failed of them", "soak_failed", 0, False),
+    ("junk INVITEs a second", "flood_per_s", 9_900, True),
+    ("calls lost under them", "flood_lost", 0, False),
+    ("R9 media p99 under a stranger's, times without", "flood_stranger", 2, False),
+    ("R9 media p99 under those from a trunk's address, times without", "flood_known", 2, False),
+    ("CPU per transcoded call at that load, times Asterisk's", "asterisk", 0.5, False),
 )
 
 
