@@ -17,6 +17,8 @@ nothing is said.
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import dataclass
 
@@ -101,6 +103,8 @@ class Flooded:
             took = time.monotonic() - began
             grown = {name: (value - counts[name]) / took for name, value in self._counts().items()}
             grown["sender %"] = (used.now()["cpu_us"] - before) / 1e4 / took
+            # It would go on for as long as the API may take.
+            os.kill(used.pid, signal.SIGTERM)
             told = line_of(flood)
         finally:
             end(flood)
