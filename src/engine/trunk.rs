@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::leg::Leg;
 use crate::audio::Params;
-use crate::call::Carried;
+use crate::call::{Carried, Event};
 use crate::rtp::dtmf::Stroke;
 use crate::sip::{health, registration};
 
@@ -238,6 +238,31 @@ pub trait Trunk: Send {
     /// When [`Trunk::handle_timeout`] wants to be called; asked again after every command.
     fn poll_timeout(&self) -> Option<Instant>;
     fn handle_timeout(&mut self, now: Instant);
+}
+
+impl TrunkKind {
+    /// What the call's brain hears of it, and the leg that comes with it. An arrival has no brain yet, a key is none of its business.
+    pub fn parted(self) -> (Option<Event>, Option<Box<dyn Leg>>) {
+        let event = match self {
+            Self::Arrived(_) | Self::Key { .. } => return (None, None),
+            Self::Early { leg } => return (None, Some(leg)),
+            Self::Answered { leg } => return (Some(Event::Answered), leg),
+            Self::Acked { leg } => return (Some(Event::Acked), leg),
+            Self::Placed { sip_call_id } => Event::Placed { sip_call_id },
+            Self::Trying => Event::Trying,
+            Self::Progress { code } => Event::Progress { code },
+            Self::Rejected { code, reason, q850 } => Event::Rejected { code, reason, q850 },
+            Self::Unreachable => Event::Unreachable,
+            Self::Bye { q850 } => Event::Bye { q850 },
+            Self::Unacked => Event::Unacked,
+            Self::Cancelled { q850 } => Event::Cancelled { q850 },
+            Self::SessionExpired => Event::SessionExpired,
+            Self::TransferAccepted => Event::TransferAccepted,
+            Self::TransferRefused { code } => Event::TransferRefused { code },
+            Self::TransferOutcome { code } => Event::TransferOutcome { code },
+        };
+        (Some(event), None)
+    }
 }
 
 impl std::fmt::Debug for TrunkKind {

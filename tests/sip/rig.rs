@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clutchcall::call::{
-    Action, Call, CallRecord, Carried, Command, EndReason, Event, Reject, Status, TransferMode, TransferState,
+    Action, Call, CallRecord, Carried, Command, EndReason, Reject, Status, TransferMode, TransferState,
 };
 use clutchcall::engine::config::{self, Credentials, Host};
 use clutchcall::engine::sip::{self, Counts, Endpoints, SipTrunk, Timers, Transport};
@@ -396,45 +396,15 @@ impl Caller {
         let at = call.poll_timeout().map_or(look, |at| at.min(look));
         tokio::select! {
             event = self.events.recv() => {
-                if let Some(event) = self.translated(event.unwrap().kind) {
-                    self.call.as_mut().unwrap().handle_event(event, Instant::now());
-                }
+                let kind = event.unwrap().kind;
+                assert!(!matches!(kind, TrunkKind::Arrived(_)), "nobody calls");
+                let (event, leg) = kind.parted();
+                self.legs += usize::from(leg.is_some());
+                event.into_iter().for_each(|event| call.handle_event(event, Instant::now()));
             }
             () = tokio::time::sleep_until(at.into()) => call.handle_timeout(Instant::now()),
         }
         self.act();
-    }
-
-    /// As `engine::calls` does.
-    fn translated(&mut self, kind: TrunkKind) -> Option<Event> {
-        Some(match kind {
-            TrunkKind::Arrived(_) => panic!("nobody calls"),
-            TrunkKind::Placed { sip_call_id } => Event::Placed { sip_call_id },
-            TrunkKind::Trying => Event::Trying,
-            TrunkKind::Progress { code } => Event::Progress { code },
-            TrunkKind::Early { .. } => {
-                self.legs += 1;
-                return None;
-            }
-            TrunkKind::Answered { leg } => {
-                self.legs += usize::from(leg.is_some());
-                Event::Answered
-            }
-            TrunkKind::Rejected { code, reason, q850 } => Event::Rejected { code, reason, q850 },
-            TrunkKind::Unreachable => Event::Unreachable,
-            TrunkKind::Bye { q850 } => Event::Bye { q850 },
-            TrunkKind::Acked { leg } => {
-                self.legs += usize::from(leg.is_some());
-                Event::Acked
-            }
-            TrunkKind::Unacked => Event::Unacked,
-            TrunkKind::Cancelled { q850 } => Event::Cancelled { q850 },
-            TrunkKind::Key { .. } => Event::Trying, // Of a call that is up: nothing to its brain.
-            TrunkKind::SessionExpired => Event::SessionExpired,
-            TrunkKind::TransferOutcome { code } => Event::TransferOutcome { code },
-            TrunkKind::TransferAccepted => Event::TransferAccepted,
-            TrunkKind::TransferRefused { code } => Event::TransferRefused { code },
-        })
     }
 
     fn act(&mut self) {

@@ -216,38 +216,20 @@ impl Board {
         }
         let Some(sid) = self.calls.get_key_value(&*event.sid).map(|(sid, _)| Arc::clone(sid)) else { return };
         let Some(entry) = self.calls.get_mut(&sid) else { return };
-        let event = match event.kind {
-            // It has no sid.
-            TrunkKind::Arrived(_) => return,
-            TrunkKind::Placed { sip_call_id } => Event::Placed { sip_call_id },
-            TrunkKind::Trying => Event::Trying,
-            TrunkKind::Progress { code } => Event::Progress { code },
-            TrunkKind::Early { leg } => {
-                entry.speaks = Some(leg.params());
-                // Of a call that has ended meanwhile it is dropped there.
-                return self.media.send(media::Command::Early { sid, leg });
-            }
-            TrunkKind::Answered { leg } => {
-                entry.speaks = leg.as_ref().map(|leg| leg.params()).or(entry.speaks);
+        if let TrunkKind::Key { key, duration_ms } = event.kind {
+            return self.media.send(media::Command::Key { sid, key, duration_ms });
+        }
+        let (event, leg) = event.kind.parted();
+        entry.speaks = leg.as_ref().map(|leg| leg.params()).or(entry.speaks);
+        let event = match (event, leg) {
+            (Some(event), None) => event,
+            (Some(event), leg) => {
                 entry.leg = leg;
-                Event::Answered
+                event
             }
-            TrunkKind::Rejected { code, reason, q850 } => Event::Rejected { code, reason, q850 },
-            TrunkKind::Unreachable => Event::Unreachable,
-            TrunkKind::Bye { q850 } => Event::Bye { q850 },
-            TrunkKind::Acked { leg } => {
-                entry.leg = leg;
-                Event::Acked
-            }
-            TrunkKind::Unacked => Event::Unacked,
-            TrunkKind::Cancelled { q850 } => Event::Cancelled { q850 },
-            TrunkKind::Key { key, duration_ms } => {
-                return self.media.send(media::Command::Key { sid, key, duration_ms });
-            }
-            TrunkKind::SessionExpired => Event::SessionExpired,
-            TrunkKind::TransferAccepted => Event::TransferAccepted,
-            TrunkKind::TransferRefused { code } => Event::TransferRefused { code },
-            TrunkKind::TransferOutcome { code } => Event::TransferOutcome { code },
+            // It is heard before the answer. Of a call that has ended meanwhile it is dropped there.
+            (None, Some(leg)) => return self.media.send(media::Command::Early { sid, leg }),
+            (None, None) => return,
         };
         let Phase::Live(call) = &mut entry.phase else { return self.hear_early(&sid, event) };
         call.handle_event(event, now);

@@ -174,6 +174,8 @@ fn who_answers_brings_an_agent_and_who_may_not_answer_brings_none() {
     assert_eq!(bench.told(), ["answer"]);
     bench.trunk(&sid, TrunkKind::Acked { leg: Some(Box::new(Silent)) });
     assert_eq!(bench.told(), ["start leg true", "agent true"]);
+    let speaks = bench.board.calls[&*sid].speaks;
+    assert_eq!(speaks, Some(Params::CALL), "a second leg is offered what the first one speaks");
     let (reason, message) = why(answer(&mut bench, &sid, "two"));
     assert!(reason == Why::Conflict && message.contains("answered already"), "{message}");
     assert_eq!(bench.told(), Vec::<String>::new());
