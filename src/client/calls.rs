@@ -10,10 +10,10 @@ use serde_json::Value;
 use super::http::{Ask, Http, random_id};
 use super::options::Options;
 use super::runtime::Runtime;
-use super::trunks::{Tested, Trunks};
+use super::trunks::Trunks;
 use super::waits::Waits;
 use super::watch::Watch;
-use crate::call::wire::{TokenAnswer, TokenRequest};
+use crate::call::wire::{TokenAnswer, TokenRequest, TrunkTestRow};
 use crate::call::{CallRow, Reject, Status};
 use crate::error::{Error, Result};
 
@@ -223,8 +223,8 @@ impl Client {
         let trunk_id = trunk_id.to_owned();
         self.run(waits, |inner| async move {
             let input = TrunkInput { org_id: &inner.options.org_id, trunk_id: &trunk_id };
-            let answer: Tested = inner.http.ask(Ask::Mutation, "voice.trunks.test", &input).await?;
-            answer.value().map_err(|error| inner.http.foreign(error.to_string()))
+            let answer: TrunkTestRow = inner.http.ask(Ask::Mutation, "voice.trunks.test", &input).await?;
+            serde_json::to_value(answer).map_err(|error| inner.http.foreign(error.to_string()))
         })
     }
 

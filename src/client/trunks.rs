@@ -5,73 +5,17 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::call::wire::TrunkRow;
+
 #[derive(Deserialize)]
 pub(super) struct Trunks {
-    trunks: Vec<Trunk>,
+    trunks: Vec<TrunkRow<Sip>>,
 }
 
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Trunk {
-    trunk_id: String,
-    display_name: Option<String>,
-    kind: String,
-    channel_limit: u64,
-    max_cps: u64,
-    active_calls: u64,
-    #[serde(default)]
-    waiting_calls: u64,
-    health: String,
-    caller_ids: Vec<String>,
-    transfer_mode: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sip: Option<Sip>,
-    #[serde(flatten)]
-    more: Map<String, Value>,
-}
-
+/// What is relied on of a SIP trunk's own settings.
 #[derive(Deserialize, Serialize)]
 struct Sip {
     transport: String,
-    #[serde(flatten)]
-    more: Map<String, Value>,
-}
-
-/// What came of a trunk's test.
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Tested {
-    trunk_id: String,
-    ok: bool,
-    health: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    transport: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sip_code: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sip_phrase: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    after_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    registration: Option<Registration>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    advice: Option<String>,
-    #[serde(flatten)]
-    more: Map<String, Value>,
-}
-
-#[derive(Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Registration {
-    state: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires_in_s: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sip_code: Option<u16>,
     #[serde(flatten)]
     more: Map<String, Value>,
 }
@@ -82,17 +26,12 @@ impl Trunks {
     }
 }
 
-impl Tested {
-    pub(super) fn value(self) -> Result<Value, serde_json::Error> {
-        serde_json::to_value(self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::call::wire::TrunkTestRow;
 
     fn trunk() -> Value {
         json!({
@@ -110,7 +49,10 @@ mod tests {
             "trunkId": "carrier", "ok": true, "health": "healthy", "peer": "127.0.0.1:5060", "transport": "udp",
             "sipCode": 200, "sipPhrase": "OK", "afterMs": 3, "registration": { "state": "registered", "expiresInS": 60 },
         });
-        assert_eq!(serde_json::from_value::<Tested>(tested.clone()).unwrap().value().unwrap(), tested);
+        assert_eq!(
+            serde_json::to_value(serde_json::from_value::<TrunkTestRow>(tested.clone()).unwrap()).unwrap(),
+            tested
+        );
     }
 
     #[test]
@@ -126,7 +68,7 @@ mod tests {
             assert!(serde_json::from_value::<Trunks>(json!({ "trunks": [row] })).is_err(), "{name}");
         }
         for answer in [json!("x"), json!({ "ok": true }), json!({ "trunkId": "t", "ok": "yes", "health": "healthy" })] {
-            assert!(serde_json::from_value::<Tested>(answer).is_err());
+            assert!(serde_json::from_value::<TrunkTestRow>(answer).is_err());
         }
     }
 }

@@ -2,31 +2,14 @@
 
 use serde::Serialize;
 
+use crate::call::wire::TrunkRow;
 use crate::engine::calls::TrunkState;
 use crate::engine::config::{Host, SipTrunk, Trunk, TrunkKind};
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct TrunkRow<'a> {
-    trunk_id: &'a str,
-    display_name: Option<&'a str>,
-    kind: &'static str,
-    channel_limit: usize,
-    max_cps: usize,
-    active_calls: usize,
-    /// Of these, those whose turn under `maxCps` has not come.
-    waiting_calls: usize,
-    health: &'static str,
-    caller_ids: Vec<&'a str>,
-    transfer_mode: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sip: Option<SipRow<'a>>,
-}
 
 /// What only a SIP trunk has, by the vendor's names.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct SipRow<'a> {
+pub(super) struct SipRow<'a> {
     transport: &'static str,
     sbc_ip: Option<String>,
     destination_sbc_port: Option<u16>,
@@ -44,24 +27,23 @@ struct SipRow<'a> {
     refer_to: &'a str,
 }
 
-impl<'a> TrunkRow<'a> {
-    pub(super) fn new(state: &'a TrunkState, trunk: &'a Trunk) -> Self {
-        Self {
-            trunk_id: &state.id,
-            display_name: trunk.display_name.as_deref(),
-            kind: trunk.kind.as_str(),
-            channel_limit: trunk.channel_limit,
-            max_cps: trunk.max_cps,
-            active_calls: state.active,
-            waiting_calls: state.waiting,
-            health: state.health.as_str(),
-            caller_ids: trunk.caller_ids.iter().map(|caller_id| caller_id.as_str()).collect(),
-            transfer_mode: trunk.transfer_mode().as_str(),
-            sip: match &trunk.kind {
-                TrunkKind::Phone => None,
-                TrunkKind::Sip(sip) => Some(SipRow::new(sip)),
-            },
-        }
+pub(super) fn row<'a>(state: &TrunkState, trunk: &'a Trunk) -> TrunkRow<SipRow<'a>> {
+    TrunkRow {
+        trunk_id: state.id.clone(),
+        display_name: trunk.display_name.clone(),
+        kind: trunk.kind.as_str().to_owned(),
+        channel_limit: trunk.channel_limit as u64,
+        max_cps: trunk.max_cps as u64,
+        active_calls: state.active as u64,
+        waiting_calls: state.waiting as u64,
+        health: state.health.as_str().to_owned(),
+        caller_ids: trunk.caller_ids.iter().map(|caller_id| caller_id.as_str().to_owned()).collect(),
+        transfer_mode: trunk.transfer_mode().as_str().to_owned(),
+        sip: match &trunk.kind {
+            TrunkKind::Phone => None,
+            TrunkKind::Sip(sip) => Some(SipRow::new(sip)),
+        },
+        more: Default::default(),
     }
 }
 
@@ -99,7 +81,7 @@ mod tests {
         let sip = SipTrunk { credentials: Some(credentials), ..SipTrunk::to("sip.example.com".parse().unwrap()) };
         let trunk = Trunk { kind: TrunkKind::Sip(Box::new(sip)), ..Trunk::default() };
         let state = TrunkState { id: "carrier".to_owned(), active: 3, waiting: 1, health: State::Degraded };
-        let row = serde_json::to_value(TrunkRow::new(&state, &trunk)).unwrap();
+        let row = serde_json::to_value(row(&state, &trunk)).unwrap();
         assert_eq!(
             (&row["trunkId"], &row["health"], &row["waitingCalls"]),
             (&"carrier".into(), &"degraded".into(), &1.into())

@@ -2,99 +2,49 @@
 
 use std::time::Instant;
 
-use serde::Serialize;
-
+use crate::call::wire::{RegistrationRow, TrunkTestRow};
 use crate::engine::trunk::Probe;
 use crate::sip::{health, registration};
 
-/// A trunk that was asked whether it is there.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Verdict {
-    trunk_id: String,
-    /// It can carry calls, as far as can be told without one.
-    ok: bool,
-    health: &'static str,
-    /// Who was asked; absent where there is nobody to ask.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peer: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    transport: Option<&'static str>,
-    /// What it answered, or why it did not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sip_code: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sip_phrase: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    after_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    registration: Option<Registration>,
-    /// What to do; absent where nothing is to be done.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    advice: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Registration {
-    state: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    expires_in_s: Option<u64>,
-    /// Of the registrar's refusal.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sip_code: Option<u16>,
-}
-
-impl Verdict {
-    pub(super) fn new(trunk_id: &str, health: health::State, probe: Option<&Probe>, now: Instant) -> Self {
-        let plain = Self {
-            trunk_id: trunk_id.to_owned(),
-            ok: true,
-            health: health.as_str(),
-            peer: None,
-            transport: None,
-            sip_code: None,
-            sip_phrase: None,
-            error: None,
-            after_ms: None,
-            registration: None,
-            advice: None,
-        };
-        let Some(probe) = probe else { return plain };
-        let advice = of_answer(probe).or_else(|| of_registration(probe.registration?));
-        let (reply, error) = match &probe.answer {
-            Ok((code, phrase)) => (Some((*code, phrase.clone())), None),
-            Err(error) => (None, Some(error.clone())),
-        };
-        Self {
-            ok: advice.is_none(),
-            peer: Some(probe.peer.clone()),
-            transport: Some(probe.transport),
-            sip_code: reply.as_ref().map(|(code, _)| *code),
-            sip_phrase: reply.map(|(_, phrase)| phrase),
-            error,
-            after_ms: Some(probe.after.as_millis() as u64),
-            registration: probe.registration.map(|state| Registration::new(state, now)),
-            advice,
-            ..plain
-        }
+/// Of a trunk that was asked whether it is there; without a `probe` there was nobody to ask.
+pub(super) fn verdict(trunk_id: &str, health: health::State, probe: Option<&Probe>, now: Instant) -> TrunkTestRow {
+    let plain = TrunkTestRow {
+        trunk_id: trunk_id.to_owned(),
+        ok: true,
+        health: health.as_str().to_owned(),
+        ..TrunkTestRow::default()
+    };
+    let Some(probe) = probe else { return plain };
+    let advice = of_answer(probe).or_else(|| of_registration(probe.registration?));
+    let (reply, error) = match &probe.answer {
+        Ok(reply) => (Some(reply.clone()), None),
+        Err(error) => (None, Some(error.clone())),
+    };
+    let (sip_code, sip_phrase) = reply.unzip();
+    TrunkTestRow {
+        ok: advice.is_none(),
+        peer: Some(probe.peer.clone()),
+        transport: Some(probe.transport.to_owned()),
+        sip_code,
+        sip_phrase,
+        error,
+        after_ms: Some(probe.after.as_millis() as u64),
+        registration: probe.registration.map(|state| registered(state, now)),
+        advice,
+        ..plain
     }
 }
 
-impl Registration {
-    fn new(state: registration::State, now: Instant) -> Self {
-        use registration::State;
-        let (state, until, sip_code) = match state {
-            State::Pending => ("pending", None, None),
-            State::Registered { until } => ("registered", Some(until), None),
-            State::Failed { code } => ("failed", None, Some(code)),
-            State::Unreachable => ("unreachable", None, None),
-        };
-        let expires_in_s = until.map(|until| until.saturating_duration_since(now).as_secs());
-        Self { state, expires_in_s, sip_code }
-    }
+fn registered(state: registration::State, now: Instant) -> RegistrationRow {
+    use registration::State;
+    let (state, until, sip_code) = match state {
+        State::Pending => ("pending", None, None),
+        State::Registered { until } => ("registered", Some(until), None),
+        State::Failed { code } => ("failed", None, Some(code)),
+        State::Unreachable => ("unreachable", None, None),
+    };
+    let expires_in_s = until.map(|until| until.saturating_duration_since(now).as_secs());
+    RegistrationRow { state: state.to_owned(), expires_in_s, sip_code, ..RegistrationRow::default() }
 }
 
 /// Any answer says that somebody is there; these say that he does not want us, or can't.
@@ -149,14 +99,14 @@ mod tests {
         }
     }
 
-    fn verdict(probe: &Probe) -> serde_json::Value {
-        serde_json::to_value(Verdict::new("carrier", health::State::Healthy, Some(probe), Instant::now())).unwrap()
+    fn told(probe: Option<&Probe>) -> serde_json::Value {
+        serde_json::to_value(verdict("carrier", health::State::Healthy, probe, Instant::now())).unwrap()
     }
 
     #[test]
     fn somebody_is_there_whatever_he_thinks_of_the_question() {
         for code in [200, 404, 405, 481, 486] {
-            let told = verdict(&probe(Ok(code), None));
+            let told = told(Some(&probe(Ok(code), None)));
             assert_eq!((&told["ok"], told.get("advice")), (&true.into(), None), "{told}");
             assert_eq!((&told["sipCode"], &told["afterMs"]), (&code.into(), &12.into()));
         }
@@ -177,16 +127,15 @@ mod tests {
             (probe(Ok(200), Some(State::Unreachable)), "does not answer"),
         ];
         for (probe, advice) in cases {
-            let told = verdict(&probe);
+            let told = told(Some(&probe));
             assert_eq!(told["ok"], false);
             assert!(told["advice"].as_str().unwrap().contains(advice), "{told}");
             assert_eq!(told["error"].is_string(), probe.answer.is_err());
         }
         let until = Instant::now() + Duration::from_secs(100);
-        let told = verdict(&probe(Ok(200), Some(State::Registered { until })));
-        assert_eq!((&told["ok"], &told["registration"]["state"]), (&true.into(), &"registered".into()));
-        assert!((98..=100).contains(&told["registration"]["expiresInS"].as_u64().unwrap()), "{told}");
-        let phone = serde_json::to_value(Verdict::new("p", health::State::Healthy, None, Instant::now())).unwrap();
-        assert_eq!(phone, serde_json::json!({"trunkId": "p", "ok": true, "health": "healthy"}));
+        let registered = told(Some(&probe(Ok(200), Some(State::Registered { until }))));
+        assert_eq!((&registered["ok"], &registered["registration"]["state"]), (&true.into(), &"registered".into()));
+        assert!((98..=100).contains(&registered["registration"]["expiresInS"].as_u64().unwrap()), "{registered}");
+        assert_eq!(told(None), serde_json::json!({"trunkId": "carrier", "ok": true, "health": "healthy"}));
     }
 }

@@ -13,8 +13,8 @@ use super::answer::{Code, Failure, data};
 use super::input::Input;
 use super::keys;
 use super::telephony::{self, Alias};
-use super::trunks::TrunkRow;
-use super::verdict::Verdict;
+use super::trunks;
+use super::verdict::verdict;
 use crate::audio::{Codec, Params};
 use crate::call::wire::BridgeRole;
 use crate::call::{CallRow, Carried, DEFAULT_RING_TIMEOUT_S, Reject, Settled, Status, clamp_ring_timeout};
@@ -163,7 +163,7 @@ impl Asked<'_> {
                 let probe = self.api.desk.probe(&self.org, trunk_id).await?;
                 let states = self.api.desk.trunks().await?;
                 let health = states.iter().find(|state| state.id == trunk_id).map_or(State::Down, |state| state.health);
-                data(&Verdict::new(trunk_id, health, probe.as_ref(), Instant::now()))
+                data(&verdict(trunk_id, health, probe.as_ref(), Instant::now()))
             }
             Procedure::Alias(alias) => Box::pin(telephony::run(self, alias)).await,
         }
@@ -290,7 +290,7 @@ impl Asked<'_> {
         let row = |state: &TrunkState| {
             let trunk = self.api.trunks.get(&state.id)?;
             let may_use = trunk.org.as_ref().is_none_or(|owner| *owner == self.org);
-            may_use.then(|| json!(TrunkRow::new(state, trunk)))
+            may_use.then(|| json!(trunks::row(state, trunk)))
         };
         let rows: Vec<_> = states.iter().filter_map(row).collect();
         data(&json!({ "trunks": rows }))

@@ -2,6 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod trunks;
+
+pub use trunks::{RegistrationRow, TrunkRow, TrunkTestRow};
+
 /// For whom a bridge stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
