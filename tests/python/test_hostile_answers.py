@@ -12,13 +12,23 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import UnionType
+from typing import Any, NotRequired, get_args, get_origin, get_type_hints
 
 import pytest
 from hostile import SEED
 from recorded import ROW, recorded, success
 
-from clutchcall.errors import APIConnectionError, APIStatusError, ClutchCallError
+from clutchcall.cli import main
+from clutchcall.errors import (
+    APIConnectionError,
+    APIStatusError,
+    ClutchCallError,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+)
+from clutchcall.types import Trunk, TrunkTest
 from clutchcall.voice import Call, Voice
 
 ROUNDS = 60
@@ -35,6 +45,32 @@ TOKEN = {
     "publish": TRACK,
     "subscribe": TRACK,
 }
+TRUNK = {
+    "trunkId": "carrier",
+    "displayName": None,
+    "kind": "sip",
+    "channelLimit": 10,
+    "maxCps": 5,
+    "activeCalls": 1,
+    "waitingCalls": 0,
+    "health": "healthy",
+    "callerIds": ["+1"],
+    "transferMode": "auto",
+    "sip": {"transport": "udp", "sbcIp": "192.0.2.7", "proxy": None},
+}
+TESTED = {
+    "trunkId": "carrier",
+    "ok": False,
+    "health": "down",
+    "peer": "192.0.2.7:5060",
+    "transport": "udp",
+    "sipCode": 503,
+    "sipPhrase": "Busy",
+    "afterMs": 3,
+    "registration": {"state": "failed", "sipCode": 403},
+    "advice": "ask the carrier",
+}
+NEEDED = sorted(TRUNK.keys() - {"displayName", "waitingCalls", "sip"})
 ASKS: dict[str, tuple[Any, Callable[[Voice, Call], object]]] = {
     "get": (json.loads(ROW), lambda voice, call: voice.calls.get("CA1")),
     "refresh": (json.loads(ROW), lambda voice, call: call.refresh()),
@@ -44,9 +80,39 @@ ASKS: dict[str, tuple[Any, Callable[[Voice, Call], object]]] = {
     "transfer": ({"ok": True, "state": "pending"}, lambda voice, call: call.transfer("+1")),
     "agent": ({"ok": True}, lambda voice, call: voice.agents.attach("CA1", "echo")),
     "attach": (TOKEN, lambda voice, call: voice.audio_bridge.attach("CA1")),
+    "attach with keys": (
+        {**TOKEN, "control": {"namespace": ["voice", "CA1", "control"], "name": "events"}},
+        lambda voice, call: voice.audio_bridge.attach("CA1", on_dtmf=print),
+    ),
+    "answer": ({"ok": True}, lambda voice, call: call.answer()),
+    "reject": ({"ok": True}, lambda voice, call: call.reject()),
+    "keys": ({"ok": True}, lambda voice, call: call.send_dtmf("1")),
+    "agents": ({"agents": [{"id": "echo", "kind": "echo"}]}, lambda voice, call: voice.agents.list()),
+    "trunks": ({"trunks": [TRUNK]}, lambda voice, call: [typed(Trunk, trunk) for trunk in voice.trunks.list()]),
+    "trunk test": (TESTED, lambda voice, call: typed(TrunkTest, voice.trunks.test("carrier"))),
 }
 ODD: list[Any] = [None, True, 0, -1, 2**31, 2**63, 2**64, 10**40, 1.5, 1e308, "", "x" * 5000, "\0", "😀", [], {}, [[]]]
 ODD += [["a"] * 1000, {"a": {"b": {}}}, "2026-13-45T99:99:99Z", "moqt://", "http://127.0.0.1:9", ["voice"] * 40]
+
+
+def typed(shape: Any, value: Any) -> str:  # noqa: ANN401
+    """The value has what its `TypedDict` promises, of the types that it promises."""
+    for name, hint in get_type_hints(shape, include_extras=True).items():
+        may_be_absent = get_origin(hint) is NotRequired
+        if name in value:
+            assert fits(value[name], get_args(hint)[0] if may_be_absent else hint), f"{name} is {value[name]!r}"
+        else:
+            assert may_be_absent, name
+    return str(shape.__name__)
+
+
+def fits(value: Any, hint: Any) -> bool:  # noqa: ANN401
+    """Of this type, to the letter: a flag is no number."""
+    if isinstance(hint, UnionType):
+        return any(fits(value, part) for part in get_args(hint))
+    if get_origin(hint) is list:
+        return type(value) is list and all(fits(part, get_args(hint)[0]) for part in value)
+    return type(value) is (get_origin(hint) or hint)
 
 
 def spoil(value: Any, draw: random.Random) -> Any:  # noqa: ANN401
@@ -166,7 +232,7 @@ def bytes_of(answer: bytes, again: bool = False) -> Iterator[str]:
 @pytest.mark.parametrize("what", BYTES)
 def test_bytes_that_are_hardly_an_answer(what: str) -> None:
     with bytes_of(BYTES[what]) as url, Voice(url, "k", "o", max_retries=1, timeout=5) as voice:
-        for ask in ("get", "hangup", "attach"):
+        for ask in ("get", "hangup", "attach", "trunks", "trunk test"):
             with pytest.raises((APIConnectionError, APIStatusError)) as told:
                 ASKS[ask][1](voice, _call(voice))
             assert len(str(told.value)) < 10_000
@@ -179,6 +245,80 @@ def _call(voice: Voice) -> Call:
     return Call(voice._core, Row())  # type: ignore[arg-type]
 
 
+SPOILED: dict[str, tuple[str, list[Any]]] = {
+    "of trunks": (
+        "trunks",
+        [
+            {},
+            [],
+            {"trunks": None},
+            {"trunks": {"carrier": TRUNK}},
+            {"trunks": ["carrier"]},
+            {"trunks": [TRUNK, {}]},
+            *({"trunks": [{**TRUNK, name: {"a": [1]}}]} for name in TRUNK),
+            *({"trunks": [{key: value for key, value in TRUNK.items() if key != name}]} for name in NEEDED),
+            {"trunks": [{**TRUNK, "maxCps": -1}]},
+            {"trunks": [{**TRUNK, "activeCalls": 2**64}]},
+            {"trunks": [{**TRUNK, "callerIds": ["+1", 2]}]},
+        ],
+    ),
+    "of a test": (
+        "trunk test",
+        [
+            "carrier",
+            [TESTED],
+            {"ok": True},
+            *({**TESTED, name: ["x"]} for name in TESTED),
+            *({**TESTED, name: 70_000} for name in ("sipCode", "advice", "ok")),
+            {**TESTED, "registration": {"expiresInS": 7}},
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("which", SPOILED)
+def test_answers_about_trunks_of_another_shape_are_api_errors(which: str) -> None:
+    ask, answers = SPOILED[which]
+    with recorded((200, success())) as there, Voice(there.url, "k", "o", max_retries=0) as voice:
+        for answer in answers:
+            there.answers = [(200, success(json.dumps(answer)))]
+            with pytest.raises(APIStatusError, match="really a ClutchCall engine"):
+                ASKS[ask][1](voice, _call(voice))
+        for status, kind in ((404, NotFoundError), (429, RateLimitError), (500, ServerError)):
+            for body in ("", "no", '{"error":{"message":"no","code":-32000}}', '{"error":7}', "x" * 5_000_000):
+                there.answers = [(status, body)]
+                with pytest.raises(kind) as told:
+                    ASKS[ask][1](voice, _call(voice))
+                assert len(str(told.value)) < 10_000
+
+
+def test_what_a_later_engine_says_of_trunks_takes_no_place_of_what_this_one_promises() -> None:
+    later = {"later": {"aList": [1]}, "trunk_id": 7, "sip_code": "x", "_": 1}
+    with recorded((200, success())) as there, Voice(there.url, "k", "o") as voice:
+        there.answers = [(200, success(json.dumps({"trunks": [{**TRUNK, **later}]})))]
+        (trunk,) = voice.trunks.list()
+        typed(Trunk, trunk)
+        assert (trunk["trunk_id"], trunk["later"]) == ("carrier", {"a_list": [1]})  # type: ignore[typeddict-item]
+        there.answers = [(200, success(json.dumps({"trunkId": "t", "ok": True, "health": "down", **later})))]
+        tested = voice.trunks.test("t")
+        typed(TrunkTest, tested)
+        assert (tested["trunk_id"], "sip_code" in tested) == ("t", False)
+
+
+@pytest.mark.parametrize("words", [["list"], ["test", "carrier"], ["list", "--json"]])
+def test_the_command_line_says_in_a_line_that_an_answer_is_none(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLUTCHCALL_API_KEY", "k")
+    monkeypatch.setenv("CLUTCHCALL_ORG_ID", "o")
+    for answer in (success('{"trunks":[{}]}'), success("[]"), "no"):
+        with recorded((200, answer)) as there:
+            assert main(["trunks", *words, "--base-url", there.url]) == 2
+        told = capsys.readouterr()
+        assert (told.out, told.err.count("\n")) == ("", 1), told
+        assert "really a ClutchCall engine" in told.err
+
+
 @pytest.mark.parametrize(
     "head",
     [b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"],
@@ -188,6 +328,7 @@ def test_an_answer_without_an_end_is_bounded(head: bytes) -> None:
     with (
         bytes_of(head, again=True) as url,
         Voice(url, "k", "o", max_retries=0, timeout=20) as voice,
-        pytest.raises((APIConnectionError, APIStatusError), match=r"answer|larger|timeout"),
     ):
-        voice.calls.get("CA1")
+        for ask in ("get", "trunks"):
+            with pytest.raises((APIConnectionError, APIStatusError), match=r"answer|larger|timeout"):
+                ASKS[ask][1](voice, _call(voice))

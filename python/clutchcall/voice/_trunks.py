@@ -57,7 +57,12 @@ def read(rows: str) -> list[Trunk]:
 
 
 def _named(value: dict[str, object]) -> dict[str, object]:
-    return {_snake(name): _named(part) if isinstance(part, dict) else part for name, part in value.items()}
+    """A name with an underscore is none of the API's: it would stand in another's place, of whatever type it is."""
+    return {
+        _snake(name): _named(part) if isinstance(part, dict) else part
+        for name, part in value.items()
+        if "_" not in name
+    }
 
 
 def _snake(name: str) -> str:
