@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, SupportsFloat, SupportsIndex, final
 
-__all__ = ["__version__", "Agent", "AudioPublication", "AudioSubscription", "Begun", "Bridge", "BridgeStats", "CallLeg", "CallRow", "CallStats", "CallTransfer", "Client", "Dtmf", "Engine", "Frame", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Phone", "Post", "Relay", "Taker", "Watch", "_after_fork", "_bench_rings", "_claim", "_error_classes", "_log_sample", "_raise_sample", "_shutdown", "certificate_days", "check_token", "create_key", "decode_alaw", "decode_ulaw", "drafts", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "list_keys", "mint_key", "mint_token", "opus_version", "public_key", "read_token", "revoke_key", "shown_url"]
+__all__ = ["__version__", "Agent", "Attaching", "AudioPublication", "AudioSubscription", "Begun", "Bridge", "BridgeStats", "CallLeg", "CallRow", "CallStats", "CallTransfer", "Client", "Dtmf", "Engine", "Frame", "InteropReport", "MoqtClient", "OpusDecoder", "OpusEncoder", "Phone", "Placing", "Post", "Relay", "Taker", "Watch", "_after_fork", "_bench_rings", "_claim", "_error_classes", "_log_sample", "_raise_sample", "_shutdown", "certificate_days", "check_token", "create_key", "decode_alaw", "decode_ulaw", "drafts", "encode_alaw", "encode_ulaw", "example_config", "interop", "interop_cases", "list_keys", "mint_key", "mint_token", "opus_version", "public_key", "read_token", "revoke_key", "shown_url"]
 
 __version__: Final[str]
 """
@@ -29,6 +29,16 @@ class Agent:
     def kind(self, /) -> str:
         """
         What it is, such as `echo`.
+        """
+
+@final
+class Attaching:
+    """
+    What a bridge is attached to, and as what.
+    """
+    def __new__(cls, /, *, call_sid: str, role: str, codec: str, sample_rate: SupportsIndex | None, channels: SupportsIndex, frame_ms: SupportsIndex, delivery: str) -> Attaching:
+        """
+        `role` is "server" or "caller"; `sample_rate` absent: the codec's usual one.
         """
 
 @final
@@ -408,13 +418,13 @@ class Client:
     def agents_later(self, /, post: Post, future: Any) -> Begun: ...
     def answer(self, /, sid: str, agent: str | None) -> None: ...
     def answer_later(self, /, post: Post, future: Any, sid: str, agent: str | None) -> Begun: ...
-    def attach(self, /, sid: str, role: str, on_frame: Any | None, batch: bool, codec: str, sample_rate: SupportsIndex | None, channels: SupportsIndex, frame_ms: SupportsIndex, delivery: str) -> Bridge:
+    def attach(self, /, attaching: Attaching, on_frame: Any | None, batch: bool) -> Bridge:
         """
-        `role` is "server" or "caller"; `sample_rate` absent: the codec's usual one; `on_frame` absent: somebody takes the frames.
+        `on_frame` absent: somebody takes the frames.
         """
     def attach_agent(self, /, sid: str, agent: str) -> None: ...
     def attach_agent_later(self, /, post: Post, future: Any, sid: str, agent: str) -> Begun: ...
-    def attach_later(self, /, post: Post, future: Any, sid: str, role: str, on_frame: Any | None, batch: bool, codec: str, sample_rate: SupportsIndex | None, channels: SupportsIndex, frame_ms: SupportsIndex, delivery: str) -> Begun: ...
+    def attach_later(self, /, post: Post, future: Any, attaching: Attaching, on_frame: Any | None, batch: bool) -> Begun: ...
     @property
     def base_url(self, /) -> str: ...
     def call(self, /, sid: str) -> CallRow: ...
@@ -432,8 +442,8 @@ class Client:
     def list_later(self, /, post: Post, future: Any, status: str | None, limit: SupportsIndex, cursor: str | None) -> Begun: ...
     @property
     def org_id(self, /) -> str: ...
-    def originate(self, /, to: str, from_: str, trunk_id: str, agent: str | None, ring_timeout_sec: SupportsFloat | SupportsIndex | None, max_duration_sec: SupportsFloat | SupportsIndex | None, idempotency_key: str | None, metadata: dict[str, str], send_digits: str | None, headers: dict[str, str], caller_name: str | None, status_callback: str | None) -> CallRow: ...
-    def originate_later(self, /, post: Post, future: Any, to: str, from_: str, trunk_id: str, agent: str | None, ring_timeout_sec: SupportsFloat | SupportsIndex | None, max_duration_sec: SupportsFloat | SupportsIndex | None, idempotency_key: str | None, metadata: dict[str, str], send_digits: str | None, headers: dict[str, str], caller_name: str | None, status_callback: str | None) -> Begun: ...
+    def originate(self, /, placing: Placing) -> CallRow: ...
+    def originate_later(self, /, post: Post, future: Any, placing: Placing) -> Begun: ...
     def reject(self, /, sid: str, reason: str) -> None: ...
     def reject_later(self, /, post: Post, future: Any, sid: str, reason: str) -> Begun: ...
     @property
@@ -654,6 +664,13 @@ class Phone:
         """
         Hangs up everywhere. Twice is once.
         """
+
+@final
+class Placing:
+    """
+    What a call is placed with. It is looked at when it is placed.
+    """
+    def __new__(cls, /, *, to: str, from_: str, trunk_id: str, agent: str | None, ring_timeout_sec: SupportsFloat | SupportsIndex | None, idempotency_key: str | None, metadata: dict[str, str], max_duration_sec: SupportsFloat | SupportsIndex | None, send_digits: str | None, headers: dict[str, str], caller_name: str | None, status_callback: str | None) -> Placing: ...
 
 @final
 class Post:

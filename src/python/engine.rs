@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use super::client::whole;
 use super::errors::raise;
 use super::logs::carried;
+use super::number::whole;
 use crate::engine::config::EXAMPLE;
 use crate::engine::{Config, Engine as Native};
 use crate::error::{Error, Result};

@@ -6,8 +6,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::buffer;
-use super::client::{int, whole};
 use super::errors::raise;
+use super::number::{int, whole};
 use crate::audio::opus::{Decoder, Encoder, version};
 use crate::audio::{CodecError, Params, g711, pcm};
 use crate::client::bridge::params;

@@ -23,6 +23,7 @@ mod later;
 mod logs;
 mod media;
 mod moqt;
+mod number;
 mod phone;
 mod post;
 mod relay;
@@ -45,7 +46,7 @@ mod _core {
     #[pymodule_export]
     use super::bridge::{Bridge, BridgeStats};
     #[pymodule_export]
-    use super::client::{Client, Watch};
+    use super::client::{Attaching, Client, Placing, Watch};
     #[cfg(feature = "counted")]
     #[pymodule_export]
     use super::counts::counts;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 
 use super::buffer;
-use super::client::{int, whole};
 use super::delivery::{Consumer, Delivery, Purpose, Slot, Sort};
 use super::errors::raise;
+use super::number::{int, whole};
 use crate::client::moqt::{
     Ask, AudioPublication as NativePublication, AudioSubscription as NativeSubscription, Connect, MoqtClient as Native,
     TrackSpec, track_name,

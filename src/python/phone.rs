@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 
-use super::client::whole;
 use super::errors::raise;
 use super::logs::carried;
+use super::number::whole;
 use crate::engine::phone::{Alone, PhoneConfig};
 use crate::error::Error;
 

@@ -11,16 +11,15 @@ from __future__ import annotations
 from clutchcall.voice._bridges import BridgeFace, OpenBridges
 from clutchcall.voice._calls import CallFields
 from clutchcall.voice._checks import (
-    check_attach,
+    attaching,
     check_callback,
     check_dtmf,
-    check_originate,
     check_seconds_or_none,
     check_text,
     check_text_or_none,
     check_whole,
     consumer,
-    text_pairs,
+    placing,
     wanted_statuses,
 )
 from clutchcall.voice._loops import asked, posted
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
         Trunk,
         TrunkTest,
     )
-    from clutchcall.voice._bridges import Role
 
 __all__ = [
     "AsyncAgents",
@@ -135,28 +133,22 @@ class AsyncCalls:
         status_callback: str | None = None,
     ) -> AsyncCall:
         """Places an outbound call; returns once it is `dialing`. See `Calls.originate`."""
-        check_originate(to, from_, trunk_id, agent, idempotency_key, send_digits)
-        check_text_or_none(caller_name=caller_name, status_callback=status_callback)
-        check_seconds_or_none(ring_timeout_sec=ring_timeout_sec, max_duration_sec=max_duration_sec)
-        notes = {} if metadata is None else text_pairs("metadata", metadata)
-        carried = {} if headers is None else text_pairs("headers", headers)
-        core = self._core
-        seconds = (ring_timeout_sec, max_duration_sec)
-        row: _core.CallRow = await asked(
-            core.originate_later,
-            to,
-            from_,
-            trunk_id,
-            agent,
-            *seconds,
-            idempotency_key,
-            notes,
-            send_digits,
-            carried,
-            caller_name,
-            status_callback,
+        wanted = placing(
+            to=to,
+            from_=from_,
+            trunk_id=trunk_id,
+            agent=agent,
+            ring_timeout_sec=ring_timeout_sec,
+            idempotency_key=idempotency_key,
+            metadata=metadata,
+            max_duration_sec=max_duration_sec,
+            send_digits=send_digits,
+            headers=headers,
+            caller_name=caller_name,
+            status_callback=status_callback,
         )
-        return AsyncCall(core, row)
+        row: _core.CallRow = await asked(self._core.originate_later, wanted)
+        return AsyncCall(self._core, row)
 
     async def get(self, sid: str) -> AsyncCall:
         """The state of a call now. See `Calls.get`."""
@@ -289,11 +281,18 @@ class AsyncAudioBridges(OpenBridges):
         """Hears the caller (uplink) and speaks to her (downlink), in any state of the call. See
         `AudioBridges.attach`.
         """
-        check_attach(call_sid, codec, sample_rate, channels, frame_ms, delivery)
+        wanted = attaching(
+            call_sid,
+            role="server",
+            codec=codec,
+            sample_rate=sample_rate,
+            channels=channels,
+            frame_ms=frame_ms,
+            delivery=delivery,
+        )
         check_dtmf(on_dtmf)
-        who = consumer("uplink", on_uplink, on_uplink_batch)
-        params = (codec, sample_rate, channels, frame_ms)
-        bridge = await self._attach("server", call_sid, who, params, delivery)
+        callback, batch = consumer("uplink", on_uplink, on_uplink_batch)
+        bridge: _core.Bridge = await asked(self._core.attach_later, wanted, callback, batch)
         return AsyncAudioBridge(self._hearing(bridge, on_dtmf), "server")
 
     async def attach_caller(
@@ -309,34 +308,18 @@ class AsyncAudioBridges(OpenBridges):
         delivery: Delivery = "stream",
     ) -> AsyncAudioBridge:
         """Stands in for the caller of a call whose far end is empty. See `AudioBridges.attach_caller`."""
-        check_attach(call_sid, codec, sample_rate, channels, frame_ms, delivery)
-        who = consumer("downlink", on_downlink, on_downlink_batch)
-        params = (codec, sample_rate, channels, frame_ms)
-        bridge = await self._attach("caller", call_sid, who, params, delivery)
-        return AsyncAudioBridge(self._keep(bridge), "caller")
-
-    async def _attach(
-        self,
-        role: Role,
-        call_sid: str,
-        who: tuple[FrameCallback | BatchCallback | None, bool],
-        params: tuple[AudioCodec, int | None, int, int],
-        delivery: Delivery,
-    ) -> _core.Bridge:
-        (callback, batch), (codec, sample_rate, channels, frame_ms) = who, params
-        bridge: _core.Bridge = await asked(
-            self._core.attach_later,
+        wanted = attaching(
             call_sid,
-            role,
-            callback,
-            batch,
-            codec,
-            sample_rate,
-            channels,
-            frame_ms,
-            delivery,
+            role="caller",
+            codec=codec,
+            sample_rate=sample_rate,
+            channels=channels,
+            frame_ms=frame_ms,
+            delivery=delivery,
         )
-        return bridge
+        callback, batch = consumer("downlink", on_downlink, on_downlink_batch)
+        bridge: _core.Bridge = await asked(self._core.attach_later, wanted, callback, batch)
+        return AsyncAudioBridge(self._keep(bridge), "caller")
 
     async def _close_all(self) -> None:
         bridges = tuple(self._open)

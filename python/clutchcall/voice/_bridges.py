@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from clutchcall._closing import Closing
-from clutchcall.voice._checks import check_attach, check_callback, check_dtmf, check_text, check_whole, consumer
+from clutchcall.voice._checks import attaching, check_callback, check_dtmf, check_text, check_whole, consumer
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
-    from typing import Literal, Self, TypeAlias
+    from typing import Self
 
     from clutchcall import _core
     from clutchcall._core import BridgeStats, Frame
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
         FrameCallback,
         StateCallback,
     )
-
-    Role: TypeAlias = Literal["server", "caller"]
+    from clutchcall.voice._checks import Role
 
 __all__ = ["AudioBridge", "AudioBridges", "Frames"]
 
@@ -104,10 +103,17 @@ class AudioBridges(OpenBridges):
             ConflictError: Another bridge with these parameters, or an agent, speaks on this call, or the call is over.
             BridgeError: `on_dtmf` was given, and this engine tells no keys.
         """
-        check_attach(call_sid, codec, sample_rate, channels, frame_ms, delivery)
+        wanted = attaching(
+            call_sid,
+            role="server",
+            codec=codec,
+            sample_rate=sample_rate,
+            channels=channels,
+            frame_ms=frame_ms,
+            delivery=delivery,
+        )
         check_dtmf(on_dtmf)
-        who = consumer("uplink", on_uplink, on_uplink_batch)
-        bridge = self._core.attach(call_sid, "server", *who, codec, sample_rate, channels, frame_ms, delivery)
+        bridge = self._core.attach(wanted, *consumer("uplink", on_uplink, on_uplink_batch))
         return AudioBridge(self._hearing(bridge, on_dtmf), "server")
 
     def attach_caller(
@@ -133,9 +139,16 @@ class AudioBridges(OpenBridges):
         Raises:
             ConflictError: The call has a phone of its own, or somebody speaks as the caller already.
         """
-        check_attach(call_sid, codec, sample_rate, channels, frame_ms, delivery)
-        who = consumer("downlink", on_downlink, on_downlink_batch)
-        bridge = self._core.attach(call_sid, "caller", *who, codec, sample_rate, channels, frame_ms, delivery)
+        wanted = attaching(
+            call_sid,
+            role="caller",
+            codec=codec,
+            sample_rate=sample_rate,
+            channels=channels,
+            frame_ms=frame_ms,
+            delivery=delivery,
+        )
+        bridge = self._core.attach(wanted, *consumer("downlink", on_downlink, on_downlink_batch))
         return AudioBridge(self._keep(bridge), "caller")
 
     def _close_all(self) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from clutchcall.voice._checks import (
     check_callback,
-    check_originate,
     check_seconds_or_none,
     check_text,
     check_text_or_none,
     check_whole,
-    text_pairs,
+    placing,
     wanted_statuses,
 )
 
@@ -82,25 +81,21 @@ class Calls:
             APIStatusError: Any other refusal; see its subclasses.
             APIConnectionError: The engine can't be reached.
         """
-        check_originate(to, from_, trunk_id, agent, idempotency_key, send_digits)
-        check_text_or_none(caller_name=caller_name, status_callback=status_callback)
-        check_seconds_or_none(ring_timeout_sec=ring_timeout_sec, max_duration_sec=max_duration_sec)
-        notes = {} if metadata is None else text_pairs("metadata", metadata)
-        carried = {} if headers is None else text_pairs("headers", headers)
-        seconds = (ring_timeout_sec, max_duration_sec)
-        row = self._core.originate(
-            to,
-            from_,
-            trunk_id,
-            agent,
-            *seconds,
-            idempotency_key,
-            notes,
-            send_digits,
-            carried,
-            caller_name,
-            status_callback,
+        asked = placing(
+            to=to,
+            from_=from_,
+            trunk_id=trunk_id,
+            agent=agent,
+            ring_timeout_sec=ring_timeout_sec,
+            idempotency_key=idempotency_key,
+            metadata=metadata,
+            max_duration_sec=max_duration_sec,
+            send_digits=send_digits,
+            headers=headers,
+            caller_name=caller_name,
+            status_callback=status_callback,
         )
+        row = self._core.originate(asked)
         return Call(self._core, row)
 
     def get(self, sid: str) -> Call:
@@ -301,8 +296,8 @@ class Call(CallFields):
 
         Raises:
             TimeoutError: The time is over.
-            CallError: The call has ended in another way, so that it will never have that status; `end_reason`,
-                `sip_code` and `q850` say how.
+            CallError: The call will never have that status: it is past it, or has ended in another way; then
+                `end_reason`, `sip_code` and `q850` say how.
         """
         wanted = wanted_statuses(status)
         check_seconds_or_none(timeout=timeout)

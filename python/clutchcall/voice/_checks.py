@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clutchcall import _core
 from clutchcall._checks import (
     check_callback,
     check_seconds,
@@ -17,13 +18,17 @@ from clutchcall._checks import (
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
-    from clutchcall.types import BatchCallback, CallStatus, FrameCallback
+    from collections.abc import Mapping
+    from typing import Literal, TypeAlias
+
+    from clutchcall.types import AudioCodec, BatchCallback, CallStatus, Delivery, FrameCallback
+
+    Role: TypeAlias = Literal["server", "caller"]
 
 __all__ = [
-    "check_attach",
+    "attaching",
     "check_callback",
     "check_dtmf",
-    "check_originate",
     "check_seconds",
     "check_seconds_or_none",
     "check_text",
@@ -32,6 +37,7 @@ __all__ = [
     "check_whole_or_none",
     "checked_path",
     "consumer",
+    "placing",
     "text_pairs",
     "texts",
     "wanted_statuses",
@@ -40,19 +46,65 @@ __all__ = [
 _FINAL: tuple[CallStatus, ...] = ("completed", "failed", "no_answer")
 
 
-def check_originate(
-    to: object, from_: object, trunk_id: object, agent: object, idempotency_key: object, send_digits: object
-) -> None:
+def placing(
+    *,
+    to: str,
+    from_: str,
+    trunk_id: str,
+    agent: str | None,
+    ring_timeout_sec: float | None,
+    idempotency_key: str | None,
+    metadata: Mapping[str, str] | None,
+    max_duration_sec: float | None,
+    send_digits: str | None,
+    headers: Mapping[str, str] | None,
+    caller_name: str | None,
+    status_callback: str | None,
+) -> _core.Placing:
+    """What a call is placed with, as `Calls.originate` is given it."""
     check_text(to=to, from_=from_, trunk_id=trunk_id)
     check_text_or_none(agent=agent, idempotency_key=idempotency_key, send_digits=send_digits)
+    check_text_or_none(caller_name=caller_name, status_callback=status_callback)
+    check_seconds_or_none(ring_timeout_sec=ring_timeout_sec, max_duration_sec=max_duration_sec)
+    return _core.Placing(
+        to=to,
+        from_=from_,
+        trunk_id=trunk_id,
+        agent=agent,
+        ring_timeout_sec=ring_timeout_sec,
+        idempotency_key=idempotency_key,
+        metadata={} if metadata is None else text_pairs("metadata", metadata),
+        max_duration_sec=max_duration_sec,
+        send_digits=send_digits,
+        headers={} if headers is None else text_pairs("headers", headers),
+        caller_name=caller_name,
+        status_callback=status_callback,
+    )
 
 
-def check_attach(
-    call_sid: object, codec: object, sample_rate: object, channels: object, frame_ms: object, delivery: object
-) -> None:
+def attaching(
+    call_sid: str,
+    *,
+    role: Role,
+    codec: AudioCodec,
+    sample_rate: int | None,
+    channels: int,
+    frame_ms: int,
+    delivery: Delivery,
+) -> _core.Attaching:
+    """What a bridge is attached to, and as what, as `AudioBridges.attach` is given it."""
     check_text(call_sid=call_sid, codec=codec, delivery=delivery)
     check_whole(channels=channels, frame_ms=frame_ms)
     check_whole_or_none(sample_rate=sample_rate)
+    return _core.Attaching(
+        call_sid=call_sid,
+        role=role,
+        codec=codec,
+        sample_rate=sample_rate,
+        channels=channels,
+        frame_ms=frame_ms,
+        delivery=delivery,
+    )
 
 
 def check_dtmf(callback: object, name: str = "on_dtmf") -> None:

@@ -6,10 +6,10 @@ use pyo3::prelude::*;
 
 use super::buffer;
 use super::cancel::asking;
-use super::client::{int, whole};
 use super::delivery::{Consumer, Delivery, Purpose, Slot, Sort};
 use super::errors::raise;
 use super::later::{Awaits, Begun, later};
+use super::number::{int, whole};
 use super::post::Post;
 use super::taker::Taker;
 use crate::client::{Bridge as Native, BridgeSpec, Client, Delivered, Told};

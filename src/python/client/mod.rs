@@ -1,31 +1,31 @@
 //! `_core.Client`: the procedures of the control plane, and bridges.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use serde_json::Value;
 
 use super::bridge::{self as face, Bridge};
-use super::buffer::type_name;
 use super::cancel::asking;
 use super::delivery::{self, Consumer, Delivery, Purpose, Slot, Sort};
 use super::errors::raise;
 use super::frame::Agent;
 use super::later::{self, Begun, later};
+use super::number::whole;
 use super::post::Post;
 use super::row::Row;
 use super::taker::Taker;
-use crate::call::wire::BridgeRole;
-use crate::call::{Carried, Status};
+use crate::call::Status;
 use crate::client::events::RING_ROWS;
 use crate::client::{
-    self, Arguments, BridgeSpec, Client as Native, List, Options, Originate, Page, Transfer, Underway, bridge,
-    status as named_status,
+    self, Arguments, Client as Native, List, Options, Page, Transfer, Underway, status as named_status,
 };
 use crate::error::{Error, Result};
+
+mod asked;
+
+pub(super) use asked::{Attaching, Placing};
 
 /// One user of a control plane. A method that ends in `_later` begins the work and returns; what its twin returns becomes the
 /// result of `future`, on the loop of `post`.
@@ -86,78 +86,18 @@ impl Client {
         self.0.options().relay_host.as_deref()
     }
 
-    #[pyo3(signature = (to, from_, trunk_id, agent, ring_timeout_sec, max_duration_sec, idempotency_key, metadata, send_digits, headers, caller_name, status_callback))]
-    #[allow(clippy::too_many_arguments)] // One per argument of the public method.
-    fn originate(
-        &self,
-        py: Python<'_>,
-        to: String,
-        from_: String,
-        trunk_id: String,
-        agent: Option<String>,
-        ring_timeout_sec: Option<f64>,
-        max_duration_sec: Option<f64>,
-        idempotency_key: Option<String>,
-        metadata: BTreeMap<String, String>,
-        send_digits: Option<String>,
-        headers: BTreeMap<String, String>,
-        caller_name: Option<String>,
-        status_callback: Option<String>,
-    ) -> PyResult<Row> {
-        let (from, ring_timeout_s, max_duration_s) = (from_, ring_timeout_sec, max_duration_sec);
-        let carried = Carried { headers, caller_name };
-        let call = Originate {
-            to,
-            from,
-            trunk_id,
-            agent,
-            ring_timeout_s,
-            max_duration_s,
-            metadata,
-            send_digits,
-            carried,
-            status_callback,
-            idempotency_key,
-        };
-        asking(py, |cancel| self.0.originate(call, cancel)).map(|placed| Row::from(placed.claim()))
+    fn originate(&self, py: Python<'_>, placing: &Placing) -> PyResult<Row> {
+        asking(py, |cancel| self.0.originate(placing.0.clone(), cancel)).map(|placed| Row::from(placed.claim()))
     }
 
-    #[pyo3(signature = (post, future, to, from_, trunk_id, agent, ring_timeout_sec, max_duration_sec, idempotency_key, metadata, send_digits, headers, caller_name, status_callback))]
-    #[allow(clippy::too_many_arguments)] // One per argument of the public method.
     fn originate_later(
         &self,
         py: Python<'_>,
         post: Py<Post>,
         future: Bound<'_, PyAny>,
-        to: String,
-        from_: String,
-        trunk_id: String,
-        agent: Option<String>,
-        ring_timeout_sec: Option<f64>,
-        max_duration_sec: Option<f64>,
-        idempotency_key: Option<String>,
-        metadata: BTreeMap<String, String>,
-        send_digits: Option<String>,
-        headers: BTreeMap<String, String>,
-        caller_name: Option<String>,
-        status_callback: Option<String>,
+        placing: &Placing,
     ) -> PyResult<Begun> {
-        let (from, ring_timeout_s, max_duration_s) = (from_, ring_timeout_sec, max_duration_sec);
-        let carried = Carried { headers, caller_name };
-        let call = Originate {
-            to,
-            from,
-            trunk_id,
-            agent,
-            ring_timeout_s,
-            max_duration_s,
-            metadata,
-            send_digits,
-            carried,
-            status_callback,
-            idempotency_key,
-        };
-        later::placed(py, self.0.runtime(), (post, future), |told| self.0.originate(call, told))
+        later::placed(py, self.0.runtime(), (post, future), |told| self.0.originate(placing.0.clone(), told))
     }
 
     fn call(&self, py: Python<'_>, sid: &str) -> PyResult<Row> {
@@ -381,45 +321,29 @@ impl Client {
         }
     }
 
-    /// `role` is "server" or "caller"; `sample_rate` absent: the codec's usual one; `on_frame` absent: somebody takes the frames.
-    #[pyo3(signature = (sid, role, on_frame, batch, codec, sample_rate, channels, frame_ms, delivery))]
-    #[allow(clippy::too_many_arguments)] // One per argument of the public method.
+    /// `on_frame` absent: somebody takes the frames.
+    #[pyo3(signature = (attaching, on_frame, batch))]
     fn attach(
         &self,
         py: Python<'_>,
-        sid: &str,
-        role: &str,
+        attaching: &Attaching,
         on_frame: Option<Py<PyAny>>,
         batch: bool,
-        codec: &str,
-        sample_rate: Option<i64>,
-        channels: i64,
-        frame_ms: i64,
-        delivery: &str,
     ) -> PyResult<Bridge> {
-        let spec = spec(py, (sid, role), (codec, sample_rate, channels, frame_ms), delivery)?;
-        Bridge::attach(py, &self.0, spec, face::consumer(on_frame, batch))
+        Bridge::attach(py, &self.0, attaching.0.clone(), face::consumer(on_frame, batch))
     }
 
-    #[pyo3(signature = (post, future, sid, role, on_frame, batch, codec, sample_rate, channels, frame_ms, delivery))]
-    #[allow(clippy::too_many_arguments)] // One per argument of the public method.
+    #[pyo3(signature = (post, future, attaching, on_frame, batch))]
     fn attach_later(
         &self,
         py: Python<'_>,
         post: Py<Post>,
         future: Bound<'_, PyAny>,
-        sid: &str,
-        role: &str,
+        attaching: &Attaching,
         on_frame: Option<Py<PyAny>>,
         batch: bool,
-        codec: &str,
-        sample_rate: Option<i64>,
-        channels: i64,
-        frame_ms: i64,
-        delivery: &str,
     ) -> PyResult<Begun> {
-        let spec = spec(py, (sid, role), (codec, sample_rate, channels, frame_ms), delivery)?;
-        Bridge::attach_later(py, &self.0, (post, future), spec, face::consumer(on_frame, batch))
+        Bridge::attach_later(py, &self.0, (post, future), attaching.0.clone(), face::consumer(on_frame, batch))
     }
 }
 
@@ -438,27 +362,6 @@ impl Watch {
         self.underway.abandon();
         self.delivery.forget(py, &self.slot);
     }
-}
-
-fn spec(
-    py: Python<'_>,
-    (sid, role): (&str, &str),
-    (codec, sample_rate, channels, frame_ms): (&str, Option<i64>, i64, i64),
-    delivery: &str,
-) -> PyResult<BridgeSpec> {
-    let clock = delivery::clock(py)?;
-    let spec = || -> Result<BridgeSpec> {
-        let sample_rate = sample_rate.map(|rate| whole("sample_rate", rate)).transpose()?;
-        let (channels, frame_ms) = (whole("channels", channels)?, whole("frame_ms", frame_ms)?);
-        Ok(BridgeSpec {
-            sid: sid.to_owned(),
-            role: if role == "caller" { BridgeRole::Caller } else { BridgeRole::Server },
-            params: bridge::params(codec, sample_rate, channels, frame_ms)?,
-            delivery: bridge::delivery(delivery)?,
-            clock,
-        })
-    };
-    spec().map_err(|error| raise(py, error))
 }
 
 fn listed(status: Option<&str>, limit: i64, cursor: Option<String>) -> Result<List> {
@@ -482,26 +385,6 @@ fn rows(page: Page) -> (Vec<Row>, Option<String>) {
 fn awaited(statuses: &[String], timeout: Option<f64>) -> Result<(Vec<Status>, Option<Duration>)> {
     let until: Result<Vec<_>> = statuses.iter().map(|name| named_status(name)).collect();
     Ok((until?, timeout.map(|timeout| seconds("timeout", timeout)).transpose()?))
-}
-
-/// Python's whole numbers have no end, ours have: what does not fit is no choice of any field.
-pub(super) fn whole(field: &str, value: i64) -> Result<u32> {
-    u32::try_from(value)
-        .map_err(|_| Error::value(format!("{field} is {value}: give a whole number that is not negative")))
-}
-
-/// The same from whatever was passed, where no face has looked at it: it may be no number, or one of more than 64 bits.
-pub(super) fn int(field: &str, value: &Bound<'_, PyAny>) -> PyResult<i64> {
-    value.extract().map_err(|error: PyErr| {
-        let py = value.py();
-        if error.is_instance_of::<PyOverflowError>(py) {
-            PyValueError::new_err(format!("{field} is a number of more than 64 bits: none is so large"))
-        } else if error.is_instance_of::<PyTypeError>(py) {
-            PyTypeError::new_err(format!("{field} is {}: give a whole number", type_name(value)))
-        } else {
-            error
-        }
-    })
 }
 
 fn seconds(field: &str, value: f64) -> Result<Duration> {
