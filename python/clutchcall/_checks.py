@@ -10,7 +10,7 @@ from os import fspath
 
 TYPE_CHECKING = False  # As type checkers read it; `typing` itself would double the time of the import.
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from os import PathLike
 
 # Of `inspect`, which is not worth its import: a coroutine function, an asynchronous generator.
@@ -66,11 +66,20 @@ def check_flag(**fields: object) -> None:
 def check_callback(field: str, callback: object, takes: str = "(frame: bytes, timestamp_us: int)") -> None:
     if not callable(callback):
         raise TypeError(f"{field} is a {type(callback).__name__}: give a callable that takes {takes}")
-    code = getattr(callback, "__code__", None)
-    if getattr(code, "co_flags", 0) & _CO_ASYNC:
+    if getattr(_code_of(callback), "co_flags", 0) & _CO_ASYNC:
         raise TypeError(
             f"{field} is a coroutine function, which nobody would await: give a plain callable, or use async for"
         )
+
+
+def _code_of(callback: Callable[..., object]) -> object:
+    """Of what is run when it is called: a partial is what it wraps, an object its class's `__call__`."""
+    kind = type(callback)
+    if (kind.__module__, kind.__name__) == ("functools", "partial"):
+        callback = callback.func  # type: ignore[attr-defined]
+    if hasattr(callback, "__code__"):
+        return callback.__code__
+    return getattr(type(callback).__call__, "__code__", None)
 
 
 def checked_path(field: str, value: str | PathLike[str]) -> str:

@@ -67,6 +67,11 @@ impl Status {
         matches!(self, Self::Completed | Self::Failed | Self::NoAnswer)
     }
 
+    /// A call of status `now` will never have this one: it never moves backwards.
+    pub fn is_past(self, now: Status) -> bool {
+        self != now && (now.is_terminal() || (self as u8) < now as u8)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Dialing => "dialing",

@@ -143,6 +143,20 @@ fn waiting_ends_at_the_status_or_at_another_end() {
 }
 
 #[test]
+fn a_wait_for_what_is_past_is_over_at_once() {
+    let server = Server::start(vec![ok(row("in_progress"))]);
+    let client = server.client();
+    let past = client.wait("CA1", vec![Status::Dialing, Status::Ringing], None, &mut never()).unwrap_err();
+    assert_eq!(
+        (past.kind(), past.message.as_str()),
+        (Kind::Call, "call CA1 is in_progress and will not be dialing or ringing")
+    );
+    assert_eq!(server.asked().len(), 1);
+    let either = vec![Status::Ringing, Status::Completed];
+    assert!(client.wait("CA1", either, Some(Duration::from_millis(1)), &mut never()).unwrap().is_none());
+}
+
+#[test]
 fn a_wait_has_a_limit_and_can_be_cancelled() {
     let server = Server::start(vec![ok(row("dialing"))]);
     let client = server.client();

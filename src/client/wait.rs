@@ -21,8 +21,8 @@ const POLL_CAP: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30 * 365 * 86_400);
 
 impl Client {
-    /// Until the call has one of these states. `None`: the time is over. A call that ended in another state will never
-    /// come to them: that is a [`Kind::Call`] with its end reason.
+    /// Until the call has one of these states. `None`: the time is over. A call that ended in another state, or is past all of them, will
+    /// never come to them: that is a [`Kind::Call`] with its end reason, if it has one.
     pub fn wait<W: Waits<Option<CallRow>>>(
         &self,
         sid: &str,
@@ -102,16 +102,23 @@ impl Wait<'_> {
         if self.until.contains(&row.status) {
             return Ok(Some(row));
         }
-        if row.status.is_terminal() { Err(ended_otherwise(&row, self.until)) } else { Ok(None) }
+        match self.until.iter().all(|status| status.is_past(row.status)) {
+            true => Err(never_again(&row, self.until)),
+            false => Ok(None),
+        }
     }
 }
 
-/// What a call that ended says to somebody who expected something else of it.
-fn ended_otherwise(row: &CallRow, until: &[Status]) -> Error {
+/// What a call that ended, or went on, says to somebody who expected something else of it.
+fn never_again(row: &CallRow, until: &[Status]) -> Error {
     let wanted: Vec<_> = until.iter().map(|status| status.as_str()).collect();
-    let reason = row.end_reason.as_deref().unwrap_or("for no stated reason");
+    let reason = match row.end_reason.as_deref() {
+        Some(reason) => format!(" ({reason})"),
+        None if row.status.is_terminal() => " (for no stated reason)".to_owned(),
+        None => String::new(),
+    };
     let message =
-        format!("call {} is {} ({reason}) and will not be {}", row.sid, row.status.as_str(), wanted.join(" or "));
+        format!("call {} is {}{reason} and will not be {}", row.sid, row.status.as_str(), wanted.join(" or "));
     Error::new(Kind::Call, message).with(|detail| {
         detail.end_reason = row.end_reason.clone();
         detail.sip_code = row.sip_code;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ def originate(voice: Voice, **more: Any) -> object:  # noqa: ANN401
     return voice.calls.originate(**{"to": "+1", "from_": "+2", "trunk_id": "t", **more})
 
 
+class Awaited:
+    """What only a loop could call."""
+
+    async def __call__(self, *arguments: object) -> None: ...
+
+    @staticmethod
+    async def key(*arguments: object) -> None: ...
+
+
 CASES: list[tuple[Callable[[Voice], object], type[Exception], list[str]]] = [
     (lambda v: originate(v, to=""), ValueError, ["to"]),
     (lambda v: originate(v, to=15551234567), TypeError, ["to"]),
@@ -54,6 +64,11 @@ CASES: list[tuple[Callable[[Voice], object], type[Exception], list[str]]] = [
     (lambda v: originate(v, send_digits="+1"), ValueError, ["send_digits", "0-9"]),
     (lambda v: v.trunks.test(""), ValueError, ["trunk_id"]),
     (lambda v: attach(v, on_dtmf=3), TypeError, ["on_dtmf", "Dtmf"]),
+    (lambda v: attach(v, on_dtmf=Awaited.key), TypeError, ["on_dtmf", "coroutine"]),
+    (lambda v: attach(v, on_dtmf=Awaited()), TypeError, ["on_dtmf", "coroutine"]),
+    (lambda v: attach(v, on_uplink=Awaited().__call__), TypeError, ["on_uplink", "coroutine"]),
+    (lambda v: attach(v, on_uplink=partial(Awaited.key, 1)), TypeError, ["on_uplink", "coroutine"]),
+    (lambda v: attach(v, on_uplink=None, on_uplink_batch=partial(Awaited())), TypeError, ["on_uplink_batch"]),
     (lambda v: originate(v, headers=[("X-A", "1")]), TypeError, ["headers", "dict"]),
     (lambda v: originate(v, headers={"X-A": 1}), TypeError, ["headers['X-A']", "int"]),
     (lambda v: originate(v, headers={"From": "me"}), ValueError, ["headers", "From", "X-"]),

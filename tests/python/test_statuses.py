@@ -95,6 +95,22 @@ def test_statuses_come_in_their_order(voice: Voice) -> None:
     assert (call.wait("completed", timeout=LIMIT_S).end_reason, call.ended_by) == ("normal", "local")
 
 
+def test_nobody_waits_for_a_status_that_is_past(engine: Engine, voice: Voice) -> None:
+    call = dial(voice, "9010").wait("in_progress", timeout=LIMIT_S)
+    for status in ("ringing", ("dialing", "ringing")):
+        with pytest.raises(CallError, match="is in_progress and will not be") as told:
+            call.wait(status)
+        assert (told.value.end_reason, told.value.sip_code) == (None, None)
+
+    async def awaited() -> None:
+        async with AsyncVoice(engine.base_url, engine.api_key, engine.org_id) as later:
+            await (await later.calls.get(call.sid)).wait("dialing")
+
+    with pytest.raises(CallError, match="will not be dialing"):
+        asyncio.run(awaited())
+    call.hangup()
+
+
 def test_a_call_is_ended_by_its_longest_duration(voice: Voice) -> None:
     call = dial(voice, "9010", max_duration_sec=1)
     assert (call.wait("completed", timeout=LIMIT_S).end_reason, call.ended_by) == ("max_duration", "system")
