@@ -9,10 +9,12 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use rsipstack::dialog::DialogId;
 use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver, TerminatedReason};
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::headers::make_header;
 use rsipstack::sip::{Header, HeadersExt as _, Method, Request, StatusCode, Uri};
+use rsipstack::transaction::key::TransactionRole;
 use rsipstack::transaction::transaction::Transaction;
 use rsipstack::transport::SipConnection;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
@@ -124,8 +126,14 @@ impl Line {
 impl Taker {
     /// An INVITE of no call that is known.
     pub(super) async fn invited(&self, mut request: Transaction) -> rsipstack::Result<()> {
+        let driven = self.rule(&mut request).await;
+        forget_refusal(&request);
+        driven
+    }
+
+    async fn rule(&self, request: &mut Transaction) -> rsipstack::Result<()> {
         let Some(reception) = self.reception.get() else { return request.reply(StatusCode::Forbidden).await };
-        let Some(knock) = knock(&request) else { return request.reply(StatusCode::BadRequest).await };
+        let Some(knock) = knock(request) else { return request.reply(StatusCode::BadRequest).await };
         let call_id = knock.call_id.clone();
         // The same call by another way, before anybody has decided about the first (RFC 3261 §8.2.2.2).
         let Some(reserved) = self.calls.reserve(&call_id) else { return request.reply(StatusCode::LoopDetected).await };
@@ -138,7 +146,7 @@ impl Taker {
             Ruling::Refuse(refusal) => {
                 // Who is challenged comes back at once, under the same name.
                 drop(reserved);
-                refuse(&mut request, refusal).await
+                refuse(request, refusal).await
             }
             Ruling::Take(waiting) => self.let_in(request, waiting, reserved).await,
         }
@@ -146,14 +154,14 @@ impl Taker {
 
     async fn let_in(
         &self,
-        mut request: Transaction,
+        request: &mut Transaction,
         waiting: oneshot::Sender<Came>,
         reserved: Expected<'_>,
     ) -> rsipstack::Result<()> {
         let call_id = request.original.call_id_header()?.value().to_owned();
         let contact = Uri::try_from(self.uri().as_str())?;
         let (sender, states) = self.dialogs.new_dialog_state_channel();
-        let made = self.dialogs.get_or_create_server_invite(&request, sender, None, Some(contact));
+        let made = self.dialogs.get_or_create_server_invite(request, sender, None, Some(contact));
         let Ok(mut dialog) = made else { return request.reply(StatusCode::BadRequest).await };
         let id = dialog.id();
         // Every answer has the same tag, those of the transaction itself too (RFC 3261 §8.2.6.2).
@@ -184,7 +192,7 @@ impl Taker {
             line.reject(StatusCode::ServiceUnavailable.code());
         }
         let driven = tokio::select! {
-            driven = driven(&mut dialog, &mut request) => driven,
+            driven = driven(&mut dialog, request) => driven,
             () = unheard => Ok(()),
         };
         over.notify_one();
@@ -221,6 +229,16 @@ async fn unheard(connection: Option<SipConnection>, decided: Arc<Notify>, timers
 pub(super) async fn refuse(request: &mut Transaction, refusal: Refusal) -> rsipstack::Result<()> {
     let headers = refusal.headers.into_iter().map(|(name, value)| make_header(&name, value)).collect();
     request.reply_with(StatusCode::from(refusal.code), headers, None).await
+}
+
+/// The crate expects an ACK for 64·T1, and looks through all that it expects whenever one of them is over: refusals that nobody
+/// acknowledges must not cost the more, the more of them there were. Their ACK is absorbed by its branch (RFC 3261 §17.2.3).
+pub(super) fn forget_refusal(request: &Transaction) {
+    let refusal = request.last_response.as_ref().filter(|response| response.status_code.code() >= 300);
+    let expected = refusal.and_then(|refusal| DialogId::try_from((refusal, TransactionRole::Server)).ok());
+    if let Some(expected) = expected {
+        request.endpoint_inner.waiting_ack.remove(&expected);
+    }
 }
 
 /// Where it came from.
@@ -326,3 +344,7 @@ impl Follower {
         ack.map(|ack| ack.body).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+#[path = "came_tests.rs"]
+mod tests;

@@ -243,9 +243,11 @@ pub(super) fn allow() -> Header {
 
 /// Of no call that is known here.
 async fn stray(request: &mut Transaction, is_in_dialog: bool) -> rsipstack::Result<()> {
-    match request.original.method {
+    let answered = match request.original.method {
         _ if is_in_dialog => request.reply(StatusCode::CallTransactionDoesNotExist).await,
         Method::Options => request.reply_with(StatusCode::OK, vec![allow()], None).await,
         _ => request.reply_with(StatusCode::MethodNotAllowed, vec![allow()], None).await,
-    }
+    };
+    came::forget_refusal(request);
+    answered
 }
