@@ -9,7 +9,7 @@ use clutchcall::engine::trunk::{Probe, Trunk as _};
 use clutchcall::sip::health::State;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::rig::{Caller, Far, LIMIT, case, towards};
+use crate::rig::{Caller, Far, LIMIT, case, free_port, towards};
 
 /// Once per test is enough.
 const LONG: Option<Duration> = Some(Duration::from_secs(3600));
@@ -38,9 +38,8 @@ fn a_far_side_that_is_not_well() {
 #[test]
 fn a_far_side_that_nobody_hears_of_is_down() {
     case(async || {
-        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let settings =
-            config::SipTrunk { options_interval: Some(Duration::from_millis(50)), ..towards(Transport::Tcp, port) };
+        let every = Some(Duration::from_millis(50));
+        let settings = config::SipTrunk { options_interval: every, ..towards(Transport::Tcp, free_port()) };
         until_health(&Caller::idle(settings).await, State::Down).await;
     });
 }
@@ -93,7 +92,7 @@ fn a_far_side_that_wants_to_know_who_asks() {
         };
         let caller = Caller::idle(settings).await;
         let traffic = far.played().await;
-        assert_eq!(traffic.ours("OPTIONS").len(), 2);
+        assert_eq!(traffic.each("OPTIONS").len(), 2);
         until_health(&caller, State::Healthy).await;
     });
 }
@@ -277,5 +276,33 @@ fn strangers_are_told_no_more_than_they_need() {
         assert_eq!(told(to, "BYE", ";tag=of-nobody").await, "SIP/2.0 481 Call/Transaction Does Not Exist");
         assert_eq!(told(to, "CANCEL", "").await, "SIP/2.0 481 Call/Transaction Does Not Exist");
         assert_eq!(told(to, "REGISTER", "").await, "SIP/2.0 405 Method Not Allowed");
+    });
+}
+
+/// Of the tests themselves: SIPp goes on at both, and one of them fails its scenario.
+#[test]
+fn a_repeated_message_is_borne_and_one_that_nobody_expects_is_not() {
+    case(async || {
+        for (second, is_borne) in [("INVITE", true), ("MESSAGE", false)] {
+            let far = Far::start("silent", &[]).await;
+            let to = SocketAddr::from(([127, 0, 0, 1], far.port));
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            for method in ["INVITE", second] {
+                let text = format!(
+                    "{method} sip:us@{to} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bK{method}\r\n\
+                     From: <sip:a@b>;tag=1\r\nTo: <sip:us@{to}>\r\nCall-ID: one\r\nCSeq: 1 {method}\r\n\
+                     Contact: <sip:a@b>\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+                );
+                socket.send_to(text.as_bytes(), to).unwrap();
+            }
+            let played = tokio::spawn(far.played()).await;
+            match played {
+                Ok(traffic) => assert!(is_borne && traffic.ours("INVITE").len() == 2, "{traffic:?}"),
+                Err(failed) => {
+                    let said = failed.into_panic().downcast::<String>().unwrap();
+                    assert!(!is_borne && said.contains("was not expected") && said.contains("MESSAGE"), "{said}");
+                }
+            }
+        }
     });
 }

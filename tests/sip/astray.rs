@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 
 use crate::inbound::{Called, echo, notify, rule, to_its_end};
-use crate::rig::{Caller, LIMIT, case, towards};
+use crate::rig::{Caller, LIMIT, case, free_port, towards};
 
 /// A request of a caller at `us`; `way`: what tells it from the same call by another way.
 fn request(method: &str, host: &str, us: SocketAddr, way: &str) -> String {
@@ -77,6 +77,53 @@ fn a_caller_whose_connection_breaks_has_given_up() {
         callee.settled().await;
         assert_eq!(callee.ending(), (Status::NoAnswer, EndReason::Canceled, None, Some(31)));
         assert_eq!(callee.record().ended_by, Some(EndedBy::Remote));
+    });
+}
+
+/// Our 200 can't be sent: nobody acknowledges it.
+#[test]
+fn a_caller_whose_connection_is_gone_when_she_is_answered_has_no_call() {
+    case(async || {
+        let mut callee = Caller::idle(towards(Transport::Tcp, 9)).await;
+        callee.trunk.receive_as("carrier", &inbound());
+        let mut stream = TcpStream::connect(callee.address).await.unwrap();
+        let us = stream.local_addr().unwrap();
+        let invite = request("INVITE", &callee.address.to_string(), us, "tcp");
+        stream.write_all(invite.as_bytes()).await.unwrap();
+        callee.is_called().await;
+        let mut answer = Vec::new();
+        while !String::from_utf8_lossy(&answer).contains("SIP/2.0 180") {
+            let read = tokio::time::timeout(LIMIT, stream.read_buf(&mut answer)).await.unwrap().unwrap();
+            assert!(read > 0, "{}", String::from_utf8_lossy(&answer));
+        }
+        // Reset, and answered before anybody of ours has looked at the connection.
+        socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        drop(stream);
+        callee.pick_up();
+        callee.settled().await;
+        assert_eq!(callee.ending(), (Status::Failed, EndReason::NoAck, None, Some(102)));
+        assert_eq!((callee.record().ended_by, callee.legs), (Some(EndedBy::System), 0));
+    });
+}
+
+/// The same where nothing says so: the 200 is repeated into nowhere, and after it the BYE.
+#[test]
+fn a_caller_whose_port_is_closed_when_she_is_answered_has_no_call() {
+    case(async || {
+        let mut callee = Caller::idle(towards(Transport::Udp, 9)).await;
+        callee.trunk.receive_as("carrier", &inbound());
+        // A port that nobody else takes.
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, free_port())).await.unwrap();
+        let us = socket.local_addr().unwrap();
+        let invite = request("INVITE", &callee.address.to_string(), us, "closed");
+        socket.send_to(invite.as_bytes(), callee.address).await.unwrap();
+        callee.is_called().await;
+        while !heard(&socket).await.starts_with("SIP/2.0 180") {}
+        drop(socket);
+        callee.pick_up();
+        callee.settled().await;
+        assert_eq!(callee.ending(), (Status::Failed, EndReason::NoAck, None, Some(102)));
+        assert_eq!((callee.record().ended_by, callee.legs), (Some(EndedBy::System), 0));
     });
 }
 

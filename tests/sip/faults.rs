@@ -2,7 +2,6 @@
 //!
 //! What is killed of ours is a process: this test program again, with an engine in it, which then sees no signal coming.
 
-use std::net::UdpSocket;
 use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -15,7 +14,7 @@ use serde_json::json;
 use crate::around::told;
 use crate::common::{Bench, config, wait_for};
 use crate::engine::{beside, originate};
-use crate::rig::{Caller, Far, LIMIT, Wishes, case, towards};
+use crate::rig::{Caller, Far, LIMIT, Wishes, case, free_port, towards};
 
 const PORT: &str = "CLUTCHCALL_TEST_FAR_PORT";
 const OWN_PORT: &str = "CLUTCHCALL_TEST_OWN_PORT";
@@ -24,10 +23,6 @@ const REGISTERS: &str = "CLUTCHCALL_TEST_REGISTERS";
 const SID: &str = "sid";
 /// Silence of a far side that is told soon, for a test.
 const SOON: Duration = Duration::from_secs(1);
-
-fn free_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 #[test]
 fn nobody_listens_on_udp() {

@@ -105,7 +105,7 @@ fn two_phones_hear_each_other_byte_by_byte() {
             let traffic = far.played().await;
             let [first, second] = dialogs(&traffic);
             assert_eq!((row["sipCallId"].as_str(), leg["sipCallId"].as_str()), (Some(&*first), Some(&*second)));
-            assert_eq!(traffic.ours("REFER").len(), referred);
+            assert_eq!(traffic.each("REFER").len(), referred);
             assert!(byes(&traffic, &first) >= 1 && byes(&traffic, &second) >= 1);
         }
     });

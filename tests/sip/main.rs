@@ -1,7 +1,7 @@
 //! A SIP trunk against SIPp: each case asserts the messages on the wire and what the call's record says.
 //!
-//! The far side is a scenario of `tests/data/sipp/`; a message that it does not expect there and then fails it. T1 is a tenth of
-//! RFC 3261's, so that 64·T1 passes within a test.
+//! The far side is a scenario of `tests/data/sipp/`; a message that it does not expect there and then fails it, unless it is a
+//! repeated one. T1 is a tenth of RFC 3261's, so that 64·T1 passes within a test.
 
 mod answered;
 mod around;
@@ -9,6 +9,7 @@ mod asterisk;
 mod astray;
 mod callers;
 mod cancelled;
+mod clock;
 // The bench of the engine's own tests; this binary uses a part of it.
 #[allow(dead_code)]
 #[path = "../engine/common.rs"]
@@ -23,6 +24,7 @@ mod later;
 mod limits;
 mod packets;
 mod phones;
+mod ports;
 mod refused;
 mod rig;
 mod sessions;

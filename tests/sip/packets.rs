@@ -1,6 +1,7 @@
 //! What goes through on the wire while a call is up: every length of packet, strangers, garbage, silence; and no ports for one.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,8 +16,8 @@ use serde_json::{Value, json};
 
 use crate::common::{Bench, KEY, wait_for};
 use crate::engine::{bench_with, beside, originate};
-use crate::phones::{FRAME, Phones, SILENCE, frame};
-use crate::rig::{Far, LIMIT, case};
+use crate::phones::{FRAME, Line, Phones, SILENCE, frame};
+use crate::rig::{Far, LIMIT, Traffic, case, free_ports};
 
 /// What the bridge says is no phone's.
 const BRIDGE: usize = 9;
@@ -126,6 +127,23 @@ fn packets_of_every_length_go_through_byte_by_byte() {
     });
 }
 
+/// What a stranger says to both ports of a line.
+fn pester(stranger: &UdpSocket, rtp: SocketAddr, n: u16) {
+    let rtcp = SocketAddr::new(rtp.ip(), rtp.port() + 1);
+    let mut spoofed = Vec::new();
+    // The phone's own SSRC and numbers, from elsewhere.
+    let (sequence, timestamp) = (n.wrapping_mul(3), u32::from(n) * 160);
+    Header { marker: false, payload_type: 0, sequence, timestamp, ssrc: 1 }.write(&mut spoofed);
+    spoofed.extend_from_slice(&[0x55; FRAME]);
+    // RTCP that promises more than it holds, and a BYE of the phone's own source.
+    let reports = [&[0x81, 200, 0xff, 0xff, 0, 0, 0, 1][..], &[0x81, 203, 0, 1, 0, 0, 0, 1]];
+    let garbage = [&spoofed[..], b"", b"\x80", &[0xff; 1400], b"INVITE sip:x SIP/2.0\r\n\r\n"];
+    for bytes in garbage.into_iter().chain(reports) {
+        stranger.send_to(bytes, rtp).unwrap();
+        stranger.send_to(bytes, rtcp).unwrap();
+    }
+}
+
 #[test]
 fn strangers_and_garbage_on_a_live_call_are_nobody_to_it() {
     case(async || {
@@ -138,25 +156,14 @@ fn strangers_and_garbage_on_a_live_call_are_nobody_to_it() {
             let mut ear = Ear::attach(&bench, &sid);
             phones.talk_until(|lines| lines.len() == 1 && lines[0].heard.len() > 3);
             let rtp = phones.lines[0].ours;
-            let rtcp = std::net::SocketAddr::new(rtp.ip(), rtp.port() + 1);
             let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
             let begun = Instant::now();
             let mut n = 0u16;
             while ear.heard.len() < 100 * FRAME {
                 assert!(begun.elapsed() < LIMIT, "{} bytes came", ear.heard.len());
-                let mut spoofed = Vec::new();
-                // The phone's own SSRC and numbers, from elsewhere.
-                let (sequence, timestamp) = (n.wrapping_mul(3), u32::from(n) * 160);
-                Header { marker: false, payload_type: 0, sequence, timestamp, ssrc: 1 }.write(&mut spoofed);
-                spoofed.extend_from_slice(&[0x55; FRAME]);
-                for bytes in [&spoofed[..], b"", b"\x80", &[0xff; 1400], b"INVITE sip:x SIP/2.0\r\n\r\n"] {
-                    stranger.send_to(bytes, rtp).unwrap();
-                    stranger.send_to(bytes, rtcp).unwrap();
-                }
-                // RTCP that promises more than it holds, and a BYE of the phone's own source.
-                for bytes in [&[0x81, 200, 0xff, 0xff, 0, 0, 0, 1][..], &[0x81, 203, 0, 1, 0, 0, 0, 1]] {
-                    stranger.send_to(bytes, rtcp).unwrap();
-                    stranger.send_to(bytes, rtp).unwrap();
+                // No flood: what a stopped thread of ours finds in its socket is all of it.
+                if n.is_multiple_of(5) {
+                    pester(&stranger, rtp, n);
                 }
                 n += 1;
                 let line = phones.hear();
@@ -253,12 +260,59 @@ fn a_phone_that_is_not_heard_ends_its_call_in_the_trunks_time() {
     });
 }
 
+/// The far side's second re-INVITE is answered: the call is held no more.
+fn is_back(traffic: &Traffic) -> bool {
+    traffic.ours("SIP/2.0 200").iter().any(|answer| answer.header("CSeq") == "2 INVITE")
+}
+
+/// Its phone speaks whenever it hears us, so not on hold, which lasts longer than the trunk bears silence. After it, it speaks for a
+/// while, and then no more.
+async fn held(nth: u16, hold: &str, answer: &str) -> Value {
+    const SHORT: Option<Duration> = Some(Duration::from_secs(2));
+    let mut phones = Phones::new();
+    let port = phones.port();
+    let keys = [("far_port", &*port), ("hold", hold), ("answer", answer), ("held_ms", "4000"), ("cause", "cause=16")];
+    let far = Arc::new(Far::start("holds_silently", &keys).await);
+    let bench = bench_with(&far, nth, |sip| (sip.media_timeout, sip.media_timeout_initial) = (SHORT, SHORT));
+    let seen = Arc::clone(&far);
+    let row = beside(move || {
+        let (sid, begun) = (originate(&bench), Instant::now());
+        while !is_back(&seen.traffic()) {
+            assert!(begun.elapsed() < LIMIT, "{}", bench.row(&sid));
+            if let Some(line) = phones.heard_within(Duration::from_millis(100)) {
+                phones.say_on(line);
+            }
+        }
+        let heard = |lines: &[Line]| lines.first().map_or(0, |line| line.heard.len());
+        let before = heard(&phones.lines);
+        phones.talk_until(|lines| heard(lines) >= before + 50);
+        bench.ended(&sid)
+    })
+    .await;
+    Arc::into_inner(far).expect("nobody looks at it any more").played().await.our("BYE");
+    row
+}
+
+#[test]
+fn nobody_is_missed_on_hold_and_after_it_again() {
+    case(async || {
+        for (nth, hold, answer) in [(62, "sendonly", "recvonly"), (63, "inactive", "inactive")] {
+            let row = held(nth, hold, answer).await;
+            assert_eq!(
+                (&row["endReason"], &row["endedBy"], &row["q850"]),
+                (&json!("media_timeout"), &json!("system"), &json!(31)),
+                "{hold}: {row}"
+            );
+        }
+    });
+}
+
 #[test]
 fn without_ports_a_call_is_refused_and_the_others_go_on() {
     case(async || {
         let mut phones = Phones::new();
         let far = far("phone", &phones, "20", "2").await;
-        let bench = bench_with(&far, 61, |sip| sip.rtp_ports = 23_000..=23_003);
+        let bench = bench_with(&far, 61, |sip| sip.rtp_ports = free_ports(4));
         beside(move || {
             let sids = [originate(&bench), originate(&bench)];
             sids.iter().for_each(|sid| drop(bench.wait(sid, &["in_progress"])));

@@ -1,6 +1,7 @@
 //! SIPp as the far side, and a call of ours: its brain over a trunk, as the engine's board drives it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command as Program, Stdio};
 use std::sync::Arc;
@@ -13,6 +14,9 @@ use clutchcall::engine::config::{self, Credentials, Host};
 use clutchcall::engine::sip::{self, Counts, Endpoints, SipTrunk, Timers, Transport};
 use clutchcall::engine::trunk::{Dial, Trunk, TrunkEvent, TrunkKind};
 use tokio::sync::mpsc;
+
+use crate::ports::is_taken;
+pub(crate) use crate::ports::{free_port, free_ports};
 
 /// Nothing in a test waits longer.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -50,6 +54,8 @@ pub(crate) struct Far {
 /// A message as SIPp saw it.
 #[derive(Debug)]
 pub(crate) struct Message {
+    /// `2026-11-26 20:15:49.730388`, of the wall clock.
+    at: String,
     /// It came from us.
     pub(crate) is_ours: bool,
     pub(crate) text: String,
@@ -69,7 +75,7 @@ impl Far {
 
     /// On a port that another one has left.
     pub(crate) async fn at(transport: Transport, port: u16, scenario: &str, keys: &[(&str, &str)]) -> Self {
-        let far = Self::run(transport, scenario, keys, &[&port.to_string()]);
+        let mut far = Self::run(transport, scenario, keys, &[&port.to_string()]);
         far.listening().await;
         far
     }
@@ -81,10 +87,12 @@ impl Far {
 
     /// `places`: its port, and where it calls.
     fn run(transport: Transport, scenario: &str, keys: &[(&str, &str)], places: &[&str]) -> Self {
-        let (port, media_port) = (places[0].parse().unwrap(), free_port() & !1);
+        let (port, media_port) = (places[0].parse().unwrap(), free_port());
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let mut program = Program::new("sipp");
+        // Its clock is nobody's business.
+        program.env_remove("LD_PRELOAD");
         program.arg("-sf").arg(written(scenario, keys, &path("scenario.xml")));
         program.args([
             "-i",
@@ -92,6 +100,10 @@ impl Far {
             "-mi",
             "127.0.0.1",
             "-nostdin",
+            // A repeated message is one that it does not know any more once it has said two things behind it. It goes on, and
+            // `played` tells repeated ones from those that nobody expects.
+            "-default_behaviors",
+            "none",
             "-m",
             keys.iter().find(|(name, _)| *name == "calls").map_or("1", |(_, count)| *count),
             "-timeout",
@@ -110,14 +122,11 @@ impl Far {
     }
 
     /// Its port is taken: it listens.
-    async fn listening(&self) {
+    async fn listening(&mut self) {
         let begun = Instant::now();
-        let is_free = || match self.transport {
-            Transport::Udp => UdpSocket::bind((LOOPBACK, self.port)).is_ok(),
-            Transport::Tcp | Transport::Tls => TcpListener::bind((LOOPBACK, self.port)).is_ok(),
-        };
-        while is_free() {
-            assert!(begun.elapsed() < LIMIT, "sipp does not listen");
+        while !is_taken(self.transport != Transport::Udp, self.port) {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none() && begun.elapsed() < LIMIT, "sipp does not listen: {ended:?}\n{}", self.said());
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -133,7 +142,12 @@ impl Far {
             tokio::time::sleep(LOOK).await;
         };
         assert!(status.success(), "the scenario went otherwise:\n{}", self.said());
-        self.traffic()
+        let traffic = self.traffic();
+        let errors = std::fs::read_to_string(self.folder.path().join("errors")).unwrap_or_default();
+        for at in unexpected(&errors) {
+            assert!(traffic.was_repeated(&at), "what came at {at} was not expected:\n{}", self.said());
+        }
+        traffic
     }
 
     fn said(&self) -> String {
@@ -147,8 +161,8 @@ impl Far {
         let messages = text.split("-----------------------------------------------").filter_map(|part| {
             let (head, text) =
                 part.split_once("bytes").and_then(|(head, rest)| Some((head, rest.split_once('\n')?.1)))?;
-            let is_ours = head.contains("received");
-            Some(Message { is_ours, text: text.trim_start().replace('\r', "") })
+            let (at, is_ours) = (head.lines().next()?.trim().to_owned(), head.contains("received"));
+            Some(Message { at, is_ours, text: text.trim_start().replace('\r', "") })
         });
         Traffic(messages.collect())
     }
@@ -173,10 +187,35 @@ impl Drop for Far {
     }
 }
 
+/// When something came that the scenario did not expect there: `2026-11-26\t20:15:49.730388\t1795724149.730388: Continuing call on …`,
+/// perhaps behind another warning in the same line.
+fn unexpected(errors: &str) -> impl Iterator<Item = String> {
+    errors.match_indices(": Continuing call on ").map(|(at, _)| {
+        let mut fields = errors[..at].rsplit('\t').skip(1);
+        let (time, date) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
+        format!("{} {time}", &date[date.len().saturating_sub(10)..])
+    })
+}
+
 impl Traffic {
+    /// What was received last by then had come before, letter by letter.
+    fn was_repeated(&self, at: &str) -> bool {
+        let mut ours: Vec<_> = self.0.iter().filter(|message| message.is_ours && message.at.as_str() <= at).collect();
+        let last = ours.pop().unwrap_or_else(|| panic!("nothing had come by {at}: {self:?}"));
+        ours.iter().any(|message| message.text == last.text)
+    }
+
     /// Ours that begin so: a method, or `SIP/2.0 200`.
     pub(crate) fn ours(&self, begins: &str) -> Vec<&Message> {
         self.0.iter().filter(|message| message.is_ours && message.text.starts_with(begins)).collect()
+    }
+
+    /// The same, each once, however often it was repeated.
+    pub(crate) fn each(&self, begins: &str) -> Vec<&Message> {
+        let mut ours = self.ours(begins);
+        let mut known = HashSet::new();
+        ours.retain(|message| known.insert(&message.text));
+        ours
     }
 
     pub(crate) fn has_sent(&self, begins: &str) -> bool {
@@ -224,10 +263,6 @@ pub(crate) fn towards(transport: Transport, port: u16) -> config::SipTrunk {
         options_interval: None,
         ..config::SipTrunk::to(Host { name: LOOPBACK.to_string(), port: Some(port) })
     }
-}
-
-pub(crate) fn free_port() -> u16 {
-    UdpSocket::bind((LOOPBACK, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// One call over one trunk.
@@ -379,7 +414,7 @@ impl Caller {
     pub(crate) async fn until_heard(&mut self, far: &Far, begins: &str) {
         let begun = Instant::now();
         while far.traffic().ours(begins).is_empty() {
-            assert!(begun.elapsed() < LIMIT, "no {begins} came");
+            assert!(begun.elapsed() < LIMIT, "no {begins} came:\n{}", far.said());
             self.turn().await;
         }
     }

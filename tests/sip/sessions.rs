@@ -125,7 +125,7 @@ fn we_refresh_by_re_invite_where_an_update_is_refused_as_such() {
             let traffic = far.played().await;
             let mut invites = traffic.ours("INVITE");
             invites.dedup_by_key(|invite| invite.header("CSeq").to_owned());
-            assert_eq!((traffic.ours("UPDATE").len(), invites.len()), (1, 2), "{code}");
+            assert_eq!((traffic.each("UPDATE").len(), invites.len()), (1, 2), "{code}");
         }
     });
 }

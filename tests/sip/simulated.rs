@@ -6,13 +6,17 @@ use std::time::{Duration, Instant};
 use clutchcall::audio::{Encoder, Frame, Params};
 use clutchcall::engine::leg::{Heard, Leg};
 use clutchcall::engine::phone::{Clips, Phone, PhoneConfig, PhoneTrunk, Report};
-use clutchcall::engine::sip::Endpoints;
+use clutchcall::engine::sip::{Endpoints, Timers};
 use clutchcall::engine::trunk::{Dial, FarEnd, Trunk, TrunkEvent, TrunkKind};
 use tokio::sync::mpsc;
 
-use crate::rig::LIMIT;
+use crate::rig::{self, Far, LIMIT, free_port};
 
 const TICK: Duration = Duration::from_millis(20);
+/// A tenth of RFC 3261's T1: who is not answered gives up within a test.
+const SOON: Timers = Timers { t1: Duration::from_millis(50) };
+
+const SID: &str = "CA1";
 
 /// A phone, a trunk to it, and one call over it.
 struct Call {
@@ -29,20 +33,40 @@ impl Call {
     }
 
     async fn with(number: &str, config: PhoneConfig) -> Self {
+        Self::over_trunk(number, config, Endpoints::default()).await
+    }
+
+    /// By a trunk that gives up soon.
+    async fn impatient(number: &str) -> Self {
+        Self::over_trunk(number, PhoneConfig::default(), Endpoints::counting(SOON, Default::default())).await
+    }
+
+    async fn over_trunk(number: &str, config: PhoneConfig, mut endpoints: Endpoints) -> Self {
         let phone = Phone::open(config, ([127, 0, 0, 1], 0).into()).await.unwrap();
         let (sender, events) = mpsc::unbounded_channel();
-        let mut trunk = PhoneTrunk::open(phone.address(), &mut Endpoints::default(), sender).await.unwrap();
-        let (to, from) = (number.to_owned(), "+15558675309".to_owned());
-        let dial = Dial {
-            sid: "CA1".to_owned(),
-            to,
-            from,
-            ring_timeout: LIMIT,
-            carried: Default::default(),
-            hears_early: false,
-        };
-        trunk.dial(dial, Instant::now());
-        Self { phone, trunk, events, told: Vec::new(), leg: None }
+        let trunk = PhoneTrunk::open(phone.address(), &mut endpoints, sender).await.unwrap();
+        let mut call = Self { phone, trunk, events, told: Vec::new(), leg: None };
+        call.dial_another(SID, number);
+        call
+    }
+
+    /// Over the same trunk.
+    fn dial_another(&mut self, sid: &str, number: &str) {
+        let (sid, to, from) = (sid.to_owned(), number.to_owned(), "+15558675309".to_owned());
+        let dial = Dial { sid, to, from, ring_timeout: LIMIT, carried: Default::default(), hears_early: false };
+        self.trunk.dial(dial, Instant::now());
+    }
+
+    /// What is told of both calls, until the other one was refused.
+    async fn until_other_is_refused(&mut self) {
+        loop {
+            let event = tokio::time::timeout(LIMIT, self.events.recv()).await.unwrap().unwrap();
+            match event.kind {
+                kind if event.sid == SID => self.told.push(format!("{kind:?}")),
+                TrunkKind::Rejected { .. } => return,
+                _ => {}
+            }
+        }
     }
 
     /// Until it was told so.
@@ -54,7 +78,7 @@ impl Call {
                 event = self.events.recv() => event.unwrap(),
                 () = &mut limit => panic!("no {what}: {:?}", self.told),
             };
-            assert_eq!(event.sid, "CA1");
+            assert_eq!(event.sid, SID);
             self.told.push(format!("{:?}", event.kind));
             if let TrunkKind::Answered { leg } = event.kind {
                 self.leg = leg;
@@ -158,13 +182,17 @@ fn phones_that_do_not_answer() {
     case(async || {
         let mut call = Call::dial("+15550009000").await;
         call.until("Progress(180)").await;
-        call.trunk.cancel("CA1", Instant::now());
+        call.trunk.cancel(SID, Instant::now());
         call.over().await;
 
-        let mut call = Call::dial("+15550009001").await;
+        // It is asked first, and again while the other one rings; the other one is answered.
+        let mut call = Call::impatient("+15550009001").await;
         call.until("Placed").await;
-        tokio::time::sleep(Duration::from_millis(700)).await;
-        assert!(call.events.try_recv().is_err(), "not even 100, though the INVITE was repeated");
+        call.dial_another("CA2", "+15550009603");
+        call.until_other_is_refused().await;
+        assert_eq!(call.told, ["Placed"], "not even 100");
+        call.trunk.cancel(SID, Instant::now());
+        call.over().await;
 
         let mut call = Call::dial("+15550009003").await;
         call.until("Unreachable").await;
@@ -179,7 +207,7 @@ fn an_empty_far_end_is_known_from_its_number_and_has_no_audio() {
         assert_eq!(call.trunk.far_end("+15550009030"), FarEnd::Empty);
         assert_eq!(call.trunk.far_end("+15550009010"), FarEnd::Phone);
         call.until("Answered(leg: false)").await;
-        call.trunk.bye("CA1", Instant::now());
+        call.trunk.bye(SID, Instant::now());
         call.over().await;
     });
 }
@@ -189,24 +217,28 @@ fn transfers_are_accepted_refused_and_ignored() {
     case(async || {
         let mut call = Call::dial("+15550009020").await;
         call.until("Answered(leg: true)").await;
-        call.trunk.transfer("CA1", "+15550001111", Instant::now());
+        call.trunk.transfer(SID, "+15550001111", Instant::now());
         call.until("Bye").await;
         assert_eq!(call.told[3..], ["Answered(leg: true)", "TransferAccepted", "Bye"]);
         call.over().await;
 
         let mut call = Call::dial("+15550009021").await;
         call.until("Answered(leg: true)").await;
-        call.trunk.transfer("CA1", "+15550001111", Instant::now());
+        call.trunk.transfer(SID, "+15550001111", Instant::now());
         call.until("TransferRefused(603)").await;
         assert_eq!(call.phone.lines(), 1, "the call goes on");
-        call.trunk.bye("CA1", Instant::now());
+        call.trunk.bye(SID, Instant::now());
         call.over().await;
 
-        let mut call = Call::dial("+15550009022").await;
+        let mut call = Call::impatient("+15550009022").await;
         call.until("Answered(leg: true)").await;
-        call.trunk.transfer("CA1", "+15550001111", Instant::now());
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        assert!(call.events.try_recv().is_err() && call.phone.lines() == 1);
+        call.trunk.transfer(SID, "+15550001111", Instant::now());
+        // By whoever waited for an answer: there was none in 64·T1.
+        call.until("TransferRefused(408)").await;
+        assert_eq!(call.told[3..], ["Answered(leg: true)", "TransferRefused(408)"]);
+        assert_eq!(call.phone.lines(), 1, "the call goes on");
+        call.trunk.bye(SID, Instant::now());
+        call.over().await;
     });
 }
 
@@ -222,7 +254,7 @@ fn the_whole_clip_is_heard_then_it_hangs_up_and_has_kept_what_it_heard() {
         call.until("Bye").await;
         assert!(heard.iter().map(|(frame, _)| frame).eq(Clips::voice().unwrap().of(Params::CALL).frames()));
         assert!(are_whole_frames_apart(&heard), "by the phone's clock");
-        let report = report(folder.path(), "CA1").await;
+        let report = report(folder.path(), SID).await;
         assert_eq!((report.frames_said, report.clip_frames_said, report.malformed), (201, 201, 0));
         // The first packet opens the line; if it was one of ours, it was heard.
         assert_eq!((report.frames_heard, report.gaps), (50, 0));
@@ -239,7 +271,7 @@ fn an_echo_is_the_very_packets_that_were_said() {
         let (_leg, heard) = talk(leg, said.clone(), 40).await;
         assert!(heard.iter().map(|(frame, _)| frame).eq(&said));
         assert!(heard.windows(2).all(|pair| pair[1].1 - pair[0].1 == TICK), "20 ms apart by our own clock");
-        call.trunk.bye("CA1", Instant::now());
+        call.trunk.bye(SID, Instant::now());
         call.over().await;
     });
 }
@@ -252,5 +284,22 @@ fn a_phone_that_is_switched_off_hangs_up() {
         let Call { phone, trunk: _trunk, events: mut heard, .. } = call;
         phone.switch_off().await;
         assert!(matches!(heard.recv().await.unwrap().kind, TrunkKind::Bye { q850: Some(16) }));
+    });
+}
+
+/// By BYE, since its caller may well hear it (RFC 3261 §13.3.1.4).
+#[test]
+fn a_phone_whose_answer_is_never_acknowledged_hangs_up() {
+    rig::case(async || {
+        let phone = Phone::with_timers(PhoneConfig::default(), ([127, 0, 0, 1], 0).into(), SOON).await.unwrap();
+        let far = Far::calls("caller_never_acks", free_port(), phone.address(), &[("number", "+15550009010")]);
+        let traffic = far.played().await;
+        assert!(traffic.ours("SIP/2.0 200").len() >= 4, "it was not repeated: {traffic:?}");
+        traffic.our("BYE");
+        let begun = Instant::now();
+        while phone.lines() > 0 {
+            assert!(begun.elapsed() < LIMIT, "the call is not over");
+            tokio::time::sleep(TICK / 4).await;
+        }
     });
 }

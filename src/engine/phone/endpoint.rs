@@ -53,6 +53,11 @@ impl Room {
 impl Phone {
     /// Reads and encodes the clip, makes the folder for recordings, binds. The error names what is wrong.
     pub async fn open(config: PhoneConfig, listen: SocketAddr) -> Result<Self, String> {
+        Self::with_timers(config, listen, Timers::default()).await
+    }
+
+    /// The same, with another T1 than RFC 3261's.
+    pub async fn with_timers(config: PhoneConfig, listen: SocketAddr, timers: Timers) -> Result<Self, String> {
         let clips = clips(&config).map_err(|error| error.to_string())?;
         let local = Local { transport: Transport::Udp, bind: listen, external: None, tls_roots: None };
         let talks = talks(listen.ip(), Codec::ALL.to_vec(), Fill::Never);
@@ -64,7 +69,7 @@ impl Phone {
             tasks: Mutex::default(),
             ending: told,
         });
-        let endpoint = Answering::open(&local, Timers::default(), desk.clone()).await?;
+        let endpoint = Answering::open(&local, timers, desk.clone()).await?;
         Ok(Self { endpoint, desk, ending })
     }
 
