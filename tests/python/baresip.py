@@ -13,20 +13,14 @@ from typing import Any, Self
 
 import numpy as np
 from listening import LIMIT_S, Samples, resampled
+from ports import free_port
 
 MODULES = Path("/usr/lib/baresip/modules")
 SPEECH_HZ = 8000
 # The phone's, without its plus.
 NUMBER = "15550001234"
 # What it may use of ours: an even port and the one above it.
-RTP_PORTS = 20
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_DGRAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+RTP_PORTS = 19
 
 
 class Baresip:
@@ -34,11 +28,11 @@ class Baresip:
 
     def __init__(self, folder: Path, codec: str, hz: int, speech: Samples) -> None:
         self.port = free_port()
-        self.rtp_first = free_port() & ~1
+        self.rtp_first = free_port()
         self._folder = folder
         self._buffer = b""
         self._keep(folder / "speech.wav", hz, 2 if codec == "opus" else 1, speech)
-        control = free_port(socket.SOCK_STREAM)
+        control = free_port()
         clock = {"PCMU": "PCMU/8000/1", "PCMA": "PCMA/8000/1", "opus": "opus/48000/2"}[codec]
         account = f"<sip:{NUMBER}@127.0.0.1>;regint=0;answermode=manual;audio_codecs={clock}\n"
         (folder / "accounts").write_text(account)

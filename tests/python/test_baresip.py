@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from baresip import NUMBER, RTP_PORTS, SPEECH_HZ, Baresip, free_port
+from baresip import NUMBER, RTP_PORTS, SPEECH_HZ, Baresip
 from listening import FROM, LIMIT_S, PLAIN, Heard, Samples, connected, ended, is_calm, read_wav, until
 from pesq import pesq
+from ports import free_port
 from wire import Wire
 
 from clutchcall import media
@@ -95,7 +96,7 @@ class Talk:
         self.answer: list[bytes] = []
         self.echo = False
         self.bridge: AudioBridge | None = None
-        self.rtp_first = free_port() & ~1
+        self.rtp_first = free_port()
         self.port = free_port()
         spoken = np.concatenate([said, np.zeros(REST_S * SPEECH_HZ, dtype=np.int16)])
         (folder / "phone").mkdir()

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from listening import LIMIT_S, until
+from ports import free_port, is_taken
 from test_cli import ROOT, command
 
 KEY = "tqs_live_of_org_abc_and_all_of_it"
@@ -44,27 +44,11 @@ rtp_end_port = {rtp_end}
 """
 
 
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.bind(("127.0.0.1", 0))
-        port: int = udp.getsockname()[1]
-        return port
-
-
-def is_taken(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        try:
-            udp.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-        return False
-
-
 @contextmanager
 def carrier(folder: Path, scenario: str, calls: int) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """SIPp, which fails unless so many calls go as the scenario says."""
     port = free_port()
-    where = ["-i", "127.0.0.1", "-p", str(port), "-mi", "127.0.0.1", "-mp", str(free_port() & ~1)]
+    where = ["-i", "127.0.0.1", "-p", str(port), "-mi", "127.0.0.1", "-mp", str(free_port())]
     file = ROOT / "tests" / "data" / "sipp" / f"{scenario}.xml"
     bounds = ["-m", str(calls), "-timeout", "60s", "-timeout_error", "-nostdin", "-rtp_echo"]
     with subprocess.Popen(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from listening import until
+from ports import free_port
 
 from clutchcall.engine import Engine
 from clutchcall.errors import ConflictError
@@ -22,13 +22,6 @@ ORG = "org_a"
 NUMBER = "+15550001234"
 SCENARIOS = Path(__file__).parent.parent / "data" / "sipp"
 PLAYED_S = 30
-
-
-def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 class Called:
@@ -63,7 +56,7 @@ class Called:
         text = (SCENARIOS / f"{scenario}.xml").read_text().replace("[number]", NUMBER).replace("[code]", code)
         played = self.folder / f"{scenario}.xml"
         played.write_text(text)
-        options = f"-i 127.0.0.1 -mi 127.0.0.1 -mp {free_port() & ~1} -nostdin -m 1 -recv_timeout 15000"
+        options = f"-i 127.0.0.1 -mi 127.0.0.1 -mp {free_port()} -nostdin -m 1 -recv_timeout 15000"
         command = ["sipp", "-sf", str(played), f"127.0.0.1:{self.port}", "-p", str(self.caller), *options.split()]
         return subprocess.Popen(command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

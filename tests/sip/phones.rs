@@ -30,6 +30,8 @@ pub(crate) struct Line {
     pub(crate) ours: SocketAddr,
     /// Payloads, as they came.
     pub(crate) heard: Vec<Vec<u8>>,
+    /// Which of them begin anew (the marker): what came before may have been cut by ticks that did not come.
+    begins: Vec<usize>,
     /// Codes of keys that were let go of, in the order in which they came, each once.
     pub(crate) keys: Vec<u8>,
     pub(crate) said: Vec<u8>,
@@ -72,6 +74,7 @@ impl Phones {
                 self.lines.push(Line {
                     ours: from,
                     heard: Vec::new(),
+                    begins: Vec::new(),
                     keys: Vec::new(),
                     said: Vec::new(),
                     last_event: None,
@@ -81,6 +84,9 @@ impl Phones {
             });
             let line = &mut self.lines[at];
             if packet.header.payload_type == self.payload_type {
+                if packet.header.marker {
+                    line.begins.push(line.heard.len());
+                }
                 line.heard.push(packet.payload.to_vec());
                 return Some(at);
             }
@@ -144,6 +150,13 @@ pub(crate) fn frame(line: usize, number: usize) -> Vec<u8> {
 }
 
 impl Line {
+    /// What was heard without a break, run by run.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = Vec<u8>> {
+        let ends = self.begins.iter().copied().chain([self.heard.len()]);
+        let begins = [0].into_iter().chain(self.begins.iter().copied());
+        begins.zip(ends).map(|(from, to)| self.heard[from..to].concat())
+    }
+
     /// The numbers of the other phone's frames among what was heard; anything else but silence fails.
     pub(crate) fn heard_of(&self, other: usize) -> Vec<usize> {
         let numbers = self
