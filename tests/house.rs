@@ -64,6 +64,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("web_transport_proto", &["net"]),
     ("audiopus", &["audio"]),
     ("sdp_types", &["sip"]),
+    ("domain", &["sip"]),
     ("ring::signature", &["token"]),
 ];
 

@@ -42,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "wav", run: text::wav, seeds: text::wav_seeds },
     Target { name: "sdp", run: sip::sdp, seeds: sip::sdp_seeds },
     Target { name: "sip_text", run: sip::sip_text, seeds: sip::sip_text_seeds },
+    Target { name: "dns", run: sip::dns, seeds: sip::dns_seeds },
 ];
 
 /// The target of this name.

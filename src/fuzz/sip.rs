@@ -1,10 +1,12 @@
-//! What a far end of a SIP trunk sends and we read ourselves: descriptions, and values of headers.
+//! What a far end of a SIP trunk sends and we read ourselves: descriptions, and values of headers; and what name servers say of it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
+use crate::sip::dice::Dice;
 use crate::sip::session_timer::Settings;
-use crate::sip::{Codec, Local, Negotiation, Refer, SessionTimer, contact, digest, info, reason, uri};
+use crate::sip::srv::{self, Service};
+use crate::sip::{Codec, Local, Negotiation, Refer, SessionTimer, contact, digest, dns, info, reason, uri};
 
 /// Bodies in a row, parted by two zeros, as offers and answers of one dialog: each may follow any other. The first byte has two
 /// bits for each.
@@ -143,4 +145,38 @@ pub(super) fn sip_text_seeds() -> Vec<Vec<u8>> {
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec()
+}
+
+/// Asked is one name under one number; seeds are answers to that. What is a name may be asked for.
+pub(super) fn dns(data: &[u8]) {
+    const NAME: &str = "_sip._udp.example.com";
+    if let Some(text) = std::str::from_utf8(data).ok().filter(|text| text.len() < 300)
+        && let Some(bytes) = dns::question(text, 1)
+    {
+        assert!(bytes.len() < 512);
+        assert_eq!(dns::read(&bytes, text, 1), Err(dns::Unread::Foreign), "a question is no answer");
+    }
+    let Ok((Service::At(records), _)) = dns::read(data, NAME, 7) else { return };
+    assert!((1..=srv::MOST_RECORDS).contains(&records.len()));
+    assert!(records.iter().all(|record| record.port != 0 && !record.target.contains(char::is_control)));
+    let ordered = srv::ordered(records.clone(), &mut Dice::new(data.len() as u64));
+    assert_eq!(ordered.len(), records.len());
+    assert!(ordered.is_sorted_by_key(|record| record.priority));
+}
+
+pub(super) fn dns_seeds() -> Vec<Vec<u8>> {
+    const ASKED: &[u8] = b"\x04_sip\x04_udp\x07example\x03com\0\0\x21\0\x01";
+    let head = |answers: u8, rcode: u8| [0, 7, 0x81, 0x80 | rcode, 0, 1, 0, answers, 0, 0, 0, 0];
+    let two = b"\xc0\x0c\0\x21\0\x01\0\0\0\x78\0\x0c\0\x0a\0\x3c\x13\xc4\x03sbc\xc0\x16\
+        \xc0\x0c\0\x21\0\x01\0\0\0\x78\0\x0c\0\x0a\0\x28\x13\xd8\x03two\xc0\x16";
+    let alias = b"\xc0\x0c\0\x05\0\x01\0\0\0\x78\0\x04\x01x\xc0\x16\
+        \xc0\x33\0\x21\0\x01\0\0\0\x78\0\x0c\0\x0a\0\x3c\x13\xc4\x03sbc\xc0\x16";
+    let not_offered = b"\xc0\x0c\0\x21\0\x01\0\0\0\x78\0\x07\0\0\0\0\0\0\0";
+    vec![
+        [&head(2, 0)[..], ASKED, two].concat(),
+        [&head(2, 0)[..], ASKED, alias].concat(),
+        [&head(1, 0)[..], ASKED, not_offered].concat(),
+        [&head(0, 3)[..], ASKED].concat(),
+        b"_sip._udp.example.com".to_vec(),
+    ]
 }

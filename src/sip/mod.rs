@@ -15,6 +15,9 @@
 //! | `rate` | [`Rate`]: calls per second, and the calls that wait for their turn |
 //! | `registration` | [`Registration`]: when to register, to refresh, to try again (RFC 3261 §10) |
 //! | `session_timer` | [`SessionTimer`]: who refreshes the session and when (RFC 4028) |
+//! | `srv` | where a name leads (RFC 2782, RFC 3263): the order of its records, and how long they are believed |
+//! | `dns` | the question for them, and its answer, as bytes |
+//! | `dice` | [`Dice`](dice::Dice): chance |
 //! | `info` | keys in the bodies of INFO requests |
 //! | `refer` | [`Refer`]: the headers of a transfer, and what its NOTIFYs say (RFC 3515) |
 //!
@@ -24,7 +27,9 @@
 
 mod agreed;
 pub mod contact;
+pub mod dice;
 pub mod digest;
+pub mod dns;
 pub mod format;
 pub mod health;
 pub mod info;
@@ -35,6 +40,7 @@ pub mod refer;
 pub mod registration;
 pub mod sdp;
 pub mod session_timer;
+pub mod srv;
 pub mod uri;
 
 pub use agreed::{Direction, Local, Negotiated, Refused};

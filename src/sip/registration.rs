@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::dice::Dice;
 use super::{contact, uri};
 
 /// First wait after a failure; it doubles up to the longest.
@@ -40,14 +41,14 @@ pub struct Registration {
     state: State,
     failures: u32,
     due: Option<Instant>,
-    dice: u64,
+    dice: Dice,
     raised: bool,
 }
 
 impl Registration {
     /// Asks at once. `seed` spreads the refreshes of many.
     pub fn new(expires: Duration, seed: u64, now: Instant) -> Self {
-        Self { expires, state: State::Pending, failures: 0, due: Some(now), dice: seed | 1, raised: false }
+        Self { expires, state: State::Pending, failures: 0, due: Some(now), dice: Dice::new(seed), raised: false }
     }
 
     /// `Registered` ends with its time, whatever is asked meanwhile.
@@ -77,7 +78,7 @@ impl Registration {
         self.raised = false;
         self.state = State::Registered { until: now + granted };
         // Between 80 and 90 % of it.
-        self.due = Some(now + granted * 8 / 10 + granted.mul_f64(0.1 * self.throw()));
+        self.due = Some(now + granted * 8 / 10 + granted.mul_f64(0.1 * self.dice.throw()));
     }
 
     /// A final answer that grants nothing. `min_expires` comes with a 423 (RFC 3261 §10.2.8).
@@ -117,15 +118,7 @@ impl Registration {
     fn back_off(&mut self) -> Duration {
         let doubled = BACKOFF.saturating_mul(1 << self.failures.min(16)).min(LONGEST_BACKOFF);
         self.failures = self.failures.saturating_add(1);
-        doubled / 2 + (doubled / 2).mul_f64(self.throw())
-    }
-
-    /// 0 to 1 (xorshift: good enough to spread things).
-    fn throw(&mut self) -> f64 {
-        self.dice ^= self.dice << 13;
-        self.dice ^= self.dice >> 7;
-        self.dice ^= self.dice << 17;
-        (self.dice >> 11) as f64 / (1u64 << 53) as f64
+        doubled / 2 + (doubled / 2).mul_f64(self.dice.throw())
     }
 }
 

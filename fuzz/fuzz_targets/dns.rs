@@ -1,0 +1,3 @@
+#![no_main]
+
+clutchcall_fuzz::shim!("dns");
