@@ -215,6 +215,7 @@ packages:
 	command -v ip >/dev/null || missing+=(iproute2)
 	command -v sipp >/dev/null || missing+=(sip-tester)
 	command -v baresip >/dev/null || missing+=(baresip-core)
+	command -v dnsmasq >/dev/null || [ -x /usr/sbin/dnsmasq ] || missing+=(dnsmasq-base)
 	command -v node >/dev/null || missing+=(nodejs)
 	[ -f $(SPEECH)/demo-congrats.wav ] || missing+=(asterisk-core-sounds-en-wav)
 	[ $${#missing[@]} -gt 0 ] || exit 0

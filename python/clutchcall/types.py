@@ -66,6 +66,8 @@ class Trunk(TypedDict):
     """Of the active ones: their turn under `max_cps` has not come."""
     health: str
     """`healthy`, `degraded` or `down`."""
+    problem: NotRequired[str]
+    """Why no call over it can come to anything, where that is known: its host offers no SIP over this transport."""
     caller_ids: list[str]
     """What calls may show as `from_`, and beginnings of it; empty: anything."""
     transfer_mode: str
@@ -85,6 +87,8 @@ class TrunkTest(TypedDict):
     peer: NotRequired[str]
     """Who was asked; absent where there is nobody to ask."""
     transport: NotRequired[str]
+    address: NotRequired[str]
+    """The address and port of it that was asked; absent where its name leads to none."""
     sip_code: NotRequired[int]
     """What it answered, with `sip_phrase`; or `error`: why it did not."""
     sip_phrase: NotRequired[str]

@@ -198,7 +198,8 @@ impl Control {
         let (trunk_sender, trunk_events) = mpsc::unbounded_channel();
         let (media_sender, media_events) = mpsc::unbounded_channel();
         let metrics = Arc::<Metrics>::default();
-        let endpoints = Endpoints::counting(Timers::default(), metrics.sip());
+        let servers = sip::Servers::new(config.dns.servers.clone());
+        let endpoints = Endpoints::counting(Timers::default(), metrics.sip()).asking(servers);
         let (lines, phone) = lines(&config, &phone, endpoints, &trunk_sender).await?;
         let mint = {
             let minter = Arc::clone(&minter);
@@ -335,7 +336,7 @@ async fn carrier(
     endpoints: &mut Endpoints,
     events: &mpsc::UnboundedSender<TrunkEvent>,
 ) -> Result<Box<dyn Trunk>, String> {
-    let local = sip::local(settings).await?;
+    let local = sip::local(settings, endpoints.servers()).await?;
     let talks = sip::talks(settings, local.bind.ip())?;
     let endpoint = endpoints.at(&local).await?;
     let mut trunk = SipTrunk::new(endpoint, settings.clone(), talks, events.clone());

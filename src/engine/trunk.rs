@@ -161,6 +161,8 @@ pub struct Probe {
     /// Who was asked, and how: `sip.example.com:5060`, `udp`.
     pub peer: String,
     pub transport: &'static str,
+    /// Where that led: one address of the host, with a port; `None`: nowhere, or nobody was asked.
+    pub address: Option<SocketAddr>,
     /// Where we are, as the far side is told.
     pub local: SocketAddr,
     /// Code and phrase of its answer; the error is why there is none.
@@ -216,6 +218,10 @@ pub trait Trunk: Send {
     /// Whether the audio of one more call has a place; if not, in how long it may have.
     fn check_room(&self, _now: Instant) -> Result<(), Duration> {
         Ok(())
+    }
+    /// Why no call over it can come to anything, where that is known.
+    fn problem(&self) -> Option<String> {
+        None
     }
     fn health(&self, _now: Instant) -> health::State {
         health::State::Healthy

@@ -59,7 +59,7 @@ def test_a_far_side_is_asked_whether_it_is_there(
         # Nobody is there any more.
         silent = voice.trunks.test("carrier")
         assert (silent["ok"], silent["transport"], "sip_code" in silent) == (False, "udp", False)
-        assert silent["peer"] == f"127.0.0.1:{port}"
+        assert silent["peer"] == silent["address"] == f"127.0.0.1:{port}"
         assert "through every firewall" in silent["advice"]
         assert silent["error"]
         assert main(test) == 1
@@ -87,6 +87,7 @@ def test_a_far_side_that_answers(
         assert main(["trunks", "test", "carrier", "--base-url", engine.base_url]) == 0
         told = capsys.readouterr().out
         assert "200 OK, after " in told
+        assert f"{there['peer']} over udp, at {there['address']}" in told
         assert main(["trunks", "test", "carrier", "--base-url", engine.base_url, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["ok"] is True
         (trunk,) = Voice(engine.base_url, KEY, ORG).trunks.list()

@@ -97,7 +97,7 @@ fn a_far_side_that_wants_to_know_who_asks() {
     });
 }
 
-async fn probed(caller: &mut Caller) -> Probe {
+pub(crate) async fn probed(caller: &mut Caller) -> Probe {
     let (told, probe) = tokio::sync::oneshot::channel();
     caller.trunk.probe(Box::new(move |probe| drop(told.send(probe))));
     tokio::time::timeout(LIMIT, probe).await.unwrap().unwrap().unwrap()

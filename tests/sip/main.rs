@@ -22,6 +22,7 @@ mod joined;
 mod keys;
 mod later;
 mod limits;
+mod names;
 mod packets;
 mod phones;
 mod ports;

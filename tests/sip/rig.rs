@@ -11,7 +11,7 @@ use clutchcall::call::{
     Action, Call, CallRecord, Carried, Command, EndReason, Reject, Status, TransferMode, TransferState,
 };
 use clutchcall::engine::config::{self, Credentials, Host};
-use clutchcall::engine::sip::{self, Counts, Endpoints, SipTrunk, Timers, Transport};
+use clutchcall::engine::sip::{self, Counts, Endpoints, Servers, SipTrunk, Timers, Transport};
 use clutchcall::engine::trunk::{Dial, Trunk, TrunkEvent, TrunkKind};
 use tokio::sync::mpsc;
 
@@ -311,9 +311,19 @@ impl Caller {
     }
 
     pub(crate) async fn at(t1: Duration, settings: config::SipTrunk) -> Self {
-        let local = sip::local(&settings).await.unwrap();
+        Self::with_servers(t1, Servers::default(), settings).await
+    }
+
+    /// These name servers are asked.
+    pub(crate) async fn asking(servers: Servers, settings: config::SipTrunk) -> Self {
+        Self::with_servers(T1, servers, settings).await
+    }
+
+    async fn with_servers(t1: Duration, servers: Servers, settings: config::SipTrunk) -> Self {
+        let local = sip::local(&settings, &servers).await.unwrap();
         let counts = Arc::<Counts>::default();
-        let endpoint = Endpoints::counting(Timers { t1 }, Arc::clone(&counts)).at(&local).await.unwrap();
+        let mut endpoints = Endpoints::counting(Timers { t1 }, Arc::clone(&counts)).asking(servers);
+        let endpoint = endpoints.at(&local).await.unwrap();
         let talks = sip::talks(&settings, local.bind.ip()).unwrap();
         let address = endpoint.address();
         let (sender, events) = mpsc::unbounded_channel();

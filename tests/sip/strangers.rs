@@ -186,7 +186,7 @@ fn the_port_of_tcp_is_ours_from_the_start() {
         let taken = std::net::TcpListener::bind(caller.address).unwrap_err();
         assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
         let other = config::SipTrunk { source_pbx_port: caller.address.port(), ..towards(Transport::Tcp, 9) };
-        let local = clutchcall::engine::sip::local(&other).await.unwrap();
+        let local = clutchcall::engine::sip::local(&other, &Default::default()).await.unwrap();
         let mut endpoints = clutchcall::engine::sip::Endpoints::default();
         let refused = endpoints.at(&local).await.err().unwrap();
         assert!(refused.contains("tcp 127.0.0.1:") && refused.contains("can't be bound"), "{refused}");

@@ -193,7 +193,7 @@ fn roots_that_are_none_are_said_at_the_start() {
                 Some(text) => std::fs::write(&far.roots, text).unwrap(),
                 None => std::fs::remove_file(&far.roots).unwrap(),
             }
-            let local = clutchcall::engine::sip::local(&far.settings()).await.unwrap();
+            let local = clutchcall::engine::sip::local(&far.settings(), &Default::default()).await.unwrap();
             let refused = clutchcall::engine::sip::Endpoints::default().at(&local).await.err().unwrap();
             assert!(refused.contains("tls_roots") && refused.contains(says), "{refused}");
         }

@@ -54,6 +54,8 @@ def _line(trunk: Trunk) -> str:
         words.append(f"{peer} over {sip['transport']}")
     if trunk["display_name"]:
         words.append(trunk["display_name"])
+    if "problem" in trunk:
+        words.append(trunk["problem"])
     return "  ".join(words)
 
 
@@ -72,7 +74,8 @@ def _test(arguments: argparse.Namespace, voice: Voice) -> int:
 def _findings(tested: TrunkTest) -> list[tuple[str, str]]:
     found = [("trunk", tested["trunk_id"])]
     if "peer" in tested:
-        found.append(("peer", f"{tested['peer']} over {tested.get('transport', 'an unknown transport')}"))
+        at = f", at {tested['address']}" if "address" in tested else ""
+        found.append(("peer", f"{tested['peer']} over {tested.get('transport', 'an unknown transport')}{at}"))
         answer = f"{tested['sip_code']} {tested.get('sip_phrase', '')}" if "sip_code" in tested else tested.get("error")
         found.append(("OPTIONS", f"{answer or 'nothing'}, after {tested.get('after_ms', '?')} ms"))
     else:

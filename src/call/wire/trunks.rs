@@ -17,6 +17,9 @@ pub struct TrunkRow<S> {
     #[serde(default)]
     pub waiting_calls: u64,
     pub health: String,
+    /// Why no call over it can come to anything, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
     pub caller_ids: Vec<String>,
     pub transfer_mode: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,6 +41,9 @@ pub struct TrunkTestRow {
     pub peer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transport: Option<String>,
+    /// The address and port of it that was asked; absent where its name leads to none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// What it answered, or why it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sip_code: Option<u16>,

@@ -37,6 +37,7 @@ pub(super) fn row<'a>(state: &TrunkState, trunk: &'a Trunk) -> TrunkRow<SipRow<'
         active_calls: state.active as u64,
         waiting_calls: state.waiting as u64,
         health: state.health.as_str().to_owned(),
+        problem: state.problem.clone(),
         caller_ids: trunk.caller_ids.iter().map(|caller_id| caller_id.as_str().to_owned()).collect(),
         transfer_mode: trunk.transfer_mode().as_str().to_owned(),
         sip: match &trunk.kind {
@@ -80,7 +81,8 @@ mod tests {
         let credentials = Credentials { sip_username: "acct".to_owned(), sip_password: Secret::new("p4ss5551234") };
         let sip = SipTrunk { credentials: Some(credentials), ..SipTrunk::to("sip.example.com".parse().unwrap()) };
         let trunk = Trunk { kind: TrunkKind::Sip(Box::new(sip)), ..Trunk::default() };
-        let state = TrunkState { id: "carrier".to_owned(), active: 3, waiting: 1, health: State::Degraded };
+        let state =
+            TrunkState { id: "carrier".to_owned(), active: 3, waiting: 1, health: State::Degraded, problem: None };
         let row = serde_json::to_value(row(&state, &trunk)).unwrap();
         assert_eq!(
             (&row["trunkId"], &row["health"], &row["waitingCalls"]),

@@ -25,6 +25,7 @@ pub(super) fn verdict(trunk_id: &str, health: health::State, probe: Option<&Prob
         ok: advice.is_none(),
         peer: Some(probe.peer.clone()),
         transport: Some(probe.transport.to_owned()),
+        address: probe.address.map(|address| address.to_string()),
         sip_code,
         sip_phrase,
         error,
@@ -51,6 +52,7 @@ fn registered(state: registration::State, now: Instant) -> RegistrationRow {
 fn of_answer(probe: &Probe) -> Option<String> {
     let Probe { peer, transport, local, .. } = probe;
     Some(match &probe.answer {
+        Err(error) if probe.address.is_none() => format!("nobody was asked at {peer} over {transport}: {error}"),
         Err(_) if *transport == "udp" => format!(
             "nothing came back from {peer}: look at the trunk's address and port, and let UDP between {local} and it through every firewall"
         ),
@@ -92,6 +94,7 @@ mod tests {
         Probe {
             peer: "sip.example.com:5060".to_owned(),
             transport: "udp",
+            address: Some("192.0.2.1:5060".parse().unwrap()),
             local: "192.0.2.7:5060".parse().unwrap(),
             answer: answer.map(|code| (code, "Words".to_owned())).map_err(str::to_owned),
             after: Duration::from_millis(12),
@@ -109,6 +112,7 @@ mod tests {
             let told = told(Some(&probe(Ok(code), None)));
             assert_eq!((&told["ok"], told.get("advice")), (&true.into(), None), "{told}");
             assert_eq!((&told["sipCode"], &told["afterMs"]), (&code.into(), &12.into()));
+            assert_eq!(told["address"], "192.0.2.1:5060");
         }
     }
 
@@ -118,6 +122,7 @@ mod tests {
         let cases = [
             (probe(Err("nobody answered"), None), "let UDP between 192.0.2.7:5060"),
             (Probe { transport: "tcp", ..probe(Err("refused"), None) }, "over tcp"),
+            (Probe { address: None, ..probe(Err("h offers no SIP over udp"), None) }, "offers no SIP over udp"),
             (probe(Ok(407), None), "sip_password"),
             (probe(Ok(403), None), "allow 192.0.2.7:5060"),
             (probe(Ok(503), None), "not well"),

@@ -151,6 +151,8 @@ pub struct TrunkState {
     /// Of these, those whose turn to be dialled has not come.
     pub waiting: usize,
     pub health: health::State,
+    /// Why no call over it can come to anything, where that is known.
+    pub problem: Option<String>,
 }
 
 type Answer<T> = oneshot::Sender<Result<T, Refused>>;

@@ -166,7 +166,8 @@ impl Trunks {
     pub(super) fn states(&self, now: Instant) -> Vec<TrunkState> {
         let state = |(id, carried): (&String, &Carried)| {
             let (health, waiting) = (carried.line.trunk.health(now), carried.rate.waiting(now));
-            TrunkState { id: id.clone(), active: carried.active, waiting, health }
+            let problem = carried.line.trunk.problem();
+            TrunkState { id: id.clone(), active: carried.active, waiting, health, problem }
         };
         self.lines.iter().map(state).collect()
     }

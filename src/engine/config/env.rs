@@ -35,6 +35,7 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
     ("relay.public_url", Kind::Text),
     ("relay.web_transport_url", Kind::Text),
     ("relay.pool", Kind::Number),
+    ("dns.servers", Kind::Texts),
     ("phone.clip", Kind::Text),
     ("phone.record", Kind::Text),
     ("phone.record_rate", Kind::Number),
@@ -60,7 +61,7 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
 /// The SDK's own variables, which share the prefix and the first word of ours.
 const FOREIGN: [&str; 2] = ["CLUTCHCALL_API_KEY", "CLUTCHCALL_RELAY_HOST"];
 /// Under these a variable that means nothing is a mistake; anything else may be somebody else's.
-const SECTIONS: [&str; 5] = ["API_", "RELAY_", "PHONE_", "WEBHOOKS_", "LIMITS_"];
+const SECTIONS: [&str; 6] = ["API_", "RELAY_", "DNS_", "PHONE_", "WEBHOOKS_", "LIMITS_"];
 
 pub(super) fn overlay(
     root: &mut toml::Table,

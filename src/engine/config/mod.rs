@@ -54,6 +54,7 @@ pub(super) use key::hex;
 pub use key::{ApiKey, MOST_KEY_BYTES, SCOPES, mint};
 pub use relay::{Relaying, Upstream};
 pub use trunk::{CallerId, Credentials, Host, Secret, SipTrunk, Transport, Trunk, TrunkKind};
+pub(super) use trunk::{SIP_PORT, SIPS_PORT};
 
 /// The trunk and the agent that a development engine has.
 const DEV_TRUNK: &str = "trunk_main";
@@ -81,6 +82,7 @@ pub struct Config {
     pub audio_threads: usize,
     pub api: Api,
     pub relay: Relay,
+    pub dns: Dns,
     pub phone: Phone,
     pub keys: Vec<ApiKey>,
     pub orgs: BTreeMap<String, Org>,
@@ -143,6 +145,13 @@ pub enum Trust {
     Hashes(Vec<[u8; 32]>),
     /// Whatever the server shows; only when written out as `trust = "anything"`.
     Anything,
+}
+
+/// Who is asked for the SRV records of trunks.
+#[derive(Clone, Debug, Default)]
+pub struct Dns {
+    /// Empty: the machine's own name servers.
+    pub servers: Vec<SocketAddr>,
 }
 
 /// The simulated phone behind trunks of kind `phone`.
@@ -258,6 +267,7 @@ impl Config {
                 drafts: Drafts::default(),
                 pool: None,
             },
+            dns: Dns::default(),
             phone: Phone::default(),
             keys: Vec::new(),
             orgs: BTreeMap::new(),

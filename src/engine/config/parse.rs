@@ -1,7 +1,7 @@
 //! TOML into [`Config`], table by table.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,7 +14,9 @@ use crate::token::PublicKey;
 use super::key::{MOST_KEY_BYTES, unhex};
 use super::table::{Table, nearest};
 use super::trunks::trunks;
-use super::{Agent, AgentKind, ApiKey, Config, Host, Limits, Org, POOL, Phone, Relay, Relaying, Then, Trust, Webhooks};
+use super::{
+    Agent, AgentKind, ApiKey, Config, Dns, Host, Limits, Org, POOL, Phone, Relay, Relaying, Then, Trust, Webhooks,
+};
 use crate::engine::webhooks::Pace;
 use crate::moqt::Drafts;
 use crate::net::shown::{is_doubtful, shown};
@@ -31,6 +33,9 @@ const TIME_MS: RangeInclusive<u64> = 100..=600_000;
 const BODY_MS: RangeInclusive<u64> = 100..=20_000;
 /// The smallest still holds an originate with its metadata.
 const BODY_BYTES: RangeInclusive<u64> = 8192..=16_777_216;
+/// RFC 1035 §4.2, and as many as the C library asks.
+const DNS_PORT: u16 = 53;
+const MOST_NAME_SERVERS: usize = 3;
 const RELAY_SCHEMES: [&str; 4] = ["moqt", "moq", "quic", "https"];
 
 pub(super) fn config(root: toml::Table, base: &Path) -> Result<Config, String> {
@@ -52,6 +57,7 @@ pub(super) fn config(root: toml::Table, base: &Path) -> Result<Config, String> {
     config.api.certificate = pem(&mut api, "private_key", base)?;
     api.finish()?;
     relay(root.table("relay")?, base, &mut config.relay)?;
+    config.dns = dns(root.table("dns")?)?;
     config.phone = phone(root.table("phone")?, base)?;
     config.limits = limits(root.table("limits")?)?;
     config.orgs = named(root.named("orgs")?, org)?;
@@ -228,6 +234,25 @@ pub(super) fn trust(table: &mut Table, base: &Path) -> Result<Trust, String> {
 
 fn path(table: &mut Table, key: &'static str, base: &Path) -> Result<Option<PathBuf>, String> {
     Ok(table.text(key)?.map(|text| base.join(text)))
+}
+
+fn dns(mut table: Table) -> Result<Dns, String> {
+    let texts = table.texts("servers")?;
+    if texts.len() > MOST_NAME_SERVERS {
+        let (at, have) = (table.at("servers"), texts.len());
+        return Err(format!("{at} has {have} addresses: write {MOST_NAME_SERVERS} at most, the first is asked first"));
+    }
+    let server = |(i, text): (usize, &String)| {
+        let address = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT));
+        let address = address.or_else(|_| text.parse::<SocketAddr>());
+        address.ok().filter(|address| address.port() != 0).ok_or_else(|| {
+            let at = table.at("servers");
+            format!("{at}[{i}] is {text:?}: write the address of a name server, such as \"192.0.2.53\" or \"127.0.0.1:5353\"")
+        })
+    };
+    let servers = texts.iter().enumerate().map(server).collect::<Result<_, _>>()?;
+    table.finish()?;
+    Ok(Dns { servers })
 }
 
 fn phone(mut table: Table, base: &Path) -> Result<Phone, String> {

@@ -15,8 +15,8 @@ use crate::sip::Codec;
 use crate::sip::uri::Template;
 
 /// The ports of SIP (RFC 3261 §19.1.2).
-const SIP_PORT: u16 = 5060;
-const SIPS_PORT: u16 = 5061;
+pub(in crate::engine) const SIP_PORT: u16 = 5060;
+pub(in crate::engine) const SIPS_PORT: u16 = 5061;
 /// Where RTP goes unless told otherwise.
 pub(super) const RTP_PORTS: RangeInclusive<u16> = 10_000..=20_000;
 /// RFC 4028 §4: the least that a proxy need take.
@@ -153,7 +153,7 @@ pub struct SipTrunk {
     pub transport: Transport,
     /// Whose certificates a far side may have, over TLS: a file of PEM, or the machine's own.
     pub tls_roots: Option<PathBuf>,
-    /// Where requests go: an address, or a name that has some. Its SRV records are not looked for.
+    /// Where requests go: an address, or a name. One without a port is looked up by its SRV records first.
     pub sbc_ip: Option<Host>,
     pub destination_sbc_port: Option<u16>,
     /// An address that calls come from beside `sbc_ip`; where requests go if there is no `sbc_ip`.
@@ -216,6 +216,13 @@ impl SipTrunk {
         Host { port, ..host }
     }
 
+    /// The same with a port where there is one: a name without one has it from its records (RFC 3263 §4.2).
+    pub fn hop(&self) -> Host {
+        let Host { name, port } = self.peer();
+        let port = port.or_else(|| name.parse::<IpAddr>().is_ok().then(|| self.default_port()));
+        Host { name, port }
+    }
+
     /// The port of this transport where none is written.
     pub fn default_port(&self) -> u16 {
         if self.transport == Transport::Tls { SIPS_PORT } else { SIP_PORT }
@@ -239,6 +246,13 @@ impl SipTrunk {
     pub fn hosts(&self) -> Vec<&str> {
         let written = [&self.sbc_ip, &self.gateway_ip, &self.proxy].into_iter().flatten();
         written.map(|host| host.name.as_str()).chain(self.domain.as_deref()).collect()
+    }
+
+    /// The same, each with its port where it has one.
+    pub fn places(&self) -> Vec<Host> {
+        let sbc = self.sbc_ip.clone().map(|host| Host { port: self.destination_sbc_port.or(host.port), ..host });
+        let domain = self.domain.as_ref().and_then(|domain| domain.parse().ok());
+        [sbc, self.gateway_ip.clone(), self.proxy.clone(), domain].into_iter().flatten().collect()
     }
 
     /// The same without ports.

@@ -81,6 +81,41 @@ fn where_requests_go_and_what_our_uris_say() {
 }
 
 #[test]
+fn a_name_without_a_port_has_it_from_its_records() {
+    for (lines, hop, places) in [
+        ("sbc_ip = \"10.0.0.1\"", "10.0.0.1:5060", &["10.0.0.1"][..]),
+        ("sbc_ip = \"10.0.0.1\"\ntransport = \"tls\"", "10.0.0.1:5061", &["10.0.0.1"]),
+        ("sbc_ip = \"h\"", "h", &["h"]),
+        ("sbc_ip = \"h:5070\"", "h:5070", &["h:5070"]),
+        ("sbc_ip = \"h\"\ndestination_sbc_port = 5080", "h:5080", &["h:5080"]),
+        ("domain = \"d:5070\"\nproxy = \"p\"\ngateway_ip = \"g\"", "p", &["g", "p", "d:5070"]),
+    ] {
+        let trunk = sip(lines);
+        assert_eq!(trunk.hop(), hop.parse().unwrap(), "{lines}");
+        assert_eq!(trunk.places(), places.iter().map(|place| place.parse().unwrap()).collect::<Vec<Host>>(), "{lines}");
+    }
+}
+
+#[test]
+fn name_servers_are_addresses() {
+    let servers = |written: &str| parse(&format!("[dns]\nservers = {written}")).map(|config| config.dns.servers);
+    let expected = ["192.0.2.53:53", "127.0.0.1:5353", "[2001:db8::53]:53"].map(|text| text.parse().unwrap());
+    assert_eq!(servers("[\"192.0.2.53\", \"127.0.0.1:5353\", \"2001:db8::53\"]"), Ok(expected.to_vec()));
+    assert!(parse("").unwrap().dns.servers.is_empty());
+    let environment = [("CLUTCHCALL_DNS_SERVERS".to_owned(), "192.0.2.53, 127.0.0.1:5353".to_owned())];
+    let config = Config::from_toml("state = \"s\"", Path::new("/etc"), environment.into_iter()).unwrap();
+    assert_eq!(config.dns.servers, expected[..2]);
+    for (written, wanted) in [
+        ("[\"ns.example.com\"]", ["dns.servers[0]", "ns.example.com", "192.0.2.53"]),
+        ("[\"192.0.2.53\", \"192.0.2.54:0\"]", ["dns.servers[1]", "192.0.2.54:0", "127.0.0.1:5353"]),
+        ("[\"192.0.2.1\", \"192.0.2.2\", \"192.0.2.3\", \"192.0.2.4\"]", ["dns.servers", "4 addresses", "3 at most"]),
+    ] {
+        let error = servers(written).unwrap_err();
+        assert!(wanted.iter().all(|part| error.contains(part)), "{error}");
+    }
+}
+
+#[test]
 fn who_may_be_shown() {
     let of = |ids: &str| {
         let config = parse(&format!("[trunks.t]\nkind = \"phone\"\ncaller_ids = {ids}")).unwrap();

@@ -1,11 +1,13 @@
 //! A call before its INVITE: where it goes, and what is said of it. What becomes of it is `dialog`'s.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
 
 use super::FarSide;
 use super::dialog::{Call, Order, noted};
+use super::names::Draw;
 use super::session::Session;
 use super::stack::{Invite, Stack};
 use crate::engine::config::{Host, SipTrunk};
@@ -30,22 +32,25 @@ pub(super) struct Dialling {
 impl Dialling {
     /// Ends when the wire is done with the call.
     pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
-        let peer = self.settings.peer();
-        let port = peer.port.unwrap_or(self.settings.default_port());
-        tokio::select! {
-            reached = self.stack.reach(&peer.name, port) => if let Err(error) = reached {
-                noted(&self.health).handle_silence();
-                return self.unreachable(&error);
-            },
+        let hop = self.settings.hop();
+        let reached = tokio::select! {
+            reached = self.stack.reach(&hop, Draw::Anew) => reached,
             // Nothing was sent yet, so there is nothing to take back.
             _ = orders.recv() => return,
-        }
+        };
+        let place = match reached {
+            Ok(place) => place,
+            Err(unreached) => {
+                noted(&self.health).handle_silence();
+                return self.unreachable(&unreached.error);
+            }
+        };
         let body = match self.talk.offer() {
             Ok(body) => body,
             Err(refused) => return self.unreachable(&refused.to_string()),
         };
         let session = Session::new(&self.settings, self.stack.timers(), true);
-        let invite = self.invite(body, &session, &peer, port);
+        let invite = self.invite(body, &session, &hop, place);
         match self.stack.invite(invite.clone()) {
             Ok(begun) => {
                 let sip_call_id = invite.call_id.clone();
@@ -63,16 +68,16 @@ impl Dialling {
         let _ = self.events.send(TrunkEvent { sid: self.dial.sid, kind: TrunkKind::Unreachable });
     }
 
-    fn invite(&self, body: String, session: &Session, peer: &Host, port: u16) -> Invite {
+    fn invite(&self, body: String, session: &Session, hop: &Host, place: SocketAddr) -> Invite {
         let (settings, trunk_host) = (&*self.settings, self.settings.trunk_host());
         let to = settings.number_template.fill(&self.dial.to, &trunk_host);
-        // CANCEL goes where the INVITE went: either by its URI, or by its Route.
-        let is_there = trunk_host == peer.to_string() && uri::host_of(&to).as_deref() == Some(&*peer.name);
-        let hop = Host { name: peer.name.clone(), port: Some(port) };
+        // CANCEL goes where the INVITE went: by its URI, by its Route, or by the place of its name.
+        let is_there = trunk_host == settings.peer().to_string() && uri::host_of(&to).as_deref() == Some(&*hop.name);
         let name = if self.far_side.is_named_by_sid { self.dial.sid.clone() } else { random() };
         Invite {
             call_id: format!("{name}@{}", self.stack.address().ip()),
             route: (!is_there).then(|| format!("sip:{hop};lr")),
+            place: hop.name.parse::<IpAddr>().is_err().then_some(place),
             from: uri::at(&self.dial.from, &trunk_host),
             to,
             caller_name: self.dial.carried.caller_name.clone(),

@@ -400,6 +400,7 @@ impl Call {
                 let best = contact::by_preference(contacts).into_iter();
                 invite.to = best.filter_map(|contact| uri::redirected(contact.uri, &hosts, placed.redirects)).next()?;
                 invite.route = self.settings.proxy.as_ref().and(invite.route);
+                invite.place = self.settings.proxy.as_ref().and(invite.place);
                 placed.redirects += 1;
             }
             _ => return None,
@@ -428,10 +429,20 @@ impl Call {
         ControlFlow::Break(())
     }
 
+    /// Nobody answers where it went: the next call goes to another place of the name.
+    fn pass_over(&self) {
+        if let Some(placed) = &self.placed
+            && let Some(place) = placed.invite.place
+        {
+            placed.stack.pass_over(&self.settings.hop().name, place);
+        }
+    }
+
     fn failed(&mut self, failure: Failure) -> ControlFlow<()> {
         match failure {
             Failure::Timeout if self.phase == Phase::Calling => {
                 noted(&self.health).handle_silence();
+                self.pass_over();
                 self.phase = Phase::Silent;
                 return ControlFlow::Continue(());
             }
@@ -439,6 +450,7 @@ impl Call {
             Failure::Network(error) => {
                 tracing::info!(sid = self.sid, error, "a call's trunk broke");
                 noted(&self.health).handle_silence();
+                self.pass_over();
                 self.tell(TrunkKind::Unreachable);
             }
             Failure::Local(error) => {

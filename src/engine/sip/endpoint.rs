@@ -5,13 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::names::{Draw, Names, Servers};
 use super::reception::Desk;
 use super::stack::{Reception, Stack};
 use super::{Counts, Gate, Local, Timers, Transport};
-use crate::engine::config::{self, Host, SipTrunk};
+use crate::engine::config::{self, SipTrunk};
 use crate::engine::rtp::{Ports, Settings, Talks};
 
-/// At the start nobody waits longer for a name server: the address of the default route will do.
+/// At the start nobody waits longer for name servers: the address of the default route will do.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(3);
 /// Somewhere else (RFC 5737). Nothing is ever sent there; the kernel tells by which of our addresses it would be.
 const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 5060);
@@ -43,7 +44,7 @@ impl Answering {
         let gate = Arc::<Gate>::default();
         let everybody = gate.enter([]);
         gate.allow(everybody, EVERYWHERE.iter().filter_map(|network| network.parse().ok()).collect());
-        let stack = Stack::open(local, timers, gate).await?;
+        let stack = Stack::open(local, timers, gate, Servers::default()).await?;
         stack.receive_with(reception);
         Ok(Self(stack))
     }
@@ -59,6 +60,7 @@ impl Answering {
 pub struct Endpoints {
     timers: Timers,
     gate: Arc<Gate>,
+    servers: Servers,
     open: HashMap<Local, Endpoint>,
 }
 
@@ -69,7 +71,16 @@ impl Endpoints {
 
     /// With the counters of what is dropped.
     pub fn counting(timers: Timers, counts: Arc<Counts>) -> Self {
-        Self { timers, gate: Arc::new(Gate::new(counts)), open: HashMap::new() }
+        Self { timers, gate: Arc::new(Gate::new(counts)), ..Self::default() }
+    }
+
+    /// These are asked for SRV records.
+    pub fn asking(self, servers: Servers) -> Self {
+        Self { servers, ..self }
+    }
+
+    pub fn servers(&self) -> &Servers {
+        &self.servers
     }
 
     pub fn gate(&self) -> &Arc<Gate> {
@@ -81,7 +92,7 @@ impl Endpoints {
         if let Some(endpoint) = self.open.get(local) {
             return Ok(endpoint.clone());
         }
-        let stack = Stack::open(local, self.timers, Arc::clone(&self.gate)).await?;
+        let stack = Stack::open(local, self.timers, Arc::clone(&self.gate), self.servers.clone()).await?;
         let endpoint = Endpoint(Arc::new(stack), Arc::new(Desk::new(Arc::clone(&self.gate))));
         self.open.insert(local.clone(), endpoint.clone());
         Ok(endpoint)
@@ -90,13 +101,17 @@ impl Endpoints {
 
 /// Where a trunk's stack listens. An address of ours that is left open is the one by which its far side is reached: Via and Contact
 /// need one.
-pub async fn local(trunk: &SipTrunk) -> Result<Local, String> {
+pub async fn local(trunk: &SipTrunk, servers: &Servers) -> Result<Local, String> {
     let transport = match trunk.transport {
         config::Transport::Udp => Transport::Udp,
         config::Transport::Tcp => Transport::Tcp,
         config::Transport::Tls => Transport::Tls,
     };
-    let ip = if trunk.internal_sip_ip.is_unspecified() { towards(trunk).await } else { trunk.internal_sip_ip };
+    let ip = if trunk.internal_sip_ip.is_unspecified() {
+        towards(trunk, transport, servers).await
+    } else {
+        trunk.internal_sip_ip
+    };
     let bind = SocketAddr::new(ip, trunk.source_pbx_port);
     let tls_roots = trunk.tls_roots.clone().filter(|_| transport == Transport::Tls);
     Ok(Local { transport, bind, external: trunk.external_sip_ip, tls_roots })
@@ -118,11 +133,10 @@ pub fn talks(trunk: &SipTrunk, sip: IpAddr) -> Result<Talks, String> {
     })
 }
 
-async fn towards(trunk: &SipTrunk) -> IpAddr {
-    let Host { name, port } = trunk.peer();
-    let port = port.unwrap_or(trunk.default_port());
-    let found = tokio::time::timeout(LOOKUP_LIMIT, tokio::net::lookup_host((name.as_str(), port))).await;
-    let peer = found.ok().and_then(Result::ok).and_then(|mut addresses| addresses.next());
+async fn towards(trunk: &SipTrunk, transport: Transport, servers: &Servers) -> IpAddr {
+    let (names, hop) = (Names::new(transport, None, servers.clone()), trunk.hop());
+    let found = tokio::time::timeout(LOOKUP_LIMIT, names.place(&hop, Draw::Kept)).await;
+    let peer = found.ok().and_then(Result::ok);
     source(peer.unwrap_or(ELSEWHERE)).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 

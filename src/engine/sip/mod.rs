@@ -12,6 +12,7 @@
 //! | `options` | whether the far side is there |
 //! | `probe` | the same, asked by a user |
 //! | `gate` | [`Gate`]: who may speak to us, and how much of strangers is borne |
+//! | `names` | [`Servers`] and what the host of a far side leads to: SRV records and addresses |
 //! | `peers` | what a trunk's names resolve to, told to the gate |
 //! | `endpoint` | [`Endpoints`]: one stack per transport and local address, shared by the trunks that use it |
 //! | `stack/` | the crate behind it all; nobody else names it |
@@ -25,6 +26,7 @@ mod dial;
 mod dialog;
 mod endpoint;
 mod gate;
+mod names;
 mod options;
 mod peers;
 mod probe;
@@ -39,9 +41,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::config::{SIP_PORT, SIPS_PORT};
+
 pub(super) use endpoint::Answering;
 pub use endpoint::{Endpoint, Endpoints, local, talks};
 pub use gate::{Counts, Gate, Network, PeerId, Seat};
+pub use names::Servers;
 pub(super) use stack::{Agreed, Came, Heard, Knock, Line, Reception, Refusal, Ruled, Ruling};
 pub use trunk::{FarSide, SipTrunk};
 
@@ -61,6 +66,23 @@ impl Transport {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+        }
+    }
+
+    /// Where a far side listens unless told otherwise (RFC 3261 §19.1.2).
+    fn port(self) -> u16 {
+        match self {
+            Self::Udp | Self::Tcp => SIP_PORT,
+            Self::Tls => SIPS_PORT,
+        }
+    }
+
+    /// What stands before a name in the name of its SRV records (RFC 3263 §4.1).
+    fn service(self) -> &'static str {
+        match self {
+            Self::Udp => "_sip._udp",
+            Self::Tcp => "_sip._tcp",
+            Self::Tls => "_sips._tcp",
         }
     }
 

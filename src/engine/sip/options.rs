@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::dial::random;
+use super::names::Draw;
 use super::stack::{Ask, Failure, Reply, Stack};
-use crate::engine::config::{Host, SipTrunk};
+use crate::engine::config::SipTrunk;
 use crate::sip::health::Health;
 
 /// Who asks: no number, since nobody is called.
@@ -33,15 +34,7 @@ impl Keepalive {
 
     /// The error is why nobody answered.
     pub(super) async fn once(&self, ask: &mut Ask) -> Result<Reply, String> {
-        let peer = self.settings.peer();
-        // A connection that can't be made is silence at once, not after 64·T1.
-        self.stack.reach(&peer.name, peer.port.unwrap_or(self.settings.default_port())).await?;
-        let (answered, last) = self.stack.ask(ask).await;
-        ask.number = last.wrapping_add(1);
-        if answered.is_err() {
-            // The next question goes to another address of the name, and so do calls.
-            self.stack.pass_over(&peer.name);
-        }
+        let answered = self.stack.ask(&self.settings.hop(), Draw::Anew, ask).await;
         answered.map_err(|failure| match failure {
             Failure::Network(error) | Failure::Local(error) => error,
             Failure::Timeout | Failure::Cancelled => "nobody answered".to_owned(),
@@ -50,8 +43,7 @@ impl Keepalive {
 
     pub(super) fn ask(&self) -> Ask {
         let (settings, trunk_host) = (&self.settings, self.settings.trunk_host());
-        let peer = settings.peer();
-        let hop = Host { port: Some(peer.port.unwrap_or(settings.default_port())), ..peer.clone() };
+        let (peer, hop) = (settings.peer(), settings.hop());
         let mut headers = vec![("Accept".to_owned(), "application/sdp".to_owned())];
         if trunk_host != peer.to_string() {
             headers.push(("Route".to_owned(), format!("<sip:{hop};lr>")));
@@ -63,6 +55,7 @@ impl Keepalive {
             to: format!("sip:{trunk_host}"),
             call_id: format!("{}@{}", random(), self.stack.address().ip()),
             number: 1,
+            place: None,
             headers,
             credentials: settings.credentials.clone(),
         }

@@ -1,12 +1,12 @@
 //! Asks a trunk's far side once whether it is there, because somebody wants to know: the same question as [`Keepalive`]'s, whose
 //! answer counts for the trunk's health too.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::options::Keepalive;
-use crate::engine::config::Host;
 use crate::engine::trunk::{Probe, Probed};
 use crate::sip::registration::State;
 
@@ -24,23 +24,23 @@ impl Question {
         let (keepalive, begun) = (&self.keepalive, Instant::now());
         let mut ask = keepalive.ask();
         let late = || Err(format!("no answer within {} s", LIMIT.as_secs()));
-        let answer = tokio::time::timeout(LIMIT, keepalive.once(&mut ask)).await.unwrap_or_else(|_| late());
+        let asked = tokio::time::timeout(LIMIT, keepalive.once(&mut ask)).await;
+        let answer = asked.unwrap_or_else(|_| late());
         keepalive.note(answer.as_ref().map(|reply| reply.code).ok());
-        probed(Some(self.probe(answer.map(|reply| (reply.code, reply.phrase)), begun.elapsed())));
+        probed(Some(self.probe(answer.map(|reply| (reply.code, reply.phrase)), ask.place, begun.elapsed())));
     }
 
     /// Too many wait for their answers already: it is not asked.
     pub(super) fn refuse(self, probed: Probed) {
         let why = format!("it was not asked: too many ask already, try again in {} s", LIMIT.as_secs());
-        probed(Some(self.probe(Err(why), Duration::ZERO)));
+        probed(Some(self.probe(Err(why), None, Duration::ZERO)));
     }
 
-    fn probe(&self, answer: Result<(u16, String), String>, after: Duration) -> Probe {
+    fn probe(&self, answer: Result<(u16, String), String>, address: Option<SocketAddr>, after: Duration) -> Probe {
         let Self { keepalive, registration } = self;
-        let peer = keepalive.settings.peer();
-        let port = Some(peer.port.unwrap_or(keepalive.settings.default_port()));
         Probe {
-            peer: Host { port, ..peer }.to_string(),
+            peer: keepalive.settings.hop().to_string(),
+            address,
             transport: keepalive.settings.transport.as_str(),
             local: keepalive.stack.address(),
             answer,

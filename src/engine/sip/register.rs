@@ -10,8 +10,9 @@ use tokio::sync::{oneshot, watch};
 
 use super::dial::random;
 use super::dialog::seconds;
+use super::names::Draw;
 use super::stack::{Ask, Stack};
-use crate::engine::config::{Host, SipTrunk};
+use crate::engine::config::SipTrunk;
 use crate::sip::registration::{self, Registration, State};
 use crate::sip::uri;
 
@@ -30,7 +31,8 @@ pub(super) struct Registrar {
 impl Registrar {
     /// Ends when it is told to, and the binding is taken back.
     pub(super) async fn run(mut self) {
-        let mut ask = self.ask();
+        // All of a binding at one place of the name, as long as that answers.
+        let (mut ask, hop) = (self.ask(), self.settings.hop());
         let seed = u64::from_str_radix(&random()[..16], 16).unwrap_or_default();
         let mut registration = Registration::new(self.settings.register_expires, seed, Instant::now());
         while let Some(due) = registration.poll_timeout() {
@@ -42,15 +44,14 @@ impl Registrar {
             let before = is_registered(&registration);
             ask.headers.retain(|(name, _)| name != "Expires");
             ask.headers.push(("Expires".to_owned(), expires.to_string()));
-            let (answered, last) = tokio::select! {
-                asked = self.stack.ask(&ask) => asked,
+            let answered = tokio::select! {
+                answered = self.stack.ask(&hop, Draw::Kept, &mut ask) => answered,
                 _ = &mut self.ending => {
                     // It may have been granted; what takes it back is behind it, and behind what a challenge made of it.
                     ask.number = ask.number.wrapping_add(MOST_CHALLENGED);
                     return self.unregister(ask, true).await;
                 }
             };
-            ask.number = last.wrapping_add(1);
             let code = answered.as_ref().map(|reply| reply.code).ok();
             match answered {
                 Ok(reply) if reply.code < 300 => {
@@ -75,8 +76,7 @@ impl Registrar {
 
     fn ask(&self) -> Ask {
         let (settings, trunk_host) = (&self.settings, self.settings.trunk_host());
-        let peer = settings.peer();
-        let hop = Host { port: Some(peer.port.unwrap_or(settings.default_port())), ..peer.clone() };
+        let (peer, hop) = (settings.peer(), settings.hop());
         let name = settings.credentials.as_ref().map_or("", |credentials| &credentials.sip_username);
         let us = uri::at(name, &trunk_host);
         let mut headers = vec![("Contact".to_owned(), format!("<{}>", self.binding()))];
@@ -90,6 +90,7 @@ impl Registrar {
             to: us,
             call_id: format!("{}@{}", random(), self.stack.address().ip()),
             number: 1,
+            place: None,
             headers,
             credentials: settings.credentials.clone(),
         }
@@ -101,7 +102,7 @@ impl Registrar {
         }
         ask.headers.retain(|(name, _)| name != "Expires");
         ask.headers.push(("Expires".to_owned(), "0".to_owned()));
-        let code = self.stack.ask(&ask).await.0.map(|reply| reply.code).ok();
+        let code = self.stack.ask(&self.settings.hop(), Draw::Kept, &mut ask).await.map(|reply| reply.code).ok();
         tracing::info!(registrar = self.settings.trunk_host(), code, "a SIP trunk is unregistered");
     }
 

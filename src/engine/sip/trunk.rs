@@ -96,7 +96,7 @@ impl SipTrunk {
         let mut around = JoinSet::new();
         let peers = Peers::new(&settings, Arc::clone(endpoint.0.gate()));
         let peer = peers.id;
-        around.spawn(peers.run());
+        around.spawn(peers.run(Arc::clone(&endpoint.0)));
         if let Some(interval) = settings.options_interval {
             let stack = Arc::clone(&endpoint.0);
             let (settings, health) = (Arc::clone(&settings), Arc::clone(&health));
@@ -300,6 +300,10 @@ impl Trunk for SipTrunk {
 
     fn check_room(&self, now: Instant) -> Result<(), Duration> {
         self.talks.ports.check_room(now)
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.endpoint.0.names().refusal(&self.settings.hop())
     }
 
     fn health(&self, now: Instant) -> health::State {

@@ -8,6 +8,7 @@
 //! - A datagram without Content-Length has no body for it (RFC 3261 §18.3 takes it to the end of the datagram): it is written in.
 //! - A 2xx to an INVITE counts as an answer only if it is a 200 with a Contact.
 //! - Its refusals name a Contact, which in a 3xx is a place to go on to (RFC 3261 §8.1.3.4): ours name none.
+//! - A Route of ours tells it alone where a call goes (`route`): no far side sees it.
 //! - Answers that it makes itself, for a timer or a broken connection, look like the far side's: they are marked.
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use rsipstack::transaction::endpoint::MessageInspector;
 use rsipstack::transport::SipAddr;
 
 use super::Calls;
+use super::route::PLACE;
 use crate::sip::digest::parameters;
 use crate::sip::uri::plainly_named;
 
@@ -70,6 +72,7 @@ impl MessageInspector for Mend {
                 return SipMessage::Response(response);
             }
         };
+        request.headers.retain(|header| !matches!(header, Header::Route(value) if value.value().contains(PLACE)));
         for header in request.headers_mut().iter_mut() {
             match header {
                 Header::Authorization(value) => *value = answer(value.value()).into(),

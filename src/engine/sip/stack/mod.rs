@@ -10,7 +10,7 @@
 //! | `uas` | requests of the far side, given to their calls or refused |
 //! | `door` | the socket, and who is let in |
 //! | `info` | INFO of the far side: its keys |
-//! | `route` | where a request goes: names, ports, transports |
+//! | `route` | where a request goes: places, ports, transports |
 //! | `mend` | what is put right in messages between the wire and the crate |
 //!
 //! A [`Stack`] lives on the control thread's runtime. Its tasks end with it: one reads the sockets, one takes requests, one
@@ -43,6 +43,7 @@ use rsipstack::transport::TransportLayer;
 use rsipstack::transport::tls::TlsConfig;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use super::names::{Names, Servers};
 use super::{Gate, Local, Timers, Transport};
 use crate::net;
 
@@ -291,7 +292,7 @@ pub(super) struct Stack {
     dialogs: Arc<DialogLayer>,
     calls: Arc<Calls>,
     gate: Arc<Gate>,
-    names: Arc<route::Names>,
+    names: Arc<Names>,
     /// Who decides about calls that come in; set once.
     reception: Arc<OnceLock<Arc<dyn Reception>>>,
     transport: Transport,
@@ -303,11 +304,11 @@ pub(super) struct Stack {
 
 impl Stack {
     /// Binds and begins to read. The error names the address.
-    pub(super) async fn open(local: &Local, timers: Timers, gate: Arc<Gate>) -> Result<Self, String> {
+    pub(super) async fn open(local: &Local, timers: Timers, gate: Arc<Gate>, servers: Servers) -> Result<Self, String> {
         let (ending, transport) = (CancellationToken::new(), local.transport);
         let named = |error: String| format!("{} {} can't be bound ({error})", transport.as_str(), local.bind);
         let (bound, address) = door::Bound::at(local).map_err(|error| named(error.to_string()))?;
-        let names = route::Names::new(local.bind.ip());
+        let names = Arc::new(Names::new(transport, Some(local.bind.ip()), servers));
         let resolver = route::Resolver(Arc::clone(&names));
         let layer = TransportLayer::new_with_domain_resolver(ending.clone(), Box::new(resolver));
         if transport == Transport::Tls {

@@ -1,5 +1,6 @@
 //! Requests outside of any call, such as OPTIONS.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rsipstack::dialog::authenticate::{AuthRetry, handle_client_authenticate};
@@ -9,8 +10,10 @@ use rsipstack::transaction::key::{TransactionKey, TransactionRole};
 use rsipstack::transaction::make_tag;
 use rsipstack::transaction::transaction::Transaction;
 
+use super::route::Unreached;
 use super::{Failure, Reply, Stack, mend, reply, uac};
-use crate::engine::config::Credentials;
+use crate::engine::config::{Credentials, Host};
+use crate::engine::sip::names::Draw;
 
 /// What is asked, in texts.
 #[derive(Clone, Debug)]
@@ -19,26 +22,42 @@ pub(in crate::engine::sip) struct Ask {
     pub(in crate::engine::sip) uri: String,
     pub(in crate::engine::sip) from: String,
     pub(in crate::engine::sip) to: String,
-    /// The same for every question of one kind, with a greater number each time.
+    /// The same for every question of one kind.
     pub(in crate::engine::sip) call_id: String,
+    /// Of the next question; a challenge costs one too.
     pub(in crate::engine::sip) number: u32,
+    /// Who was asked last; `None`: nobody, or the host leads nowhere.
+    pub(in crate::engine::sip) place: Option<SocketAddr>,
     pub(in crate::engine::sip) headers: Vec<(String, String)>,
     pub(in crate::engine::sip) credentials: Option<Credentials>,
 }
 
-/// A final answer, and the number that was used last: a challenge costs one.
-pub(in crate::engine::sip) type Asked = (Result<Reply, Failure>, u32);
-
 impl Stack {
-    /// Waits for the final answer, 64·T1 at most.
-    pub(in crate::engine::sip) async fn ask(&self, ask: &Ask) -> Asked {
-        let mut number = ask.number;
-        let _expected = self.calls.expect(&ask.call_id);
+    /// Asks one place of this host, and waits for the final answer, 64·T1 at most. A place that does not answer is passed over: the next
+    /// question goes to another one, and so do calls.
+    pub(in crate::engine::sip) async fn ask(&self, host: &Host, draw: Draw, ask: &mut Ask) -> Result<Reply, Failure> {
+        ask.place = None;
+        let reached = self.reach(host, draw).await;
+        let place = match reached {
+            Ok(place) => place,
+            // A connection that can't be made is silence at once.
+            Err(Unreached { place, error }) => {
+                ask.place = place;
+                return Err(Failure::Network(error));
+            }
+        };
+        ask.place = Some(place);
+        let expected = self.calls.expect(&ask.call_id);
         let answered = match self.request(ask) {
-            Ok(request) => self.exchange(request, ask.credentials.clone(), &mut number).await,
+            Ok(request) => self.exchange(request, place, ask.credentials.clone(), &mut ask.number).await,
             Err(error) => Err(Failure::Network(error)),
         };
-        (answered, number)
+        drop(expected);
+        ask.number = ask.number.wrapping_add(1);
+        if answered.is_err() {
+            self.pass_over(&host.name, place);
+        }
+        answered
     }
 
     fn request(&self, ask: &Ask) -> Result<Request, String> {
@@ -56,6 +75,7 @@ impl Stack {
     async fn exchange(
         &self,
         request: Request,
+        place: SocketAddr,
         credentials: Option<Credentials>,
         number: &mut u32,
     ) -> Result<Reply, Failure> {
@@ -63,6 +83,7 @@ impl Stack {
         let credential = credentials.map(uac::credential);
         let key = TransactionKey::from_request(&request, TransactionRole::Client).map_err(broken)?;
         let mut transaction = Transaction::new_client(key, request, Arc::clone(&self.endpoint), None);
+        transaction.destination = Some(self.at(place));
         let mut retry = AuthRetry::new();
         transaction.send().await.map_err(broken)?;
         while let Some(message) = transaction.receive().await {

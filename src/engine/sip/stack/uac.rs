@@ -1,5 +1,6 @@
 //! A call that we place: the INVITE, what its transaction and dialog say, and what is asked of the dialog later.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ pub(in crate::engine::sip) struct Invite {
     pub(in crate::engine::sip) to: String,
     /// The first hop, where it is not the host of the Request-URI.
     pub(in crate::engine::sip) route: Option<String>,
+    /// Where it goes of all places that a name has; `None`: where its URI or Route says.
+    pub(in crate::engine::sip) place: Option<SocketAddr>,
     pub(in crate::engine::sip) from: String,
     pub(in crate::engine::sip) caller_name: Option<String>,
     pub(in crate::engine::sip) headers: Vec<(String, String)>,
@@ -94,6 +97,7 @@ impl Stack {
             uri,
             params: Vec::new(),
         });
+        let pinned = invite.place.map(|place| self.pinned(place)).transpose()?;
         let texts = invite.headers.iter().flat_map(|(name, value)| [name, value]);
         if let Some(bad) = texts.chain(&invite.caller_name).find(|text| text.contains(char::is_control)) {
             return Err(format!("{bad:?} can't stand in a header"));
@@ -116,7 +120,7 @@ impl Stack {
             credential: invite.credentials.map(credential),
             headers: Some(headers),
             call_id: Some(invite.call_id),
-            route_set: route.into_iter().collect(),
+            route_set: pinned.into_iter().chain(route).collect(),
             ..InviteOption::default()
         })
     }
