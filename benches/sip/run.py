@@ -41,6 +41,7 @@ import parts
 import soak
 from far import folder, wait_for_quiet
 from load import Missing, Run
+from pair import Failed
 from table import Found, verdicts
 
 PARTS: dict[str, Callable[[Run], None]] = {
@@ -74,7 +75,7 @@ def main() -> None:
             for name in arguments.only:
                 try:
                     PARTS[name](run)
-                except (Missing, TimeoutError) as missing:
+                except (Missing, Failed, TimeoutError) as missing:
                     print(f"{name} is not measured: {missing}", flush=True)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
