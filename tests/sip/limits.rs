@@ -30,7 +30,7 @@ fn asked() -> Value {
 #[test]
 fn a_far_side_that_fails_call_after_call_is_left_alone_until_it_takes_one() {
     case(async || {
-        let keys = [("calls", "2"), ("code", "503"), ("phrase", "Service Unavailable"), ("extra", "Retry-After: 2")];
+        let keys = [("calls", "2"), ("code", "503"), ("phrase", "Service Unavailable"), ("extra", "Retry-After: 6")];
         let far = Far::start("refuses", &keys).await;
         let port = far.port;
         let mut sip = towards(Transport::Udp, port);
@@ -46,25 +46,25 @@ fn a_far_side_that_fails_call_after_call_is_left_alone_until_it_takes_one() {
             let refused = bench.post("voice.calls.originate", &asked());
             assert_eq!(refused.status, 503, "{refused:?}");
             let after = refused.head.lines().find_map(|line| line.strip_prefix("retry-after: ")).expect("it says when");
-            assert!(matches!(after, "1" | "2"), "as the far side asked: {refused:?}");
+            // By itself the breaker asks for a second.
+            assert!(after.parse::<u32>().unwrap() > 1, "as the far side asked: {refused:?}");
             bench
         })
         .await;
         assert_eq!(far.played().await.ours("INVITE").iter().filter(|invite| invite.lacks("Authorization")).count(), 2);
         let far = Far::at(Transport::Udp, port, "far_bye", &[]).await;
-        let row = beside(move || {
+        let (row, bench) = beside(move || {
             let taken = crate::common::wait_for(|| {
                 let answer = bench.post("voice.calls.originate", &asked());
                 (answer.status == 200).then(|| answer.data())
             });
-            let row = bench.ended(taken["sid"].as_str().unwrap());
-            // Closed: this one is not refused, though nobody is there to take it.
-            originate(&bench);
-            row
+            (bench.ended(taken["sid"].as_str().unwrap()), bench)
         })
         .await;
         assert_eq!((&row["status"], &row["endReason"]), (&json!("completed"), &json!("normal")), "{row}");
         far.played().await;
+        // It is closed: the next one is tried, though nobody is there.
+        beside(move || originate(&bench)).await;
     });
 }
 
