@@ -14,6 +14,7 @@ use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver, TerminatedReas
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::headers::make_header;
 use rsipstack::sip::{Header, HeadersExt as _, Method, Request, StatusCode, Uri};
+use rsipstack::transaction::TransactionState;
 use rsipstack::transaction::key::TransactionRole;
 use rsipstack::transaction::transaction::Transaction;
 use rsipstack::transport::SipConnection;
@@ -125,13 +126,7 @@ impl Line {
 
 impl Taker {
     /// An INVITE of no call that is known.
-    pub(super) async fn invited(&self, mut request: Transaction) -> rsipstack::Result<()> {
-        let driven = self.rule(&mut request).await;
-        forget_refusal(&request);
-        driven
-    }
-
-    async fn rule(&self, request: &mut Transaction) -> rsipstack::Result<()> {
+    pub(super) async fn invited(&self, request: &mut Transaction) -> rsipstack::Result<()> {
         let Some(reception) = self.reception.get() else { return request.reply(StatusCode::Forbidden).await };
         let Some(knock) = knock(request) else { return request.reply(StatusCode::BadRequest).await };
         let call_id = knock.call_id.clone();
@@ -203,8 +198,7 @@ impl Taker {
 /// To the end of its transaction. The crate leaves it behind the 487 of a CANCEL, which is repeated until its ACK (RFC 3261 §17.2.1).
 async fn driven(dialog: &mut InviteDialog, request: &mut Transaction) -> rsipstack::Result<()> {
     dialog.handle(request).await?;
-    let is_refused = request.last_response.as_ref().is_some_and(|last| last.status_code.code() >= 300);
-    while is_refused && request.receive().await.is_some() {}
+    while request.state == TransactionState::Completed && request.receive().await.is_some() {}
     Ok(())
 }
 

@@ -46,7 +46,7 @@ impl Taker {
                 () = ending.cancelled() => return,
                 transaction = incoming.recv() => transaction,
             };
-            let Some(transaction) = transaction else { return };
+            let Some(mut transaction) = transaction else { return };
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
                 // Who means it asks again.
                 taker.gate.counts.busy.fetch_add(1, Relaxed);
@@ -56,26 +56,27 @@ impl Taker {
             // Apart, because a transaction has to be driven to its end by one owner.
             tokio::spawn(async move {
                 let method = transaction.original.method;
-                if let Err(error) = taker.take(transaction).await {
+                if let Err(error) = taker.take(&mut transaction).await {
                     tracing::debug!(%method, %error, "a request was not answered");
                 }
+                came::forget_refusal(&transaction);
                 drop(place);
             });
         }
     }
 
-    async fn take(&self, mut request: Transaction) -> rsipstack::Result<()> {
+    async fn take(&self, request: &mut Transaction) -> rsipstack::Result<()> {
         let call_id = request.original.call_id_header()?.value().to_owned();
         let from = request.original.from_header()?.tag()?.map(|tag| tag.value().to_owned());
         let Some(to) = request.original.to_header()?.tag()?.map(|tag| tag.value().to_owned()) else {
             return self.out_of_dialog(request, &call_id, from).await;
         };
         let Some(call) = self.calls.find(&call_id, &to) else {
-            if !self.calls.has(&call_id) && self.is_strangers(&request) {
+            if !self.calls.has(&call_id) && self.is_strangers(request) {
                 self.drop_silently();
                 return Ok(());
             }
-            return stray(&mut request, true).await;
+            return stray(request, true).await;
         };
         match self.tag_of(&call, request.original.method).await {
             // The branch of a fork that lost, or somebody who knows no more than a Call-ID.
@@ -93,16 +94,16 @@ impl Taker {
 
     async fn out_of_dialog(
         &self,
-        mut request: Transaction,
+        request: &mut Transaction,
         call_id: &str,
         from: Option<String>,
     ) -> rsipstack::Result<()> {
         if request.original.method != Method::Invite {
-            if self.is_strangers(&request) {
+            if self.is_strangers(request) {
                 self.drop_silently();
                 return Ok(());
             }
-            return stray(&mut request, false).await;
+            return stray(request, false).await;
         }
         let known = from.and_then(|from| self.calls.came_from(call_id, &from));
         if known.is_some_and(|call| !call.dialog.state().is_terminated()) {
@@ -131,7 +132,7 @@ impl Taker {
         soon.ok()?.ok()?.clone()
     }
 
-    async fn in_dialog(&self, call: &Call, mut request: Transaction) -> rsipstack::Result<()> {
+    async fn in_dialog(&self, call: &Call, request: &mut Transaction) -> rsipstack::Result<()> {
         match request.original.method {
             Method::Bye => {
                 let reason = reasons(&request.original);
@@ -139,8 +140,8 @@ impl Taker {
                 request.reply(StatusCode::OK).await
             }
             Method::Invite | Method::Update => self.offered(call, request).await,
-            Method::Info => info::answer(call, &mut request).await,
-            Method::Notify if is_of_refer(&request) => {
+            Method::Info => info::answer(call, request).await,
+            Method::Notify if is_of_refer(request) => {
                 let state = request.original.header_value("Subscription-State");
                 tell(call, Heard::Notified { body: request.original.body.clone(), state });
                 request.reply(StatusCode::OK).await
@@ -162,9 +163,9 @@ impl Taker {
     }
 
     /// Asks the call, answers, and waits for the ACK that a re-INVITE has.
-    async fn offered(&self, call: &Call, mut request: Transaction) -> rsipstack::Result<()> {
+    async fn offered(&self, call: &Call, request: &mut Transaction) -> rsipstack::Result<()> {
         if let Some(refusal) = came::demanded(&request.original) {
-            return came::refuse(&mut request, refusal).await;
+            return came::refuse(request, refusal).await;
         }
         let is_update = request.original.method == Method::Update;
         // What waits for its ACK is kept for as long as 64·T1: one of each call.
@@ -186,7 +187,7 @@ impl Taker {
             // The call ended meanwhile.
             Err(_) => return request.reply(StatusCode::CallTransactionDoesNotExist).await,
         };
-        retarget(call, &request);
+        retarget(call, request);
         let Agreed { body, session_expires } = agreed;
         let mut headers = vec![self.contact(), allow()];
         headers.extend(body.as_ref().map(|_| Header::ContentType("application/sdp".into())));
@@ -243,11 +244,9 @@ pub(super) fn allow() -> Header {
 
 /// Of no call that is known here.
 async fn stray(request: &mut Transaction, is_in_dialog: bool) -> rsipstack::Result<()> {
-    let answered = match request.original.method {
+    match request.original.method {
         _ if is_in_dialog => request.reply(StatusCode::CallTransactionDoesNotExist).await,
         Method::Options => request.reply_with(StatusCode::OK, vec![allow()], None).await,
         _ => request.reply_with(StatusCode::MethodNotAllowed, vec![allow()], None).await,
-    };
-    came::forget_refusal(request);
-    answered
+    }
 }
