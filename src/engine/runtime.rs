@@ -200,7 +200,7 @@ impl Control {
         let metrics = Arc::<Metrics>::default();
         let servers = sip::Servers::new(config.dns.servers.clone());
         let endpoints = Endpoints::counting(Timers::default(), metrics.sip()).asking(servers);
-        let (lines, phone) = lines(&config, &phone, endpoints, &trunk_sender).await?;
+        let (lines, phone, past) = lines(&config, &phone, endpoints, &trunk_sender).await?;
         let mint = {
             let minter = Arc::clone(&minter);
             media::Mint { token: Arc::new(move || minter.engine()), life: config.limits.token_ttl }
@@ -224,7 +224,7 @@ impl Control {
             metrics: Arc::clone(&metrics),
         });
         let door = api::Door { listener, tls, limits: config.limits.clone() };
-        let beside = api::Beside { media: audio.gauges(), relay: outside.gauges };
+        let beside = api::Beside { media: audio.gauges(), relay: outside.gauges, sip: past };
         let api = Arc::new(Api::new(&config, keys, desk.clone(), metrics, beside));
         Ok((address, Serving { door, api, files, reload, task, deliveries, desk, audio, phone, resolving, ending }))
     }
@@ -281,8 +281,8 @@ async fn lines(
     phone: &PhoneConfig,
     mut endpoints: Endpoints,
     events: &mpsc::UnboundedSender<TrunkEvent>,
-) -> Result<(BTreeMap<String, Line>, Option<Phone>), String> {
-    let (mut lines, mut open) = (BTreeMap::new(), None);
+) -> Result<(BTreeMap<String, Line>, Option<Phone>, Vec<sip::Past>), String> {
+    let (mut lines, mut open) = (BTreeMap::new(), None::<Phone>);
     for (id, trunk) in &config.trunks {
         let carrier: Result<Box<dyn Trunk>, String> = match &trunk.kind {
             TrunkKind::Phone => to_phone(&mut open, phone, &mut endpoints, events).await,
@@ -300,7 +300,9 @@ async fn lines(
         };
         lines.insert(id.clone(), line);
     }
-    Ok((lines, open))
+    let mut past = endpoints.past();
+    past.extend(open.as_ref().map(Phone::past));
+    Ok((lines, open, past))
 }
 
 /// A trunk to the phone of this engine, which is opened with the first of them.

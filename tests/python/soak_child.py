@@ -27,7 +27,7 @@ LOOKS = 20
 
 def figure(engine: Engine, name: str) -> int:
     with urllib.request.urlopen(f"{engine.base_url}/metrics", timeout=LIMIT_S) as answer:
-        found = re.search(rf"^{name} (\d+)$", answer.read().decode(), re.MULTILINE)
+        found = re.search(rf"^{re.escape(name)} (\d+)$", answer.read().decode(), re.MULTILINE)
     assert found is not None, name
     return int(found[1])
 
@@ -39,6 +39,17 @@ def held(engine: Engine) -> dict[str, int]:
         "tasks": figure(engine, "clutchcall_tasks"),
         "calls": figure(engine, "clutchcall_calls_active"),
     }
+
+
+def forgotten(engine: Engine) -> None:
+    """Waits until neither side remembers a SIP transaction. That takes 64·T1 (RFC 3261 §17), longer than a warm-up: of
+    its calls less would be in memory than of a long run's (decision 0156).
+    """
+    until = time.monotonic() + LIMIT_S
+    for state in ("running", "remembered"):
+        while kept := figure(engine, f'clutchcall_sip_transactions{{state="{state}"}}'):
+            assert time.monotonic() < until, f"{kept} SIP transactions are {state} after {LIMIT_S} s"
+            time.sleep(0.5)
 
 
 def settled(engine: Engine, like: dict[str, int] | None) -> dict[str, int]:
@@ -86,10 +97,14 @@ def main() -> None:
     }
     with Engine(config) as engine, Voice(engine.base_url, KEY, ORG) as voice:
         come_and_go(voice, what, warm_up, per_second)
+        if per_second:
+            forgotten(engine)
         before = settled(engine, None) | {"rss_kib": rss_kib()}
         begun = time.monotonic()
         come_and_go(voice, what, count, per_second)
         took_s = time.monotonic() - begun
+        if per_second:
+            forgotten(engine)
         like = {name: number for name, number in before.items() if name != "rss_kib"}
         after = settled(engine, like) | {"rss_kib": rss_kib()}
     print(json.dumps({"before": before, "after": after, "took_s": took_s}))

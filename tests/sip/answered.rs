@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clutchcall::call::{EndReason, EndedBy, Status};
-use clutchcall::engine::sip::Transport;
+use clutchcall::engine::sip::{Transactions, Transport};
 
 use crate::rig::{Caller, Far, Wishes, case, free_port, towards};
 
@@ -149,6 +149,26 @@ fn two_phones_answer() {
         assert_eq!((caller.ending(), caller.legs), (NORMAL, 1));
         let traffic = far.played().await;
         assert!(traffic.our("BYE").header("To").ends_with(";tag=other"));
+    });
+}
+
+#[test]
+fn an_answer_repeated_behind_the_end_is_acknowledged_by_the_little_that_is_kept() {
+    case(async || {
+        let far = Far::start("repeats_its_answer", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.until(Status::InProgress).await;
+        caller.hangup();
+        caller.settled().await;
+        caller.until_kept(Transactions { running: 0, remembered: 1 }).await;
+        // The far side repeats itself later than that, and before 64·T1 are over.
+        assert_eq!(far.traffic().ours("ACK").len(), 1, "the INVITE was kept whole for 64·T1");
+        let traffic = far.played().await;
+        let acks = traffic.ours("ACK");
+        assert_eq!(
+            (acks.len(), acks[0].header("To"), acks[0].header("CSeq")),
+            (2, acks[1].header("To"), acks[1].header("CSeq"))
+        );
     });
 }
 

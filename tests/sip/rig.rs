@@ -11,7 +11,7 @@ use clutchcall::call::{
     Action, Call, CallRecord, Carried, Command, EndReason, Reject, Status, TransferMode, TransferState,
 };
 use clutchcall::engine::config::{self, Credentials, Host};
-use clutchcall::engine::sip::{self, Counts, Endpoints, Servers, SipTrunk, Timers, Transport};
+use clutchcall::engine::sip::{self, Counts, Endpoints, Servers, SipTrunk, Timers, Transactions, Transport};
 use clutchcall::engine::trunk::{Dial, Trunk, TrunkEvent, TrunkKind};
 use tokio::sync::mpsc;
 
@@ -422,6 +422,15 @@ impl Caller {
             self.turn().await;
         }
         assert_eq!(*self.record(), ended);
+    }
+
+    /// So much is in memory of its address's transactions.
+    pub(crate) async fn until_kept(&self, expected: Transactions) {
+        let begun = Instant::now();
+        while self.trunk.transactions() != expected {
+            assert!(begun.elapsed() < LIMIT, "it is {:?}", self.trunk.transactions());
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Lets the call go on until the far side has had a message of ours that begins so.

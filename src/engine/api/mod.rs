@@ -55,6 +55,7 @@ use super::calls::Desk;
 use super::config::{Agent, ApiKey, Config, Trunk};
 use super::media;
 use super::metrics::{Bound, Metrics};
+use super::sip::{Past, Transactions};
 use crate::relay::{Gauges, figures};
 use answer::{Code, Failure, RequestId};
 use events::Streams;
@@ -98,6 +99,8 @@ pub struct Beside {
     pub media: Arc<media::Gauges>,
     /// Of its own relay.
     pub relay: Option<Gauges>,
+    /// Of each SIP address, the phone's too.
+    pub(in crate::engine) sip: Vec<Past>,
 }
 
 impl Api {
@@ -232,6 +235,10 @@ async fn metrics(State(api): State<Arc<Api>>) -> Response {
         media.dials(),
         media.farewells_cut()
     ));
+    let sip = api.beside.sip.iter().map(Past::transactions).fold(Transactions::default(), std::ops::Add::add);
+    for (state, count) in [("running", sip.running), ("remembered", sip.remembered)] {
+        text.push_str(&format!("clutchcall_sip_transactions{{state=\"{state}\"}} {count}\n"));
+    }
     if let Some(relay) = &api.beside.relay {
         text.push_str(&figures::render(&relay.figures()));
     }

@@ -10,7 +10,7 @@ fn what_is_not_answered_in_time_is_a_gateway_timeout() {
     let store = Arc::new(Sqlite::open(&folder.path().join("calls.db"), Bounds::new(1000, 30, 10)).unwrap());
     let config = Config::dev(folder.path());
     let (desk, _board) = Desk::before_a_silent_board(store);
-    let beside = Beside { media: Arc::default(), relay: None };
+    let beside = Beside { media: Arc::default(), relay: None, sip: Vec::new() };
     let api = Api::new(&config, Vec::new(), desk, Arc::default(), beside);
     assert!(
         api.limit == ANSWER_LIMIT && ANSWER_LIMIT <= Duration::from_secs(25),

@@ -16,7 +16,7 @@ use super::line::PhoneLine;
 use super::number::Behaviour;
 use crate::audio::{Decoder, Params};
 use crate::engine::rtp::{Fill, Ports, Settings, Talks};
-use crate::engine::sip::{Answering, Knock, Local, Reception, Refusal, Ruled, Ruling, Timers, Transport};
+use crate::engine::sip::{Answering, Knock, Local, Past, Reception, Refusal, Ruled, Ruling, Timers, Transport};
 use crate::sip::{Codec, uri};
 
 /// Calls at the same time; one more is told 503.
@@ -76,6 +76,11 @@ impl Phone {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.endpoint.address()
+    }
+
+    /// What it has in memory of calls that are over, for whoever counts.
+    pub(in crate::engine) fn past(&self) -> Past {
+        self.endpoint.past()
     }
 
     /// Calls under way.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::names::{Draw, Names, Servers};
 use super::reception::Desk;
-use super::stack::{Reception, Stack};
+use super::stack::{Past, Reception, Stack};
 use super::{Counts, Gate, Local, Timers, Transport};
 use crate::engine::config::{self, SipTrunk};
 use crate::engine::rtp::{Ports, Settings, Talks};
@@ -53,6 +53,10 @@ impl Answering {
     pub(in crate::engine) fn address(&self) -> SocketAddr {
         self.0.address()
     }
+
+    pub(in crate::engine) fn past(&self) -> Past {
+        self.0.past()
+    }
 }
 
 /// All endpoints of an engine. Who may speak to one may speak to all.
@@ -85,6 +89,11 @@ impl Endpoints {
 
     pub fn gate(&self) -> &Arc<Gate> {
         &self.gate
+    }
+
+    /// What the open ones have in memory.
+    pub(in crate::engine) fn past(&self) -> Vec<Past> {
+        self.open.values().map(|endpoint| endpoint.0.past()).collect()
     }
 
     /// The endpoint of this address, opened with its first trunk. Within a tokio runtime.

@@ -47,7 +47,8 @@ pub(super) use endpoint::Answering;
 pub use endpoint::{Endpoint, Endpoints, local, talks};
 pub use gate::{Counts, Gate, Network, PeerId, Seat};
 pub use names::Servers;
-pub(super) use stack::{Agreed, Came, Heard, Knock, Line, Reception, Refusal, Ruled, Ruling};
+pub use stack::Transactions;
+pub(super) use stack::{Agreed, Came, Heard, Knock, Line, Past, Reception, Refusal, Ruled, Ruling};
 pub use trunk::{FarSide, SipTrunk};
 
 /// RFC 3261 §17.1.1.1.

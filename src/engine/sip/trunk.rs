@@ -15,7 +15,7 @@ use super::probe::Question;
 use super::reception::Hall;
 use super::register::Registrar;
 use super::ringing::Ringing;
-use super::stack::Reception;
+use super::stack::{Reception, Transactions};
 use super::{Endpoint, PeerId};
 use crate::audio::Params;
 use crate::engine::config;
@@ -138,6 +138,11 @@ impl SipTrunk {
         stack.gate().welcome(self.peer, inbound.challenge.is_some());
         self.hall = Some(desk.hall((trunk_id, self.peer), &self.settings, &self.events, inbound));
         stack.receive_with(Arc::clone(desk) as Arc<dyn Reception>);
+    }
+
+    /// What its address has in memory of calls that live, or are over.
+    pub fn transactions(&self) -> Transactions {
+        self.endpoint.0.past().transactions()
     }
 
     /// Of a far side that is known better.

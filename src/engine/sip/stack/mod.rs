@@ -11,6 +11,7 @@
 //! | `door` | the socket, and who is let in |
 //! | `info` | INFO of the far side: its keys |
 //! | `route` | where a request goes: places, ports, transports |
+//! | `past` | what is kept of transactions that are over |
 //! | `mend` | what is put right in messages between the wire and the crate |
 //!
 //! A [`Stack`] lives on the control thread's runtime. Its tasks end with it: one reads the sockets, one takes requests, one
@@ -22,6 +23,7 @@ mod came;
 mod door;
 mod info;
 mod mend;
+mod past;
 mod refresh;
 mod request;
 mod route;
@@ -48,6 +50,8 @@ use super::{Gate, Local, Timers, Transport};
 use crate::net;
 
 pub(in crate::engine) use came::{Came, Knock, Reception, Refusal, Ruled, Ruling};
+pub(in crate::engine) use past::Past;
+pub use past::Transactions;
 pub(in crate::engine) use refresh::Terms;
 pub(super) use request::Ask;
 pub(super) use uac::Invite;
@@ -351,6 +355,11 @@ impl Stack {
 
     pub(super) fn timers(&self) -> Timers {
         self.timers
+    }
+
+    /// What it has in memory, told for as long as it lives.
+    pub(super) fn past(&self) -> Past {
+        Past::of(&self.endpoint)
     }
 
     pub(super) fn gate(&self) -> &Arc<Gate> {

@@ -181,6 +181,7 @@ impl Drop for Line {
         self.calls.leave(&self.call_id, &self.heard);
         self.dialogs.remove_dialog(&self.dialog.id());
         self.follower.abort();
+        self.let_go();
     }
 }
 
