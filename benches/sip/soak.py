@@ -7,6 +7,7 @@ On the wire the calls of the last 64·T1 are not over: their transactions wait f
 from __future__ import annotations
 
 import os
+import statistics
 import threading
 import time
 
@@ -21,7 +22,7 @@ LOOK_S = 0.1
 WARM_S = 40.0
 """More than 64·T1, and than the first call needed."""
 MEMORY = {"RSS MB": "VmRSS", "anonymous MB": "RssAnon"}
-LEAST_ROWS = 3
+LEAST_ROWS = 4
 """Behind the warm-up, for a verdict."""
 
 
@@ -65,10 +66,11 @@ def noted(engine: Serving, name: str, **more: float) -> tuple[str, Row]:
 
 def judge(run: Run, rows: list[tuple[str, Row]], warm: int) -> None:
     """`warm`: the row with which the warm-up was over."""
-    behind = [row["RSS MB"] for _, row in rows[warm + 1 :]]
+    behind = [row["RSS MB"] for _, row in rows[warm:]]
     if warm < 0 or len(behind) < LEAST_ROWS:
         print("whether memory is flat is not said: it took hardly longer than the wire remembers its calls")
         return
-    before = rows[warm][1]["RSS MB"]
-    print(f"behind the warm-up: {before:.1f} MB, then {min(behind):.1f} to {max(behind):.1f} MB")
-    run.found.note(soak=max(behind) / before)
+    quarter = len(behind) // 4
+    first, last = statistics.median(behind[:quarter]), statistics.median(behind[-quarter:])
+    print(f"behind the warm-up: {min(behind):.1f} to {max(behind):.1f} MB; quarters: {first:.1f} and {last:.1f} MB")
+    run.found.note(soak=last / first)

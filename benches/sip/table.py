@@ -53,7 +53,7 @@ GOALS = (
     ("P11 set-up, p99 ms", "setup_p99", 20, False),
     ("socket to callback at 50 calls, p50 ms", "latency_p50", 1, False),
     ("socket to callback at 50 calls, p99 ms", "latency_p99", 5, False),
-    ("memory in 10,000 short calls, at its most, times after the warm-up", "soak", 1.02, False),
+    ("memory in 10,000 short calls, the last quarter behind the warm-up, times the first", "soak", 1.02, False),
     ("calls that failed of them", "soak_failed", 0, False),
     ("junk INVITEs a second", "flood_per_s", 9_900, True),
     ("calls lost under them", "flood_lost", 0, False),
