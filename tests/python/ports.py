@@ -5,6 +5,7 @@ They lie below those that the kernel gives out by itself. Whoever has bound the 
 
 from __future__ import annotations
 
+import atexit
 import functools
 import itertools
 import socket
@@ -35,7 +36,7 @@ class Block:
         for first in range(FIRST, FIRST + BLOCKS * PORTS, PORTS):
             if mark := bound(first):
                 # Held while the process lives.
-                self._mark = mark
+                atexit.register(mark.close)
                 self._runs = itertools.cycle(range(first + RUN, first + PORTS, RUN))
                 return
         raise AssertionError("more than ten test programs at a time")

@@ -115,7 +115,7 @@ fn a_call_that_comes_in_is_told_and_answered_by_the_api() {
             assert_eq!((&told["type"], &told["data"]["status"]), (&json!("call.ringing"), &json!("ringing")));
             assert_eq!((&told["data"]["direction"], &told["data"]["to"]), (&json!("inbound"), &json!("+15550001234")));
             let sid = &told["data"]["sid"];
-            called.bench.post("voice.calls.answer", &json!({"sid": sid, "agent": "echo"})).data();
+            called.decide("voice.calls.answer", &json!({"sid": sid, "agent": "echo"}));
             assert_eq!(receiver.next().checked()["type"], "call.in_progress");
             called.bench.hangup(sid.as_str().unwrap()).data();
             (called, receiver)
