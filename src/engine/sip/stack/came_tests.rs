@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::net::UdpSocket;
 
-use super::super::super::{Gate, Local, Timers, Transport};
+use super::super::super::{Gate, Local, Servers, Timers, Transport};
 use super::super::{Reception, Stack};
 use super::{Knock, Refusal, Ruled, Ruling};
 
@@ -47,7 +47,7 @@ async fn nothing_is_looked_through_for_refusals_that_nobody_acknowledges() {
     gate.enter([Ipv4Addr::LOCALHOST.into()]);
     let bind = (Ipv4Addr::LOCALHOST, 0).into();
     let local = Local { transport: Transport::Udp, bind, external: None, tls_roots: None };
-    let stack = Stack::open(&local, Timers::default(), gate).await.unwrap();
+    let stack = Stack::open(&local, Timers::default(), gate, Servers::default()).await.unwrap();
     stack.receive_with(Arc::clone(&refusing) as Arc<dyn Reception>);
     let socket = UdpSocket::bind(bind).await.unwrap();
     let ends = (socket.local_addr().unwrap(), stack.address());
