@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use super::Call;
-use super::reason::{EndReason, EndedBy, Ending, cause_of_code};
+use super::reason::{ELSEWHERE, EndReason, EndedBy, Ending, cause_of_cancel, cause_of_code};
 use super::record::{Direction, Status};
 use super::state::cause;
 use super::words::{Action, Refusal, Reject};
@@ -27,21 +27,16 @@ impl Call {
         self.record.direction == Direction::Inbound
     }
 
-    /// Somebody takes the call. Saying it twice does it once.
+    /// Somebody takes the call. Who comes second is told so, though nobody has acknowledged our 200 yet.
     pub(super) fn pick_up(&mut self, ack_until: Instant) -> Result<(), Refusal> {
         self.check_ringing()?;
-        if self.ack_until.is_none() {
-            self.ack_until = Some(ack_until);
-            self.push(Action::Answer);
-        }
+        self.ack_until = Some(ack_until);
+        self.push(Action::Answer);
         Ok(())
     }
 
     pub(super) fn turn_down(&mut self, reject: Reject, now: Instant) -> Result<(), Refusal> {
         self.check_ringing()?;
-        if self.ack_until.is_some() {
-            return Err(Refusal::Answered);
-        }
         let code = reject.sip_code();
         self.refuse(code, Ending::new(Status::Failed, reject.reason(), EndedBy::Local, cause_of_code(code)), now);
         Ok(())
@@ -51,7 +46,7 @@ impl Call {
         match self.record.status {
             _ if !self.is_inbound() => Err(Refusal::Outbound),
             status if status.is_terminal() => Err(Refusal::Over),
-            Status::InProgress => Err(Refusal::Answered),
+            _ if self.ack_until.is_some() => Err(Refusal::Answered),
             _ => Ok(()),
         }
     }
@@ -81,10 +76,14 @@ impl Call {
         self.end(ending, now);
     }
 
-    pub(super) fn given_up(&mut self, q850: Option<u16>, now: Instant) {
+    /// `code`: of an answer that came elsewhere, for which she gave up.
+    pub(super) fn given_up(&mut self, q850: Option<u16>, code: Option<u16>, now: Instant) {
         if self.is_inbound() && !self.is_answered() {
-            let q850 = cause(q850).unwrap_or(31);
-            self.end(Ending::new(Status::NoAnswer, EndReason::Canceled, EndedBy::Remote, q850), now);
+            let of_code = code.and_then(cause_of_cancel);
+            let q850 = cause(q850).or(of_code).unwrap_or(31);
+            let is_elsewhere = [Some(q850), of_code].contains(&Some(ELSEWHERE));
+            let reason = if is_elsewhere { EndReason::AnsweredElsewhere } else { EndReason::Canceled };
+            self.end(Ending::new(Status::NoAnswer, reason, EndedBy::Remote, q850), now);
         }
     }
 

@@ -18,8 +18,10 @@ pub enum EndReason {
     ServerShutdown,
     /// The engine died; its next start found the call open.
     NodeLost,
-    /// Hung up by us before the answer.
+    /// Hung up before the answer: by us, or by the caller of a call that came in.
     Canceled,
+    /// The caller of a call that came in gave it up because another phone took it.
+    AnsweredElsewhere,
     /// Our ring timer.
     RingTimeout,
     /// The far side's own ring timer.
@@ -120,6 +122,17 @@ fn names_a_limit(phrase: &str) -> bool {
     phrase.contains("limit exceeded") && (phrase.contains("cps") || phrase.contains("concurrent"))
 }
 
+/// Another phone took the call. RFC 3326 §3.1 has the 200 of that phone for it, Q.850 a cause: non-selected user clearing.
+pub(super) const ELSEWHERE: u8 = 26;
+
+/// The cause of a CANCEL that follows an answer given elsewhere.
+pub(super) fn cause_of_cancel(code: u16) -> Option<u8> {
+    match code {
+        200..=299 => Some(ELSEWHERE),
+        code => cause_of(code, EndReason::CarrierError),
+    }
+}
+
 /// The cause of an answer that we give ourselves.
 pub(super) fn cause_of_code(code: u16) -> u8 {
     cause_of(code, EndReason::CarrierError).unwrap_or(31)
@@ -157,6 +170,7 @@ impl EndReason {
             Self::ServerShutdown => "server_shutdown",
             Self::NodeLost => "node_lost",
             Self::Canceled => "canceled",
+            Self::AnsweredElsewhere => "answered_elsewhere",
             Self::RingTimeout => "ring_timeout",
             Self::RemoteTimeout => "remote_timeout",
             Self::NoResponse => "no_response",

@@ -124,7 +124,7 @@ impl Call {
             Event::Acked if self.ack_until.is_some() => self.answer(now),
             Event::Answered | Event::Acked => {}
             Event::Unacked => self.never_acked(now),
-            Event::Cancelled { q850 } => self.given_up(q850, now),
+            Event::Cancelled { q850, code } => self.given_up(q850, code, now),
             Event::Rejected { code, reason, q850 } => self.reject(code, reason, q850, now),
             Event::Unreachable if !self.is_answered() => {
                 self.end(Ending::new(Status::Failed, EndReason::NetworkError, EndedBy::Remote, 38), now);
@@ -261,7 +261,7 @@ impl Call {
             return self.finish(EndReason::Normal, EndedBy::Remote, cause(q850).unwrap_or(16), now);
         }
         if self.is_inbound() {
-            return self.given_up(q850, now);
+            return self.given_up(q850, None, now);
         }
         self.end(Ending::new(Status::Failed, EndReason::Unavailable, EndedBy::Remote, cause(q850).unwrap_or(31)), now);
     }

@@ -30,9 +30,11 @@ pub enum Event {
     /// Of a call that came in: our 200 was acknowledged, or never was (RFC 3261 §13.3.1.4).
     Acked,
     Unacked,
-    /// Of a call that came in: the caller gave up before the answer (CANCEL).
+    /// Of a call that came in: the caller gave up before the answer (CANCEL). `code`: of the answer elsewhere that she names as her reason
+    /// (RFC 3326 §3.1), 200..=699.
     Cancelled {
         q850: Option<u16>,
+        code: Option<u16>,
     },
     /// No refresh of the session came through (RFC 4028 §10).
     SessionExpired,

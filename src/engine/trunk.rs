@@ -128,13 +128,15 @@ pub enum TrunkKind {
     Bye {
         q850: Option<u16>,
     },
-    /// Of a call that came in: the answer was acknowledged, or never was; the caller gave up before it.
+    /// Of a call that came in: the answer was acknowledged, or never was; the caller gave up before it, for the sake of a SIP answer that
+    /// came elsewhere if she names one.
     Acked {
         leg: Option<Box<dyn Leg>>,
     },
     Unacked,
     Cancelled {
         q850: Option<u16>,
+        code: Option<u16>,
     },
     /// The session was not refreshed in time (RFC 4028); the call is still to be ended.
     SessionExpired,
@@ -261,7 +263,7 @@ impl TrunkKind {
             Self::Unreachable => Event::Unreachable,
             Self::Bye { q850 } => Event::Bye { q850 },
             Self::Unacked => Event::Unacked,
-            Self::Cancelled { q850 } => Event::Cancelled { q850 },
+            Self::Cancelled { q850, code } => Event::Cancelled { q850, code },
             Self::SessionExpired => Event::SessionExpired,
             Self::TransferAccepted => Event::TransferAccepted,
             Self::TransferRefused { code } => Event::TransferRefused { code },

@@ -17,22 +17,36 @@ pub struct Reason {
 
 /// The first Q.850 value of these headers. Cause 0 says nothing: some peers send it beside every CANCEL.
 pub fn q850<'a>(headers: impl IntoIterator<Item = &'a str>) -> Option<Reason> {
-    headers.into_iter().filter(|header| header.len() <= MAX_BYTES).flat_map(values).find_map(|value| {
+    let mut found = of_protocol(headers, "Q.850");
+    found
+        .find_map(|(cause, text)| Some(Reason { cause: u8::try_from(cause).ok().filter(|cause| *cause <= 127)?, text }))
+}
+
+/// The first SIP value of these headers: a final answer, 200..=699, that was given elsewhere.
+pub fn sip_code<'a>(headers: impl IntoIterator<Item = &'a str>) -> Option<u16> {
+    of_protocol(headers, "SIP").map(|(cause, _)| cause).find(|code| (200..700).contains(code))
+}
+
+/// Cause, above 0, and text of each value of this protocol.
+fn of_protocol<'a>(
+    headers: impl IntoIterator<Item = &'a str>,
+    protocol: &str,
+) -> impl Iterator<Item = (u16, Option<String>)> {
+    headers.into_iter().filter(|header| header.len() <= MAX_BYTES).flat_map(values).filter_map(move |value| {
         let mut parts = parts(value, ';');
-        let protocol = parts.next()?;
-        if !protocol.trim().eq_ignore_ascii_case("Q.850") {
+        if !parts.next()?.trim().eq_ignore_ascii_case(protocol) {
             return None;
         }
         let (mut cause, mut text) = (None, None);
         for part in parts {
             let Some((name, value)) = part.split_once('=') else { continue };
             match name.trim().to_ascii_lowercase().as_str() {
-                "cause" => cause = value.trim().parse().ok().filter(|cause| (1..=127).contains(cause)),
+                "cause" => cause = value.trim().parse().ok().filter(|cause| *cause > 0),
                 "text" => text = Some(unquoted(value.trim())),
                 _ => {}
             }
         }
-        Some(Reason { cause: cause?, text: text.filter(|text| !text.is_empty()) })
+        Some((cause?, text.filter(|text| !text.is_empty())))
     })
 }
 
@@ -111,6 +125,21 @@ mod tests {
     }
 
     #[test]
+    fn what_answers_elsewhere_headers_name() {
+        for (header, expected) in [
+            ("SIP;cause=200;text=\"Call completed elsewhere\"", Some(200)),
+            ("sip ; CAUSE = 600 ;text=\"Busy Everywhere\"", Some(600)),
+            ("Q.850;cause=26, SIP;cause=200", Some(200)),
+            ("Q.850;cause=200", None),
+            ("SIP;cause=100, SIP;cause=700", None),
+            ("SIP;cause=70000", None),
+            ("SIP", None),
+        ] {
+            assert_eq!(sip_code([header]), expected, "{header}");
+        }
+    }
+
+    #[test]
     fn what_we_write_we_read() {
         let reason = q850([header(16, "Normal \"call\"\r\nX: clearing").as_str()]).unwrap();
         assert_eq!((reason.cause, reason.text.as_deref()), (16, Some("Normal callX: clearing")));
@@ -123,6 +152,7 @@ mod tests {
             if let Some(reason) = q850([header.as_str()]) {
                 prop_assert!((1..=127).contains(&reason.cause));
             }
+            prop_assert!(sip_code([header.as_str()]).is_none_or(|code| (200..700).contains(&code)));
         }
     }
 }

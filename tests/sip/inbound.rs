@@ -176,6 +176,33 @@ fn the_api_answers_and_hangs_up() {
     });
 }
 
+/// The 200 of the first who answered is on its way, and her agent stays.
+#[test]
+fn who_answers_second_is_told_so_before_the_ack() {
+    case(async || {
+        let called = Called::new(45, notify());
+        let far = called.call("caller_never_acks");
+        let (row, far) = beside(move || {
+            let sid = called.until(&["ringing"])["sid"].clone();
+            called.bench.post("voice.calls.answer", &json!({"sid": sid, "agent": "echo"})).data();
+            for body in [json!({"sid": sid, "agent": "echo"}), json!({"sid": sid})] {
+                let second = called.bench.post("voice.calls.answer", &body);
+                assert!(second.error(409, "CONFLICT").contains("answered already"), "{second:?}");
+            }
+            assert_eq!(called.row()["status"], "ringing", "nobody has acknowledged anything");
+            wait_for(|| (!far.traffic().ours("SIP/2.0 200").is_empty()).then_some(()));
+            called.bench.hangup(sid.as_str().unwrap()).data();
+            (called.ended(), far)
+        })
+        .await;
+        assert_end(&row, ("failed", "canceled", "local", None, 31));
+        assert_eq!((&row["agent"], row.get("answeredAt")), (&json!("echo"), None), "{row}");
+        // No BYE comes before the ACK (RFC 3261 §15).
+        let traffic = far.traffic();
+        assert!(traffic.ours("BYE").is_empty() && traffic.ours("SIP/2.0 200").len() >= 1, "{traffic:?}");
+    });
+}
+
 #[test]
 fn the_api_refuses() {
     case(async || {
@@ -222,10 +249,21 @@ fn nobody_answers() {
 
 #[test]
 fn the_caller_gives_up() {
+    let elsewhere = "Reason: SIP;cause=200;text=\"Call completed elsewhere\"";
+    let twice = format!("{elsewhere}\n    Reason: Q.850;cause=16");
+    let everywhere = "Reason: SIP;cause=600;text=\"Busy, everywhere\", Q.850;cause=0";
     case(async || {
-        for (nth, scenario, q850) in [(6, "caller_gives_up", 31), (7, "caller_in_a_hurry", 31)] {
-            let (traffic, row, _) = to_its_end(Called::new(nth, notify()), scenario, &[]).await;
-            assert_end(&row, ("no_answer", "canceled", "remote", None, q850));
+        for (nth, scenario, header, reason, q850) in [
+            (6, "caller_gives_up", "Reason: Q.850;cause=0", "canceled", 31),
+            (7, "caller_in_a_hurry", "X-Reason: none", "canceled", 31),
+            (40, "caller_gives_up", "Reason: Q.850;cause=18;text=\"No user responding\"", "canceled", 18),
+            (41, "caller_gives_up", everywhere, "canceled", 17),
+            (42, "caller_gives_up", elsewhere, "answered_elsewhere", 26),
+            (43, "caller_gives_up", &*twice, "answered_elsewhere", 16),
+            (44, "caller_in_a_hurry", elsewhere, "answered_elsewhere", 26),
+        ] {
+            let (traffic, row, _) = to_its_end(Called::new(nth, notify()), scenario, &[("reason", header)]).await;
+            assert_end(&row, ("no_answer", reason, "remote", None, q850));
             let tags: Vec<_> = ["SIP/2.0 180", "SIP/2.0 487"].map(|code| traffic.ours(code)[0].header("To")).into();
             assert_eq!(tags[0], tags[1], "one dialog");
         }

@@ -198,7 +198,7 @@ class CallFields:
         `normal`, `transferred`, `max_duration`, `server_shutdown`, `node_lost`, `canceled`, `ring_timeout`,
         `remote_timeout`, `no_response`, `network_error`, `unavailable`, `busy`, `declined`, `auth_failed`, `forbidden`,
         `not_found`, `invalid_number`, `codec_mismatch`, `redirected`, `carrier_limit`, `carrier_error`,
-        `media_timeout`, `session_expired`, `no_ack`.
+        `media_timeout`, `session_expired`, `no_ack`, `answered_elsewhere`.
         """
         return self._row.end_reason
 

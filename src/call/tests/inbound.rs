@@ -11,8 +11,11 @@ fn inbound_rings_from_the_first_moment() {
 
 #[test]
 fn inbound_is_in_progress_once_its_200_is_acked() {
-    let row = Row::inbound().command(Command::Answer).command(Command::Answer);
-    assert_eq!(row.done, [Action::Answer], "said twice it is done once");
+    let mut row = Row::inbound().command(Command::Answer);
+    assert_eq!(row.done, [Action::Answer]);
+    for command in [Command::Answer, Command::Reject(Reject::Busy)] {
+        assert_eq!(row.call.handle_command(command, row.now), Err(Refusal::Answered), "its 200 is on its way");
+    }
     let row = row.after(39);
     assert_eq!(row.call.status(), Status::Ringing, "no ring timer ends a call that was answered");
     let row = row.forgetting().event(Event::Acked);
@@ -61,8 +64,20 @@ fn inbound_reject() {
 
 #[test]
 fn inbound_the_caller_gives_up() {
-    let row = Row::inbound().event(Event::Cancelled { q850: Some(0) });
-    row.ends(Status::NoAnswer, EndReason::Canceled, EndedBy::Remote, 31);
+    for (q850, code, cause) in
+        [(None, None, 31), (Some(0), None, 31), (Some(16), None, 16), (None, Some(600), 17), (Some(18), Some(408), 18)]
+    {
+        let row = Row::inbound().event(Event::Cancelled { q850, code });
+        row.ends(Status::NoAnswer, EndReason::Canceled, EndedBy::Remote, cause);
+    }
+}
+
+#[test]
+fn inbound_another_phone_takes_it() {
+    for (q850, code, cause) in [(None, Some(200), 26), (Some(26), None, 26), (Some(16), Some(202), 16)] {
+        let row = Row::inbound().event(Event::Cancelled { q850, code });
+        row.ends(Status::NoAnswer, EndReason::AnsweredElsewhere, EndedBy::Remote, cause);
+    }
 }
 
 #[test]
@@ -82,7 +97,7 @@ fn answer_and_reject_are_for_calls_that_ring_here() {
         assert_eq!(out.call.handle_command(command.clone(), out.now), Err(Refusal::Outbound));
         let mut up = Row::inbound().command(Command::Answer).event(Event::Acked);
         assert_eq!(up.call.handle_command(command.clone(), up.now), Err(Refusal::Answered));
-        let mut over = Row::inbound().event(Event::Cancelled { q850: None });
+        let mut over = Row::inbound().event(Event::Cancelled { q850: None, code: None });
         assert_eq!(over.call.handle_command(command, over.now), Err(Refusal::Over));
     }
 }

@@ -46,7 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
         any::<u16>().prop_map(|code| Event::TransferOutcome { code }),
         Just(Event::Acked),
         Just(Event::Unacked),
-        any::<Option<u16>>().prop_map(|q850| Event::Cancelled { q850 }),
+        any::<[Option<u16>; 2]>().prop_map(|[q850, code]| Event::Cancelled { q850, code }),
         Just(Event::SessionExpired),
         Just(Event::MediaTimeout),
         "[a-z]{1,4}".prop_map(|sip_call_id| Event::Placed { sip_call_id }),

@@ -126,7 +126,7 @@ impl Call {
             tokio::select! {
                 biased;
                 heard = self.heard.recv() => match heard {
-                    None | Some(Heard::Cancelled | Heard::Gone | Heard::Bye { .. }) => return Err(Over),
+                    None | Some(Heard::Cancelled { .. } | Heard::Gone | Heard::Bye { .. }) => return Err(Over),
                     Some(_) => {}
                 },
                 () = told(&mut self.ending) => return self.refuse(SWITCHED_OFF).await,
@@ -227,7 +227,7 @@ impl Call {
         match heard {
             // Ours may be under way: it is still to be answered.
             Heard::Bye { .. } => self.is_leaving.then_some(())?,
-            Heard::Gone | Heard::Cancelled => return None,
+            Heard::Gone | Heard::Cancelled { .. } => return None,
             // Who never acknowledges has a call all the same, as he sees it (RFC 3261 §13.3.1.4).
             Heard::Unacked if !self.is_leaving => self.leave(),
             Heard::Offer(offer) => {

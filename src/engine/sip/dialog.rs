@@ -268,7 +268,7 @@ impl Call {
             Heard::Referred { code: ..300 } => self.tell(TrunkKind::TransferAccepted),
             Heard::Referred { code } => self.tell(TrunkKind::TransferRefused { code }),
             // Of calls that come in, and of a far end that may transfer itself.
-            Heard::Unacked | Heard::Cancelled | Heard::TransferAsked { .. } => {}
+            Heard::Unacked | Heard::Cancelled { .. } | Heard::TransferAsked { .. } => {}
             Heard::Notified { body, state } => {
                 if let Some(code) = self.refer.handle_notify(&body, state.as_deref()) {
                     self.tell(TrunkKind::TransferOutcome { code });

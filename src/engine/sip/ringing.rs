@@ -11,7 +11,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use super::Timers;
-use super::dialog::{Joined, Order, cause};
+use super::dialog::{Joined, Order};
 use super::reception::Caller;
 use super::session::Session;
 use super::stack::{Came, Heard};
@@ -19,6 +19,7 @@ use crate::engine::config::SipTrunk;
 use crate::engine::rtp::Talk;
 use crate::engine::trunk::{Events, TrunkEvent, TrunkKind};
 use crate::sip::health::Health;
+use crate::sip::reason;
 
 /// Of an ACK whose answer is of no use, and of requests that come before the call is answered.
 const NOT_ACCEPTABLE: u16 = 488;
@@ -65,7 +66,7 @@ impl Ringing {
     pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let Some(Came { line, mut heard }) = self.caller.line().await else {
             // The caller left before anybody was there.
-            self.tell(TrunkKind::Cancelled { q850: None });
+            self.tell(TrunkKind::Cancelled { q850: None, code: None });
             return;
         };
         let described = self.talk.handle_offer(&self.caller.body);
@@ -152,16 +153,14 @@ impl Call {
                 self.acked(&body);
                 return ControlFlow::Break(());
             }
-            Heard::Cancelled => self.given_up(None),
+            Heard::Cancelled { reason } => self.given_up(reason.as_deref()),
             Heard::Bye { reason } => {
-                let q850 = reason.as_deref().and_then(cause);
-                if self.phase == Phase::Ringing {
-                    self.given_up(q850);
-                    self.line.reject(TERMINATED);
-                } else {
-                    self.given_up(q850);
+                let is_ringing = self.phase == Phase::Ringing;
+                self.given_up(reason.as_deref());
+                if !is_ringing {
                     return ControlFlow::Break(());
                 }
+                self.line.reject(TERMINATED);
             }
             Heard::Unacked => {
                 if self.phase == Phase::Answered {
@@ -180,9 +179,10 @@ impl Call {
         ControlFlow::Continue(())
     }
 
-    fn given_up(&mut self, q850: Option<u16>) {
+    fn given_up(&mut self, headers: Option<&str>) {
         if matches!(self.phase, Phase::Ringing | Phase::Answered) {
-            self.ringing.tell(TrunkKind::Cancelled { q850 });
+            let q850 = reason::q850(headers).map(|reason| u16::from(reason.cause));
+            self.ringing.tell(TrunkKind::Cancelled { q850, code: reason::sip_code(headers) });
         }
         self.phase = Phase::Over;
     }
@@ -190,7 +190,7 @@ impl Call {
     /// The INVITE is over, and what was to be said of it reached nobody.
     fn lost(&mut self) {
         match self.phase {
-            Phase::Ringing => self.ringing.tell(TrunkKind::Cancelled { q850: None }),
+            Phase::Ringing => self.ringing.tell(TrunkKind::Cancelled { q850: None, code: None }),
             Phase::Answered => self.ringing.tell(TrunkKind::Unacked),
             Phase::Leaving | Phase::Over => {}
         }

@@ -132,7 +132,7 @@ fn a_caller_who_leaves_before_it_rings() {
     let mut bench = bench(Then::Answer { agent: "one".to_owned() });
     bench.comes(1, TO);
     let sid = bench.only();
-    bench.trunk(&sid, TrunkKind::Cancelled { q850: Some(16) });
+    bench.trunk(&sid, TrunkKind::Cancelled { q850: Some(16), code: None });
     bench.save();
     bench.open();
     assert!(!bench.told().contains(&"answer".to_owned()));

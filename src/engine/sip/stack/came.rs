@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use rsipstack::dialog::DialogId;
 use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver, TerminatedReason};
@@ -24,7 +24,7 @@ use super::super::Timers;
 use super::refresh::{self, Terms};
 use super::uac::Line;
 use super::uas::{Taker, allow};
-use super::{Call, Expected, Heard};
+use super::{Call, Expected, Heard, Cancelled};
 use crate::sip::session_timer;
 
 /// Beyond what the RFC's timers take, in T1: those of the stack come first.
@@ -164,6 +164,7 @@ impl Taker {
         request.original.headers.unique_push(to.into());
         let (heard, queue) = mpsc::unbounded_channel();
         let (_confirm, confirmed) = watch::channel(Some(id.remote_tag.clone()));
+        let (over, cancelled) = (Arc::<Notify>::default(), Cancelled::default());
         let call = Call {
             dialog: dialog.clone(),
             tag: id.local_tag,
@@ -172,11 +173,12 @@ impl Taker {
             change: Arc::new(Semaphore::new(1)),
             heard: heard.clone(),
             confirmed,
+            cancelled: Arc::clone(&cancelled),
         };
         self.calls.enter(&call_id, call);
         drop(reserved);
-        let over = Arc::<Notify>::default();
-        let follower = Follower { dialog: dialog.clone(), heard: heard.clone(), states, over: Arc::clone(&over) };
+        let follower =
+            Follower { dialog: dialog.clone(), heard: heard.clone(), states, cancelled, over: Arc::clone(&over) };
         let follower = tokio::spawn(follower.run()).abort_handle();
         let (dialogs, calls) = (Arc::clone(&self.dialogs), Arc::clone(&self.calls));
         let decided = Arc::<Notify>::default();
@@ -294,6 +296,7 @@ struct Follower {
     dialog: InviteDialog,
     heard: mpsc::UnboundedSender<Heard>,
     states: DialogStateReceiver,
+    cancelled: Cancelled,
     /// The INVITE is over.
     over: Arc<Notify>,
 }
@@ -311,7 +314,10 @@ impl Follower {
                         is_confirmed = true;
                         Heard::Acked { body: self.acknowledged() }
                     }
-                    Some(DialogState::Terminated(_, TerminatedReason::UacCancel)) => Heard::Cancelled,
+                    Some(DialogState::Terminated(_, TerminatedReason::UacCancel)) => {
+                        let reason = self.cancelled.lock().unwrap_or_else(PoisonError::into_inner).take();
+                        Heard::Cancelled { reason }
+                    }
                     Some(DialogState::Terminated(_, TerminatedReason::Timeout)) => Heard::Unacked,
                     Some(DialogState::Terminated(..)) if is_confirmed => Heard::Gone,
                     Some(_) => continue,

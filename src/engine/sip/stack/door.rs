@@ -25,7 +25,7 @@ use rsipstack::transport::{SipAddr, SipConnection, TransportEvent};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::super::{Gate, Local, Transport};
-use super::{Calls, mend};
+use super::{Calls, mend, reasons};
 
 /// Of a UDP socket; the kernel's default holds a few hundred requests.
 const SOCKET_BYTES: usize = 4 << 20;
@@ -200,6 +200,13 @@ impl TransportEventInspector for Door {
             mend::name_plainly(message);
         }
         let TransportEvent::Incoming(message, connection, from) = &event else { return Some(event) };
+        if let SipMessage::Request(request) = message
+            && request.method == Method::Cancel
+            && let (Ok(call_id), Ok(caller)) = (request.call_id_header(), request.from_header())
+            && let Ok(Some(tag)) = caller.tag()
+        {
+            self.calls.note_cancel(call_id.value(), tag.value(), reasons(request));
+        }
         if !connection.is_reliable() {
             return Some(event);
         }

@@ -95,8 +95,8 @@ pub(in crate::engine) enum Heard {
     Acked { body: Vec<u8> },
     /// Our 2xx to a re-INVITE, or to a call that came in, was never acknowledged (RFC 3261 §13.3.1.4: to be ended).
     Unacked,
-    /// The caller gave up before our answer, and was told 487.
-    Cancelled,
+    /// The caller gave up before our answer, and was told 487. The Reason headers of her CANCEL.
+    Cancelled { reason: Option<String> },
     /// The far end has signalled a key (INFO).
     Key { key: char, duration_ms: u32 },
     /// The final answer to our refresh of the session; `None`: nobody answers.
@@ -218,7 +218,12 @@ struct Call {
     heard: mpsc::UnboundedSender<Heard>,
     /// The far end's tag, once its dialog is confirmed.
     confirmed: watch::Receiver<Option<String>>,
+    /// The Reason headers of the newest CANCEL.
+    cancelled: Cancelled,
 }
+
+/// The Reason headers of a CANCEL, which its transaction does not give away: noted where it comes in, read where the call is told of it.
+type Cancelled = Arc<Mutex<Option<String>>>;
 
 /// What of our requests in a call may be challenged: who has credentials answers once.
 #[derive(Default)]
@@ -246,6 +251,15 @@ impl Calls {
     fn enter(&self, call_id: &str, call: Call) {
         let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         calls.entry(call_id.to_owned()).or_default().push(call);
+    }
+
+    /// A CANCEL of this caller has come. One that belongs to no INVITE here is followed by nothing, and the next one has reasons of its own.
+    fn note_cancel(&self, call_id: &str, caller: &str, reasons: Option<String>) {
+        let calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = calls.get(call_id).into_iter().flatten();
+        if let Some(call) = named.into_iter().find(|call| call.caller.as_deref() == Some(caller)) {
+            *call.cancelled.lock().unwrap_or_else(PoisonError::into_inner) = reasons;
+        }
     }
 
     /// Whoever else has the name keeps it.

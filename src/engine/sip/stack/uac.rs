@@ -71,6 +71,7 @@ impl Stack {
             change: Arc::new(Semaphore::new(1)),
             heard: heard.clone(),
             confirmed,
+            cancelled: Arc::default(),
         };
         self.calls.enter(&call_id, call);
         let gave_up = Arc::<Notify>::default();
