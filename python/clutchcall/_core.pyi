@@ -288,6 +288,11 @@ class CallLeg:
         `dialing`, `ringing`, `in_progress`, `ended` or `failed`.
         """
     @property
+    def stats(self, /) -> CallStats | None:
+        """
+        What the packets of its phone were, once it is over.
+        """
+    @property
     def to(self, /) -> str: ...
 
 @final
@@ -350,7 +355,7 @@ class CallRow:
 @final
 class CallStats:
     """
-    What the RTP packets of a call's phone were.
+    What the RTP packets of a phone were, a call's or a second leg's.
     """
     def __repr__(self, /) -> str: ...
     @property

@@ -95,12 +95,24 @@ pub struct LegRecord {
     pub q850: Option<u8>,
     #[serde(default)]
     pub sip_call_id: Option<String>,
+    /// Of a leg that was joined, once its media is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtp: Option<RtpStats>,
 }
 
 impl LegRecord {
     pub(super) fn dialing(to: String, started_ms: u64) -> Self {
-        let state = LegState::Dialing;
-        Self { to, state, started_ms, answered_ms: None, ended_ms: None, sip_code: None, q850: None, sip_call_id: None }
+        Self {
+            to,
+            state: LegState::Dialing,
+            started_ms,
+            answered_ms: None,
+            ended_ms: None,
+            sip_code: None,
+            q850: None,
+            sip_call_id: None,
+            rtp: None,
+        }
     }
 
     pub(super) fn row(&self) -> LegRow {
@@ -113,6 +125,7 @@ impl LegRecord {
             sip_code: self.sip_code,
             q850: self.q850,
             sip_call_id: self.sip_call_id.clone(),
+            rtp: self.rtp.clone(),
         }
     }
 }
@@ -134,6 +147,8 @@ pub struct LegRow {
     pub q850: Option<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sip_call_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtp: Option<RtpStats>,
 }
 
 /// A transfer in the API's JSON.
@@ -163,7 +178,7 @@ impl TransferRecord {
     }
 }
 
-/// What the packets of a call's phone were. Absent on calls without RTP.
+/// What the packets of a phone were, a call's or a second leg's. Absent where there was no RTP.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RtpStats {

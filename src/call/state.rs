@@ -87,9 +87,13 @@ impl Call {
         }
     }
 
-    /// What its packets were, known when its media is closed. Give it to the record and keep that.
-    pub fn note_rtp(&mut self, stats: RtpStats) {
-        self.record.rtp = Some(stats);
+    /// What its packets were, known when its media is closed, and those of the leg that was joined to it. Give them to the record and keep that.
+    pub fn note_rtp(&mut self, own: Option<RtpStats>, second: Option<RtpStats>) {
+        self.record.rtp = own;
+        // One was answered at most: the call ends with it.
+        if let Some(leg) = self.record.legs.iter_mut().find(|leg| leg.answered_ms.is_some()) {
+            leg.rtp = second;
+        }
         self.push(Action::Save);
     }
 

@@ -173,7 +173,7 @@ impl Metrics {
         self.gaps_down.fetch_add(stats.gaps_down, Relaxed);
         self.dropped_down.fetch_add(stats.dropped_down, Relaxed);
         self.dropped_before_answer.fetch_add(stats.dropped_before_answer, Relaxed);
-        if let Some(line) = &stats.line {
+        for line in [&stats.line, &stats.second].into_iter().flatten() {
             let counts =
                 [line.packets_received, line.packets_sent, line.packets_lost, line.packets_late, line.packets_refused];
             for (counter, count) in self.rtp.iter().zip(counts) {

@@ -72,6 +72,7 @@ impl Row {
             sip_code: leg.sip_code,
             q850: leg.q850,
             sip_call_id: leg.sip_call_id,
+            rtp: leg.rtp,
         };
         self.legs.iter().cloned().map(leg).collect()
     }
@@ -79,8 +80,13 @@ impl Row {
     /// What the packets of its phone were.
     #[getter]
     fn stats(&self) -> Option<CallStats> {
-        let rtp = self.rtp.clone()?;
-        Some(CallStats {
+        self.rtp.clone().map(CallStats::from)
+    }
+}
+
+impl From<RtpStats> for CallStats {
+    fn from(rtp: RtpStats) -> Self {
+        Self {
             codec: rtp.codec,
             packets_sent: rtp.packets_sent,
             bytes_sent: rtp.bytes_sent,
@@ -91,7 +97,7 @@ impl Row {
             jitter_ms: rtp.jitter_ms.value(),
             round_trip_ms: rtp.round_trip_ms.map(Hundredths::value),
             mos: rtp.mos.map(Hundredths::value),
-        })
+        }
     }
 }
 
@@ -107,20 +113,29 @@ pub(super) struct CallTransfer {
 }
 
 /// A second leg of a call that was transferred by a bridge.
-#[pyclass(frozen, get_all, module = "clutchcall.voice")]
+#[pyclass(frozen, module = "clutchcall.voice")]
 pub(super) struct CallLeg {
+    #[pyo3(get)]
     to: String,
     /// `dialing`, `ringing`, `in_progress`, `ended` or `failed`.
+    #[pyo3(get)]
     state: &'static str,
+    #[pyo3(get)]
     started_at: String,
+    #[pyo3(get)]
     answered_at: Option<String>,
+    #[pyo3(get)]
     ended_at: Option<String>,
+    #[pyo3(get)]
     sip_code: Option<u16>,
+    #[pyo3(get)]
     q850: Option<u8>,
+    #[pyo3(get)]
     sip_call_id: Option<String>,
+    rtp: Option<RtpStats>,
 }
 
-/// What the RTP packets of a call's phone were.
+/// What the RTP packets of a phone were, a call's or a second leg's.
 #[pyclass(frozen, get_all, module = "clutchcall.voice")]
 pub(super) struct CallStats {
     /// `PCMU`, `PCMA` or `opus`.
@@ -149,6 +164,12 @@ impl CallTransfer {
 
 #[pymethods]
 impl CallLeg {
+    /// What the packets of its phone were, once it is over.
+    #[getter]
+    fn stats(&self) -> Option<CallStats> {
+        self.rtp.clone().map(CallStats::from)
+    }
+
     fn __repr__(&self) -> String {
         format!("<CallLeg to {}: {}>", self.to, self.state)
     }

@@ -257,6 +257,7 @@ fn over_sip() -> CallRecord {
         sip_code: Some(200),
         q850: Some(16),
         sip_call_id: Some("b@h".to_owned()),
+        rtp: Some(rtp.clone()),
     };
     let transfer = TransferRecord {
         to: "+15557654321".to_owned(),

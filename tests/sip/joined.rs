@@ -138,6 +138,42 @@ fn the_second_leg_is_offered_the_codec_of_the_first_one_first() {
     });
 }
 
+/// What is lost on the way from the second phone is lost in its leg's figures alone.
+#[test]
+fn each_leg_has_figures_of_its_own() {
+    case(async || {
+        let mut phones = Phones::new();
+        let far = far("two_legs", &phones, &[]).await;
+        let bench = bench_with(&far, 25, |sip| sip.transfer_mode = TransferMode::Bridge);
+        let (phones, row) = beside(move || {
+            let sid = answered(&bench);
+            phones.talk_until(|lines| lines.len() == 1 && lines[0].heard.len() >= 30);
+            transfer(&bench, &sid, TO).data();
+            phones.talk_until(|lines| lines.len() == 2 && lines[0].heard_of(1).len() >= 50);
+            phones.lose(1, 3);
+            phones.talk_until(|lines| lines[0].heard_of(1).len() >= 100);
+            assert_eq!(bench.row(&sid)["legs"][0].get("rtp"), None, "they come with the end");
+            bench.hangup(&sid).data();
+            (phones, ended(&bench, &sid))
+        })
+        .await;
+        let (own, second) = (&row["rtp"], &row["legs"][0]["rtp"]);
+        assert_eq!((&own["codec"], &second["codec"]), (&json!("PCMU"), &json!("PCMU")), "{row}");
+        assert_eq!((&own["packetsLost"], &second["packetsLost"]), (&json!(0), &json!(3)), "{row}");
+        let figure = |of: &Value, name: &str| of[name].as_f64().unwrap_or_else(|| panic!("no {name} in {row}"));
+        for (of, line) in [(own, &phones.lines[0]), (second, &phones.lines[1])] {
+            assert!(figure(of, "packetsSent") >= line.heard.len() as f64, "{row}");
+            assert!(figure(of, "packetsReceived") >= 50.0 && figure(of, "jitterMs") >= 0.0, "{row}");
+            assert_eq!(figure(of, "bytesReceived"), figure(of, "packetsReceived") * 160.0);
+        }
+        assert!(figure(own, "packetsSent") > figure(second, "packetsSent"), "the first leg was there before: {row}");
+        assert!(figure(second, "mos") < figure(own, "mos"), "{row}");
+        let traffic = far.played().await;
+        let [first, second] = dialogs(&traffic);
+        assert!(byes(&traffic, &first) >= 1 && byes(&traffic, &second) >= 1);
+    });
+}
+
 #[test]
 fn keys_go_from_phone_to_phone() {
     case(async || {
@@ -217,7 +253,11 @@ fn a_second_phone_that_is_busy_leaves_the_call_as_it_was() {
             (&json!("failed"), &json!(486), &json!(17)),
             "{row}"
         );
-        assert_eq!((&row["endReason"], row.get("transferredTo")), (&json!("normal"), None), "{row}");
+        assert_eq!(
+            (&row["endReason"], row.get("transferredTo"), leg.get("rtp")),
+            (&json!("normal"), None, None),
+            "{row}"
+        );
         assert!(row["rtp"]["packetsReceived"].as_u64().unwrap() >= 20, "{row}");
         far.played().await;
     });

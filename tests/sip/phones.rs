@@ -120,6 +120,13 @@ impl Phones {
         *sequence += 1;
     }
 
+    /// Frames of this line's phone that never arrive.
+    pub(crate) fn lose(&mut self, line: usize, count: u16) {
+        let line = &mut self.lines[line];
+        line.said.resize(line.said.len() + usize::from(count) * FRAME, SILENCE);
+        line.sequence += count;
+    }
+
     /// The next frame of this line's phone.
     pub(crate) fn say_on(&mut self, line: usize) {
         let number = self.lines[line].said.len() / FRAME;

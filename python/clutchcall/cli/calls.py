@@ -186,7 +186,7 @@ def _fields(call: Call) -> dict[str, object]:
         "sip_call_id": call.sip_call_id,
         "transferred_to": call.transferred_to,
         "transfer": _parts(call.last_transfer),
-        "legs": [_parts(leg) for leg in call.legs],
+        "legs": [(_parts(leg) or {}) | {"stats": _parts(leg.stats)} for leg in call.legs],
         "stats": _parts(call.stats),
         "metadata": call.metadata,
     }

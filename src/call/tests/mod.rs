@@ -497,9 +497,11 @@ fn a_record_keeps_every_field_in_the_store() {
     bench.call.transfers_by(TransferMode::Bridge);
     let mut bench = bench.command(transfer("+1")).event(Event::SecondLeg { leg: 0, event: LegEvent::Answered });
     let mos = Some(Hundredths::new(4.409));
-    bench.call.note_rtp(RtpStats { codec: "PCMU".into(), packets_sent: 9, mos, ..RtpStats::default() });
+    let stats = |packets_sent| Some(RtpStats { codec: "PCMU".into(), packets_sent, mos, ..RtpStats::default() });
+    bench.call.note_rtp(stats(9), stats(7));
     let record = bench.call.record().clone();
-    assert!(record.rtp.is_some() && record.legs.len() == 1 && record.transfer.is_some());
+    assert_eq!((&record.rtp, &record.legs[0].rtp), (&stats(9), &stats(7)));
+    assert!(record.legs.len() == 1 && record.transfer.is_some());
     let text = serde_json::to_string(&record).unwrap();
     assert_eq!(serde_json::from_str::<CallRecord>(&text).unwrap(), record);
 }
@@ -511,7 +513,7 @@ fn the_row_shows_transfer_legs_and_packets() {
     let bench = bench.command(transfer("+1")).event(Event::TransferRefused { code: 405 });
     let leg = |event| Event::SecondLeg { leg: 0, event };
     let mut bench = bench.event(leg(LegEvent::Rejected { code: 486, q850: Some(17) })).command(Command::Hangup);
-    bench.call.note_rtp(RtpStats {
+    let stats = RtpStats {
         codec: "PCMU".into(),
         packets_sent: 100,
         bytes_sent: 16_000,
@@ -522,7 +524,9 @@ fn the_row_shows_transfer_legs_and_packets() {
         jitter_ms: Hundredths::new(1.234),
         round_trip_ms: Some(Hundredths::new(20.0)),
         mos: Some(Hundredths::new(4.2)),
-    });
+    };
+    // The leg was never joined, so nothing is its.
+    bench.call.note_rtp(Some(stats.clone()), Some(stats));
     let row = serde_json::to_value(bench.call.record().row()).unwrap();
     assert_eq!(row["sipCallId"], "a1@h");
     let transfer = serde_json::json!({"to": "+1", "mode": "bridge", "state": "failed", "sipCode": 486});

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::{Agent, Told};
 use crate::audio::{Frame, Params};
-use crate::engine::leg::{Heard, Leg, SOCKETS};
+use crate::engine::leg::{Heard, Leg, Line, SOCKETS};
 
 /// Frames of one far end that wait at most; beyond, the oldest is dropped.
 const WAITING: usize = 10;
@@ -94,6 +94,10 @@ impl Agent for Bridged {
     fn receive(&mut self, socket: usize, now: Instant) {
         self.leg.receive(socket, now);
         self.collect();
+    }
+
+    fn line(&self) -> Option<Line> {
+        self.leg.line()
     }
 
     fn poll_told(&mut self) -> Option<Told> {

@@ -11,7 +11,7 @@ mod play;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use super::leg::SOCKETS;
+use super::leg::{Line, SOCKETS};
 use crate::audio::{Frame, Params};
 
 pub use bridged::Bridged;
@@ -35,6 +35,10 @@ pub trait Agent: Send {
         [None; SOCKETS]
     }
     fn receive(&mut self, _socket: usize, _now: Instant) {}
+    /// What the line of an agent that has one was like so far.
+    fn line(&self) -> Option<Line> {
+        None
+    }
     /// Asked after each tick and each [`Agent::receive`] until there is nothing more.
     fn poll_told(&mut self) -> Option<Told> {
         None

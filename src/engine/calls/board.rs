@@ -260,15 +260,16 @@ impl Board {
                 self.open_media.remove(&sid);
                 self.metrics.media(&stats);
                 tracing::debug!(%sid, ?stats, "media closed");
-                self.note_line(&sid, stats.line, now);
+                self.note_lines(&sid, [stats.line, stats.second], now);
             }
         }
     }
 
-    fn note_line(&mut self, sid: &Sid, line: Option<Line>, now: Instant) {
+    fn note_lines(&mut self, sid: &Sid, lines: [Option<Line>; 2], now: Instant) {
         let entry = self.calls.get_mut(sid).map(|entry| &mut **entry);
-        if let (Some(Entry { phase: Phase::Live(call), .. }), Some(line)) = (entry, line) {
-            call.note_rtp(line.stats());
+        if let (Some(Entry { phase: Phase::Live(call), .. }), true) = (entry, lines.iter().any(Option::is_some)) {
+            let [own, second] = lines.map(|line| line.map(|line| line.stats()));
+            call.note_rtp(own, second);
             self.settle(sid, now);
         }
     }

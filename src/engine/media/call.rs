@@ -192,7 +192,7 @@ impl Call {
     }
 
     pub(super) fn bind(&mut self, agent: Option<Box<dyn Agent>>, floor: &mut Floor<'_>) {
-        self.speaker = None;
+        self.leave_speaker();
         self.waiting = None;
         match agent {
             Some(agent) if self.started => match Speaker::new(agent, self.params) {
@@ -263,8 +263,14 @@ impl Call {
         }
     }
 
+    fn leave_speaker(&mut self) {
+        if let Some(line) = self.speaker.take().and_then(|speaker| speaker.line()) {
+            self.stats.second = Some(line);
+        }
+    }
+
     fn dismiss(&mut self, error: &CodecError, floor: &mut Floor<'_>) {
-        self.speaker = None;
+        self.leave_speaker();
         let reason = format!("its audio does not fit the call's: {error}");
         let _ = floor.events.send(Event::AgentEnded { sid: self.sid.clone(), reason });
     }
@@ -382,7 +388,8 @@ impl Call {
         if let Some(line) = self.stats.line {
             self.stats.gaps_up += line.packets_lost;
         }
-        (self.speaker, self.waiting) = (None, None);
+        self.leave_speaker();
+        self.waiting = None;
         self.control.close(floor);
         self.is_closed = true;
         self.last_words = lease;

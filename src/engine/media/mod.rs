@@ -145,6 +145,7 @@ pub struct Stats {
     pub dropped_before_answer: u64,
     /// Downlink frames beyond the 10 that a rendition keeps, or while an agent speaks.
     pub dropped_down: u64,
-    /// Of a leg with sockets.
+    /// Of a leg with sockets, and of a second one that was joined to it.
     pub line: Option<Line>,
+    pub second: Option<Line>,
 }

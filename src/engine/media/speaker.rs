@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::audio::{CodecError, Frame, Params, Transcoder};
 use crate::engine::agents::{Agent, Told};
-use crate::engine::leg::SOCKETS;
+use crate::engine::leg::{Line, SOCKETS};
 
 /// An agent is asked at most this often for one tick: its frames may be a sixth of the listener's.
 const ASKED_PER_TICK: usize = 6;
@@ -50,6 +50,10 @@ impl Speaker {
 
     pub(super) fn sockets(&self) -> [Option<BorrowedFd<'_>>; SOCKETS] {
         self.agent.sockets()
+    }
+
+    pub(super) fn line(&self) -> Option<Line> {
+        self.agent.line()
     }
 
     pub(super) fn receive(&mut self, socket: usize, now: Instant) -> Result<bool, CodecError> {
