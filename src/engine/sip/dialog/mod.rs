@@ -3,42 +3,37 @@
 //!
 //! A wish to hang up is kept until it can be carried out: before the answer it is a CANCEL, after it a BYE. After it nothing is
 //! told but silence, since the brain has decided; the wire is followed all the same.
+//!
+//! | File | Holds |
+//! |---|---|
+//! | `placed` | what becomes of an INVITE of ours |
+//! | `kept` | offers of the far side, and the refresh of the session |
+
+mod kept;
+mod placed;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::dial::Dialling;
 use super::session::Session;
-use super::stack::{Agreed, Answer, Failure, Heard, Invite, Line, Offer, OfferRefused, Reply, Stack, Terms};
-use crate::call::{EndReason, Ending};
+use super::stack::{Heard, Invite, Line, Stack};
 use crate::engine::config::SipTrunk;
-use crate::engine::leg::Leg;
 use crate::engine::rtp::Talk;
 use crate::engine::trunk::{Asker, Events, FarEnd, Keys, TrunkEvent, TrunkKind};
 use crate::sip::health::Health;
+use crate::sip::reason;
 use crate::sip::refer::{self, Refer};
-use crate::sip::session_timer::Due;
-use crate::sip::{contact, reason, uri};
 
 /// Of a BYE of ours (RFC 3326): normal call clearing.
 const CLEARED: &str = "Q.850;cause=16;text=\"Normal call clearing\"";
 /// Of a BYE because the answer was of no use: incompatible destination.
 const INCOMPATIBLE: &str = "Q.850;cause=88;text=\"Incompatible destination\"";
-/// Of a BYE because nobody refreshed the session (RFC 4028 §10).
-const EXPIRED: &str = "Q.850;cause=102;text=\"Recovery on timer expiry\"";
-
-/// Of an answer without audio that we could take.
-const NOT_ACCEPTABLE: u16 = 488;
 /// A session that is too short for the far side (RFC 4028 §6).
 const INTERVAL_TOO_SMALL: u16 = 422;
-/// Of a far side that has no UPDATE after all.
-const NO_SUCH_METHOD: u16 = 405;
-const NOT_IMPLEMENTED: u16 = 501;
-/// For requests of a call that is over.
-const NO_SUCH_CALL: u16 = 481;
 
 /// What the call's brain wants.
 #[derive(Debug)]
@@ -276,189 +271,6 @@ impl Call {
             }
         }
         ControlFlow::Continue(())
-    }
-
-    /// A provisional answer never makes the call an answered one, whatever is heard.
-    fn progress(&mut self, code: u16, body: &[u8]) {
-        self.tell(TrunkKind::Progress { code });
-        if (180..=183).contains(&code) {
-            noted(&self.health).handle_ringing();
-        }
-        if self.phase != Phase::Calling || body.is_empty() {
-            return;
-        }
-        if !self.hears_early {
-            // The final answer may leave it out (RFC 3261 §13.2.1). What is no answer is left to that, too.
-            let _ = self.talk.negotiation().handle_early_answer(body);
-        } else if let Some(leg) = self.talk.early_leg(body) {
-            self.tell(TrunkKind::Early { leg: Box::new(leg) });
-        }
-    }
-
-    /// A re-INVITE or UPDATE. One that is refused changes nothing.
-    fn agree(&mut self, offer: &Offer) -> Answer {
-        if self.phase != Phase::Up {
-            return Err(NO_SUCH_CALL.into());
-        }
-        let mut session = self.session.clone();
-        let session_expires = session
-            .handle_request(&offer.terms)
-            .map_err(|least| OfferRefused { code: INTERVAL_TOO_SMALL, min_se_s: Some(least) })?;
-        let body = match offer.is_update && offer.body.is_empty() {
-            true => None,
-            false => Some(self.talk.handle_offer(&offer.body).map_err(|refused| refused.sip_code())?),
-        };
-        self.session = session;
-        Ok(Agreed { body, session_expires })
-    }
-
-    fn answered(&mut self, body: &[u8], terms: &Terms) {
-        if self.phase == Phase::Leaving {
-            return self.line.bye(Some(CLEARED.to_owned()));
-        }
-        noted(&self.health).handle_answer(200, None, false, Instant::now());
-        self.session.handle_answer(terms);
-        let agreed = self.talk.handle_answer(body);
-        if self.far_end == FarEnd::Empty && agreed.is_ok() {
-            self.tell(TrunkKind::Answered { leg: None });
-            self.phase = Phase::Up;
-            return;
-        }
-        match (agreed, self.talk.leg()) {
-            (Ok(()), leg) if leg.is_some() || self.talk.is_open() => {
-                self.tell(TrunkKind::Answered { leg: leg.map(|leg| Box::new(leg) as Box<dyn Leg>) });
-                self.phase = Phase::Up;
-            }
-            (agreed, _) => {
-                let reason = agreed.err().map_or_else(|| "no audio".to_owned(), |refused| refused.to_string());
-                // Whatever is wrong with it: no audio can come of this answer.
-                self.tell(TrunkKind::Rejected { code: NOT_ACCEPTABLE, reason, q850: None });
-                self.leave(INCOMPATIBLE);
-            }
-        }
-    }
-
-    fn keep_session(&mut self, due: Option<Due>) {
-        match due {
-            Some(Due::Refresh) => self.refresh(),
-            Some(Due::Expired) => {
-                self.tell(TrunkKind::SessionExpired);
-                self.leave(EXPIRED);
-            }
-            None => {}
-        }
-    }
-
-    fn refresh(&mut self) {
-        let body = match self.session.takes_updates() {
-            true => None,
-            false => match self.talk.negotiation().refresh() {
-                Ok(body) => Some(body),
-                // An offer is under way: as if the far side had said so (RFC 3261 §14.1).
-                Err(refused) => {
-                    let due = self.session.handle_refresh_failed(Some(refused.sip_code()));
-                    return self.keep_session(due);
-                }
-            },
-        };
-        self.line.refresh(body, self.session.request());
-    }
-
-    fn refreshed(&mut self, reply: Option<Reply>) {
-        if self.phase != Phase::Up {
-            return;
-        }
-        if let Some(reply) = reply.as_ref().filter(|reply| reply.code < 300) {
-            self.session.handle_answer(&reply.terms);
-            if self.talk.negotiation().is_offering() && self.talk.handle_answer(&reply.body).is_err() {
-                self.talk.roll_back();
-            }
-            return;
-        }
-        self.talk.roll_back();
-        let (code, terms) = reply.map_or((None, Terms::default()), |reply| (Some(reply.code), reply.terms));
-        if code == Some(INTERVAL_TOO_SMALL) && self.session.handle_too_small(&terms) {
-            return self.refresh();
-        }
-        // It names UPDATE in its Allow, and does not take one.
-        if matches!(code, Some(NO_SUCH_METHOD | NOT_IMPLEMENTED)) && self.session.takes_updates() {
-            self.session.note_no_updates();
-            return self.refresh();
-        }
-        let due = self.session.handle_refresh_failed(code);
-        self.keep_session(due);
-    }
-
-    /// What a refusal asks for instead: a longer session (RFC 4028 §7.4), or another place of the same trunk (RFC 3261 §8.1.3.4).
-    fn another(&mut self, reply: &Reply) -> Option<Invite> {
-        let placed = self.placed.as_mut().filter(|_| self.phase == Phase::Calling)?;
-        let mut invite = placed.invite.clone();
-        match reply.code {
-            INTERVAL_TOO_SMALL if self.session.handle_too_small(&reply.terms) => invite.timer = self.session.request(),
-            300..=399 => {
-                let (hosts, contacts) = (self.settings.host_names(), reply.contacts.iter().map(String::as_str));
-                let best = contact::by_preference(contacts).into_iter();
-                invite.to = best.filter_map(|contact| uri::redirected(contact.uri, &hosts, placed.redirects)).next()?;
-                invite.route = self.settings.proxy.as_ref().and(invite.route);
-                invite.place = self.settings.proxy.as_ref().and(invite.place);
-                placed.redirects += 1;
-            }
-            _ => return None,
-        }
-        Some(invite)
-    }
-
-    fn refused(&mut self, reply: Reply) -> ControlFlow<()> {
-        if let Some(invite) = self.another(&reply)
-            && let Some(placed) = &mut self.placed
-        {
-            return match placed.stack.invite(invite.clone()) {
-                Ok((line, heard)) => {
-                    placed.invite = invite;
-                    (self.line, self.heard) = (line, heard);
-                    ControlFlow::Continue(())
-                }
-                Err(error) => self.failed(Failure::Local(error)),
-            };
-        }
-        let q850 = reply.reason.as_deref().and_then(cause);
-        let retry_after = reply.retry_after.as_deref().and_then(seconds);
-        let is_limit = Ending::from_answer(reply.code, &reply.phrase, None, false).reason == EndReason::CarrierLimit;
-        noted(&self.health).handle_answer(reply.code, retry_after, is_limit, Instant::now());
-        self.tell(TrunkKind::Rejected { code: reply.code, reason: reply.phrase, q850 });
-        ControlFlow::Break(())
-    }
-
-    /// Nobody answers where it went: the next call goes to another place of the name.
-    fn pass_over(&self) {
-        if let Some(placed) = &self.placed
-            && let Some(place) = placed.invite.place
-        {
-            placed.stack.pass_over(&self.settings.hop().name, place);
-        }
-    }
-
-    fn failed(&mut self, failure: Failure) -> ControlFlow<()> {
-        match failure {
-            Failure::Timeout if self.phase == Phase::Calling => {
-                noted(&self.health).handle_silence();
-                self.pass_over();
-                self.phase = Phase::Silent;
-                return ControlFlow::Continue(());
-            }
-            Failure::Timeout | Failure::Cancelled => {}
-            Failure::Network(error) => {
-                tracing::info!(sid = self.sid, error, "a call's trunk broke");
-                noted(&self.health).handle_silence();
-                self.pass_over();
-                self.tell(TrunkKind::Unreachable);
-            }
-            Failure::Local(error) => {
-                tracing::warn!(sid = self.sid, error, "a call broke on our side");
-                self.tell(TrunkKind::Unreachable);
-            }
-        }
-        ControlFlow::Break(())
     }
 }
 
