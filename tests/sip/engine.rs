@@ -1,13 +1,19 @@
 //! A whole engine with a SIP trunk in its config: what is asked over HTTP reaches the wire, and the record tells of it.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use clutchcall::audio::Params;
+use clutchcall::call::wire::BridgeRole;
+use clutchcall::client::options::Surroundings;
+use clutchcall::client::{Arguments, Bridge, BridgeSpec, Client, Clock, Delivered, Options, Unclaimed};
 use clutchcall::engine::config::{SipTrunk, Trunk, TrunkKind};
 use clutchcall::engine::sip::Transport;
-use serde_json::json;
+use clutchcall::ring::RingReceiver;
+use clutchcall::tracks::Delivery;
+use serde_json::{Value, json};
 
-use crate::common::Bench;
+use crate::common::{Bench, KEY};
 use crate::rig::{Far, LIMIT, Traffic, case, towards};
 
 const RTP_FROM: u16 = 21_000;
@@ -26,10 +32,39 @@ pub(crate) fn bench_with(far: &Far, nth: u16, change: impl FnOnce(&mut SipTrunk)
 }
 
 pub(crate) fn originate(bench: &Bench) -> String {
-    let body = json!({"orgId": "org_a", "to": "+15550001234", "from": "+15558675309", "trunkId": "carrier"});
+    originate_with(bench, &json!({}))
+}
+
+/// `more`: fields beside the plainest.
+pub(crate) fn originate_with(bench: &Bench, more: &Value) -> String {
+    let mut body = json!({"orgId": "org_a", "to": "+15550001234", "from": "+15558675309", "trunkId": "carrier"});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let row = bench.post("voice.calls.originate", &body).data();
     assert_eq!(row["status"], "dialing");
     row["sid"].as_str().unwrap().to_owned()
+}
+
+/// A bridge on a call, and the last `frames` of what it hears.
+pub(crate) fn attach(bench: &Bench, sid: &str, params: Params, frames: usize) -> Attached {
+    let arguments = Arguments {
+        base_url: Some(bench.engine.base_url().to_owned()),
+        api_key: Some(KEY.to_owned()),
+        org_id: Some("org_a".to_owned()),
+        ..Arguments::default()
+    };
+    let surroundings = Surroundings { variable: &|_| None, dev_state: None };
+    let client = Client::new(Options::resolve(arguments, &surroundings).unwrap()).unwrap();
+    let (role, delivery, sid) = (BridgeRole::Server, Delivery::Stream, sid.to_owned());
+    let spec = BridgeSpec { sid, role, params, delivery, clock: Clock { at: Instant::now(), us: 0 } };
+    let (sender, ring) = client.runtime().delivery().ring(frames);
+    let bridge = client.attach(spec, sender, &mut || false).map(Unclaimed::claim).unwrap();
+    Attached { bridge, ring, client }
+}
+
+pub(crate) struct Attached {
+    pub(crate) bridge: Bridge,
+    pub(crate) ring: RingReceiver<Delivered>,
+    pub(crate) client: Client,
 }
 
 /// Blocking, beside the runtime that waits for SIPp.

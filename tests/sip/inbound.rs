@@ -10,6 +10,7 @@ use clutchcall::sip::digest::Algorithm;
 use serde_json::{Value, json};
 
 use crate::common::{Bench, wait_for};
+use crate::engine::beside;
 use crate::rig::{Caller, Far, Traffic, case, free_port, towards};
 
 const RTP_FROM: u16 = 22_000;
@@ -110,11 +111,6 @@ fn assert_end(row: &Value, end: (&str, &str, &str, Option<u16>, u8)) {
         (&row["direction"], &row["to"], &row["from"]),
         (&json!("inbound"), &json!(NUMBER), &json!("+15558675309"))
     );
-}
-
-/// Blocking, beside the runtime that waits for SIPp.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.unwrap()
 }
 
 /// The call of a scenario to its end: what its caller saw, and its row.

@@ -3,48 +3,26 @@
 //! The far side's signalling is SIPp's, its audio a socket of the test's own.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::time::Instant;
 
 use clutchcall::audio::Params;
 use clutchcall::call::TransferMode;
 use clutchcall::call::control::Dtmf;
-use clutchcall::call::wire::BridgeRole;
-use clutchcall::client::options::Surroundings;
-use clutchcall::client::{Arguments, Bridge, BridgeSpec, Client, Clock, Delivered, Options, Unclaimed};
-use clutchcall::engine::config::{Trunk, TrunkKind};
-use clutchcall::engine::sip::Transport;
+use clutchcall::client::Delivered;
 use clutchcall::ring::RingReceiver;
 use clutchcall::rtp::dtmf::Event;
 use clutchcall::rtp::{Header, Packet};
-use clutchcall::tracks::Delivery;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::common::{Bench, KEY, LIMIT, wait_for};
-use crate::rig::{Far, case, towards};
+use crate::common::{Bench, LIMIT, wait_for};
+use crate::engine::{Attached, attach, bench_with, beside, originate, originate_with};
+use crate::rig::{Far, case};
 
-const RTP_FROM: u16 = 23_000;
 /// Telephone events, as the scenarios agree on them.
 const EVENTS: u8 = 101;
 const RING_KEYS: usize = 64;
 
-/// Each test has ports of its own.
 fn bench(far: &Far, nth: u16) -> Bench {
-    let mut sip = towards(Transport::Udp, far.port);
-    sip.transfer_mode = TransferMode::Refer;
-    sip.rtp_ports = RTP_FROM + nth * 20..=RTP_FROM + nth * 20 + 19;
-    let trunk = Trunk { kind: TrunkKind::Sip(Box::new(sip)), channel_limit: 2, ..Trunk::default() };
-    Bench::with(|config| drop(config.trunks.insert("carrier".to_owned(), trunk)))
-}
-
-/// Blocking, beside the runtime that waits for SIPp.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.unwrap()
-}
-
-fn originate(bench: &Bench, more: &Value) -> String {
-    let mut body = json!({"orgId": "org_a", "to": "+15550001234", "from": "+15558675309", "trunkId": "carrier"});
-    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    bench.post("voice.calls.originate", &body).data()["sid"].as_str().unwrap().to_owned()
+    bench_with(far, nth, |sip| sip.transfer_mode = TransferMode::Refer)
 }
 
 /// The far end's audio.
@@ -107,34 +85,17 @@ impl Audio {
 }
 
 struct Hearing {
-    bridge: Bridge,
+    attached: Attached,
     keys: RingReceiver<Delivered>,
-    _client: Client,
 }
 
 impl Hearing {
     /// A bridge that is told of keys.
     fn begin(bench: &Bench, sid: &str) -> Self {
-        let arguments = Arguments {
-            base_url: Some(bench.engine.base_url().to_owned()),
-            api_key: Some(KEY.to_owned()),
-            org_id: Some("org_a".to_owned()),
-            ..Arguments::default()
-        };
-        let surroundings = Surroundings { variable: &|_| None, dev_state: None };
-        let client = Client::new(Options::resolve(arguments, &surroundings).unwrap()).unwrap();
-        let spec = BridgeSpec {
-            sid: sid.to_owned(),
-            role: BridgeRole::Server,
-            params: Params::CALL,
-            delivery: Delivery::Stream,
-            clock: Clock { at: Instant::now(), us: 0 },
-        };
-        let (ring, _heard) = client.runtime().delivery().ring(1);
-        let bridge = client.attach(spec, ring, &mut || false).map(Unclaimed::claim).unwrap();
-        let (ring, keys) = client.runtime().delivery().ring(RING_KEYS);
-        bridge.hear_keys(ring).unwrap();
-        Self { bridge, keys, _client: client }
+        let attached = attach(bench, sid, Params::CALL, 1);
+        let (ring, keys) = attached.client.runtime().delivery().ring(RING_KEYS);
+        attached.bridge.hear_keys(ring).unwrap();
+        Self { attached, keys }
     }
 
     fn key(&self) -> Dtmf {
@@ -154,7 +115,7 @@ impl Hearing {
 
     /// The uplink flows: what was asked for together with it is there too.
     fn flows(&self) {
-        wait_for(|| (self.bridge.stats().frames_in > 10).then_some(()));
+        wait_for(|| (self.attached.bridge.stats().frames_in > 10).then_some(()));
     }
 }
 
@@ -163,13 +124,13 @@ fn keys_of_the_far_end_reach_a_bridge() {
     case(async || {
         let mut audio = Audio::open();
         let far = Far::start("our_bye", &[("media_port", &audio.port())]).await;
-        let bench = bench(&far, 0);
+        let bench = bench(&far, 34);
         let row = beside(move || {
-            let sid = originate(&bench, &json!({}));
+            let sid = originate(&bench);
             let hearing = Hearing::begin(&bench, &sid);
             bench.wait(&sid, &["in_progress"]);
             let mut timestamp = 0;
-            while hearing.bridge.stats().frames_in <= 10 {
+            while hearing.attached.bridge.stats().frames_in <= 10 {
                 audio.hear();
                 timestamp += 160;
                 audio.say(0, timestamp, &[0xff; 160]);
@@ -180,7 +141,7 @@ fn keys_of_the_far_end_reach_a_bridge() {
             let keys: Vec<Dtmf> = (0..5).map(|_| hearing.key()).collect();
             assert_eq!(keys.iter().map(|key| key.digit).collect::<String>(), "122*#");
             assert!(keys.iter().all(|key| (key.duration_ms, key.source.as_str()) == (100, "rfc4733")), "{keys:?}");
-            assert_eq!(hearing.bridge.stats().keys, 5);
+            assert_eq!(hearing.attached.bridge.stats().keys, 5);
             bench.hangup(&sid).data();
             hearing.ended();
             wait_for(|| Some(bench.row(&sid)).filter(|row| row["rtp"].is_object()))
@@ -196,9 +157,9 @@ fn keys_of_a_user_reach_the_far_end() {
     case(async || {
         let mut audio = Audio::open();
         let far = Far::start("our_bye", &[("media_port", &audio.port())]).await;
-        let bench = bench(&far, 1);
+        let bench = bench(&far, 35);
         let row = beside(move || {
-            let sid = originate(&bench, &json!({"sendDigits": "W1#"}));
+            let sid = originate_with(&bench, &json!({"sendDigits": "W1#"}));
             bench.wait(&sid, &["in_progress"]);
             assert_eq!(audio.pressed(2), [('1', 160), ('#', 160)], "what came with the call");
             let press = |digits: &str, ms: u32| {
@@ -230,9 +191,9 @@ fn keys_of_a_user_reach_the_far_end() {
 fn keys_that_are_signalled_reach_a_bridge() {
     case(async || {
         let far = Far::start("presses", &[]).await;
-        let bench = bench(&far, 2);
+        let bench = bench(&far, 36);
         let row = beside(move || {
-            let sid = originate(&bench, &json!({}));
+            let sid = originate(&bench);
             let hearing = Hearing::begin(&bench, &sid);
             bench.wait(&sid, &["in_progress"]);
             let refused = bench.post("voice.calls.sendDtmf", &json!({"sid": sid, "digits": "1"}));

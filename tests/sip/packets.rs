@@ -6,16 +6,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use clutchcall::audio::{Codec, Params};
-use clutchcall::call::wire::BridgeRole;
-use clutchcall::client::options::Surroundings;
-use clutchcall::client::{Arguments, Bridge, BridgeSpec, Client, Clock, Delivered, Options, Unclaimed};
+use clutchcall::client::Delivered;
 use clutchcall::engine::config::SipTrunk;
 use clutchcall::rtp::Header;
-use clutchcall::tracks::Delivery;
 use serde_json::{Value, json};
 
-use crate::common::{Bench, KEY, wait_for};
-use crate::engine::{bench_with, beside, originate};
+use crate::common::{Bench, wait_for};
+use crate::engine::{Attached, attach, bench_with, beside, originate};
 use crate::phones::{FRAME, Line, Phones, SILENCE, frame};
 use crate::rig::{Far, LIMIT, Traffic, case, free_ports};
 
@@ -28,40 +25,26 @@ async fn far(scenario: &str, phones: &Phones, ptime: &str, calls: &str) -> Far {
 
 /// A bridge on a call in the phone's own codec.
 struct Ear {
-    _client: Client,
-    bridge: Bridge,
-    ring: clutchcall::ring::RingReceiver<Delivered>,
+    attached: Attached,
     heard: Vec<u8>,
     said: usize,
 }
 
 impl Ear {
     fn attach(bench: &Bench, sid: &str) -> Self {
-        let arguments = Arguments {
-            base_url: Some(bench.engine.base_url().to_owned()),
-            api_key: Some(KEY.to_owned()),
-            org_id: Some("org_a".to_owned()),
-            ..Arguments::default()
-        };
-        let surroundings = Surroundings { variable: &|_| None, dev_state: None };
-        let client = Client::new(Options::resolve(arguments, &surroundings).unwrap()).unwrap();
-        let (role, delivery, sid) = (BridgeRole::Server, Delivery::Stream, sid.to_owned());
         let params = Params::new(Codec::G711Ulaw, None, 1, 20).unwrap();
-        let spec = BridgeSpec { sid, role, params, delivery, clock: Clock { at: Instant::now(), us: 0 } };
-        let (sender, ring) = client.runtime().delivery().ring(1024);
-        let bridge = client.attach(spec, sender, &mut || false).map(Unclaimed::claim).unwrap();
-        Self { _client: client, bridge, ring, heard: Vec::new(), said: 0 }
+        Self { attached: attach(bench, sid, params, 1024), heard: Vec::new(), said: 0 }
     }
 
     /// Takes what came, and keeps half a second of speech on its way.
     fn go_on(&mut self) {
-        while let Some(delivered) = self.ring.pop() {
+        while let Some(delivered) = self.attached.ring.pop() {
             if let Delivered::Frame { payload, .. } = delivered {
                 self.heard.extend_from_slice(&payload);
             }
         }
-        while self.bridge.queued_us() < 500_000 {
-            self.bridge.publish(Bytes::from(frame(BRIDGE, self.said)), None).unwrap();
+        while self.attached.bridge.queued_us() < 500_000 {
+            self.attached.bridge.publish(Bytes::from(frame(BRIDGE, self.said)), None).unwrap();
             self.said += 1;
         }
     }

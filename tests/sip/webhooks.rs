@@ -14,6 +14,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use crate::common::{Bench, LIMIT, call};
+use crate::engine::beside;
 use crate::inbound::{Called, notify, rule};
 use crate::rig::{Far, case, towards};
 
@@ -90,11 +91,6 @@ fn signed(config: &mut Config) {
         let webhook_secret = Some(format!("whsec_{SECRET}").parse().unwrap());
         config.orgs.insert(org.to_owned(), Org { webhook_secret, ..Org::default() });
     }
-}
-
-/// Blocking, beside the runtime that waits for SIPp.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.unwrap()
 }
 
 #[test]
