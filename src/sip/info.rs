@@ -23,6 +23,14 @@ pub enum Info {
     Foreign,
 }
 
+/// The type that we write.
+pub const RELAY: &str = "application/dtmf-relay";
+
+/// The body of a key of ours.
+pub fn relay(key: char, duration_ms: u32) -> String {
+    format!("Signal={key}\r\nDuration={duration_ms}\r\n")
+}
+
 /// The types that we read.
 pub const ACCEPT: &str = "application/dtmf-relay, application/dtmf";
 
@@ -109,6 +117,13 @@ mod tests {
             assert_eq!(relay(&format!("Signal={signal}")), Info::Key { key, duration_ms: USUAL_MS });
         }
         assert_eq!(relay("Signal=1\r\nDuration=4000000000"), Info::Key { key: '1', duration_ms: MOST_MS });
+    }
+
+    #[test]
+    fn what_we_write_we_read() {
+        for key in "0123456789*#ABCD".chars() {
+            assert_eq!(read(Some(RELAY), super::relay(key, 40).as_bytes()), Info::Key { key, duration_ms: 40 });
+        }
     }
 
     #[test]

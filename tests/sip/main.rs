@@ -18,6 +18,7 @@ mod digest;
 mod engine;
 mod faults;
 mod inbound;
+mod info;
 mod joined;
 mod keys;
 mod later;

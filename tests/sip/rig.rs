@@ -12,7 +12,8 @@ use clutchcall::call::{
 };
 use clutchcall::engine::config::{self, Credentials, Host};
 use clutchcall::engine::sip::{self, Counts, Endpoints, Servers, SipTrunk, Timers, Transactions, Transport};
-use clutchcall::engine::trunk::{Dial, Trunk, TrunkEvent, TrunkKind};
+use clutchcall::engine::trunk::{Asker, Dial, Keys, Trunk, TrunkEvent, TrunkKind};
+use clutchcall::rtp::dtmf::strokes;
 use tokio::sync::mpsc;
 
 use crate::ports::is_taken;
@@ -222,6 +223,10 @@ impl Traffic {
         ours
     }
 
+    pub(crate) fn all(&self) -> &[Message] {
+        &self.0
+    }
+
     pub(crate) fn has_sent(&self, begins: &str) -> bool {
         self.0.iter().any(|message| !message.is_ours && message.text.starts_with(begins))
     }
@@ -242,6 +247,10 @@ impl Message {
             found.eq_ignore_ascii_case(name).then_some(value.trim())
         });
         line.unwrap_or_else(|| panic!("no {name} in {}", self.text))
+    }
+
+    pub(crate) fn is_response_of_ours(&self) -> bool {
+        self.is_ours && self.text.starts_with("SIP/2.0")
     }
 
     /// Its first line.
@@ -387,6 +396,22 @@ impl Caller {
         let begun = Instant::now();
         while self.record().transfer.as_ref().unwrap().state != state {
             assert!(begun.elapsed() < LIMIT, "it is {:?}", self.record());
+            self.turn().await;
+        }
+    }
+
+    /// Keys of 100 ms; what is said of them.
+    pub(crate) async fn press(&mut self, digits: &str) -> Result<(), String> {
+        let (sender, told) = std::sync::mpsc::channel();
+        let keys = Keys { strokes: strokes(digits).unwrap(), duration_ms: 100 };
+        let asker = Asker::new(move |done| sender.send(done).unwrap());
+        self.trunk.press("CA1", keys, asker, Instant::now());
+        let begun = Instant::now();
+        loop {
+            if let Ok(done) = told.try_recv() {
+                return done;
+            }
+            assert!(begun.elapsed() < LIMIT, "nothing is said of keys");
             self.turn().await;
         }
     }

@@ -389,7 +389,7 @@ class Call(CallFields):
         self._core.hangup(self.sid)
 
     def send_dtmf(self, digits: str, duration_ms: int = 160) -> None:
-        """Presses keys for the far end, one after the other, in place of audio (RFC 4733).
+        """Presses keys for the far end, one after the other, in place of audio (RFC 4733) or as SIP INFO.
 
         Returns once the engine has all of them.
 

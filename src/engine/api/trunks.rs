@@ -25,6 +25,7 @@ pub(super) struct SipRow<'a> {
     rtp_end_port: u16,
     number_template: &'a str,
     refer_to: &'a str,
+    dtmf_mode: &'static str,
 }
 
 pub(super) fn row<'a>(state: &TrunkState, trunk: &'a Trunk) -> TrunkRow<SipRow<'a>> {
@@ -66,6 +67,7 @@ impl<'a> SipRow<'a> {
             rtp_end_port: *sip.rtp_ports.end(),
             number_template: sip.number_template.as_str(),
             refer_to: sip.refer_to.as_str(),
+            dtmf_mode: sip.dtmf_mode.as_str(),
         }
     }
 }

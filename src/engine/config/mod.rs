@@ -53,7 +53,7 @@ pub(super) use key::compared;
 pub(super) use key::hex;
 pub use key::{ApiKey, MOST_KEY_BYTES, SCOPES, mint};
 pub use relay::{Relaying, Upstream};
-pub use trunk::{CallerId, Credentials, Host, Secret, SipTrunk, Transport, Trunk, TrunkKind};
+pub use trunk::{CallerId, Credentials, DtmfMode, Host, Secret, SipTrunk, Transport, Trunk, TrunkKind};
 pub(super) use trunk::{SIP_PORT, SIPS_PORT};
 
 /// The trunk and the agent that a development engine has.

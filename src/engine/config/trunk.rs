@@ -105,6 +105,30 @@ impl Transport {
     }
 }
 
+/// How keys go to the far side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DtmfMode {
+    /// As telephone events where both know them; else as SIP INFO, if the far side's `Allow` names it.
+    #[default]
+    Auto,
+    /// As telephone events (RFC 4733) or not at all, by the vendor's name.
+    Rfc2833,
+    /// As SIP INFO, whatever is offered.
+    Info,
+}
+
+impl DtmfMode {
+    pub(super) const ALL: [DtmfMode; 3] = [Self::Auto, Self::Rfc2833, Self::Info];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Rfc2833 => "rfc2833",
+            Self::Info => "info",
+        }
+    }
+}
+
 /// A number, or the beginning of some (`+1555*`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallerId(pub(super) String);
@@ -180,6 +204,7 @@ pub struct SipTrunk {
     pub number_template: Template,
     pub refer_to: Template,
     pub transfer_mode: TransferMode,
+    pub dtmf_mode: DtmfMode,
     /// Whether what comes before the answer is heard.
     pub early_media: bool,
     /// OPTIONS this often; `None`: never.
@@ -293,6 +318,7 @@ impl Default for SipTrunk {
             number_template: Template::sip(),
             refer_to: Template::sip(),
             transfer_mode: TransferMode::Auto,
+            dtmf_mode: DtmfMode::Auto,
             early_media: false,
             options_interval: Some(Duration::from_secs(30)),
             session_expires: Some(Duration::from_secs(1800)),

@@ -182,6 +182,7 @@ fn mistakes_name_their_key_and_the_remedy() {
         ("[trunks.t]\nsbc_ip = \"h\"\nnumber_template = \"tel:{to}\"", &["number_template", "needs a host"]),
         ("[trunks.t]\nsbc_ip = \"h\"\nrefer_to = \"x\"", &["trunks.t.refer_to", "tel:{to}"]),
         ("[trunks.t]\nsbc_ip = \"h\"\ntransfer_mode = \"blind\"", &["transfer_mode", "auto, refer, bridge"]),
+        ("[trunks.t]\nsbc_ip = \"h\"\ndtmf_mode = \"inband\"", &["dtmf_mode", "auto, rfc2833, info"]),
         ("[trunks.t]\nsbc_ip = \"h\"\ncaller_ids = [\"1555\"]", &["caller_ids[0]", "+1555*"]),
         ("[trunks.t]\nsbc_ip = \"h\"\nregister_expires_sec = 5", &["register_expires_sec", "from 60"]),
         ("[trunks.t]\nsbc_ip = \"h\"\nsession_expires_sec = 30", &["session_expires_sec", "0 for none", "90"]),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::inbound;
 use super::parse::check_id;
 use super::table::{Table, nearest};
-use super::trunk::{CallerId, Credentials, Host, RTP_PORTS, Secret, SipTrunk, Transport, Trunk, TrunkKind};
+use super::trunk::{CallerId, Credentials, DtmfMode, Host, RTP_PORTS, Secret, SipTrunk, Transport, Trunk, TrunkKind};
 use crate::call::TransferMode;
 use crate::sip::Codec;
 
@@ -138,6 +138,7 @@ fn rules(table: &mut Table, trunk: &mut SipTrunk) -> Result<(), String> {
     if let Some(template) = table.parsed("refer_to", "a URI such as \"tel:{to}\"")? {
         trunk.refer_to = template;
     }
+    trunk.dtmf_mode = choice(table, "dtmf_mode", DtmfMode::ALL, DtmfMode::as_str)?.unwrap_or_default();
     trunk.early_media = table.truth("early_media")?;
     trunk.breaker_failures = table.number("breaker_failures", u64::from(trunk.breaker_failures), 0..=1000)? as u32;
     trunk.breaker = seconds(table, "breaker_sec", trunk.breaker, 1..=3600)?;

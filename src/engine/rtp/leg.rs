@@ -238,8 +238,8 @@ impl Leg for RtpLeg {
     }
 
     fn press(&mut self, key: char, duration_ms: u32) -> bool {
-        let is_pressed =
-            Key::from_char(key).is_some_and(|key| self.outward.sender.press(Stroke::Key(key), duration_ms));
+        let key = Key::from_char(key).filter(|_| self.settings.presses);
+        let is_pressed = key.is_some_and(|key| self.outward.sender.press(Stroke::Key(key), duration_ms));
         // The trunk has not said it, and it waits among those that it has.
         self.ear.typed(usize::from(is_pressed));
         is_pressed

@@ -57,6 +57,8 @@ pub struct Settings {
     /// Nothing came any more. Neither counts on hold.
     pub not_heard: Option<Duration>,
     pub fill: Fill,
+    /// Keys go to the far end as telephone events; else its trunk has another way.
+    pub presses: bool,
 }
 
 /// What is sent at a tick for which nothing is there to be heard.
@@ -79,6 +81,7 @@ impl Default for Settings {
             never_heard: Some(Duration::from_secs(30)),
             not_heard: Some(Duration::from_secs(15)),
             fill: Fill::Always,
+            presses: true,
         }
     }
 }

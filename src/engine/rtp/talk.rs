@@ -108,10 +108,15 @@ impl Talk {
         Some(leg)
     }
 
+    /// Keys go on the line, as telephone events that both know.
+    pub fn takes_keys(&self) -> bool {
+        self.settings.presses && self.negotiation.agreed().is_some_and(|agreed| agreed.events.is_some())
+    }
+
     /// Presses keys on the line. The error is what to say to a user.
     pub fn press(&self, strokes: &[Stroke], duration_ms: u32) -> Result<(), String> {
         let line = self.line.as_ref().ok_or("the call is not answered: send keys once it is in_progress")?;
-        if self.negotiation.agreed().is_none_or(|agreed| agreed.events.is_none()) {
+        if !self.takes_keys() {
             return Err("the far end takes no telephone events (RFC 4733), so it can't be sent keys".to_owned());
         }
         line.press(strokes, duration_ms)

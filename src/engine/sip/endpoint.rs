@@ -9,7 +9,7 @@ use super::names::{Draw, Names, Servers};
 use super::reception::Desk;
 use super::stack::{Past, Reception, Stack};
 use super::{Counts, Gate, Local, Timers, Transport};
-use crate::engine::config::{self, SipTrunk};
+use crate::engine::config::{self, DtmfMode, SipTrunk};
 use crate::engine::rtp::{Ports, Settings, Talks};
 
 /// At the start nobody waits longer for name servers: the address of the default route will do.
@@ -137,6 +137,7 @@ pub fn talks(trunk: &SipTrunk, sip: IpAddr) -> Result<Talks, String> {
         settings: Settings {
             never_heard: trunk.media_timeout_initial,
             not_heard: trunk.media_timeout,
+            presses: trunk.dtmf_mode != DtmfMode::Info,
             ..Settings::default()
         },
     })

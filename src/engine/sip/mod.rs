@@ -8,6 +8,7 @@
 //! | `reception` | whose call an INVITE is, and where it waits until the board has decided |
 //! | `ringing` | one call that came in, until it is answered |
 //! | `session` | its session timer |
+//! | `pressing` | keys for it as SIP INFO |
 //! | `register` | who we are, told to a registrar |
 //! | `options` | whether the far side is there |
 //! | `probe` | the same, asked by a user |
@@ -29,6 +30,7 @@ mod gate;
 mod names;
 mod options;
 mod peers;
+mod pressing;
 mod probe;
 mod reception;
 mod register;

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::Timers;
 use super::dialog::{Joined, Order};
+use super::pressing::Pressing;
 use super::reception::Caller;
 use super::session::Session;
 use super::stack::{Came, Heard};
@@ -80,8 +81,10 @@ impl Ringing {
         call.follow(&mut heard, &mut orders).await;
         if call.is_joined {
             let Call { ringing, line, phase, session, .. } = call;
-            let Ringing { sid, caller, settings, talk, health, events, .. } = ringing;
-            let joined = Joined { sid, us: caller.to, settings, session, line, talk, health, events };
+            let Ringing { sid, caller, settings, timers, talk, health, events } = ringing;
+            let mut pressing = Pressing::new(settings.dtmf_mode, timers);
+            pressing.note(&caller.terms);
+            let joined = Joined { sid, us: caller.to, settings, session, pressing, line, talk, health, events };
             joined.run(phase == Phase::Leaving, heard, orders).await;
         }
     }

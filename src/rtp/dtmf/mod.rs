@@ -30,7 +30,7 @@ const OLD: Duration = Duration::from_secs(3);
 /// Loudness of our keys, in −dBm0.
 const VOLUME: u8 = 10;
 /// Silence between two keys of ours.
-const PAUSE_MS: u32 = 60;
+pub const PAUSE_MS: u32 = 60;
 pub const MIN_DURATION_MS: u32 = 40;
 pub const MAX_DURATION_MS: u32 = 4000;
 

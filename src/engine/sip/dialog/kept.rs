@@ -28,6 +28,7 @@ impl Call {
             false => Some(self.talk.handle_offer(&offer.body).map_err(|refused| refused.sip_code())?),
         };
         self.session = session;
+        self.pressing.note(&offer.terms);
         Ok(Agreed { body, session_expires })
     }
 

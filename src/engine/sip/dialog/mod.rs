@@ -14,11 +14,12 @@ mod placed;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::dial::Dialling;
+use super::pressing::Pressing;
 use super::session::Session;
 use super::stack::{Heard, Invite, Line, Stack};
 use crate::engine::config::SipTrunk;
@@ -66,6 +67,7 @@ pub(super) struct Joined {
     pub(super) us: String,
     pub(super) settings: Arc<SipTrunk>,
     pub(super) session: Session,
+    pub(super) pressing: Pressing,
     pub(super) line: Line,
     pub(super) talk: Talk,
     pub(super) health: Arc<Mutex<Health>>,
@@ -94,6 +96,8 @@ pub(super) struct Call {
     talk: Talk,
     health: Arc<Mutex<Health>>,
     session: Session,
+    /// Keys that go as INFO.
+    pressing: Pressing,
     /// What became of the last REFER.
     refer: Refer,
     hears_early: bool,
@@ -121,6 +125,7 @@ impl Joined {
             talk: self.talk,
             health: self.health,
             session: self.session,
+            pressing: self.pressing,
             refer: Refer::default(),
             hears_early: false,
             events: self.events,
@@ -149,6 +154,7 @@ impl Call {
         let far_end = (far_side.far_end)(&dial.to);
         let hears_early = dial.hears_early && settings.early_media;
         let (sid, from, refer) = (dial.sid, dial.from, Refer::default());
+        let pressing = Pressing::new(settings.dtmf_mode, stack.timers());
         Self {
             sid,
             from,
@@ -159,6 +165,7 @@ impl Call {
             talk,
             health,
             session,
+            pressing,
             refer,
             hears_early,
             events,
@@ -177,6 +184,11 @@ impl Call {
                 () = self.session.due(), if self.phase == Phase::Up => {
                     let due = self.session.handle_timeout();
                     self.keep_session(due);
+                    ControlFlow::Continue(())
+                }
+                () = self.pressing.due(), if self.phase == Phase::Up => {
+                    self.pressing.handle_timeout(Instant::now());
+                    self.press_on();
                     ControlFlow::Continue(())
                 }
             };
@@ -206,7 +218,7 @@ impl Call {
                 self.refer = Refer::default();
                 self.line.refer(refer::headers(&settings.refer_to, &to, &self.from, &host));
             }
-            (Order::Press(keys, asker), Phase::Up) => asker.tell(self.talk.press(&keys.strokes, keys.duration_ms)),
+            (Order::Press(keys, asker), Phase::Up) => self.press(keys, asker),
             (Order::Press(_, asker), _) => asker.tell(Err("the call is not up".to_owned())),
             (_, Phase::Leaving) | (Order::Transfer { .. }, Phase::Calling | Phase::Silent) => {}
             // It was answered, or goes out.
@@ -215,8 +227,25 @@ impl Call {
         ControlFlow::Continue(())
     }
 
+    fn press(&mut self, keys: Keys, asker: Asker) {
+        if !self.pressing.is_used(self.talk.takes_keys()) {
+            return asker.tell(self.talk.press(&keys.strokes, keys.duration_ms));
+        }
+        self.pressing.push(keys, asker, Instant::now());
+        self.press_on();
+    }
+
+    fn press_on(&mut self) {
+        if self.phase == Phase::Up
+            && let Some((key, duration_ms)) = self.pressing.next(Instant::now())
+        {
+            self.line.press(key.as_char(), duration_ms);
+        }
+    }
+
     fn leave(&mut self, reason: &str) {
         self.phase = Phase::Leaving;
+        self.pressing.close();
         self.line.bye(Some(reason.to_owned()));
     }
 
@@ -258,6 +287,10 @@ impl Call {
             Heard::Unacked if self.phase == Phase::Up => {
                 self.tell(TrunkKind::Bye { q850: Some(102) });
                 self.leave(CLEARED);
+            }
+            Heard::Pressed { code } => {
+                self.pressing.handle_answer(code, Instant::now());
+                self.press_on();
             }
             Heard::Key { key, duration_ms } => self.tell(TrunkKind::Key { key, duration_ms }),
             Heard::Referred { code: ..300 } => self.tell(TrunkKind::TransferAccepted),

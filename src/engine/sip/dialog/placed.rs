@@ -37,6 +37,7 @@ impl Call {
         }
         noted(&self.health).handle_answer(200, None, false, Instant::now());
         self.session.handle_answer(terms);
+        self.pressing.note(terms);
         let agreed = self.talk.handle_answer(body);
         if self.far_end == FarEnd::Empty && agreed.is_ok() {
             self.tell(TrunkKind::Answered { leg: None });

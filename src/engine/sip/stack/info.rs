@@ -1,10 +1,11 @@
-//! INFO of a far end inside a call: its keys ([`sip::info`](crate::sip::info)) go to the call, all else is refused by the RFC's word.
+//! INFO inside a call. Keys of the far end ([`sip::info`](crate::sip::info)) go to the call, all else is refused by the RFC's word; keys of ours go
+//! out one by one.
 
-use rsipstack::sip::{Header, HeadersExt as _, StatusCode};
+use rsipstack::sip::{Header, HeadersExt as _, Method, StatusCode};
 use rsipstack::transaction::transaction::Transaction;
 
-use super::{Call, Heard, uas};
-use crate::sip::info::{ACCEPT, Info, read};
+use super::{Call, Heard, Line, mend, uas};
+use crate::sip::info::{ACCEPT, Info, RELAY, read, relay};
 
 /// RFC 6086 §4.2.2: of a package that nobody agreed on.
 const BAD_INFO_PACKAGE: u16 = 469;
@@ -25,4 +26,21 @@ pub(super) async fn answer(call: &Call, request: &mut Transaction) -> rsipstack:
         }
     }
     request.reply(StatusCode::OK).await
+}
+
+impl Line {
+    /// A key for the far end; what it answers is [`Heard::Pressed`].
+    pub(in crate::engine::sip) fn press(&self, key: char, duration_ms: u32) {
+        let (dialog, heard) = (self.dialog.clone(), self.heard.clone());
+        let headers = vec![Header::ContentType(RELAY.into())];
+        tokio::spawn(async move {
+            // Not by the crate's `info`, which logs the body: digits may be a secret.
+            let answered =
+                dialog.request(Method::Info, Some(headers), Some(relay(key, duration_ms).into_bytes())).await;
+            // What the crate says by itself nobody answered.
+            let said = answered.ok().flatten().filter(|response| !mend::is_made_up(response));
+            // A call that nobody follows any more is over.
+            let _ = heard.send(Heard::Pressed { code: said.map(|response| response.status_code.code()) });
+        });
+    }
 }

@@ -9,7 +9,7 @@
 //! | `request` | requests outside of any call |
 //! | `uas` | requests of the far side, given to their calls or refused |
 //! | `door` | the socket, and who is let in |
-//! | `info` | INFO of the far side: its keys |
+//! | `info` | INFO: keys of the far side, and ours for it |
 //! | `route` | where a request goes: places, ports, transports |
 //! | `past` | what is kept of transactions that are over |
 //! | `mend` | what is put right in messages between the wire and the crate |
@@ -99,6 +99,8 @@ pub(in crate::engine) enum Heard {
     Cancelled { reason: Option<String> },
     /// The far end has signalled a key (INFO).
     Key { key: char, duration_ms: u32 },
+    /// The final answer to a key of ours; `None`: nobody answers.
+    Pressed { code: Option<u16> },
     /// The final answer to our refresh of the session; `None`: nobody answers.
     Refreshed(Option<Reply>),
     /// The far end is to go elsewhere (REFER): the code of our answer is waited for, and nothing is said without one.

@@ -6,15 +6,16 @@ use rsipstack::sip::{HasHeaders, Header, HeadersExt};
 
 use super::{Heard, Line, mend, reply};
 
-/// What a message says of session timers, as it stands.
+/// What a message says of session timers and of requests that it takes, as it stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::engine) struct Terms {
     pub(in crate::engine) session_expires: Option<String>,
     pub(in crate::engine) min_se: Option<String>,
     /// Its `Supported` or `Require` names `timer`.
     pub(in crate::engine) supports_timer: bool,
-    /// Its `Allow` names UPDATE.
+    /// Its `Allow` names UPDATE, and INFO.
     pub(in crate::engine) takes_updates: bool,
+    pub(in crate::engine) takes_info: bool,
 }
 
 impl Terms {
@@ -24,6 +25,7 @@ impl Terms {
             min_se: message.header_value("Min-SE"),
             supports_timer: names(message, "Supported", "timer") || names(message, "Require", "timer"),
             takes_updates: names(message, "Allow", "UPDATE"),
+            takes_info: names(message, "Allow", "INFO"),
         }
     }
 }
