@@ -198,6 +198,33 @@ fn keys_go_from_phone_to_phone() {
     });
 }
 
+/// The second phone has no telephone events: what the first one presses reaches it as INFO, and what it signals the first one as an event.
+#[test]
+fn keys_of_a_phone_without_events_go_as_info() {
+    case(async || {
+        let mut phones = Phones::new();
+        let far = far("second_by_info", &phones, &[]).await;
+        let bench = bench_with(&far, 32, |sip| sip.transfer_mode = TransferMode::Bridge);
+        let row = beside(move || {
+            let sid = answered(&bench);
+            transfer(&bench, &sid, TO).data();
+            phones.talk_until(|lines| lines.len() == 2 && lines.iter().all(|line| line.said.len() > 1000));
+            phones.press(0, 5);
+            phones.talk_until(|lines| lines[0].keys == [7]);
+            assert_eq!(phones.lines[1].keys, Vec::<u8>::new());
+            bench.hangup(&sid).data();
+            ended(&bench, &sid)
+        })
+        .await;
+        assert_eq!((&row["status"], &row["endReason"]), (&json!("completed"), &json!("transferred")), "{row}");
+        let traffic = far.played().await;
+        let info = traffic.our("INFO");
+        assert_eq!(info.header("Call-ID"), row["legs"][0]["sipCallId"].as_str().unwrap());
+        assert!(info.text.trim_end().ends_with("\n\nSignal=5\nDuration=100"), "{}", info.text);
+        assert!(traffic.ours("SIP/2.0 200").iter().any(|answer| answer.header("CSeq") == "1 INFO"), "{traffic:?}");
+    });
+}
+
 /// Whoever of the two hangs up: the other one is hung up, once.
 #[test]
 fn either_phone_ends_both() {

@@ -65,10 +65,8 @@ impl Agent for Bridged {
         self.caller.insert(frame.clone());
     }
 
-    fn hear_key(&mut self, key: char, duration_ms: u32) {
-        if !self.leg.press(key, duration_ms) {
-            tracing::debug!("a key is not passed on: the second leg takes none, or too many wait");
-        }
+    fn hear_key(&mut self, key: char, duration_ms: u32) -> bool {
+        self.leg.press(key, duration_ms)
     }
 
     /// A tick for which the caller said nothing is the leg's to fill: towards it audio is continuous.

@@ -24,8 +24,10 @@ pub trait Agent: Send {
     /// speaks, the choice that costs no transcoding.
     fn params(&self, call: Params) -> Params;
     fn hear(&mut self, frame: &Frame, now: Instant);
-    /// The caller pressed a key, and has let go of it.
-    fn hear_key(&mut self, _key: char, _duration_ms: u32) {}
+    /// The caller pressed a key, and has let go of it. `false`: it was for the agent's far end, whose line takes none.
+    fn hear_key(&mut self, _key: char, _duration_ms: u32) -> bool {
+        true
+    }
     /// Once per tick, before it is asked what to say.
     fn handle_tick(&mut self, _now: Instant) {}
     /// What to say in this tick; `None`: silence.

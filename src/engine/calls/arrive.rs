@@ -8,15 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Refused;
-use super::board::{Board, Early, Entry, Phase, Saving, Sid, conflict, not_dialled};
-use super::lease::Leases;
+use super::board::{Board, Saving, Sid, conflict, not_dialled};
+use super::entry::{Early, Entry, Phase};
 use super::mint::{sid, unix_ms};
-use crate::call::{Call, CallRecord, Carried, Command, DEFAULT_RING_TIMEOUT_S, EndReason, Event, Reject};
+use crate::call::{Call, CallRecord, Command, DEFAULT_RING_TIMEOUT_S, EndReason, Event, Reject};
 use crate::engine::config::{InboundRule, Then};
-use crate::engine::media::Caller;
 use crate::engine::trunk::Arrival;
 use crate::engine::webhooks::Callback;
-use crate::heap::{CALL_BYTES, Share};
 
 /// No rule has this number, the trunk's channels are taken, the engine's are or it ends (RFC 3261 §21).
 const NOT_FOUND: u16 = 404;
@@ -76,28 +74,9 @@ impl Board {
         let webhook = self.trunks.inbound(&arrival.trunk_id).and_then(|inbound| inbound.webhook_url.clone());
         let callback = webhook.map(|url| Callback { url, org: rule.org.clone() });
         let entry = Entry {
-            org: rule.org,
-            trunk_id: arrival.trunk_id.clone(),
-            caller: Caller::Leg,
-            carried: Carried::default(),
-            turn: now,
-            agent: record.agent.clone(),
-            phase: Phase::Saving(Early { record, max_duration: rule.max_duration, ended: None }),
-            asker: None,
-            remembered: None,
             coming: Some(Coming { then: rule.then, heard: Vec::new() }),
-            transfers: Vec::new(),
-            leases: Leases::default(),
-            send_digits: None,
-            leg: None,
-            speaks: None,
-            second: None,
-            announces: false,
-            told: None,
             callback,
-            forget_at: None,
-            timer: None,
-            memory: Some(Share::of(CALL_BYTES)),
+            ..Entry::new(Early { record, max_duration: rule.max_duration, ended: None }, now)
         };
         self.calls.insert(Arc::clone(&sid), Box::new(entry));
         self.metrics.came();

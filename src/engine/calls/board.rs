@@ -4,23 +4,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::arrive::Coming;
 use super::ends::TakenBack;
+use super::entry::{Entry, Phase};
 use super::feed::Feed;
-use super::lease::Leases;
-use super::legs::{self, Second};
+use super::legs;
 use super::mint::run;
 use super::trunks::Trunks;
 use super::{Answer, MakeAgent, Media, Minter, Parts, Refused, Relays, Request, Why};
-use crate::audio::Params;
-use crate::call::{Action, Call, CallRecord, CallRow, Carried, Command, Event, Refusal, Settled};
-use crate::engine::leg::{Leg, Line};
-use crate::engine::media::{self, Caller};
+use crate::call::{Action, CallRecord, CallRow, Command, Event, Refusal, Settled};
+use crate::engine::leg::Line;
+use crate::engine::media;
 use crate::engine::metrics::Metrics;
-use crate::engine::store::{Pending, Remembered, Store};
-use crate::engine::trunk::{Dial, Keys, TrunkEvent, TrunkKind};
-use crate::engine::webhooks::{Callback, Hooks};
-use crate::heap::Share;
+use crate::engine::store::{Pending, Store};
+use crate::engine::trunk::{Dial, TrunkEvent, TrunkKind};
+use crate::engine::webhooks::Hooks;
 
 pub(super) type Sid = Arc<str>;
 
@@ -53,84 +50,6 @@ pub(super) struct Board {
     pub(super) ended: VecDeque<Sid>,
     /// What was taken back before it came.
     pub(super) taken_back: TakenBack,
-}
-
-/// One call in memory.
-pub(super) struct Entry {
-    pub(super) org: String,
-    pub(super) trunk_id: String,
-    pub(super) caller: Caller,
-    /// Until it is dialled.
-    pub(super) carried: Carried,
-    /// When it may be dialled.
-    pub(super) turn: Instant,
-    pub(super) phase: Phase,
-    /// Who asked for the call and waits for `dialing`.
-    pub(super) asker: Option<Answer<CallRow>>,
-    /// The request can be repeated by its key: it counts even when the asker has gone.
-    pub(super) remembered: Option<Remembered>,
-    /// It came in, and does not ring yet.
-    pub(super) coming: Option<Coming>,
-    pub(super) transfers: Vec<Answer<Settled>>,
-    pub(super) leases: Leases,
-    /// The agent that speaks, or will speak after the answer.
-    pub(super) agent: Option<String>,
-    /// What is pressed once the call is answered.
-    pub(super) send_digits: Option<Keys>,
-    pub(super) leg: Option<Box<dyn Leg>>,
-    /// What it spoke when it came.
-    pub(super) speaks: Option<Params>,
-    /// The newest second leg, while it has a channel of the trunk.
-    pub(super) second: Option<Second>,
-    /// Its trunk's announcement speaks, and nobody else.
-    pub(super) announces: bool,
-    /// The row that watchers were told last.
-    pub(super) told: Option<CallRow>,
-    /// Where each new status is told.
-    pub(super) callback: Option<Callback>,
-    pub(super) forget_at: Option<Instant>,
-    pub(super) timer: Option<Instant>,
-    /// What its media are about to take, until it is over.
-    pub(super) memory: Option<Share>,
-}
-
-pub(super) enum Phase {
-    /// The record is on its way to the disk.
-    Saving(Early),
-    /// Both tracks are being opened.
-    Opening(Early, Instant),
-    Live(Box<Call>),
-}
-
-/// A call that is not dialled yet.
-pub(super) struct Early {
-    pub(super) record: CallRecord,
-    pub(super) max_duration: Option<Duration>,
-    /// It was hung up before it was dialled.
-    pub(super) ended: Option<Command>,
-}
-
-impl Entry {
-    pub(super) fn record(&self) -> &CallRecord {
-        match &self.phase {
-            Phase::Saving(early) | Phase::Opening(early, _) => &early.record,
-            Phase::Live(call) => call.record(),
-        }
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        self.record().status.is_terminal()
-    }
-
-    fn poll_timeout(&self) -> Option<Instant> {
-        let phase = match &self.phase {
-            Phase::Saving(_) => None,
-            Phase::Opening(_, until) => Some(*until),
-            Phase::Live(call) => call.poll_timeout(),
-        };
-        let second = self.second.as_ref().and_then(Second::poll_timeout);
-        phase.into_iter().chain(self.forget_at).chain(second).min()
-    }
 }
 
 impl Board {
@@ -217,7 +136,7 @@ impl Board {
         let Some(sid) = self.calls.get_key_value(&*event.sid).map(|(sid, _)| Arc::clone(sid)) else { return };
         let Some(entry) = self.calls.get_mut(&sid) else { return };
         if let TrunkKind::Key { key, duration_ms } = event.kind {
-            return self.media.send(media::Command::Key { sid, key, duration_ms });
+            return self.media.send(media::Command::Key { sid, key, duration_ms, second: false });
         }
         let (event, leg) = event.kind.parted();
         entry.speaks = leg.as_ref().map(|leg| leg.params()).or(entry.speaks);
@@ -247,6 +166,9 @@ impl Board {
             media::Event::AgentEnded { sid, reason } => self.agent_ended(&sid, &reason),
             // It may be a part of somebody's secret: told on the call's control track alone.
             media::Event::Key { .. } => {}
+            media::Event::Unpressed { sid, key, duration_ms, second } => {
+                self.press_across(&sid, second, (key, duration_ms), now);
+            }
             media::Event::Silent { sid } => {
                 self.metrics.media_timeout();
                 tracing::info!(%sid, "the phone of a call is not heard any more");

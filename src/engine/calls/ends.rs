@@ -8,7 +8,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::board::{Board, Entry, Phase, Sid};
+use super::board::{Board, Sid};
+use super::entry::{Entry, Phase};
 use super::mint::unix_ms;
 use crate::engine::store::{KEY_MEMORY_MS, Recalled, Remembered};
 

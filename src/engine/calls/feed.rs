@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 
 use super::Refused;
-use super::board::{Board, Phase, Sid};
+use super::board::{Board, Sid};
+use super::entry::Phase;
 use super::mint::unix_ms;
 use crate::call::CallRow;
 use crate::engine::metrics::Metrics;

@@ -7,8 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::board::{Board, Entry, Phase, Sid};
-use crate::call::{Carried, Event, LegEvent};
+use super::board::{Board, Sid};
+use super::entry::{Entry, Phase};
+use crate::call::{Carried, Event, LegEvent, LegState};
 use crate::engine::agents::{Agent, Bridged};
 use crate::engine::leg::Leg;
 use crate::engine::media;
@@ -29,6 +30,10 @@ pub(super) struct Second {
 impl Second {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.turn.as_ref().map(|(turn, _)| *turn)
+    }
+
+    pub(super) fn name(&self, sid: &str) -> String {
+        name(sid, self.leg)
     }
 }
 
@@ -60,6 +65,7 @@ impl Board {
             TrunkKind::Rejected { code, q850, .. } => LegEvent::Rejected { code, q850 },
             TrunkKind::Unreachable => LegEvent::Rejected { code: UNAVAILABLE, q850: Some(38) },
             TrunkKind::Bye { q850 } => LegEvent::Bye { q850 },
+            TrunkKind::Key { key, duration_ms } => return self.handle_leg_key(sid, leg, key, duration_ms),
             TrunkKind::SessionExpired => {
                 self.end_leg(&sid, leg, true, now);
                 LegEvent::Bye { q850: Some(102) }
@@ -71,6 +77,14 @@ impl Board {
         }
         self.tell_leg(&sid, leg, event, now);
         self.settle(&sid, now);
+    }
+
+    /// It is for the first leg's far end, once both are joined.
+    fn handle_leg_key(&mut self, sid: Sid, leg: usize, key: char, duration_ms: u32) {
+        let of_call = self.calls.get(&sid).and_then(|entry| entry.record().legs.get(leg));
+        if of_call.is_some_and(|leg| leg.state == LegState::InProgress) {
+            self.media.send(media::Command::Key { sid, key, duration_ms, second: true });
+        }
     }
 
     fn second(&mut self, sid: &Sid, leg: usize) -> Option<&mut Second> {

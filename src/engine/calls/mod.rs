@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `desk` | [`Desk`]: requests of the API, answered from the board or the store |
 //! | `board` | [`Board`](board::Board): the calls, and what happens to them |
+//! | `entry` | one call as the board holds it |
 //! | `ends` | how they leave: ended, forgotten, taken back |
 //! | `feed` | [`Watch`]: what becomes of the calls, told to whoever watches |
 //! | `arrive` | from an INVITE to a call that rings |
@@ -27,6 +28,7 @@ mod arrive;
 mod board;
 mod desk;
 mod ends;
+mod entry;
 mod feed;
 mod lease;
 mod legs;

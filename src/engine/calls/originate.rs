@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::board::{Board, Early, Entry, Phase, Saving, Sid};
-use super::lease::Leases;
+use super::board::{Board, Saving, Sid};
+use super::entry::{Early, Entry, Phase};
 use super::mint::{sid, unix_ms};
 use super::{Answer, Originate, Refused, Why};
 use crate::call::{Action, Call, CallRecord, CallRow, Command};
@@ -12,7 +12,6 @@ use crate::engine::media::{self, Caller};
 use crate::engine::store::{Remembered, StoreError};
 use crate::engine::trunk::FarEnd;
 use crate::engine::webhooks::Callback;
-use crate::heap::{CALL_BYTES, Share};
 
 /// Opening tracks asks nobody outside: an audio thread that needs longer is in trouble, and the call goes on without waiting.
 const OPEN_LIMIT: Duration = Duration::from_secs(3);
@@ -62,28 +61,13 @@ impl Board {
         let max_duration = asked.max_duration_s.map(|seconds| Duration::from_secs(u64::from(seconds)));
         let callback = asked.status_callback.map(|url| Callback { url, org: asked.org.clone() });
         let entry = Entry {
-            org: asked.org,
-            trunk_id: asked.trunk_id,
             caller,
             carried: asked.carried,
-            turn,
-            phase: Phase::Saving(Early { record, max_duration, ended: None }),
             asker: Some(answer),
             remembered: asked.remembered,
-            coming: None,
-            transfers: Vec::new(),
-            leases: Leases::default(),
-            agent: asked.agent,
             send_digits: asked.send_digits,
-            leg: None,
-            speaks: None,
-            second: None,
-            announces: false,
-            told: None,
             callback,
-            forget_at: None,
-            timer: None,
-            memory: Some(Share::of(CALL_BYTES)),
+            ..Entry::new(Early { record, max_duration, ended: None }, turn)
         };
         self.calls.insert(sid, Box::new(entry));
         self.metrics.active(self.trunks.active());

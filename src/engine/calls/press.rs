@@ -7,6 +7,7 @@ use super::{Answer, Refused, Why};
 use crate::call::Status;
 use crate::engine::media::Caller;
 use crate::engine::trunk::{Asker, Keys};
+use crate::rtp::dtmf::{Key, MAX_DURATION_MS, MIN_DURATION_MS, Stroke};
 
 impl Board {
     pub(super) fn press(&mut self, org: &str, sid: &str, keys: Keys, answer: Answer<()>, now: Instant) {
@@ -44,6 +45,23 @@ impl Board {
             }
         };
         self.press_on(sid, keys, Asker::new(told), now);
+    }
+
+    /// A key of one leg for the other one, which takes none on its line: its trunk may have another way.
+    pub(super) fn press_across(&mut self, sid: &Sid, second: bool, (key, ms): (char, u32), now: Instant) {
+        let Some(entry) = self.calls.get(sid) else { return };
+        let name = if second { entry.second.as_ref().map(|second| second.name(sid)) } else { Some(sid.to_string()) };
+        let (Some(name), Some(key)) = (name, Key::from_char(key)) else { return };
+        let trunk_id = entry.trunk_id.clone();
+        let keys = Keys { strokes: vec![Stroke::Key(key)], duration_ms: ms.clamp(MIN_DURATION_MS, MAX_DURATION_MS) };
+        let told = move |done: Result<(), String>| {
+            if let Err(why) = done {
+                tracing::debug!(why, "a key is not passed on to the other leg");
+            }
+        };
+        if let Some(trunk) = self.trunks.get(&trunk_id) {
+            trunk.press(&name, keys, Asker::new(told), now);
+        }
     }
 
     fn press_on(&mut self, sid: &Sid, keys: Keys, asker: Asker, now: Instant) {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::board::{Board, Phase, Sid, conflict, over};
+use super::board::{Board, Sid, conflict, over};
+use super::entry::Phase;
 use super::lease::Taken;
 use super::mint::tracks;
 use super::{Attach, Refused, Why};

@@ -59,7 +59,9 @@ impl Media for Threads {
             Command::Start { leg, .. } => format!("start leg {}", leg.is_some()),
             Command::Rendition { side, params, .. } => format!("rendition {} {}", side.as_str(), params.rendition()),
             Command::Agent { agent, .. } => format!("agent {}", agent.is_some()),
-            Command::Key { key, duration_ms, .. } => format!("key {key} {duration_ms}ms"),
+            Command::Key { key, duration_ms, second, .. } => {
+                format!("{}key {key} {duration_ms}ms", if second { "second " } else { "" })
+            }
             Command::Close { .. } => "close".to_owned(),
         };
         self.0.lock().unwrap().push(word);

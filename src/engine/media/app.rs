@@ -159,8 +159,11 @@ impl Media {
                 self.with(links, key, now, |call, floor| call.bind(agent, floor));
                 self.schedule(key, now);
             }
-            Command::Key { key: pressed, duration_ms, .. } => {
-                self.with(links, key, now, |call, floor| call.handle_signalled(floor, pressed, duration_ms));
+            Command::Key { key: pressed, duration_ms, second, .. } => {
+                self.with(links, key, now, |call, floor| match second {
+                    true => call.handle_second_signalled(pressed, duration_ms, now),
+                    false => call.handle_signalled(floor, pressed, duration_ms),
+                });
             }
             Command::Close { .. } => self.close(links, key, now),
             Command::Open { .. } => {}

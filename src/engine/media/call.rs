@@ -131,10 +131,21 @@ impl Call {
 
     /// The far end has signalled a key.
     pub(super) fn handle_signalled(&mut self, floor: &mut Floor<'_>, key: char, duration_ms: u32) {
-        if self.control.handle_signalled(floor, key, duration_ms)
-            && let Some(speaker) = &mut self.speaker
-        {
-            speaker.hear_key(key, duration_ms);
+        if self.control.handle_signalled(floor, key, duration_ms) {
+            self.pass_on(floor, key, duration_ms);
+        }
+    }
+
+    /// The same of the far end of a leg that was joined: it is the leg's to press.
+    pub(super) fn handle_second_signalled(&mut self, key: char, duration_ms: u32, now: Instant) {
+        if let Some(speaker) = &mut self.speaker {
+            speaker.handle_signalled(key, duration_ms, now);
+        }
+    }
+
+    fn pass_on(&mut self, floor: &mut Floor<'_>, key: char, duration_ms: u32) {
+        if self.speaker.as_mut().is_some_and(|speaker| !speaker.hear_key(key, duration_ms)) {
+            let _ = floor.events.send(Event::Unpressed { sid: self.sid.clone(), key, duration_ms, second: true });
         }
     }
 
@@ -222,7 +233,10 @@ impl Call {
         }
         self.with_speaker(floor, |speaker| speaker.handle_tick(at));
         while let Some((key, duration_ms)) = self.speaker.as_mut().and_then(Speaker::take_key) {
-            leg.press(key, duration_ms);
+            if !leg.press(key, duration_ms) {
+                let unpressed = Event::Unpressed { sid: self.sid.clone(), key, duration_ms, second: false };
+                let _ = floor.events.send(unpressed);
+            }
         }
         let frame = match &mut self.speaker {
             Some(speaker) => speaker.say(at),
@@ -277,7 +291,6 @@ impl Call {
 
     fn handle_heard(&mut self, floor: &mut Floor<'_>, leg: &mut dyn Leg) {
         while let Some(heard) = leg.poll_heard() {
-            let sid = || self.sid.clone();
             let event = match heard {
                 Heard::Frame { frame, at } => {
                     self.heard_caller(floor, &frame, at, floor.stamps.at(at));
@@ -289,12 +302,12 @@ impl Call {
                 }
                 Heard::Key { key, ended_ms } => {
                     let is_new = self.control.handle_key(floor, key, ended_ms);
-                    if let (Some(speaker), Some(duration_ms), true) = (&mut self.speaker, ended_ms, is_new) {
-                        speaker.hear_key(key, duration_ms);
+                    if let (Some(duration_ms), true) = (ended_ms, is_new) {
+                        self.pass_on(floor, key, duration_ms);
                     }
-                    Event::Key { sid: sid(), key, ended_ms }
+                    Event::Key { sid: self.sid.clone(), key, ended_ms }
                 }
-                Heard::Silent => Event::Silent { sid: sid() },
+                Heard::Silent => Event::Silent { sid: self.sid.clone() },
             };
             let _ = floor.events.send(event);
         }

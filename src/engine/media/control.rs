@@ -2,20 +2,18 @@
 //!
 //! It is announced with the call and ends with it. A key is told once, when it is let go, with the time at which it was pressed; the
 //! digits stand in no log. Nothing is kept for who comes later; on a path that gives no answer keys wait for it. A key that comes as a
-//! telephone event and is signalled (SIP INFO) within [`TWICE`], whichever is first, is one key and told once.
+//! telephone event and is signalled (SIP INFO) too, whichever is first, is one key and told once ([`Lately`]).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use super::call::Floor;
+use super::lately::Lately;
 use crate::call::control::{Dtmf, Message, Source};
 use crate::moqt::message::TrackProperties;
 use crate::tracks::{Delivery, LeaseId, PublishTrack, TrackId, Written, names};
 
 /// So few that a thousand keys in a row, none 2 s after the one before, are one group: within a group nothing overtakes.
 const OBJECT_US: u32 = 1000;
-/// The same digit by both ways within so long was pressed once.
-const TWICE: Duration = Duration::from_secs(2);
 
 pub(super) struct Control {
     sid: Arc<str>,
@@ -28,31 +26,6 @@ pub(super) struct Control {
     /// Keys that came as telephone events, and those that were signalled and may still come as one.
     events: Lately,
     signalled: Lately,
-}
-
-/// Keys of the last [`TWICE`], each once: there are no more than sixteen.
-#[derive(Default)]
-struct Lately(Vec<(char, Instant)>);
-
-impl Lately {
-    fn note(&mut self, key: char, now: Instant) {
-        self.0.retain(|(other, at)| *other != key && is_lately(*at, now));
-        self.0.push((key, now));
-    }
-
-    fn has(&self, key: char, now: Instant) -> bool {
-        self.0.iter().any(|(other, at)| *other == key && is_lately(*at, now))
-    }
-
-    fn take(&mut self, key: char, now: Instant) -> bool {
-        let has = self.has(key, now);
-        self.0.retain(|(other, _)| *other != key);
-        has
-    }
-}
-
-fn is_lately(at: Instant, now: Instant) -> bool {
-    now.saturating_duration_since(at) < TWICE
 }
 
 impl Control {

@@ -22,12 +22,14 @@
 //! | `tokens` | whose turn it is to be given a fresh token |
 //! | `call` | one call: who speaks and who hears |
 //! | `control` | what it tells beside its audio |
+//! | `lately` | keys that come by two ways |
 //! | `rendition`, `mix`, `speaker` | one rendition; one frame out of several; an agent |
 
 mod app;
 mod call;
 mod clock;
 mod control;
+mod lately;
 mod mix;
 mod reach;
 mod rendition;
@@ -97,8 +99,8 @@ pub enum Command {
     Rendition { sid: Arc<str>, side: Side, params: Params },
     /// Binds an agent to the call, in place of the one before; `None` frees the place.
     Agent { sid: Arc<str>, agent: Option<Box<dyn super::agents::Agent>> },
-    /// The far end has signalled a key, beside its audio.
-    Key { sid: Arc<str>, key: char, duration_ms: u32 },
+    /// The far end has signalled a key, beside its audio; `second`: that of the leg that was joined.
+    Key { sid: Arc<str>, key: char, duration_ms: u32, second: bool },
     /// END_OF_TRACK on both sides; leg and agent are dropped.
     Close { sid: Arc<str> },
 }
@@ -128,6 +130,8 @@ pub enum Event {
     AgentEnded { sid: Arc<str>, reason: String },
     /// The far end pressed a key; or, with its length, let go of it.
     Key { sid: Arc<str>, key: char, ended_ms: Option<u32> },
+    /// One far end of two that are joined has pressed a key, which the other one's line can't take; `second`: that is the second leg's.
+    Unpressed { sid: Arc<str>, key: char, duration_ms: u32, second: bool },
     /// Nothing comes of the far end any more, for as long as its leg was told to wait.
     Silent { sid: Arc<str> },
     /// Figures of the call's media, once, after [`Command::Close`].

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
+use super::lately::Lately;
 use crate::audio::{CodecError, Frame, Params, Transcoder};
 use crate::engine::agents::{Agent, Told};
 use crate::engine::leg::{Line, SOCKETS};
@@ -24,13 +25,17 @@ pub(super) struct Speaker {
     ready: VecDeque<Frame>,
     /// Of its far end, for the leg.
     keys: VecDeque<(char, u32)>,
+    /// Which of them came as telephone events, and which were signalled and may still come as one.
+    events: Lately,
+    signalled: Lately,
 }
 
 impl Speaker {
     pub(super) fn new(agent: Box<dyn Agent>, call: Params) -> Result<Self, CodecError> {
         let params = agent.params(call);
         let mouth = Transcoder::new(params, call)?;
-        Ok(Self { agent, params, call, ear: None, mouth, ready: VecDeque::new(), keys: VecDeque::new() })
+        let (ready, keys, events, signalled) = Default::default();
+        Ok(Self { agent, params, call, ear: None, mouth, ready, keys, events, signalled })
     }
 
     /// Its words are wanted in these parameters from now on.
@@ -58,24 +63,27 @@ impl Speaker {
 
     pub(super) fn receive(&mut self, socket: usize, now: Instant) -> Result<bool, CodecError> {
         self.agent.receive(socket, now);
-        self.handle_told()
+        self.handle_told(now)
     }
 
     /// Once per tick, before [`Speaker::say`].
     pub(super) fn handle_tick(&mut self, now: Instant) -> Result<bool, CodecError> {
         self.agent.handle_tick(now);
-        self.handle_told()
+        self.handle_told(now)
     }
 
     /// `true`: nothing comes of the agent's far end any more.
-    fn handle_told(&mut self) -> Result<bool, CodecError> {
+    fn handle_told(&mut self, now: Instant) -> Result<bool, CodecError> {
         let mut is_silent = false;
         while let Some(told) = self.agent.poll_told() {
             match told {
                 Told::Retuned => self.retune_agent()?,
                 Told::Silent => is_silent = true,
-                Told::Key { .. } if self.keys.len() == KEYS => tracing::debug!("a key too many for one tick"),
-                Told::Key { key, duration_ms } => self.keys.push_back((key, duration_ms)),
+                Told::Key { key, .. } if self.signalled.take(key, now) => {}
+                Told::Key { key, duration_ms } => {
+                    self.events.note(key, now);
+                    self.push_key(key, duration_ms);
+                }
             }
         }
         Ok(is_silent)
@@ -94,8 +102,24 @@ impl Speaker {
         }
     }
 
-    pub(super) fn hear_key(&mut self, key: char, duration_ms: u32) {
-        self.agent.hear_key(key, duration_ms);
+    /// `false`: it was the agent's line to press it, which can't.
+    pub(super) fn hear_key(&mut self, key: char, duration_ms: u32) -> bool {
+        self.agent.hear_key(key, duration_ms)
+    }
+
+    /// Its far end has signalled a key.
+    pub(super) fn handle_signalled(&mut self, key: char, duration_ms: u32, now: Instant) {
+        if !self.events.has(key, now) {
+            self.signalled.note(key, now);
+            self.push_key(key, duration_ms);
+        }
+    }
+
+    fn push_key(&mut self, key: char, duration_ms: u32) {
+        match self.keys.len() {
+            KEYS => tracing::debug!("a key too many for one tick"),
+            _ => self.keys.push_back((key, duration_ms)),
+        }
     }
 
     /// What the leg is to press.

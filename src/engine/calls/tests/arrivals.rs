@@ -8,7 +8,11 @@ use crate::engine::trunk::Arrival;
 const TO: &str = "+15550001";
 
 fn bench(then: Then) -> Bench {
-    let mut bench = Bench::with(1, 100);
+    with_channels(1, then)
+}
+
+fn with_channels(channels: usize, then: Then) -> Bench {
+    let mut bench = Bench::with(channels, 100);
     let rule = |number: &str, then: Then| InboundRule {
         number: number.parse().unwrap(),
         org: "org_a".to_owned(),
@@ -18,6 +22,15 @@ fn bench(then: Then) -> Bench {
     let rules = vec![rule("+1555*", then), rule("+4930?", Then::Reject(Reject::Busy))];
     bench.board.trunks.set_inbound("trunk_main", Inbound { rules, ..Inbound::default() });
     bench
+}
+
+struct Alaw;
+
+impl Leg for Alaw {
+    fn params(&self) -> Params {
+        Params::new(crate::audio::Codec::G711Alaw, None, 1, 20).unwrap()
+    }
+    fn push(&mut self, _frame: Option<&Frame>, _now: Instant) {}
 }
 
 fn notify() -> Then {
@@ -60,6 +73,18 @@ impl Bench {
         let (org, sid) = (org.to_owned(), sid.to_owned());
         self.ask(|answer| Request::Decide { org, sid, command, answer }).try_recv().unwrap()
     }
+}
+
+#[test]
+fn its_second_leg_is_offered_its_codec_first() {
+    let mut bench = with_channels(2, notify());
+    bench.board.trunks.set_transfer_mode("trunk_main", TransferMode::Bridge);
+    let sid = bench.rung();
+    bench.decide("org_a", &sid, crate::call::Command::Answer).unwrap();
+    bench.trunk(&sid, TrunkKind::Acked { leg: Some(Box::new(Alaw)) });
+    bench.told();
+    drop(bench.transfer(&sid, "+15550009"));
+    assert_eq!(bench.told(), ["like g711_alaw", "leg 0: dial +15550009 20s"]);
 }
 
 #[test]

@@ -50,6 +50,27 @@ fn a_refused_refer_becomes_a_second_leg_and_both_end_together() {
 }
 
 #[test]
+fn keys_of_two_joined_legs_are_each_others() {
+    let mut bench = Bench::bridging(TransferMode::Bridge);
+    let sid = bench.answered();
+    drop(bench.transfer(&sid, TO));
+    bench.told();
+    let key = || TrunkKind::Key { key: '7', duration_ms: 100 };
+    bench.leg(&sid, 0, key());
+    assert_eq!(bench.told(), Vec::<String>::new(), "it rings yet");
+    bench.leg(&sid, 0, answered());
+    bench.told();
+    bench.leg(&sid, 0, key());
+    bench.trunk(&sid, key());
+    assert_eq!(bench.told(), ["second key 7 100ms", "key 7 100ms"]);
+    for (second, told) in [(true, "leg 0: press 1 strokes of 40 ms"), (false, "press 1 strokes of 40 ms")] {
+        let (sid, now) = (sid.as_str().into(), bench.now);
+        bench.board.handle_media(Event::Unpressed { sid, key: '1', duration_ms: 7, second }, now);
+        assert_eq!(bench.told(), [told], "what the line can't take is the trunk's");
+    }
+}
+
+#[test]
 fn the_caller_hangs_up_and_the_second_leg_goes_with_her() {
     for (kind, word) in [(None, "leg 0: cancel"), (Some(answered()), "leg 0: bye")] {
         let mut bench = Bench::bridging(TransferMode::Bridge);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Log;
+use crate::audio::Params;
 use crate::engine::trunk::{Asker, Dial, FarEnd, Keys, Trunk};
 
 /// Writes down what it is told; the test says what the far end does.
@@ -26,6 +27,12 @@ impl Scripted {
 impl Trunk for Scripted {
     fn dial(&mut self, dial: Dial, _now: Instant) {
         self.note(format!("{}dial {} {}s", of_leg(&dial.sid), dial.to, dial.ring_timeout.as_secs()));
+    }
+    fn dial_like(&mut self, dial: Dial, first: Option<Params>, now: Instant) {
+        if let Some(first) = first.filter(|first| *first != Params::CALL) {
+            self.note(format!("like {}", first.codec.as_str()));
+        }
+        self.dial(dial, now);
     }
     fn cancel(&mut self, sid: &str, _now: Instant) {
         self.note(format!("{}cancel", of_leg(sid)));

@@ -24,7 +24,7 @@ use super::super::Timers;
 use super::refresh::{self, Terms};
 use super::uac::Line;
 use super::uas::{Taker, allow};
-use super::{Call, Expected, Heard, Cancelled};
+use super::{Call, Cancelled, Expected, Heard};
 use crate::sip::session_timer;
 
 /// Beyond what the RFC's timers take, in T1: those of the stack come first.
