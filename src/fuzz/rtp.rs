@@ -16,7 +16,7 @@ const PLACES: usize = 8;
 const FRAME: usize = 160;
 
 fn stream() -> Stream {
-    Stream { types: vec![(0, 8000), (8, 8000), (96, 48_000)], events: Some((101, 8000)) }
+    Stream { types: vec![(0, 8000), (8, 8000), (96, 48_000)], events: Some((101, 8000)), noise: Some(13) }
 }
 
 /// Datagrams behind each other, each with its length before it, into one leg's chain.

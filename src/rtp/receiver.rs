@@ -18,6 +18,8 @@ pub struct Stream {
     pub types: Vec<(u8, u32)>,
     /// Type and clock of telephone events.
     pub events: Option<(u8, u32)>,
+    /// Type of comfort noise (RFC 3389).
+    pub noise: Option<u8>,
 }
 
 impl Stream {
@@ -41,7 +43,7 @@ pub struct Received<'a> {
     pub number: u64,
     /// The stream has begun anew: numbers and timestamps have nothing to do with those before.
     pub begins: bool,
-    /// `None`: an event, which was told. It has its place in the order of packets.
+    /// `None`: an event, which was told, or comfort noise, which is silence. It has its place in the order of packets.
     pub audio: Option<Audio<'a>>,
 }
 
@@ -123,7 +125,9 @@ impl Receiver {
 
     /// Whether packets of this type are wanted; others are counted. Asked before a packet may teach the latch anything.
     pub fn takes(&mut self, payload_type: u8) -> bool {
-        let wanted = self.is_event(payload_type) || self.stream.clock_of(payload_type).is_some();
+        let wanted = self.is_event(payload_type)
+            || self.stream.noise == Some(payload_type)
+            || self.stream.clock_of(payload_type).is_some();
         self.wrong_type += u64::from(!wanted);
         wanted
     }
@@ -154,8 +158,8 @@ impl Receiver {
         let mut audio = None;
         if self.is_event(header.payload_type) {
             self.listener.handle(header.timestamp, packet.payload, now, heard);
-        } else {
-            if let Some(clock) = clock.filter(|clock| *clock != self.clock) {
+        } else if let Some(clock) = clock {
+            if clock != self.clock {
                 // Timestamps of another clock are another story (RFC 7160).
                 self.clock = clock;
                 self.forget_time();

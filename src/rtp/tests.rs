@@ -19,7 +19,7 @@ const OPUS_OUT: Outgoing =
     Outgoing { payload_type: 96, clock: 48_000, events: Some((97, 48_000)), packet_ms: 20, bytes_per_ms: None };
 
 fn pcmu() -> Stream {
-    Stream { types: vec![(0, 8000)], events: Some((101, 8000)) }
+    Stream { types: vec![(0, 8000)], events: Some((101, 8000)), noise: Some(13) }
 }
 
 fn packet(payload_type: u8, sequence: u16, timestamp: u32, payload: &[u8]) -> Vec<u8> {
@@ -67,13 +67,28 @@ fn types_that_nobody_agreed_on_are_refused_and_counted() {
     let now = Instant::now();
     let mut receiver = Receiver::new(pcmu(), now);
     assert_eq!(handle(&mut receiver, &packet(8, 1, 0, &[0; 160]), now), None);
-    assert_eq!(handle(&mut receiver, &packet(13, 2, 0, &[0]), now), None);
+    assert_eq!(handle(&mut receiver, &packet(14, 2, 0, &[0]), now), None);
     assert_eq!((receiver.wrong_type(), receiver.ssrc(), receiver.totals().packets), (2, None, 0));
     receiver.set_stream(Stream { types: vec![(8, 8000), (96, 48_000)], ..pcmu() });
     let (first, second) = (packet(8, 3, 0, &[0; 160]), packet(96, 4, 7, &[0; 9]));
     assert!(handle(&mut receiver, &first, now).is_some_and(|received| received.begins));
     let received = handle(&mut receiver, &second, now).unwrap();
     assert_eq!((received.audio.unwrap().payload_type, received.begins), (96, true), "timestamps of another clock");
+}
+
+#[test]
+fn comfort_noise_has_its_place_and_is_no_audio() {
+    let now = Instant::now();
+    let mut receiver = Receiver::new(pcmu(), now);
+    let (said, noise, later) = (packet(0, 1, 0, &[0; 160]), packet(13, 2, 160, &[64]), packet(0, 3, 4000, &[0; 160]));
+    let timestamp = |received: Option<Received<'_>>| received.unwrap().audio.map(|audio| audio.timestamp);
+    let begun = timestamp(handle(&mut receiver, &said, now)).unwrap();
+    assert_eq!(timestamp(handle(&mut receiver, &noise, now)), None);
+    assert_eq!(timestamp(handle(&mut receiver, &later, now)), Some(begun + 4000));
+    assert_eq!((receiver.totals().packets, receiver.totals().lost, receiver.wrong_type()), (3, 0, 0));
+    // Beside Opus it is nobody's: its clock is 8000 Hz.
+    receiver.set_stream(Stream { noise: None, ..pcmu() });
+    assert_eq!((handle(&mut receiver, &packet(13, 4, 4160, &[64]), now), receiver.wrong_type()), (None, 1));
 }
 
 #[test]

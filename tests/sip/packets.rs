@@ -295,6 +295,37 @@ fn nobody_is_missed_on_hold_and_after_it_again() {
     });
 }
 
+/// For three times as long as a silent one would be borne.
+#[test]
+fn a_phone_that_sends_comfort_noise_is_there() {
+    case(async || {
+        let mut phones = Phones::new();
+        let far = far("phone", &phones, "20", "1").await;
+        let bench = bench_with(&far, 33, |sip| sip.media_timeout = Some(Duration::from_secs(1)));
+        let row = beside(move || {
+            let sid = originate(&bench);
+            bench.wait(&sid, &["in_progress"]);
+            phones.talk_until(|lines| lines.len() == 1 && lines[0].said.len() >= 20 * FRAME);
+            for _ in 0..150 {
+                let line = phones.hear();
+                phones.be_quiet(line);
+            }
+            phones.talk_until(|lines| lines[0].said.len() >= 200 * FRAME);
+            assert_eq!(bench.row(&sid)["status"], "in_progress");
+            bench.hangup(&sid).data();
+            bench.ended(&sid);
+            let row = wait_for(|| Some(bench.row(&sid)).filter(|row| row["rtp"].is_object()));
+            let metrics = bench.metrics();
+            assert!(metrics.contains("clutchcall_rtp_packets_total{what=\"refused\"} 0\n"), "{metrics}");
+            row
+        })
+        .await;
+        assert_eq!((&row["endReason"], &row["rtp"]["packetsLost"]), (&json!("normal"), &json!(0)), "{row}");
+        assert!(row["rtp"]["packetsReceived"].as_u64().unwrap() >= 190, "{row}");
+        far.played().await;
+    });
+}
+
 #[test]
 fn without_ports_a_call_is_refused_and_the_others_go_on() {
     case(async || {

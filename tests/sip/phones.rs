@@ -15,6 +15,7 @@ const PCMA: u8 = 8;
 pub(crate) const SILENCE: u8 = 0xff;
 const PCMA_SILENCE: u8 = 0xd5;
 const EVENTS: u8 = 101;
+const COMFORT_NOISE: u8 = 13;
 /// Bytes of a frame of the call.
 pub(crate) const FRAME: usize = 160;
 
@@ -118,6 +119,13 @@ impl Phones {
         bytes.extend_from_slice(payload);
         self.socket.send_to(&bytes, *ours).unwrap();
         *sequence += 1;
+    }
+
+    /// Comfort noise (RFC 3389) in the place of this line's next frame.
+    pub(crate) fn be_quiet(&mut self, line: usize) {
+        self.send(line, COMFORT_NOISE, &[64]);
+        let said = &mut self.lines[line].said;
+        said.resize(said.len() + FRAME, SILENCE);
     }
 
     /// Frames of this line's phone that never arrive.

@@ -19,7 +19,11 @@ use crate::rtp::{Packet, Receiver, Stream};
 const PLACES: usize = 32;
 const FEW_PLACES: usize = 4;
 
-/// A payload and its type; `None`: an event's place.
+/// Comfort noise beside G.711 (RFC 3551 §6, RFC 3389 §4).
+const COMFORT_NOISE: u8 = 13;
+const NOISE_HZ: u32 = 8000;
+
+/// A payload and its type; `None`: the place of an event, or of comfort noise.
 type Item = Option<(u8, Bytes)>;
 
 pub(super) struct Inward {
@@ -120,6 +124,11 @@ fn types(negotiated: &Negotiated) -> Vec<(u8, audio::Codec)> {
 }
 
 fn stream(negotiated: &Negotiated) -> Stream {
-    let types = negotiated.receive_types.iter().map(|(number, codec)| (*number, codec.clock_rate())).collect();
-    Stream { types, events: negotiated.events.map(|events| (events.receive_type, events.clock_rate)) }
+    let types: Vec<_> = negotiated.receive_types.iter().map(|(number, codec)| (*number, codec.clock_rate())).collect();
+    Stream {
+        // Its type is a fixed one, of 8000 Hz: some phones that detect silence send it, agreed on or not.
+        noise: types.iter().any(|(_, clock)| *clock == NOISE_HZ).then_some(COMFORT_NOISE),
+        types,
+        events: negotiated.events.map(|events| (events.receive_type, events.clock_rate)),
+    }
 }
