@@ -160,7 +160,7 @@ fn a_challenge_in_a_call_does_not_end_it() {
             assert_eq!((caller.ending(), caller.record().ended_by), (NORMAL, Some(EndedBy::Local)));
             let traffic = far.played().await;
             traffic.our("BYE");
-            assert_eq!(traffic.ours("REFER").len(), asked, "{scenario}");
+            assert_eq!(traffic.each("REFER").len(), asked, "{scenario}");
         }
     });
 }
