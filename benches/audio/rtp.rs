@@ -54,7 +54,7 @@ pub(super) fn packets_of_a_phone(speech: &[i16]) {
 
     let now = Instant::now();
     measure("read an RTP packet: header, order, jitter", || {
-        let mut receiver = Receiver::new(Stream { types: vec![(0, 8000)], events: None }, now);
+        let mut receiver = Receiver::new(Stream { types: vec![(0, 8000)], events: None, noise: None }, now);
         for (n, packet) in packets.iter().enumerate() {
             let packet = Packet::parse(packet).expect("our own packet");
             black_box(receiver.handle(&packet, now + TICK * n as u32, |_| ()));

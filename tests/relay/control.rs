@@ -75,7 +75,7 @@ fn a_signalled_key_is_told_unless_it_comes_as_a_telephone_event_too() {
     stage.open(Caller::Leg);
     let control = control(&stage);
     let mut phone = Phone::answer(&stage, Codec::Pcmu, Settings::default());
-    let signalled = |key| stage.send(Command::Key { sid: SID.into(), key, duration_ms: 250 });
+    let signalled = |key| stage.send(Command::Key { sid: SID.into(), key, duration_ms: 250, second: false });
     signalled('7');
     let seven = told(&control);
     assert_eq!((seven.digit, seven.duration_ms, seven.source.as_str()), ('7', 250, "info"));

@@ -128,8 +128,8 @@ impl Stage {
 
     pub(super) fn close(&self) -> Stats {
         self.send(Command::Close { sid: SID.into() });
-        self.event("the call's figures", |event| match event {
-            Event::Closed { stats, .. } => Some(*stats),
+        *self.event("the call's figures", |event| match event {
+            Event::Closed { stats, .. } => Some(stats.clone()),
             _ => None,
         })
     }

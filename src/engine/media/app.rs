@@ -208,7 +208,7 @@ impl Media {
             self.reach.farewell_cut();
             self.leaving.pop_front().into_iter().for_each(|(_, oldest)| self.let_go(links, oldest, now));
         }
-        let _ = self.start.events.send(Event::Closed { sid, stats });
+        let _ = self.start.events.send(Event::Closed { sid, stats: Box::new(stats) });
     }
 
     /// Calls whose end was said for long enough.

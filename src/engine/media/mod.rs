@@ -135,7 +135,7 @@ pub enum Event {
     /// Nothing comes of the far end any more, for as long as its leg was told to wait.
     Silent { sid: Arc<str> },
     /// Figures of the call's media, once, after [`Command::Close`].
-    Closed { sid: Arc<str>, stats: Stats },
+    Closed { sid: Arc<str>, stats: Box<Stats> },
 }
 
 /// A call's media in numbers. Frames are of the leg's own duration.

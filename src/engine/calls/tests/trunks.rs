@@ -87,7 +87,7 @@ fn the_figures_of_the_packets_come_into_the_record_after_the_end() {
     let sid = bench.answered();
     bench.trunk(&sid, TrunkKind::Bye { q850: None });
     let line = Line { codec: "PCMU", packets_sent: 7, jitter_ms: 1.234, mos: Some(4.3), ..Line::default() };
-    let stats = Stats { line: Some(line), ..Stats::default() };
+    let stats = Box::new(Stats { line: Some(line), ..Stats::default() });
     bench.board.handle_media(Event::Closed { sid: sid.as_str().into(), stats }, bench.now);
     assert_eq!(bench.ending(&sid), (Status::Completed, Some("normal".to_owned())));
     let rtp = bench.row(&sid).rtp.unwrap();
