@@ -281,7 +281,11 @@ fn of_sip_trunks(place: &str) -> bool {
     vendors.is_some_and(|field| !phones.contains(&field))
         || place.starts_with("/components/schemas/SipTrunk/")
         || of_tests(place)
-        || place.ends_with("/Trunks/properties/trunks/items/properties/sip")
+        || place.strip_prefix("/components/schemas/Trunks/properties/trunks/items/properties/").is_some_and(of_rows)
+}
+
+fn of_rows(field: &str) -> bool {
+    ["sip", "problem"].contains(&field)
 }
 
 /// `engine::api::verdict` holds these to what was found.

