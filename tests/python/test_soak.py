@@ -12,8 +12,10 @@ import pytest
 
 CHILD = Path(__file__).with_name("soak_child.py")
 GROWTH = 0.01
-PER_SECOND = 50
-"""With a pace as many are up, or were so a moment ago, at the end as at the beginning, however busy the machine is."""
+PER_SECOND = {"bridges": 50, "calls": 25}
+"""With a pace as many are up, or were so a moment ago, at the end as at the beginning, however busy the machine is.
+Calls take 40 s for their warm-up, longer than SIP remembers one (32 s): the peak of that lies before the first reading
+too."""
 # A huge page is 3 % of the process, and the system makes one of small ones when it likes (decision 0156).
 SMALL_PAGES = {"MIMALLOC_ALLOW_THP": "0"}
 
@@ -50,4 +52,4 @@ def test_nothing_is_left_behind(what: str, tmp_path: Path) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("what", ["bridges", "calls"])
 def test_ten_thousand_leave_nothing_behind(what: str, tmp_path: Path) -> None:
-    assert soaked(what, 1000, 10_000, PER_SECOND, tmp_path / "state", 850) <= GROWTH
+    assert soaked(what, 1000, 10_000, PER_SECOND[what], tmp_path / "state", 850) <= GROWTH
