@@ -19,26 +19,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "until.h"
+
 enum { MOST_BYTES = 2048, MARK = 8, MOST_MARKS = 16, TRAIN = 64, TRAIN_NS = 1000000 };
 
-static volatile sig_atomic_t over;
 static long done;
-
-static void stop(int signal) {
-  (void)signal;
-  over = 1;
-}
-
-static int64_t now_ns(void) {
-  struct timespec at;
-  clock_gettime(CLOCK_MONOTONIC, &at);
-  return at.tv_sec * 1000000000LL + at.tv_nsec;
-}
-
-static void die(const char *what) {
-  perror(what);
-  exit(1);
-}
 
 static int open_socket(in_addr_t address, int port) {
   struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = address};

@@ -21,26 +21,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "until.h"
+
 enum { HEADER = 12, PAYLOAD = 160, STAMP = 24, SLOTS = 20, SLOT_NS = 1000000, DRAIN_NS = 200000000, MOST = 4096, MOST_TIMED = 1 << 20, EVENTS = 64 };
 
-static volatile sig_atomic_t over;
 static long sent, heard;
-
-static void stop(int signal) {
-  (void)signal;
-  over = 1;
-}
-
-static int64_t now_ns(void) {
-  struct timespec at;
-  clock_gettime(CLOCK_MONOTONIC, &at);
-  return at.tv_sec * 1000000000LL + at.tv_nsec;
-}
-
-static void die(const char *what) {
-  perror(what);
-  exit(1);
-}
 
 static int open_socket(int port) {
   struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};

@@ -58,21 +58,27 @@ fn the_same_call_by_two_ways_is_one_call() {
     });
 }
 
+/// A call that came over this connection, and rings.
+async fn ringing_over_tcp() -> (Caller, TcpStream) {
+    let mut callee = Caller::idle(towards(Transport::Tcp, 9)).await;
+    callee.trunk.receive_as("carrier", &inbound());
+    let mut stream = TcpStream::connect(callee.address).await.unwrap();
+    let us = stream.local_addr().unwrap();
+    let invite = request("INVITE", &callee.address.to_string(), us, "tcp");
+    stream.write_all(invite.as_bytes()).await.unwrap();
+    callee.is_called().await;
+    let mut answer = Vec::new();
+    while !String::from_utf8_lossy(&answer).contains("SIP/2.0 180") {
+        let read = tokio::time::timeout(LIMIT, stream.read_buf(&mut answer)).await.unwrap().unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&answer));
+    }
+    (callee, stream)
+}
+
 #[test]
 fn a_caller_whose_connection_breaks_has_given_up() {
     case(async || {
-        let mut callee = Caller::idle(towards(Transport::Tcp, 9)).await;
-        callee.trunk.receive_as("carrier", &inbound());
-        let mut stream = TcpStream::connect(callee.address).await.unwrap();
-        let us = stream.local_addr().unwrap();
-        let invite = request("INVITE", &callee.address.to_string(), us, "tcp");
-        stream.write_all(invite.as_bytes()).await.unwrap();
-        callee.is_called().await;
-        let mut answer = Vec::new();
-        while !String::from_utf8_lossy(&answer).contains("SIP/2.0 180") {
-            let read = tokio::time::timeout(LIMIT, stream.read_buf(&mut answer)).await.unwrap().unwrap();
-            assert!(read > 0, "{}", String::from_utf8_lossy(&answer));
-        }
+        let (mut callee, stream) = ringing_over_tcp().await;
         drop(stream);
         callee.settled().await;
         assert_eq!(callee.ending(), (Status::NoAnswer, EndReason::Canceled, None, Some(31)));
@@ -84,18 +90,7 @@ fn a_caller_whose_connection_breaks_has_given_up() {
 #[test]
 fn a_caller_whose_connection_is_gone_when_she_is_answered_has_no_call() {
     case(async || {
-        let mut callee = Caller::idle(towards(Transport::Tcp, 9)).await;
-        callee.trunk.receive_as("carrier", &inbound());
-        let mut stream = TcpStream::connect(callee.address).await.unwrap();
-        let us = stream.local_addr().unwrap();
-        let invite = request("INVITE", &callee.address.to_string(), us, "tcp");
-        stream.write_all(invite.as_bytes()).await.unwrap();
-        callee.is_called().await;
-        let mut answer = Vec::new();
-        while !String::from_utf8_lossy(&answer).contains("SIP/2.0 180") {
-            let read = tokio::time::timeout(LIMIT, stream.read_buf(&mut answer)).await.unwrap().unwrap();
-            assert!(read > 0, "{}", String::from_utf8_lossy(&answer));
-        }
+        let (mut callee, stream) = ringing_over_tcp().await;
         // Reset, and answered before anybody of ours has looked at the connection.
         socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
         drop(stream);
