@@ -1,7 +1,7 @@
 """P6: pooled bridges hear frames while a Python thread of their own process computes without a pause.
 
 The frames are said ahead: a bridge's playout queue paces them (`publish_downlink` takes 60 s at once), the far end's
-phone gives them back, and they are timed from when they were due there to their callbacks. Windows with and without the
+phone gives them back, and they are timed as `clutchcall_bridges` says. Windows with and without the
 computing thread alternate. `bridges`, `rounds`, `pool` and `delivery` are options.
 """
 
@@ -10,10 +10,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from array import array
 
-from channel import LATE_NS, End, computing, frame, hear, now_ns, quantiles, say
-from clutchcall_bridges import far, up
+from channel import LATE_NS, End, computing, frame, hear, quantiles, say
+from clutchcall_bridges import Echoes, far, up
 
 PAUSE_S = 1.0
 """Before a window counts: the frames of all begin to flow, or those of the last window end."""
@@ -21,13 +20,9 @@ PAUSE_S = 1.0
 
 def near(end: End) -> None:
     bridges = int(end.options["bridges"])
-    took = array("q")
-
-    def take(heard: bytes, ts_us: int) -> None:
-        took.append(now_ns() - ts_us * 1000)
-
-    found: dict[bool, list[array[int]]] = {False: [], True: []}
-    with up(end, [take] * bridges) as attached:
+    echoes = Echoes()
+    found: dict[bool, list[list[int]]] = {False: [], True: []}
+    with up(end, [echoes.take] * bridges) as attached:
         for window in range(2 * int(end.options["rounds"])):
             is_busy = window % 2 == 1
             for _ in range(round((end.secs + 2 * PAUSE_S) * 50)):
@@ -38,9 +33,9 @@ def near(end: End) -> None:
             if is_busy:
                 computing(ending)
                 time.sleep(PAUSE_S / 5)
-            del took[:]
+            echoes.heard = []
             time.sleep(end.secs)
-            found[is_busy].append(took[:])
+            found[is_busy].append(echoes.up())
             ending.set()
             say(computes=is_busy, heard=len(found[is_busy][-1]), **quantiles(found[is_busy][-1]))
             time.sleep(1.5 * PAUSE_S)
@@ -48,11 +43,9 @@ def near(end: End) -> None:
     say(done=True, dropped=lost, **told("", found[False]), **told("busy_", found[True]))
 
 
-def told(prefix: str, windows: list[array[int]]) -> dict[str, float]:
+def told(prefix: str, windows: list[list[int]]) -> dict[str, float]:
     """Of all windows together."""
-    all_of = array("q")
-    for window in windows:
-        all_of.extend(window)
+    all_of = [took for window in windows for took in window]
     late = sum(1 for took in all_of if took > LATE_NS)
     figures = {**quantiles(all_of), "late": late, "heard": len(all_of)}
     return {prefix + name: value for name, value in figures.items()}

@@ -4,7 +4,9 @@
 `datagram`. The phone gives back the very frames that it hears, at its tick after the next. So a frame that comes home
 made both ways, and one that does not is counted as lost on both:
 
-* up: late when its callback runs more than 20 ms after it was due at the phone, which is what p50 and p99 are of;
+* up: a stamp is the phone's RTP clock, laid beside ours at the call's first packet, and so as far off as that packet
+  was late. A frame is therefore timed by how much longer it took than the quickest of its bridge, which is what p50
+  and p99 are of; it is late after more than 20 ms of that;
 * down: the phone takes one frame per tick, so what comes after its tick moves all that follow. Each tick at which
   it had nothing is a late frame, but for one per channel, since its clock may stand at the edge of ours.
 
@@ -20,7 +22,6 @@ import sys
 import tempfile
 import threading
 import time
-from array import array
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -117,29 +118,34 @@ def wait_connected(bridges: list[Any], limit_s: float) -> None:
 
 
 class Echoes:
-    """What came home: how long the way up took, and when each was due at the phone after it was due here."""
+    """What came home."""
 
     def __init__(self) -> None:
-        self.took = array("q")
-        self.channels = array("L")
-        self.down = array("q")
+        self.heard: list[tuple[int, int, int]] = []
+        """Of each frame its channel, its way up, and when it was due at the phone after it was due here; ns."""
 
     def take(self, heard: bytes, ts_us: int) -> None:
         at = now_ns()
         _, channel, due, _ = HEADER.unpack_from(heard)
-        self.took.append(at - ts_us * 1000)
-        self.channels.append(channel)
-        self.down.append(ts_us * 1000 - due)
+        self.heard.append((channel, at - ts_us * 1000, ts_us * 1000 - due))
 
     def late(self) -> int:
         last: dict[int, int] = {}
         missed: dict[int, int] = {}
-        for channel, down in zip(self.channels, self.down, strict=True):
+        for channel, _, down in self.heard:
             steps = round((down - last.get(channel, down)) / FRAME_NS)
             missed[channel] = missed.get(channel, 0) + max(0, steps)
             last[channel] = down
-        up = sum(1 for took in self.took if took > LATE_NS)
+        up = sum(1 for took in self.up() if took > LATE_NS)
         return up + sum(max(0, count - 1) for count in missed.values())
+
+    def up(self) -> list[int]:
+        """How much longer than the quickest frame of its channel each took; frames may go on coming."""
+        heard = self.heard[:]
+        quickest: dict[int, int] = {}
+        for channel, took, _ in heard:
+            quickest[channel] = min(took, quickest.get(channel, took))
+        return [took - quickest[channel] for channel, took, _ in heard]
 
 
 def measure(end: End, echoes: Echoes, calls: list) -> None:
@@ -159,9 +165,9 @@ def measure(end: End, echoes: Echoes, calls: list) -> None:
     watcher.join()
     say(
         sent=2 * sent,
-        heard=2 * len(echoes.took),
+        heard=2 * len(echoes.heard),
         late=echoes.late(),
-        **quantiles(echoes.took),
+        **quantiles(echoes.up()),
         **used,
     )
     hear()

@@ -178,8 +178,14 @@ def parts(run: Run, wanted: list[str]) -> None:
         for name, pool in (("pooled", 32), ("each", 1))
         for delivery in ("datagram", "stream")
     ]
+    tracks = "clutchcall_tracks.py"
+    clients = [
+        made.relayed(made.ours(f"clutchcall clients {name}, {way}s", tracks, f"pool={pool}", f"delivery={way}"), True)
+        for name, pool in (("pooled", 32), ("each", 1))
+        for way in ("datagram", "stream")
+    ]
     relays = [
-        made.relayed(made.ours(f"clutchcall relay, {way}s", "clutchcall_tracks.py", f"delivery={way}"), True)
+        made.relayed(made.ours(f"clutchcall relay, {way}s", tracks, "pool=32", f"delivery={way}"), True)
         for way in ("datagram", "stream")
     ] + [
         made.relayed(made.theirs(f"moq-rs relay, {way}s", "moq_rs.py", "moq", f"delivery={way}"), False)
@@ -193,7 +199,7 @@ def parts(run: Run, wanted: list[str]) -> None:
             run.table("relay 100", relays[:2], 100, RELAY_COLUMNS)
             run.most("relay most", relays, RELAY_COLUMNS, lambda name: 256 if "clutchcall" in name else 64)
     if "most" in wanted:
-        run.most("most", [udp, *ours, *foreign], COLUMNS, lambda name: 40 if quick else FIRST.get(name, 512))
+        run.most("most", [udp, *ours, *clients, *foreign], COLUMNS, lambda name: 40 if quick else FIRST.get(name, 512))
     if "idle" in wanted:
         many, cycles = (40, 100) if quick else (1000, 10_000)
         for pool in (1, 32):

@@ -1,7 +1,6 @@
 """R4: 100 bridges carry frames both ways; in every other window one of them sleeps 100 ms in each callback.
 
-The others' latency, from when a frame was due at the phone to its callback, must not notice. `bridges` and `rounds` are
-options.
+The others' latency, by what `clutchcall_bridges` times, must not notice. `bridges` and `rounds` are options.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import threading
 import time
 
 from channel import FRAME_NS, End, hear, now_ns, quantiles, say
-from clutchcall_bridges import far, publish, up
+from clutchcall_bridges import Echoes, far, publish, up
 
 SLEEP_S = 0.1
 PAUSE_S = 0.7
@@ -21,18 +20,15 @@ PAUSE_S = 0.7
 
 def near(end: End) -> None:
     end.channels = int(end.options["bridges"])
-    took: list[int] = []
+    echoes = Echoes()
     state = {"sleeps": False}
 
     def slow(frame: bytes, ts_us: int) -> None:
         if state["sleeps"]:
             time.sleep(SLEEP_S)
 
-    def other(frame: bytes, ts_us: int) -> None:
-        took.append(now_ns() - ts_us * 1000)
-
     found: dict[bool, list[float]] = {False: [], True: []}
-    with up(end, [slow, *[other] * (end.channels - 1)]) as bridges:
+    with up(end, [slow, *[echoes.take] * (end.channels - 1)]) as bridges:
         windows = 2 * int(end.options["rounds"])
         begun_ns = now_ns() + FRAME_NS
         whole_s, end.secs = end.secs, windows * (end.secs + PAUSE_S) + 1
@@ -42,9 +38,9 @@ def near(end: End) -> None:
         for window in range(windows):
             state["sleeps"] = window % 2 == 1
             time.sleep(PAUSE_S)
-            took.clear()
+            echoes.heard = []
             time.sleep(whole_s)
-            p99_us = quantiles(took[:])["p99_us"]
+            p99_us = quantiles(echoes.up())["p99_us"]
             found[state["sleeps"]].append(p99_us)
             say(sleeps=state["sleeps"], p99_us=p99_us)
         state["sleeps"] = False

@@ -62,13 +62,18 @@ def below(name: str, found: Rows, row: str, column: str, bound: float) -> Iterat
 def bridges(found: Rows) -> Iterator[Goal]:
     for way in DELIVERIES:
         each, pooled = f"most clutchcall each, {way}", f"most clutchcall pooled, {way}"
-        channels, cpu = "channels", "cpu"
-        for peer, bound in (("picows TLS", 0.6), ("qh3 each", 2.5)):
-            yield from ratio(f"P1 each, {way}", found, (each, channels), (f"most {peer}", channels), bound, True)
-        for peer, bound in (("qh3 shared", 1.0), ("aiomoqt", 4.0)):
-            yield from ratio(f"P2 pooled, {way}", found, (pooled, channels), (f"most {peer}", channels), bound, True)
-        yield from ratio(f"P3 pooled, {way}", found, (pooled, cpu), ("most C UDP", cpu), 2.0, False)
-        yield from ratio(f"P3 each, {way}", found, (each, cpu), ("most C UDP", cpu), 6.0, False)
+        for far, clients in (("", "most clutchcall"), (", clients", "most clutchcall clients")):
+            yield from fits(f"{way}{far}", found, f"{clients} each, {way}", f"{clients} pooled, {way}")
+        yield from ratio(f"P3 pooled, {way}", found, (pooled, "cpu"), ("most C UDP", "cpu"), 2.0, False)
+        yield from ratio(f"P3 each, {way}", found, (each, "cpu"), ("most C UDP", "cpu"), 6.0, False)
+
+
+def fits(name: str, found: Rows, each: str, pooled: str) -> Iterator[Goal]:
+    channels = "channels"
+    for peer, bound in (("picows TLS", 0.6), ("qh3 each", 2.5)):
+        yield from ratio(f"P1 each, {name}", found, (each, channels), (f"most {peer}", channels), bound, True)
+    for peer, bound in (("qh3 shared", 1.0), ("aiomoqt", 4.0)):
+        yield from ratio(f"P2 pooled, {name}", found, (pooled, channels), (f"most {peer}", channels), bound, True)
 
 
 def rate(found: Rows) -> Iterator[Goal]:
@@ -76,8 +81,17 @@ def rate(found: Rows) -> Iterator[Goal]:
         pooled, floor = f"rate clutchcall pooled, {way}", "rate C UDP"
         yield from ratio(f"P4 pooled, {way}", found, (pooled, "cpu"), (floor, "cpu"), 2.5, False)
         for name in ("pooled", "each"):
-            row = f"rate clutchcall {name}, {way}"
-            yield from ratio(f"P5 {name}, {way}, p99", found, (row, "p99 µs"), (floor, "p99 µs"), 3.0, False)
+            yield from through(f"P5 {name}, {way}, p99", found, f"rate clutchcall {name}, {way}")
+
+
+def through(name: str, found: Rows, row: str) -> Iterator[Goal]:
+    """A relay of ours is in between: a millisecond more than what the bare socket is allowed."""
+    try:
+        p99, floor = of(found, row, "p99 µs"), of(found, "rate C UDP", "p99 µs")
+    except Missing:
+        return
+    over = p99 - 3 * floor
+    yield name, f"{p99:.0f} - 3 × {floor:.0f} (C UDP) = {over:.0f} µs", over, 1000.0, False
 
 
 def relay(found: Rows) -> Iterator[Goal]:
@@ -85,19 +99,7 @@ def relay(found: Rows) -> Iterator[Goal]:
         for part in ("relay 30", "relay most"):
             mine, other = f"{part} clutchcall relay, {way}", f"{part} moq-rs relay, {way}"
             yield from ratio(f"P8 {part[6:]}, {way}", found, (mine, "relay"), (other, "relay"), 0.5, False)
-        try:
-            through = of(found, f"relay 100 clutchcall relay, {way}", "p99 µs")
-            direct = of(found, f"rate clutchcall pooled, {way}", "p99 µs")
-        except Missing:
-            continue
-        added = through - direct
-        yield (
-            f"P5 through our relay, {way}, p99",
-            f"{through:.0f} - {direct:.0f} = {added:.0f} µs",
-            added,
-            1000.0,
-            False,
-        )
+        yield from through(f"P5 clients, {way}, p99", found, f"relay 100 clutchcall relay, {way}")
 
 
 def idle(found: Rows) -> Iterator[Goal]:

@@ -71,24 +71,31 @@ def difference(before: dict[str, float], after: dict[str, float]) -> dict[str, f
 
 
 class Ear:
-    """The callbacks of all bridges: they count, and some take the time since the frame was due at the phone."""
+    """The callbacks of all bridges: they count, and some take how much longer a frame took than their quickest.
+
+    A stamp is the phone's RTP clock, which is as far off ours as the call's first packet was late.
+    """
 
     def __init__(self) -> None:
         self._heard = itertools.count()
-        self.late_us: list[int] = []
+        self._took_us: list[list[int]] = []
 
     def callback(self, index: int, slow_s: float = 0.0) -> Callable[[bytes, int], None]:
         if slow_s:
             return lambda frame, ts_us: time.sleep(slow_s)
-        count, late_us, now_ns = self._heard.__next__, self.late_us.append, time.monotonic_ns
+        count, now_ns, took_us = self._heard.__next__, time.monotonic_ns, list[int]()
         if index % LATENCY_EVERY:
             return lambda frame, ts_us: count() and None
 
         def take(frame: bytes, ts_us: int) -> None:
             count()
-            late_us(now_ns() // 1000 - ts_us)
+            took_us.append(now_ns() // 1000 - ts_us)
 
+        self._took_us.append(took_us)
         return take
+
+    def late_us(self) -> list[int]:
+        return [one - quickest for took in self._took_us if took for quickest in [min(took)] for one in took]
 
     def heard(self) -> int:
         return int(repr(self._heard)[len("count(") : -1])
@@ -178,7 +185,7 @@ def measure(job: Line, ear: Ear, calls: list[Callable[[bytes], object]], stats: 
     publish(calls, job["bridges"], time.monotonic_ns() + FRAME_NS, window.to_ns + FRAME_NS)
     watcher.join()
     time.sleep(DRAIN_S)
-    late = sorted(ear.late_us)
+    late = sorted(ear.late_us())
     at = {f"p{percent}_us": late[len(late) * percent // 100] for percent in (50, 99) if late}
     calls_each = len(calls) // job["bridges"]
     figures["frames"] = figures["window_calls"] / calls_each + figures["window_heard"]
