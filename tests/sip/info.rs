@@ -1,12 +1,13 @@
 //! Keys as SIP INFO, for far sides without telephone events: which way they go, one at a time, and what is said where nobody takes them.
 
 use clutchcall::call::{EndReason, Status};
-use clutchcall::engine::config::{DtmfMode, SipTrunk};
+use clutchcall::engine::config::{DtmfMode, SipTrunk, TrunkKind};
 use clutchcall::engine::sip::Transport;
 use serde_json::{Value, json};
 
 use crate::common::{Answer, Bench, wait_for};
 use crate::engine::{bench_with, beside, originate_with};
+use crate::inbound::{Called, notify, rule};
 use crate::rig::{Caller, Far, Traffic, case, towards};
 
 const ALLOWS: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO";
@@ -38,8 +39,13 @@ fn hung_up(bench: &Bench, sid: &str) -> Value {
     row
 }
 
-/// What each INFO of ours holds. No two were under way at the same time.
 fn told(traffic: &Traffic, call_id: &Value) -> Vec<String> {
+    told_to("far", traffic, call_id)
+}
+
+/// What each INFO of ours to this tag holds. No two were under way at the same time.
+fn told_to(tag: &str, traffic: &Traffic, call_id: &Value) -> Vec<String> {
+    let tag = format!(";tag={tag}");
     let (mut told, mut under_way) = (Vec::new(), None);
     for message in traffic.all().iter().filter(|message| !message.is_response_of_ours()) {
         let number = message.header("CSeq");
@@ -47,7 +53,7 @@ fn told(traffic: &Traffic, call_id: &Value) -> Vec<String> {
             assert_eq!(under_way.replace(number), None, "before it was answered: {traffic:?}");
             assert_eq!(message.header("Content-Type"), "application/dtmf-relay");
             assert_eq!(json!(message.header("Call-ID")), *call_id);
-            assert!(message.header("To").ends_with(";tag=far"), "{}", message.text);
+            assert!(message.header("To").ends_with(&tag), "{}", message.text);
             told.push(message.text.split_once("\n\n").unwrap().1.trim().to_owned());
         } else if !message.is_ours && under_way == Some(number) {
             under_way = None;
@@ -134,5 +140,34 @@ fn an_info_that_nobody_answers_is_told() {
         let traffic = far.played().await;
         let info = traffic.our("INFO");
         assert!(info.text.trim_end().ends_with("Signal=1\nDuration=100"), "none behind it: {}", info.text);
+    });
+}
+
+/// A caller without telephone events, or a trunk of `info`: the INFO goes to whoever called, within her dialog.
+#[test]
+fn keys_go_as_info_to_a_caller() {
+    case(async || {
+        for (nth, mode, (allow, formats)) in
+            [(23, DtmfMode::Auto, (ALLOWS, PLAIN)), (24, DtmfMode::Info, (ALLOWS_NONE, WITH_EVENTS))]
+        {
+            let called = Called::with(nth, |trunk| {
+                trunk.inbound.rules = vec![rule("*", notify())];
+                let TrunkKind::Sip(sip) = &mut trunk.kind else { panic!("a SIP trunk") };
+                sip.dtmf_mode = mode;
+            });
+            let keys = [("allow", allow), ("formats", formats), ("code", "200"), ("phrase", "OK")];
+            let far = called.call_with("caller_hears_info", &keys);
+            let (row, far) = beside(move || {
+                let sid = called.until(&["ringing"])["sid"].as_str().unwrap().to_owned();
+                called.decide("voice.calls.answer", &json!({"sid": sid}));
+                called.until(&["in_progress"]);
+                press(&called.bench, &sid, "5w#").data();
+                wait_for(|| far.traffic().ours("INFO").last()?.text.contains("Signal=#").then_some(()));
+                (hung_up(&called.bench, &sid), far)
+            })
+            .await;
+            let told = told_to("caller", &far.played().await, &row["sipCallId"]);
+            assert_eq!(told, ["Signal=5\nDuration=100", "Signal=#\nDuration=100"], "{mode:?}");
+        }
     });
 }
