@@ -5,7 +5,7 @@
 //!
 //! | File | Holds |
 //! |---|---|
-//! | `params` | [`Codec`], [`Params`], the names of renditions |
+//! | `params` | [`Codec`], [`Params`], the names of renditions; [`Limits`], [`Target`]: what a listener bears of Opus |
 //! | `g711`, `pcm`, `opus` | the codecs; `opus` is the only place that names a crate for it; `pcm` also mixes |
 //! | `resample` | rates and channels, 20 ms at a time |
 //! | `transcode` | [`Decoder`], [`Encoder`], [`Transcoder`]: one frame of these params into frames of those |
@@ -24,7 +24,7 @@ mod transcode;
 mod transcode_tests;
 pub mod wav;
 
-pub use params::{Codec, Params, ParamsError};
+pub use params::{Codec, Limits, Params, ParamsError, Target};
 pub use transcode::{CodecError, Decoder, Encoder, Transcoder};
 
 /// One encoded frame of some [`Params`].

@@ -5,14 +5,22 @@
 
 use audiopus::coder::{Decoder as LibDecoder, Encoder as LibEncoder};
 use audiopus::packet::Packet;
-use audiopus::{Application, Bitrate, Channels, SampleRate, Signal};
+use audiopus::{Application, Bandwidth, Bitrate, Channels, SampleRate, Signal};
 
-use super::CodecError;
+use super::{CodecError, Limits};
 
 /// Per channel, bits per second: a phone's speech needs no more (`docs/decisions/0050-audio-codecs.md`).
 const BITRATE: i32 = 24_000;
 /// The same for sources of more than 16 kHz.
 const WIDE_BITRATE: i32 = 32_000;
+/// Rates of a listener, and what an encoder makes for each at most (RFC 7587 §3.1.1).
+const BANDWIDTHS: [(u32, Bandwidth); 5] = [
+    (48_000, Bandwidth::Fullband),
+    (24_000, Bandwidth::Superwideband),
+    (16_000, Bandwidth::Wideband),
+    (12_000, Bandwidth::Mediumband),
+    (8000, Bandwidth::Narrowband),
+];
 /// Five keeps 98 % of the score of nine for 70 % of its cost.
 const COMPLEXITY: u8 = 5;
 /// RFC 6716 §3.2.5: no packet is longer.
@@ -37,6 +45,17 @@ pub fn duration_us(packet: &[u8]) -> Option<u32> {
     (1..=MAX_PACKET_MS as u32 * 1000).contains(&duration).then_some(duration)
 }
 
+/// The widest that a listener of this rate can play all of, and its own rate. Below the narrowest there is none narrower.
+fn widest(rate: u32) -> (u32, Bandwidth) {
+    let narrowest = BANDWIDTHS[BANDWIDTHS.len() - 1];
+    BANDWIDTHS.into_iter().find(|(own, _)| *own <= rate).unwrap_or(narrowest)
+}
+
+/// The rate at which a decoder gives all that a listener of this rate can play, and no more.
+pub(super) fn rate_within(rate: u32) -> u32 {
+    widest(rate).0
+}
+
 /// The version of libopus in this binary, as it names itself.
 pub fn version() -> &'static str {
     audiopus::version()
@@ -51,9 +70,11 @@ fn rate_and_channels(sample_rate: u32, channels: u8) -> Result<(SampleRate, Chan
     Ok((sample_rate, Channels::try_from(i32::from(channels)).map_err(lib_error)?))
 }
 
-/// Samples to packets: VOIP, variable rate; with in-band FEC once a loss is expected.
+/// Samples to packets: VOIP, variable rate unless a listener wants it constant; with in-band FEC once a loss is expected.
 pub struct Encoder {
     lib: LibEncoder,
+    sample_rate: u32,
+    channels: u8,
     lookahead: usize,
     packet: Vec<u8>,
 }
@@ -62,18 +83,31 @@ impl Encoder {
     pub fn new(sample_rate: u32, channels: u8) -> Result<Self, CodecError> {
         let (rate, layout) = rate_and_channels(sample_rate, channels)?;
         let mut lib = LibEncoder::new(rate, layout, Application::Voip).map_err(lib_error)?;
-        let bitrate = if sample_rate > 16_000 { WIDE_BITRATE } else { BITRATE };
         let mut set = || {
-            lib.set_bitrate(Bitrate::BitsPerSecond(bitrate * i32::from(channels)))?;
             lib.set_complexity(COMPLEXITY)?;
             lib.set_signal(Signal::Voice)?;
-            lib.enable_vbr()?;
             lib.enable_inband_fec()?;
             lib.disable_dtx()
         };
         set().map_err(lib_error)?;
         let lookahead = lib.lookahead().map_err(lib_error)? as usize;
-        Ok(Self { lib, lookahead, packet: vec![0; MAX_PACKET_BYTES] })
+        let mut encoder = Self { lib, sample_rate, channels, lookahead, packet: vec![0; MAX_PACKET_BYTES] };
+        encoder.limit(Limits::default())?;
+        Ok(encoder)
+    }
+
+    /// From the next packet on.
+    pub fn limit(&mut self, limits: Limits) -> Result<(), CodecError> {
+        let (rate, bandwidth) = widest(limits.playback_rate);
+        let own = if self.sample_rate.min(rate) > 16_000 { WIDE_BITRATE } else { BITRATE };
+        let own = own * i32::from(self.channels);
+        let bitrate = limits.bitrate.and_then(|most| i32::try_from(most).ok()).map_or(own, |most| most.min(own));
+        let mut set = || {
+            self.lib.set_max_bandwidth(bandwidth)?;
+            self.lib.set_bitrate(Bitrate::BitsPerSecond(bitrate))?;
+            self.lib.set_vbr(!limits.constant)
+        };
+        set().map_err(lib_error)
     }
 
     /// Interleaved samples of 10, 20, 40 or 60 ms to one packet, valid until the next call.

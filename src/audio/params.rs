@@ -25,6 +25,36 @@ pub struct Params {
     pub frame_ms: u8,
 }
 
+/// What a listener bears of the Opus that is made for him; of another codec it says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Hz; he plays no more, so that more is wasted.
+    pub playback_rate: u32,
+    /// bit/s on average; `None`: what we think right.
+    pub bitrate: Option<u32>,
+    /// Every packet is to have the same length.
+    pub constant: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { playback_rate: 48_000, bitrate: None, constant: false }
+    }
+}
+
+/// What frames are made for: their parameters, and what their listener bears.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub params: Params,
+    pub limits: Limits,
+}
+
+impl From<Params> for Target {
+    fn from(params: Params) -> Self {
+        Self { params, limits: Limits::default() }
+    }
+}
+
 /// Parameters that no codec of ours has. The text names the field and lists the choices.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

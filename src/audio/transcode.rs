@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Codec, Frame, Params, g711, opus, pcm, resample::Resampler};
+use super::{Codec, Frame, Params, Target, g711, opus, pcm, resample::Resampler};
 
 /// What a frame or a codec is refused for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -147,15 +147,21 @@ pub struct Encoder {
 
 impl Encoder {
     /// Takes samples of the stream's own rate and channels.
-    pub fn new(params: Params) -> Result<Self, CodecError> {
-        Self::at(params, params.sample_rate)
+    pub fn new(target: impl Into<Target>) -> Result<Self, CodecError> {
+        let target = target.into();
+        Self::at(target, target.params.sample_rate)
     }
 
     /// Takes samples of another rate, which only Opus can: its packets decode at any rate, and a narrow source costs less
     /// when it is encoded as it is.
-    pub fn at(params: Params, sample_rate: u32) -> Result<Self, CodecError> {
+    pub fn at(target: impl Into<Target>, sample_rate: u32) -> Result<Self, CodecError> {
+        let Target { params, limits } = target.into();
         let opus = match params.codec {
-            Codec::Opus => Some(opus::Encoder::new(sample_rate, params.channels)?),
+            Codec::Opus => {
+                let mut opus = opus::Encoder::new(sample_rate, params.channels)?;
+                opus.limit(limits)?;
+                Some(opus)
+            }
             _ if sample_rate == params.sample_rate => None,
             _ => return Err(CodecError::Rate { params, found: sample_rate }),
         };
@@ -197,7 +203,7 @@ impl Encoder {
 /// duration are cut or joined, and equal parameters pass the bytes through untouched.
 ///
 /// Opus of equal duration is passed through whatever the rates and channels: its packets have no rate, and every decoder
-/// takes mono and stereo (RFC 6716 §2.1.1, RFC 7587 §3.4).
+/// takes mono and stereo (RFC 6716 §2.1.1, RFC 7587 §3.4). A listener's limits are for what is made here.
 pub struct Transcoder {
     via: Option<Box<Via>>,
     errors: u64,
@@ -211,7 +217,8 @@ struct Via {
 }
 
 impl Transcoder {
-    pub fn new(from: Params, to: Params) -> Result<Self, CodecError> {
+    pub fn new(from: Params, to: impl Into<Target>) -> Result<Self, CodecError> {
+        let Target { params: to, limits } = to.into();
         let both_opus = from.codec == Codec::Opus && to.codec == Codec::Opus;
         let same = from == to || (both_opus && from.frame_ms == to.frame_ms);
         let via = if same {
@@ -219,8 +226,11 @@ impl Transcoder {
         } else {
             let to_opus = to.codec == Codec::Opus;
             let rate = if to_opus { from.sample_rate.min(to.sample_rate) } else { to.sample_rate };
+            // A decoder of Opus gives any rate: no more of it than somebody plays.
+            let rate = if both_opus { rate.min(opus::rate_within(limits.playback_rate)) } else { rate };
             let decoder = Decoder::at(from, rate, to.channels)?;
-            Some(Box::new(Via { decoder, encoder: Encoder::at(to, rate)?, samples: Vec::new() }))
+            let encoder = Encoder::at(Target { params: to, limits }, rate)?;
+            Some(Box::new(Via { decoder, encoder, samples: Vec::new() }))
         };
         Ok(Self { via, errors: 0 })
     }

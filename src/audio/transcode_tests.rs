@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::wav::Wav;
-use super::{Codec, CodecError, Decoder, Encoder, Frame, Params, Transcoder, g711};
+use super::{Codec, CodecError, Decoder, Encoder, Frame, Limits, Params, Target, Transcoder, g711};
 
 fn params(codec: Codec, rate: u32, channels: u32, ms: u32) -> Params {
     Params::new(codec, Some(rate), channels, ms).unwrap()
@@ -125,6 +125,47 @@ fn frames_are_cut_and_joined_without_loss() {
     assert_eq!(joined.len(), input.len() / 3);
     let cut = push_all(&mut Transcoder::new(long, call).unwrap(), &joined);
     assert_eq!(cut.len(), joined.len() * 3);
+}
+
+/// RFC 7587 §3.1.1 and §6.1. The bandwidth stands in a packet's first byte (RFC 6716 table 2).
+#[test]
+fn a_listener_of_opus_is_given_no_more_than_he_bears() {
+    let bandwidth = |frame: &Frame| match frame[0] >> 3 {
+        0..=3 | 16..=19 => 8000,
+        4..=7 => 12_000,
+        8..=11 | 20..=23 => 16_000,
+        12..=13 | 24..=27 => 24_000,
+        _ => 48_000,
+    };
+    let mut seed = 7_u32;
+    let mut noise = || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 16) as i16 / 4
+    };
+    let wide: Vec<i16> = (0..48_000 * 2).map(|_| noise()).collect();
+    for from in [params(Codec::Pcm16, 48_000, 1, 20), params(Codec::Opus, 48_000, 1, 40)] {
+        let input = frames(&wide, &mut Encoder::new(from).unwrap());
+        let make =
+            |limits| push_all(&mut Transcoder::new(from, Target { params: Params::CALL, limits }).unwrap(), &input);
+        let bits = |made: &[Frame]| made.iter().map(Frame::len).sum::<usize>() as u32 * 8 * 50 / made.len() as u32;
+        let unbounded = make(Limits::default());
+        assert_eq!((unbounded.len(), unbounded.iter().map(bandwidth).max()), (100, Some(48_000)));
+        for (playback_rate, widest) in
+            [(8000, 8000), (15_999, 12_000), (16_000, 16_000), (44_100, 24_000), (48_000, 48_000)]
+        {
+            let made = make(Limits { playback_rate, ..Limits::default() });
+            assert_eq!((made.len(), made.iter().map(bandwidth).max()), (100, Some(widest)), "{from:?} {playback_rate}");
+        }
+        let narrow = make(Limits { bitrate: Some(12_000), ..Limits::default() });
+        assert!(bits(&narrow) <= 12_500 && bits(&unbounded) > 20_000, "{} of {}", bits(&narrow), bits(&unbounded));
+        let most = make(Limits { bitrate: Some(510_000), ..Limits::default() });
+        assert_eq!(most, unbounded, "more than we would use is no wish for more");
+        let constant = make(Limits { bitrate: Some(12_000), constant: true, ..Limits::default() });
+        assert!(constant.iter().all(|frame| frame.len() == 30), "20 ms of 12 kbit/s");
+    }
+    // What is not made here is not looked into.
+    let limits = Limits { playback_rate: 8000, ..Limits::default() };
+    assert!(Transcoder::new(Params::CALL, Target { params: Params::CALL, limits }).unwrap().is_passthrough());
 }
 
 #[test]

@@ -11,13 +11,20 @@
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use crate::audio::{Frame, Params};
+use crate::audio::{Frame, Limits, Params, Target};
 use crate::call::{Hundredths, RtpStats};
 
 /// Frames of [`Params::frame_ms`] both ways.
 pub trait Leg: Send {
     /// The codec of both directions; constant but for [`Heard::Retuned`].
     fn params(&self) -> Params;
+    /// What the far end bears of the Opus that is made for it; may change with [`Heard::Retuned`] too.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
+    fn target(&self) -> Target {
+        Target { params: self.params(), limits: self.limits() }
+    }
     /// What the far end says now. `None`: nothing came in time (silence up); the tick goes on. Never asked of a leg with sockets.
     fn pull(&mut self, _now: Instant) -> Option<Frame> {
         None
@@ -54,7 +61,7 @@ pub enum Heard {
     Frame { frame: Frame, at: Instant },
     /// A key was pressed; or, with its length, is over.
     Key { key: char, ended_ms: Option<u32> },
-    /// [`Leg::params`] are others now.
+    /// [`Leg::params`] or [`Leg::limits`] are others now.
     Retuned,
     /// Nothing comes any more, or nothing ever came, for as long as the leg was told to wait.
     Silent,

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::format::{Codec, Events, OpusWishes};
 use super::sdp::SdpError;
+use crate::audio::Limits;
 
 /// Who of both sends, from the view of whoever says it (RFC 3264 §5.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -89,6 +90,11 @@ impl Negotiated {
     /// The far end sends nothing: its silence is no fault.
     pub fn is_on_hold(&self) -> bool {
         !self.direction.receives()
+    }
+
+    /// What an encoder for the far end has to keep to.
+    pub fn limits(&self) -> Limits {
+        self.opus.map(OpusWishes::limits).unwrap_or_default()
     }
 }
 

@@ -194,15 +194,32 @@ pub struct OpusWishes {
     pub in_band_fec: bool,
     pub dtx: bool,
     pub stereo: bool,
+    pub constant: bool,
 }
 
 impl Default for OpusWishes {
     fn default() -> Self {
-        Self { max_playback_rate: 48_000, max_average_bitrate: None, in_band_fec: false, dtx: false, stereo: false }
+        Self {
+            max_playback_rate: 48_000,
+            max_average_bitrate: None,
+            in_band_fec: false,
+            dtx: false,
+            stereo: false,
+            constant: false,
+        }
     }
 }
 
 impl OpusWishes {
+    /// What an encoder has to keep to. The rest are wishes: what we make is mono, without DTX, and repeats nothing.
+    pub fn limits(self) -> audio::Limits {
+        audio::Limits {
+            playback_rate: self.max_playback_rate,
+            bitrate: self.max_average_bitrate,
+            constant: self.constant,
+        }
+    }
+
     /// From the value of an `fmtp` behind the number. A parameter that makes no sense is not there.
     pub(super) fn read(fmtp: &str) -> Self {
         let mut wishes = Self::default();
@@ -219,6 +236,7 @@ impl OpusWishes {
                 "useinbandfec" => wishes.in_band_fec = number == Some(1),
                 "usedtx" => wishes.dtx = number == Some(1),
                 "stereo" => wishes.stereo = number == Some(1),
+                "cbr" => wishes.constant = number == Some(1),
                 _ => {}
             }
         }

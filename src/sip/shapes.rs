@@ -72,7 +72,7 @@ pub(super) const DESKPHONE: &[&str] = &[
     "a=tool:phone 1.0",
     "m=audio 27202 RTP/AVP 96 0 97 101",
     "a=rtpmap:96 opus/48000/2",
-    "a=fmtp:96 stereo=1; sprop-stereo=0; maxplaybackrate=16000; maxaveragebitrate=24000; useinbandfec=1;usedtx=1",
+    "a=fmtp:96 stereo=1; sprop-stereo=0; maxplaybackrate=16000; maxaveragebitrate=24000; useinbandfec=1;usedtx=1; cbr=1",
     "a=rtpmap:0 PCMU/8000/1",
     "a=rtpmap:97 telephone-event/48000",
     "a=fmtp:97 0-15",
@@ -183,6 +183,7 @@ fn a_deskphone_with_opus_and_a_video_beside() {
         in_band_fec: true,
         dtx: true,
         stereo: true,
+        constant: true,
     };
     assert_eq!(agreed.opus, Some(wishes));
     assert!(answer.contains("m=audio 10000 RTP/AVP 96 97\r\n"), "{answer}");

@@ -24,6 +24,7 @@ mod keys;
 mod later;
 mod limits;
 mod names;
+mod opus;
 mod packets;
 mod phones;
 mod ports;

@@ -10,7 +10,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use super::{Agent, Told};
-use crate::audio::{Frame, Params};
+use crate::audio::{Frame, Limits, Params};
 use crate::engine::leg::{Heard, Leg, Line, SOCKETS};
 
 /// Frames of one far end that wait at most; beyond, the oldest is dropped.
@@ -59,6 +59,10 @@ impl Bridged {
 impl Agent for Bridged {
     fn params(&self, _call: Params) -> Params {
         self.leg.params()
+    }
+
+    fn limits(&self) -> Limits {
+        self.leg.limits()
     }
 
     fn hear(&mut self, frame: &Frame, _now: Instant) {

@@ -12,7 +12,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use super::leg::{Line, SOCKETS};
-use crate::audio::{Frame, Params};
+use crate::audio::{Frame, Limits, Params};
 
 pub use bridged::Bridged;
 pub use echo::Echo;
@@ -23,6 +23,10 @@ pub trait Agent: Send {
     /// The frames it hears and says are of these parameters; asked when it is bound, and after [`Told::Retuned`]. `call`: what the leg
     /// speaks, the choice that costs no transcoding.
     fn params(&self, call: Params) -> Params;
+    /// What it bears of the Opus that it hears; asked together with the parameters.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
     fn hear(&mut self, frame: &Frame, now: Instant);
     /// The caller pressed a key, and has let go of it. `false`: it was for the agent's far end, whose line takes none.
     fn hear_key(&mut self, _key: char, _duration_ms: u32) -> bool {
@@ -50,7 +54,7 @@ pub trait Agent: Send {
 /// What an agent with a line of its own has to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// [`Agent::params`] are others now.
+    /// [`Agent::params`] or [`Agent::limits`] are others now.
     Retuned,
     /// Nothing comes of its far end any more.
     Silent,

@@ -17,7 +17,7 @@ use super::mix::Mixer;
 use super::rendition::{Incoming, Outgoing};
 use super::speaker::Speaker;
 use super::{Caller, Event, Stats};
-use crate::audio::{CodecError, Frame, Params};
+use crate::audio::{CodecError, Frame, Limits, Params, Target};
 use crate::engine::agents::Agent;
 use crate::engine::leg::{Heard, Leg, SOCKETS};
 use crate::moqt::ids::IdMap;
@@ -84,8 +84,9 @@ pub(super) struct Call {
     leg: Option<Box<dyn Leg>>,
     /// The leg speaks when it is asked at a tick; else when it has heard something.
     leg_is_paced: bool,
-    /// What the call's frames are: the leg's, or the call's own rendition.
+    /// What the call's frames are: the leg's, or the call's own rendition; and what the leg bears.
     params: Params,
+    limits: Limits,
     speaker: Option<Speaker>,
     /// Bound before the call was answered: what the leg speaks is not known yet.
     waiting: Option<Box<dyn Agent>>,
@@ -113,6 +114,7 @@ impl Call {
             leg: None,
             leg_is_paced: true,
             params: Params::CALL,
+            limits: Limits::default(),
             speaker: None,
             waiting: None,
             mixer: Mixer::default(),
@@ -181,7 +183,7 @@ impl Call {
         if self.is_closed {
             return;
         }
-        self.params = leg.params();
+        Target { params: self.params, limits: self.limits } = leg.target();
         self.leg_is_paced = leg.sockets().iter().all(Option::is_none);
         self.watch(leg.sockets(), 0, floor);
         self.leg = Some(leg);
@@ -206,7 +208,7 @@ impl Call {
         self.leave_speaker();
         self.waiting = None;
         match agent {
-            Some(agent) if self.started => match Speaker::new(agent, self.params) {
+            Some(agent) if self.started => match Speaker::new(agent, self.target()) {
                 Ok(speaker) => {
                     self.watch(speaker.sockets(), SOCKETS, floor);
                     self.speaker = Some(speaker);
@@ -238,9 +240,10 @@ impl Call {
                 let _ = floor.events.send(unpressed);
             }
         }
+        let to = self.target();
         let frame = match &mut self.speaker {
             Some(speaker) => speaker.say(at),
-            None => self.mixer.mix(self.downlink.iter_mut().filter_map(incoming), self.params),
+            None => self.mixer.mix(self.downlink.iter_mut().filter_map(incoming), to),
         };
         let late = self.downlink.iter_mut().filter_map(incoming).map(Incoming::trim);
         self.stats.dropped_down += late.sum::<usize>() as u64;
@@ -297,7 +300,7 @@ impl Call {
                     continue;
                 }
                 Heard::Retuned => {
-                    self.retune(leg.params(), floor);
+                    self.retune(leg.target(), floor);
                     continue;
                 }
                 Heard::Key { key, ended_ms } => {
@@ -313,12 +316,16 @@ impl Call {
         }
     }
 
-    /// The leg speaks another codec from now on.
-    fn retune(&mut self, params: Params, floor: &mut Floor<'_>) {
-        self.params = params;
+    fn target(&self) -> Target {
+        Target { params: self.params, limits: self.limits }
+    }
+
+    /// The leg speaks another codec from now on, or bears more or less.
+    fn retune(&mut self, to: Target, floor: &mut Floor<'_>) {
+        Target { params: self.params, limits: self.limits } = to;
         self.mixer = Mixer::default();
         self.downlink.iter_mut().filter_map(incoming).for_each(Incoming::retune);
-        self.with_speaker(floor, |speaker| speaker.retune(params).map(|()| false));
+        self.with_speaker(floor, |speaker| speaker.retune(to).map(|()| false));
     }
 
     /// Without a leg only an agent speaks by the clock.

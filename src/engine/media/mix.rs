@@ -1,7 +1,7 @@
 //! One frame out of all that is said to a leg in one tick.
 
 use super::rendition::Incoming;
-use crate::audio::{Encoder, Frame, Params, pcm};
+use crate::audio::{Encoder, Frame, Target, pcm};
 
 /// Passes a single speaker's frame through; decodes, adds and encodes when several speak.
 #[derive(Default)]
@@ -12,16 +12,13 @@ pub(super) struct Mixer {
 }
 
 impl Mixer {
-    /// The tick's frame in `params`; one frame of each rendition that has one is used up.
-    pub(super) fn mix<'a>(
-        &mut self,
-        renditions: impl Iterator<Item = &'a mut Incoming>,
-        params: Params,
-    ) -> Option<Frame> {
+    /// The tick's frame for this listener; one frame of each rendition that has one is used up.
+    pub(super) fn mix<'a>(&mut self, renditions: impl Iterator<Item = &'a mut Incoming>, to: Target) -> Option<Frame> {
+        let params = to.params;
         let mut first: Option<(&mut Incoming, Frame)> = None;
         let mut several = false;
         for rendition in renditions {
-            let Some(frame) = rendition.take(params) else { continue };
+            let Some(frame) = rendition.take(to) else { continue };
             match &mut first {
                 None => first = Some((rendition, frame)),
                 Some((speaker, spoken)) => {
@@ -38,7 +35,7 @@ impl Mixer {
             }
         }
         let (_, frame) = first?;
-        if several { Some(self.encode(params).unwrap_or(frame)) } else { Some(frame) }
+        if several { Some(self.encode(to).unwrap_or(frame)) } else { Some(frame) }
     }
 
     fn add(&mut self) {
@@ -49,9 +46,9 @@ impl Mixer {
         pcm::mix(&mut self.sum[..both], &self.other);
     }
 
-    fn encode(&mut self, params: Params) -> Option<Frame> {
+    fn encode(&mut self, to: Target) -> Option<Frame> {
         if self.encoder.is_none() {
-            self.encoder = Encoder::new(params).ok();
+            self.encoder = Encoder::new(to).ok();
         }
         let encoder = self.encoder.as_mut()?;
         self.sum.resize(encoder.frame_samples(), 0);
@@ -62,7 +59,7 @@ impl Mixer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::Codec;
+    use crate::audio::{Codec, Params};
     use crate::tracks::TrackId;
 
     fn pcm16() -> Params {
@@ -84,7 +81,7 @@ mod tests {
     fn one_speaker_passes_through_and_several_are_added() {
         let mut renditions = [speaking(1000, 2), speaking(-300, 1), speaking(20_000, 0)];
         let mut mixer = Mixer::default();
-        let mut tick = || mixer.mix(renditions.iter_mut(), pcm16());
+        let mut tick = || mixer.mix(renditions.iter_mut(), pcm16().into());
         assert_eq!(tick().as_ref().map(level), Some(700));
         assert_eq!(tick().as_ref().map(level), Some(1000));
         assert_eq!(tick(), None);
@@ -94,7 +91,7 @@ mod tests {
     #[test]
     fn a_sum_beyond_the_range_is_its_edge() {
         let mut renditions = [speaking(30_000, 1), speaking(30_000, 1), speaking(-1000, 1)];
-        let mixed = Mixer::default().mix(renditions.iter_mut(), pcm16()).unwrap();
+        let mixed = Mixer::default().mix(renditions.iter_mut(), pcm16().into()).unwrap();
         assert_eq!(level(&mixed), i16::MAX - 1000);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::audio::{CodecError, Decoder, Frame, Params, Transcoder};
+use crate::audio::{CodecError, Decoder, Frame, Params, Target, Transcoder};
 use crate::tracks::TrackId;
 use crate::tracks::lag::Lag;
 
@@ -140,9 +140,9 @@ impl Incoming {
         late
     }
 
-    /// The next frame in the listener's parameters.
-    pub(super) fn take(&mut self, to: Params) -> Option<Frame> {
-        if self.params == to {
+    /// The next frame for this listener.
+    pub(super) fn take(&mut self, to: Target) -> Option<Frame> {
+        if self.params == to.params {
             return self.fifo.pop_front();
         }
         loop {
@@ -177,7 +177,7 @@ impl Incoming {
         }
     }
 
-    /// The listener takes other parameters from now on.
+    /// The listener is another one from now on.
     pub(super) fn retune(&mut self) {
         self.ready.clear();
         (self.transcoder, self.decoder) = (None, None);
@@ -255,7 +255,7 @@ mod tests {
         let taken = (0..23).filter(|n| rendition.insert(frame(pcm(20), *n))).count();
         assert_eq!(taken, TAKEN_FRAMES);
         assert_eq!(rendition.trim(), TAKEN_FRAMES - KEPT_FRAMES);
-        let kept: Vec<u8> = (0..23).filter_map(|_| rendition.take(pcm(20))).map(|frame| frame[0]).collect();
+        let kept: Vec<u8> = (0..23).filter_map(|_| rendition.take(pcm(20).into())).map(|frame| frame[0]).collect();
         assert_eq!(kept, [13, 14, 15, 16, 17, 18, 19, 20, 21, 22]);
     }
 
@@ -265,7 +265,7 @@ mod tests {
         // Three were there, and 160 ms of them come at once.
         (0..11).for_each(|n| assert!(rendition.insert(frame(pcm(20), n))));
         for n in 0..8 {
-            assert_eq!(rendition.take(pcm(20)).map(|frame| frame[0]), Some(n));
+            assert_eq!(rendition.take(pcm(20).into()).map(|frame| frame[0]), Some(n));
             assert_eq!(rendition.trim(), 0);
         }
     }
@@ -274,11 +274,12 @@ mod tests {
     fn a_listener_of_another_duration_gets_his_own_frames() {
         let mut rendition = Incoming::new(TrackId(1), pcm(60));
         rendition.insert(frame(pcm(60), 1));
-        let taken: Vec<usize> = (0..4).filter_map(|_| rendition.take(pcm(20))).map(|frame| frame.len()).collect();
+        let taken: Vec<usize> =
+            (0..4).filter_map(|_| rendition.take(pcm(20).into())).map(|frame| frame.len()).collect();
         assert_eq!(taken, [640, 640, 640]);
         let mut rendition = Incoming::new(TrackId(1), pcm(10));
         (0..3).for_each(|_| assert!(rendition.insert(frame(pcm(10), 1))));
-        assert_eq!(rendition.take(pcm(20)).map(|frame| frame.len()), Some(640));
-        assert_eq!(rendition.take(pcm(20)), None, "half a frame waits for its other half");
+        assert_eq!(rendition.take(pcm(20).into()).map(|frame| frame.len()), Some(640));
+        assert_eq!(rendition.take(pcm(20).into()), None, "half a frame waits for its other half");
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use super::lately::Lately;
-use crate::audio::{CodecError, Frame, Params, Transcoder};
+use crate::audio::{CodecError, Frame, Params, Target, Transcoder};
 use crate::engine::agents::{Agent, Told};
 use crate::engine::leg::{Line, SOCKETS};
 
@@ -18,7 +18,7 @@ pub(super) struct Speaker {
     agent: Box<dyn Agent>,
     params: Params,
     /// What its words are wanted in.
-    call: Params,
+    call: Target,
     /// What it hears may come in several renditions, one after the other.
     ear: Option<(Params, Transcoder)>,
     mouth: Transcoder,
@@ -31,15 +31,15 @@ pub(super) struct Speaker {
 }
 
 impl Speaker {
-    pub(super) fn new(agent: Box<dyn Agent>, call: Params) -> Result<Self, CodecError> {
-        let params = agent.params(call);
+    pub(super) fn new(agent: Box<dyn Agent>, call: Target) -> Result<Self, CodecError> {
+        let params = agent.params(call.params);
         let mouth = Transcoder::new(params, call)?;
         let (ready, keys, events, signalled) = Default::default();
         Ok(Self { agent, params, call, ear: None, mouth, ready, keys, events, signalled })
     }
 
     /// Its words are wanted in these parameters from now on.
-    pub(super) fn retune(&mut self, call: Params) -> Result<(), CodecError> {
+    pub(super) fn retune(&mut self, call: Target) -> Result<(), CodecError> {
         self.call = call;
         self.mouth = Transcoder::new(self.params, call)?;
         self.ready.clear();
@@ -48,7 +48,7 @@ impl Speaker {
 
     /// The agent speaks and hears in others from now on.
     fn retune_agent(&mut self) -> Result<(), CodecError> {
-        self.params = self.agent.params(self.call);
+        self.params = self.agent.params(self.call.params);
         self.ear = None;
         self.retune(self.call)
     }
@@ -94,7 +94,8 @@ impl Speaker {
             return self.agent.hear(frame, now);
         }
         if self.ear.as_ref().is_none_or(|(params, _)| *params != from) {
-            self.ear = Transcoder::new(from, self.params).ok().map(|transcoder| (from, transcoder));
+            let to = Target { params: self.params, limits: self.agent.limits() };
+            self.ear = Transcoder::new(from, to).ok().map(|transcoder| (from, transcoder));
         }
         let agent = &mut self.agent;
         if let Some((_, ear)) = &mut self.ear {
@@ -138,5 +139,59 @@ impl Speaker {
             self.mouth.push(Some(&frame), |frame| ready.push_back(frame));
         }
         self.ready.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::audio::{Codec, Limits};
+
+    /// A far end of Opus that bears 12 kbit/s in packets of one length.
+    #[derive(Clone, Default)]
+    struct Ear(Arc<Mutex<Vec<Frame>>>);
+
+    const LIMITS: Limits = Limits { playback_rate: 48_000, bitrate: Some(12_000), constant: true };
+
+    impl Agent for Ear {
+        fn params(&self, _call: Params) -> Params {
+            Params::CALL
+        }
+        fn limits(&self) -> Limits {
+            LIMITS
+        }
+        fn hear(&mut self, frame: &Frame, _now: Instant) {
+            self.0.lock().unwrap().push(frame.clone());
+        }
+        fn say(&mut self, _now: Instant) -> Option<Frame> {
+            None
+        }
+    }
+
+    #[test]
+    fn what_is_made_for_either_side_keeps_to_what_it_bears() {
+        let (ear, now) = (Ear::default(), Instant::now());
+        let pcm = Params::new(Codec::Pcm16, Some(16_000), 1, 20).unwrap();
+        let mut speaker = Speaker::new(Box::new(ear.clone()), pcm.into()).unwrap();
+        (0..5).for_each(|_| speaker.hear(&vec![0; 640].into(), pcm, now));
+        assert_eq!(ear.0.lock().unwrap().iter().map(|frame| frame.len()).collect::<Vec<_>>(), [30; 5]);
+
+        struct Voice(Params);
+        impl Agent for Voice {
+            fn params(&self, _call: Params) -> Params {
+                self.0
+            }
+            fn hear(&mut self, _frame: &Frame, _now: Instant) {}
+            fn say(&mut self, _now: Instant) -> Option<Frame> {
+                Some(vec![0; 640].into())
+            }
+        }
+        let mut speaker = Speaker::new(Box::new(Voice(pcm)), Target { params: Params::CALL, limits: LIMITS }).unwrap();
+        assert_eq!(speaker.say(now).map(|frame| frame.len()), Some(30));
+        let less = Limits { bitrate: Some(8000), ..LIMITS };
+        speaker.retune(Target { params: Params::CALL, limits: less }).unwrap();
+        assert_eq!(speaker.say(now).map(|frame| frame.len()), Some(20));
     }
 }

@@ -11,7 +11,7 @@ use super::line::{Ear, RtpLine, line};
 use super::outward::Outward;
 use super::ports::{Pair, random};
 use super::{Direction, Negotiated, Settings};
-use crate::audio::{self, Frame, Params};
+use crate::audio::{self, Frame, Limits, Params};
 use crate::engine::leg::{Heard, Leg, Line, SOCKETS};
 use crate::rtp::dtmf::{Key, Stroke};
 use crate::rtp::latch::{Latch, Verdict};
@@ -99,7 +99,7 @@ impl RtpLeg {
     fn update(&mut self, negotiated: &Negotiated, now: Instant) -> bool {
         self.latch.reopen(negotiated.remote, now);
         let retuned = self.inward.update(negotiated);
-        if retuned {
+        if retuned || negotiated.limits() != self.limits() {
             self.heard.push_back(Heard::Retuned);
         }
         let waited = self.outward.sender.strokes_waiting();
@@ -214,6 +214,10 @@ impl RtpLeg {
 impl Leg for RtpLeg {
     fn params(&self) -> Params {
         self.inward.params()
+    }
+
+    fn limits(&self) -> Limits {
+        self.negotiated.limits()
     }
 
     fn push(&mut self, frame: Option<&Frame>, now: Instant) {

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::{Fill, Negotiated};
-use crate::audio::{self, Encoder, Frame, Params};
+use crate::audio::{self, Encoder, Frame, Limits, Params, Target};
 use crate::rtp::{Outgoing, Sender};
 
 const FRAME_MS: u8 = 20;
@@ -23,12 +23,12 @@ pub(super) struct Outward {
 
 impl Outward {
     pub(super) fn new(negotiated: &Negotiated, seed: u64, fill: Fill) -> Self {
-        Self { sender: Sender::new(outgoing(negotiated), seed), silence: silence(negotiated.codec.audio()), fill }
+        Self { sender: Sender::new(outgoing(negotiated), seed), silence: silence_for(negotiated), fill }
     }
 
     pub(super) fn update(&mut self, negotiated: &Negotiated) {
         self.sender.set_outgoing(outgoing(negotiated));
-        self.silence = silence(negotiated.codec.audio());
+        self.silence = silence_for(negotiated);
     }
 
     /// `None`: nothing is there to be heard.
@@ -65,18 +65,26 @@ pub(super) fn silence_byte(codec: audio::Codec) -> u8 {
     if codec == audio::Codec::G711Alaw { 0xd5 } else { 0xff }
 }
 
+/// Within what the far end bears: who wants packets of one length is not to tell silence from speech.
+fn silence_for(negotiated: &Negotiated) -> Frame {
+    match (negotiated.codec.audio(), negotiated.limits()) {
+        (audio::Codec::Opus, limits) if limits != Limits::default() => opus_silence(limits),
+        (codec, _) => silence(codec),
+    }
+}
+
 /// A frame of nothing, as it is sent where nothing is to be heard.
 pub(in crate::engine) fn silence(codec: audio::Codec) -> Frame {
     static OPUS: OnceLock<Frame> = OnceLock::new();
     let plain = usize::from(FRAME_MS) * usize::from(G711_BYTES_PER_MS);
     match codec {
-        audio::Codec::Opus => OPUS.get_or_init(opus_silence).clone(),
+        audio::Codec::Opus => OPUS.get_or_init(|| opus_silence(Limits::default())).clone(),
         codec => vec![silence_byte(codec); plain].into(),
     }
 }
 
-fn opus_silence() -> Frame {
-    let encoded = Encoder::new(Params::CALL).and_then(|mut encoder| {
+fn opus_silence(limits: Limits) -> Frame {
+    let encoded = Encoder::new(Target { params: Params::CALL, limits }).and_then(|mut encoder| {
         let samples = vec![0; encoder.frame_samples()];
         (0..SETTLED).map(|_| encoder.encode(&samples)).next_back().unwrap_or_else(|| encoder.encode(&samples))
     });

@@ -1,6 +1,8 @@
 //! What changes while a call is up: codecs, lengths, agreements, clocks.
 
 use super::*;
+use crate::audio::Limits;
+use crate::sip::OpusWishes;
 
 #[test]
 fn no_frame_of_the_old_codec_goes_out_under_the_new_ones_number() {
@@ -110,4 +112,29 @@ fn a_far_clock_that_steps_moves_no_frame_away_from_now() {
     }
     let line = stage.leg.line().unwrap();
     assert_eq!((line.packets_lost, line.jitter_ms), (0, 0.0));
+}
+
+#[test]
+fn what_the_far_end_bears_of_opus_is_known_and_may_change() {
+    let peer = Peer::new();
+    let wishes = |max_average_bitrate| OpusWishes { max_average_bitrate, constant: true, ..OpusWishes::default() };
+    let negotiated = Negotiated { opus: Some(wishes(Some(12_000))), ..peer.offers(Codec::Opus) };
+    let mut stage = Stage::with(peer, negotiated.clone(), Settings::default());
+    let limits = Limits { playback_rate: 48_000, bitrate: Some(12_000), constant: true };
+    assert_eq!((stage.leg.params(), stage.leg.limits()), (Params::CALL, limits));
+    assert_eq!(stage.tick(None), []);
+    assert_eq!(stage.peer.hear().1.len(), 30, "silence keeps to it");
+    // The same once more is no news; less is, and no frame is lost to it.
+    stage.line.update(&negotiated);
+    assert_eq!(stage.tick(None), []);
+    stage.peer.hear();
+    stage.line.update(&Negotiated { opus: Some(wishes(Some(8000))), ..negotiated });
+    let packet = opus(48_000, 20, 1).remove(0);
+    assert_eq!(stage.tick(Some(&packet)), [Heard::Retuned]);
+    assert_eq!((stage.peer.hear().1, stage.leg.limits().bitrate), (packet.to_vec(), Some(8000)));
+    stage.tick(None);
+    assert_eq!(stage.peer.hear().1.len(), 20);
+    stage.line.update(&stage.peer.offers(Codec::Pcmu));
+    assert_eq!(stage.tick(None), [Heard::Retuned]);
+    assert_eq!(stage.leg.limits(), Limits::default(), "G.711 has none");
 }
