@@ -5,6 +5,7 @@
 //! | `config` | [`Config`]: listen addresses, state folder, keys, orgs, trunks, agents, relay; from TOML, environment or code |
 //! | `runtime` | the control thread: one tokio `current_thread` runtime for API, timers and trunks |
 //! | `outside` | state folder, signing key, relay: what stays the same after a restart, and what bridges are told |
+//! | `watched` | files that are read again when they change |
 //! | `private` | files that are replaced as a whole and keep their owner |
 //! | `api/` | HTTP: the procedures, their answers and refusals |
 //! | `calls` | one place that owns every [`Call`](crate::call::Call): commands in, actions carried out |
@@ -34,6 +35,7 @@ mod runtime;
 pub mod sip;
 pub mod store;
 pub mod trunk;
+mod watched;
 pub mod webhooks;
 
 pub use config::Config;

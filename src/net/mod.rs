@@ -38,7 +38,7 @@ pub(crate) use webtransport::fuzz as fuzz_webtransport;
 pub use bell::Waker;
 pub use links::Links;
 pub use port::{PortEnd, port};
-pub use verify::{check_cert_file, roots_as_pem};
+pub use verify::{check_cert_file, client_over_tcp};
 pub use worker::Worker;
 
 use std::net::SocketAddr;

@@ -5,7 +5,6 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use base64::Engine as _;
 use quinn_proto::crypto::rustls::QuicClientConfig;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -62,28 +61,26 @@ fn system_roots() -> Result<Arc<RootCertStore>, String> {
     Ok(roots.clone())
 }
 
-/// Whom a TLS client trusts, as PEM: the certificates of this file, or the machine's own. The error says what to do.
-pub fn roots_as_pem(file: Option<&Path>) -> Result<Vec<u8>, String> {
-    let Some(file) = file else {
-        check_cert_file()?;
-        let certificates = rustls_native_certs::load_native_certs().certs;
-        if certificates.is_empty() {
-            return Err("this machine has no root certificates: install ca-certificates, or name a file of them".into());
-        }
-        return Ok(certificates.iter().flat_map(|certificate| pem(certificate)).collect());
+/// A TLS client over TCP: 1.2 and 1.3, trusting the certificates of this file of PEM, or those of the machine. The error says what to do.
+pub fn client_over_tcp(roots: Option<&Path>) -> Result<Arc<rustls::ClientConfig>, String> {
+    let roots = match roots {
+        Some(file) => Arc::new(roots_of(file).map_err(|error| format!("{}: {error}", file.display()))?),
+        None => system_roots()?,
     };
-    let wrong = |error: String| format!("{}: {error}", file.display());
-    let text = files::read(file, files::SETTINGS).map_err(|error| wrong(error.to_string()))?;
-    match CertificateDer::pem_slice_iter(&text).next() {
-        Some(Ok(_)) => Ok(text),
-        _ => Err(wrong("it holds no certificate in PEM".into())),
-    }
+    let builder = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("TLS can't be set up: {error}"))?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
-fn pem(certificate: &[u8]) -> Vec<u8> {
-    let body = base64::engine::general_purpose::STANDARD.encode(certificate);
-    let lines = body.as_bytes().chunks(64).flat_map(|line| line.iter().copied().chain([b'\n']));
-    b"-----BEGIN CERTIFICATE-----\n".iter().copied().chain(lines).chain(*b"-----END CERTIFICATE-----\n").collect()
+fn roots_of(file: &Path) -> Result<RootCertStore, String> {
+    let text = files::read(file, files::SETTINGS).map_err(|error| error.to_string())?;
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let mut store = RootCertStore::empty();
+    for certificate in certificates.map_err(|error| format!("it is no PEM ({error})"))? {
+        store.add(certificate).map_err(|error| format!("it holds what is no certificate of a CA ({error})"))?;
+    }
+    if store.is_empty() { Err("it holds no certificate in PEM".to_owned()) } else { Ok(store) }
 }
 
 /// `SSL_CERT_FILE` names something that a reader of certificates comes back from.

@@ -34,6 +34,26 @@ fn the_far_end_hangs_up() {
     });
 }
 
+/// RFC 3261 §18.1.1 would have it over TCP, which nobody offers here (decision 0189).
+#[test]
+fn a_request_that_is_longer_than_a_packet_is_one_datagram_all_the_same() {
+    case(async || {
+        let far = Far::start("far_bye", &[]).await;
+        let mut caller = Caller::idle(towards(Transport::Udp, far.port)).await;
+        let header = |nth: usize| (format!("X-Long-{nth}"), "a".repeat(240));
+        caller.carried.headers = (0..8).map(header).collect();
+        clutchcall::call::carried::check_headers(&caller.carried.headers).unwrap();
+        caller.place(20);
+        caller.settled().await;
+        assert_eq!(caller.ending(), NORMAL);
+        let traffic = far.played().await;
+        let invite = traffic.our("INVITE");
+        assert!((2600..4000).contains(&invite.text.len()), "{} bytes", invite.text.len());
+        assert_eq!((invite.header("X-Long-7").len(), invite.text.contains("m=audio ")), (240, true));
+        assert!(invite.header("Via").starts_with("SIP/2.0/UDP "));
+    });
+}
+
 #[test]
 fn we_hang_up() {
     case(async || {

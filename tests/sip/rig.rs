@@ -329,9 +329,22 @@ impl Caller {
     }
 
     async fn with_servers(t1: Duration, servers: Servers, settings: config::SipTrunk) -> Self {
-        let local = sip::local(&settings, &servers).await.unwrap();
         let counts = Arc::<Counts>::default();
-        let mut endpoints = Endpoints::counting(Timers { t1 }, Arc::clone(&counts)).asking(servers);
+        let mut endpoints = Endpoints::counting(Timers { t1 }, Arc::clone(&counts)).asking(servers.clone());
+        Self::at_one_of(&mut endpoints, (counts, servers), settings).await
+    }
+
+    /// Trunks with the same address share it.
+    pub(crate) async fn among(endpoints: &mut Endpoints, counts: Arc<Counts>, settings: config::SipTrunk) -> Self {
+        Self::at_one_of(endpoints, (counts, Servers::default()), settings).await
+    }
+
+    async fn at_one_of(
+        endpoints: &mut Endpoints,
+        (counts, servers): (Arc<Counts>, Servers),
+        settings: config::SipTrunk,
+    ) -> Self {
+        let local = sip::local(&settings, &servers).await.unwrap();
         let endpoint = endpoints.at(&local).await.unwrap();
         let talks = sip::talks(&settings, local.bind.ip()).unwrap();
         let address = endpoint.address();

@@ -175,6 +175,8 @@ fn the_example_is_whole() {
         "trust =",
         "roots =",
         "certificate_hashes =",
+        "tls_certificate =",
+        "tls_private_key =",
         "public_keys =",
         " CLUTCHCALL",
         " Or a relay",

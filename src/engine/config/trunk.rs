@@ -177,6 +177,8 @@ pub struct SipTrunk {
     pub transport: Transport,
     /// Whose certificates a far side may have, over TLS: a file of PEM, or the machine's own.
     pub tls_roots: Option<PathBuf>,
+    /// Chain and key of our own, PEM, for far sides that connect to us over TLS; without them nobody can.
+    pub tls_certificate: Option<(PathBuf, PathBuf)>,
     /// Where requests go: an address, or a name. One without a port is looked up by its SRV records first.
     pub sbc_ip: Option<Host>,
     pub destination_sbc_port: Option<u16>,
@@ -299,6 +301,7 @@ impl Default for SipTrunk {
         Self {
             transport: Transport::Udp,
             tls_roots: None,
+            tls_certificate: None,
             sbc_ip: None,
             destination_sbc_port: None,
             gateway_ip: None,

@@ -141,6 +141,15 @@ fn zero_turns_a_limit_off() {
 }
 
 #[test]
+fn who_shows_a_certificate_need_not_keep_a_connection() {
+    let trunk = sip(
+        "sbc_ip = \"h\"\ntransport = \"tls\"\noptions_interval_sec = 0\ntls_certificate = \"c.pem\"\ntls_private_key = \"/k.pem\"",
+    );
+    let (chain, key) = trunk.tls_certificate.unwrap();
+    assert!(chain.ends_with("c.pem") && key == std::path::Path::new("/k.pem"), "{chain:?} {key:?}");
+}
+
+#[test]
 fn mistakes_name_their_key_and_the_remedy() {
     let table: &[(&str, &[&str])] = &[
         ("[trunks.t]", &["trunks.t.kind is missing", "\"sip\"", "\"phone\""]),
@@ -164,6 +173,18 @@ fn mistakes_name_their_key_and_the_remedy() {
         (
             "[trunks.t]\nsbc_ip = \"h\"\ntransport = \"tls\"\noptions_interval_sec = 300",
             &["trunks.t.options_interval_sec", "5 to 240"],
+        ),
+        (
+            "[trunks.t]\nsbc_ip = \"h\"\ntransport = \"tls\"\ntls_certificate = \"c.pem\"",
+            &["trunks.t.tls_private_key is missing", "tls_certificate"],
+        ),
+        (
+            "[trunks.t]\nsbc_ip = \"h\"\ntransport = \"tls\"\ntls_private_key = \"k.pem\"",
+            &["trunks.t.tls_certificate is missing", "tls_private_key"],
+        ),
+        (
+            "[trunks.t]\nsbc_ip = \"h\"\ntls_certificate = \"c.pem\"\ntls_private_key = \"k.pem\"",
+            &["trunks.t.tls_certificate", "TLS alone", "transport = \"tls\""],
         ),
         ("[trunks.t]\nsbc_ip = \"h\"\nsip_username = \"u\"", &["trunks.t.sip_password is missing"]),
         ("[trunks.t]\nsbc_ip = \"h\"\nsip_password = \"p\"", &["trunks.t.sip_username is missing"]),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::sip::Codec;
 const REGISTER_S: RangeInclusive<u64> = 60..=86_400;
 /// RFC 4028 §4: nobody need take less than 90 s.
 const SESSION_S: RangeInclusive<u64> = 90..=86_400;
-/// Over TLS our far side speaks over our connection alone, and the stack closes one that was silent for 300 s.
+/// Over TLS, without a certificate of ours, our far side speaks over our connection alone, and the stack closes one that was silent for 300 s.
 const MOST_SILENCE: Duration = Duration::from_secs(240);
 /// Keys by which a table without `kind` is a SIP trunk's.
 const PEERS: [&str; 4] = ["sbc_ip", "gateway_ip", "domain", "proxy"];
@@ -87,6 +87,7 @@ fn sip(table: &mut Table, base: &Path) -> Result<SipTrunk, String> {
     let mut trunk = SipTrunk {
         transport: choice(table, "transport", Transport::ALL, Transport::as_str)?.unwrap_or(default.transport),
         tls_roots: table.text("tls_roots")?.map(|path| base.join(path)),
+        tls_certificate: certificate(table, base)?,
         sbc_ip: host(table, "sbc_ip")?,
         gateway_ip: host(table, "gateway_ip")?,
         proxy: host(table, "proxy")?,
@@ -167,12 +168,30 @@ fn check(table: &Table, trunk: &SipTrunk) -> Result<(), String> {
         let at = table.at("sip_username");
         return Err(format!("{at} is missing: require_registration needs sip_username and sip_password"));
     }
+    if trunk.transport != Transport::Tls && trunk.tls_certificate.is_some() {
+        let (at, transport) = (table.at("tls_certificate"), trunk.transport.as_str());
+        return Err(format!(
+            "{at} is shown over TLS alone: write transport = \"tls\" for it (it is {transport:?}), or leave it out"
+        ));
+    }
     let is_asked_in_time = trunk.options_interval.is_some_and(|interval| interval <= MOST_SILENCE);
-    if trunk.transport == Transport::Tls && !is_asked_in_time {
+    if trunk.transport == Transport::Tls && trunk.tls_certificate.is_none() && !is_asked_in_time {
         let (at, most) = (table.at("options_interval_sec"), MOST_SILENCE.as_secs());
-        return Err(format!("{at} leaves a TLS connection silent until it is closed: write 5 to {most}"));
+        return Err(format!(
+            "{at} leaves a TLS connection silent until it is closed: write 5 to {most}, or tls_certificate so that the far side can open one"
+        ));
     }
     Ok(())
+}
+
+fn certificate(table: &mut Table, base: &Path) -> Result<Option<(PathBuf, PathBuf)>, String> {
+    let [chain, key] = [table.text("tls_certificate")?, table.text("tls_private_key")?];
+    match (chain, key) {
+        (None, None) => Ok(None),
+        (Some(chain), Some(key)) => Ok(Some((base.join(chain), base.join(key)))),
+        (Some(_), None) => Err(format!("{} is missing: tls_certificate needs it", table.at("tls_private_key"))),
+        (None, Some(_)) => Err(format!("{} is missing: tls_private_key needs it", table.at("tls_certificate"))),
+    }
 }
 
 fn credentials(table: &mut Table) -> Result<Option<Credentials>, String> {

@@ -59,7 +59,8 @@ impl Phone {
     /// The same, with another T1 than RFC 3261's.
     pub async fn with_timers(config: PhoneConfig, listen: SocketAddr, timers: Timers) -> Result<Self, String> {
         let clips = clips(&config).map_err(|error| error.to_string())?;
-        let local = Local { transport: Transport::Udp, bind: listen, external: None, tls_roots: None };
+        let local =
+            Local { transport: Transport::Udp, bind: listen, external: None, tls_roots: None, certificate: None };
         let talks = talks(listen.ip(), Codec::ALL.to_vec(), Fill::Never);
         let room = Room { config, clips, talks, audio: Audio::start()?, next_line: AtomicUsize::default() };
         let (ending, told) = watch::channel(false);

@@ -38,7 +38,9 @@ impl PhoneTrunk {
         dead.bind(&any.into()).map_err(failed)?;
         let nowhere = dead.local_addr().ok().and_then(|address| address.as_socket()).unwrap_or(any);
         let mut trunk = async |transport, to| {
-            let endpoint = endpoints.at(&Local { transport, bind: any, external: None, tls_roots: None }).await?;
+            let endpoint = endpoints
+                .at(&Local { transport, bind: any, external: None, tls_roots: None, certificate: None })
+                .await?;
             let talks = talks(phone.ip(), vec![Codec::Opus], Fill::Once);
             let trunk = SipTrunk::new(endpoint, towards(transport, to), talks, events.clone());
             Ok::<_, String>(trunk.with(FarSide { is_named_by_sid: true, far_end: of }))

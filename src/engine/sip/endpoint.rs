@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::names::{Draw, Names, Servers};
 use super::reception::Desk;
 use super::stack::{Past, Reception, Stack};
-use super::{Counts, Gate, Local, Timers, Transport};
+use super::{Certificate, Counts, Gate, Local, Timers, Transport};
 use crate::engine::config::{self, DtmfMode, SipTrunk};
 use crate::engine::rtp::{Ports, Settings, Talks};
 
@@ -123,7 +123,9 @@ pub async fn local(trunk: &SipTrunk, servers: &Servers) -> Result<Local, String>
     };
     let bind = SocketAddr::new(ip, trunk.source_pbx_port);
     let tls_roots = trunk.tls_roots.clone().filter(|_| transport == Transport::Tls);
-    Ok(Local { transport, bind, external: trunk.external_sip_ip, tls_roots })
+    let certificate = trunk.tls_certificate.clone().filter(|_| transport == Transport::Tls);
+    let certificate = certificate.map(|(chain, key)| Certificate { chain, key });
+    Ok(Local { transport, bind, external: trunk.external_sip_ip, tls_roots, certificate })
 }
 
 /// The audio of a trunk's calls; `sip` is the address that its stack has.

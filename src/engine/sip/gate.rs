@@ -127,8 +127,10 @@ pub struct Counts {
     pub strangers_rate: AtomicU64,
     /// New requests of a known address beyond its rate.
     pub peers_rate: AtomicU64,
-    /// Connections, whoever's.
+    /// Connections, whoever's, that were closed at once.
     pub connections: AtomicU64,
+    /// Connections that ended because what their far side was told it did not take.
+    pub untaken: AtomicU64,
     /// Requests that came while too many were being answered.
     pub busy: AtomicU64,
     /// Calls whose caller does not know the password.
@@ -137,13 +139,14 @@ pub struct Counts {
 
 impl Counts {
     /// By name.
-    pub fn all(&self) -> [(&'static str, u64); 6] {
-        let Self { strangers, strangers_rate, peers_rate, connections, busy, wrong_password } = self;
+    pub fn all(&self) -> [(&'static str, u64); 7] {
+        let Self { strangers, strangers_rate, peers_rate, connections, untaken, busy, wrong_password } = self;
         [
             ("stranger", strangers),
             ("stranger_rate", strangers_rate),
             ("peer_rate", peers_rate),
             ("connection", connections),
+            ("untaken", untaken),
             ("busy", busy),
             ("wrong_password", wrong_password),
         ]

@@ -109,6 +109,15 @@ pub struct Local {
     pub external: Option<IpAddr>,
     /// Whom TLS trusts: certificates in a file of PEM, or those of the machine.
     pub tls_roots: Option<PathBuf>,
+    /// What it shows to those who connect to it over TLS; without it nobody can.
+    pub certificate: Option<Certificate>,
+}
+
+/// Files of PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Certificate {
+    pub chain: PathBuf,
+    pub key: PathBuf,
 }
 
 impl Local {

@@ -77,6 +77,12 @@ impl Identity {
         Self::new(source, pem, QuicKeys::load(&state.join("quic.key"))?)
     }
 
+    /// The same for a server without QUIC.
+    pub fn of_files(chain: &Path, key: &Path) -> Result<Self, String> {
+        let source = Source::Pem { chain: chain.to_owned(), key: key.to_owned() };
+        Self::new(source, read_pem(chain, key)?, QuicKeys::random()?)
+    }
+
     /// Self-minted for `localhost`, 127.0.0.1 and ::1, kept in `state` and renewed when less than 3 days of it are left.
     pub fn loopback(state: &Path) -> Result<Self, String> {
         create_folder(state)?;
@@ -148,14 +154,14 @@ impl Identity {
         Ok(Arc::new(quic))
     }
 
-    /// For HTTP/1 over TCP: TLS 1.2 and 1.3; each handshake shows the certificate of then.
-    pub fn https(&self) -> Result<Arc<rustls::ServerConfig>, String> {
+    /// Over TCP: TLS 1.2 and 1.3; each handshake shows the certificate of then. No ALPN: whatever the client would speak.
+    pub fn over_tcp(&self, alpn: &[&str]) -> Result<Arc<rustls::ServerConfig>, String> {
         let mut tls = rustls::ServerConfig::builder_with_provider(super::verify::provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| format!("TLS can't be set up: {error}"))?
             .with_no_client_auth()
             .with_cert_resolver(self.0.current.clone());
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        tls.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Ok(Arc::new(tls))
     }
 

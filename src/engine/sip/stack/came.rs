@@ -23,7 +23,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 use super::super::Timers;
 use super::refresh::{self, Terms};
 use super::uac::Line;
-use super::uas::{Taker, allow};
+use super::uas::{Taker, allow, retarget};
 use super::{Call, Cancelled, Expected, Heard};
 use crate::sip::session_timer;
 
@@ -158,6 +158,8 @@ impl Taker {
         let (sender, states) = self.dialogs.new_dialog_state_channel();
         let made = self.dialogs.get_or_create_server_invite(request, sender, None, Some(contact));
         let Ok(mut dialog) = made else { return request.reply(StatusCode::BadRequest).await };
+        // As it stands: the crate adds the transport that it takes our connections for.
+        retarget(&dialog, request);
         let id = dialog.id();
         // Every answer has the same tag, those of the transaction itself too (RFC 3261 §8.2.6.2).
         let to = request.original.to_header()?.clone().with_tag(id.local_tag.clone().into());

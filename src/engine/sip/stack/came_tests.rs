@@ -46,7 +46,7 @@ async fn nothing_is_looked_through_for_refusals_that_nobody_acknowledges() {
     let (gate, refusing) = (Arc::<Gate>::default(), Arc::<Refusing>::default());
     gate.enter([Ipv4Addr::LOCALHOST.into()]);
     let bind = (Ipv4Addr::LOCALHOST, 0).into();
-    let local = Local { transport: Transport::Udp, bind, external: None, tls_roots: None };
+    let local = Local { transport: Transport::Udp, bind, external: None, tls_roots: None, certificate: None };
     let stack = Stack::open(&local, Timers::default(), gate, Servers::default()).await.unwrap();
     stack.receive_with(Arc::clone(&refusing) as Arc<dyn Reception>);
     let socket = UdpSocket::bind(bind).await.unwrap();

@@ -8,23 +8,22 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use rsipstack::platform::CancellationToken;
 use rsipstack::sip::{HeadersExt as _, Method, SipMessage};
 use rsipstack::transaction::Endpoint;
-use rsipstack::transaction::endpoint::{EndpointInnerRef, TransportEventInspector};
-use rsipstack::transport::tcp::TcpConnection;
+use rsipstack::transaction::endpoint::TransportEventInspector;
+use rsipstack::transport::TransportEvent;
 use rsipstack::transport::tcp_listener::TcpListenerConnection;
 use rsipstack::transport::tls::{TlsConfig, TlsListenerConnection};
 use rsipstack::transport::udp::UdpConnection;
-use rsipstack::transport::{SipAddr, SipConnection, TransportEvent};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::super::{Gate, Local, Transport};
+use super::connections::Connections;
 use super::{Calls, mend, reasons};
 
 /// Of a UDP socket; the kernel's default holds a few hundred requests.
@@ -37,18 +36,17 @@ const BACKLOG: i32 = 128;
 const BREATH: Duration = Duration::from_millis(100);
 /// Headers are looked for within so much of a datagram.
 const HEAD_BYTES: usize = 8192;
+/// A longer request may not fit into one packet (RFC 3261 §18.1.1); it is sent all the same (0189).
+const DATAGRAM: usize = 1300;
 const RESPONSE: &[u8] = b"SIP/2.0 ";
 const CANCEL: &[u8] = b"CANCEL ";
-/// A far side that takes nothing for so long has no connection any more: what is written to it holds up every other (TCP_USER_TIMEOUT).
-#[cfg(target_os = "linux")]
-const UNTAKEN: Duration = Duration::from_secs(5);
 
 /// One socket, bound.
 pub(super) enum Bound {
     Udp(UdpSocket),
     Tcp(TcpListener),
-    /// Nobody opens TLS connections to us, which would need a certificate: the far side speaks over ours.
-    Tls,
+    /// Without a certificate of ours nobody opens connections to us: the far side speaks over those that we open.
+    Tls(Option<TcpListener>),
 }
 
 impl Bound {
@@ -56,47 +54,45 @@ impl Bound {
         let bound = match local.transport {
             Transport::Udp => Self::Udp(udp(local.bind)?),
             Transport::Tcp => Self::Tcp(tcp(local.bind)?),
-            Transport::Tls => Self::Tls,
+            Transport::Tls => Self::Tls(local.certificate.is_some().then(|| tcp(local.bind)).transpose()?),
         };
         let address = match &bound {
             Self::Udp(socket) => socket.local_addr()?,
-            Self::Tcp(listener) => listener.local_addr()?,
-            Self::Tls if local.bind.port() == 0 => SocketAddr::new(local.bind.ip(), SIPS_PORT),
-            Self::Tls => local.bind,
+            Self::Tcp(listener) | Self::Tls(Some(listener)) => listener.local_addr()?,
+            Self::Tls(None) if local.bind.port() == 0 => SocketAddr::new(local.bind.ip(), SIPS_PORT),
+            Self::Tls(None) => local.bind,
         };
         Ok((bound, local.advertised(address)))
     }
 
-    /// Begins to serve. `address`: as the far side is told.
-    pub(super) async fn serve(
-        self,
-        endpoint: Endpoint,
-        address: SocketAddr,
-        door: Door,
-        ending: &CancellationToken,
-    ) -> Result<(), String> {
-        let inner = Arc::clone(&endpoint.inner);
+    /// Begins to serve.
+    pub(super) async fn serve(self, endpoint: Endpoint, door: Door, own: Arc<Connections>) -> Result<(), String> {
+        let (inner, address, ending) = (Arc::clone(&endpoint.inner), own.address, own.ending.clone());
+        own.serve(&inner);
         let mut serving = Box::pin(async move { endpoint.serve().await });
+        let failed = |error: rsipstack::Error| error.to_string();
+        let told = match &self {
+            Self::Udp(_) => None,
+            // The crate binds the listeners that it finds when it begins. This one is bound, so it enters after that: it is there for its
+            // address.
+            Self::Tcp(_) => Some(TcpListenerConnection::new(address, Some(address)).await.map_err(failed)?.into()),
+            Self::Tls(_) => {
+                let told = TlsListenerConnection::new(address, Some(address), TlsConfig::default()).await;
+                Some(told.map_err(failed)?.into())
+            }
+        };
+        if let Some(told) = told {
+            begin(serving.as_mut()).await;
+            inner.transport_layer.add_transport(told);
+        }
         match self {
             Self::Udp(socket) => {
-                let socket = Arc::new(Watched { socket, door });
+                let socket = Arc::new(Watched { socket, door, has_said: AtomicBool::default() });
                 let udp = UdpConnection::from_socket(socket, Some(address), Some(ending.child_token())).await;
-                inner.transport_layer.add_transport(udp.map_err(|error| error.to_string())?.into());
+                inner.transport_layer.add_transport(udp.map_err(failed)?.into());
             }
-            Self::Tcp(listener) => {
-                // The crate binds the listeners that it finds when it begins. This one is bound, so it enters after that: it is there
-                // for its address.
-                begin(serving.as_mut()).await;
-                let told = TcpListenerConnection::new(address, Some(address)).await;
-                inner.transport_layer.add_transport(told.map_err(|error| error.to_string())?.into());
-                let accepting = Accepting { listener, door, address, ending: ending.clone() };
-                tokio::spawn(accepting.run(inner));
-            }
-            Self::Tls => {
-                begin(serving.as_mut()).await;
-                let told = TlsListenerConnection::new(address, Some(address), TlsConfig::default()).await;
-                inner.transport_layer.add_transport(told.map_err(|error| error.to_string())?.into());
-            }
+            Self::Tcp(listener) | Self::Tls(Some(listener)) => drop(tokio::spawn(accept(listener, own))),
+            Self::Tls(None) => {}
         }
         tokio::spawn(serving);
         Ok(())
@@ -170,6 +166,8 @@ fn call_id(message: &[u8]) -> Option<&str> {
 struct Watched {
     socket: UdpSocket,
     door: Door,
+    /// That a request is longer than one packet.
+    has_said: AtomicBool,
 }
 
 #[async_trait]
@@ -184,6 +182,14 @@ impl rsipstack::platform::net::UdpSocket for Watched {
     }
 
     async fn send_to(&self, bytes: &[u8], to: SocketAddr) -> rsipstack::Result<usize> {
+        if bytes.len() > DATAGRAM && !bytes.starts_with(RESPONSE) && !self.has_said.swap(true, Relaxed) {
+            let bytes = bytes.len();
+            tracing::warn!(
+                bytes,
+                "a SIP request is cut into several packets (said once): where they get lost write transport = \"tcp\" \
+                 for the trunk, or send fewer headers and codecs"
+            );
+        }
         Ok(self.socket.send_to(bytes, to).await?)
     }
 
@@ -223,45 +229,19 @@ impl TransportEventInspector for Door {
 }
 
 /// Takes the connections that are opened to us.
-struct Accepting {
-    listener: TcpListener,
-    door: Door,
-    address: SocketAddr,
-    ending: CancellationToken,
-}
-
-impl Accepting {
-    async fn run(self, endpoint: EndpointInnerRef) {
-        loop {
-            let accepted = tokio::select! {
-                () = self.ending.cancelled() => return,
-                accepted = self.listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, from)) => self.take(stream, from, &endpoint),
-                Err(error) => {
-                    tracing::warn!(%error, "a SIP connection can't be accepted");
-                    tokio::time::sleep(BREATH).await;
-                }
+async fn accept(listener: TcpListener, connections: Arc<Connections>) {
+    loop {
+        let accepted = tokio::select! {
+            () = connections.ending.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, from)) => connections.take(stream, from),
+            Err(error) => {
+                tracing::warn!(%error, "a SIP connection can't be accepted");
+                tokio::time::sleep(BREATH).await;
             }
         }
-    }
-
-    fn take(&self, stream: tokio::net::TcpStream, from: SocketAddr, endpoint: &EndpointInnerRef) {
-        // Without a seat it is closed.
-        let Some(seat) = self.door.gate.seat(from.ip()) else { return };
-        // Where it can't be set the kernel's own patience holds.
-        #[cfg(target_os = "linux")]
-        let _ = socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(UNTAKEN));
-        let local = SipAddr { r#type: Some(rsipstack::sip::Transport::Tcp), addr: self.address.into() };
-        let open = self.ending.child_token();
-        let Ok(connection) = TcpConnection::from_stream(stream, local, Some(open.clone())) else { return };
-        endpoint.transport_layer.add_connection(SipConnection::Tcp(connection));
-        // The crate cancels this when the connection is closed.
-        tokio::spawn(async move {
-            open.cancelled().await;
-            drop(seat);
-        });
     }
 }
 

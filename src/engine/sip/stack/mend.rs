@@ -12,14 +12,16 @@
 //! - Answers that it makes itself, for a timer or a broken connection, look like the far side's: they are marked.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rsipstack::sip::{
-    HasHeaders as _, Header, HeadersExt, Method, Request, Response, SipMessage, StatusCode, StatusCodeKind,
+    HasHeaders as _, Header, HeadersExt, Method, Request, Response, SipMessage, StatusCode, StatusCodeKind, Transport,
 };
 use rsipstack::transaction::endpoint::MessageInspector;
 use rsipstack::transport::SipAddr;
 
 use super::Calls;
+use super::owed::Owed;
 use super::route::PLACE;
 use crate::sip::digest::parameters;
 use crate::sip::uri::plainly_named;
@@ -31,6 +33,8 @@ const CHALLENGED: &str = "X-Challenged";
 
 pub(super) struct Mend {
     pub(super) calls: Arc<Calls>,
+    /// What was asked over connections, until somebody says a word.
+    pub(super) owed: Arc<Owed>,
 }
 
 impl Mend {
@@ -62,7 +66,7 @@ impl Mend {
 }
 
 impl MessageInspector for Mend {
-    fn before_send(&self, message: SipMessage, _: Option<&SipAddr>) -> SipMessage {
+    fn before_send(&self, message: SipMessage, to: Option<&SipAddr>) -> SipMessage {
         let mut request = match message {
             SipMessage::Request(request) => request,
             SipMessage::Response(mut response) => {
@@ -73,6 +77,9 @@ impl MessageInspector for Mend {
             }
         };
         request.headers.retain(|header| !matches!(header, Header::Route(value) if value.value().contains(PLACE)));
+        if let Some(to) = to.filter(|to| matches!(to.r#type, Some(Transport::Tcp | Transport::Tls))) {
+            self.owed.note(&request, to, Instant::now());
+        }
         for header in request.headers_mut().iter_mut() {
             match header {
                 Header::Authorization(value) => *value = answer(value.value()).into(),
@@ -88,8 +95,11 @@ impl MessageInspector for Mend {
         let SipMessage::Response(mut response) = message else { return message };
         let is_ours = |name: &str| [MARK, CHALLENGED].iter().any(|mark| name.eq_ignore_ascii_case(mark));
         response.headers.retain(|header| !matches!(header, Header::Other(name, _) if is_ours(name)));
+        if from.is_some() {
+            self.owed.answered(&response);
+        }
         match from {
-            None => response.headers.push(Header::Other(MARK.to_owned(), "1".to_owned())),
+            None => mark(&mut response),
             Some(_) if is_challenge(&response) => {
                 choose(&mut response);
                 if self.is_hopeless(&response) {
@@ -115,7 +125,12 @@ pub(super) fn name_plainly(message: &mut SipMessage) {
     }
 }
 
-/// Nobody but the crate said this.
+/// Nobody but we and the crate said this.
+pub(super) fn mark(response: &mut Response) {
+    response.headers.push(Header::Other(MARK.to_owned(), "1".to_owned()));
+}
+
+/// The same.
 pub(super) fn is_made_up(response: &Response) -> bool {
     response.headers.iter().any(|header| matches!(header, Header::Other(name, _) if name == MARK))
 }

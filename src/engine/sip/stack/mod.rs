@@ -3,12 +3,17 @@
 //!
 //! | File | Holds |
 //! |---|---|
+//! | `calls` | whose queue hears what is said under a Call-ID |
 //! | `came` | a call that comes in: who decides about it, and what is said to its caller |
 //! | `uac` | a call that we place: its INVITE followed to the end, and what is asked of its dialog |
 //! | `refresh` | the refresh of a session, and what messages say of session timers |
 //! | `request` | requests outside of any call |
 //! | `uas` | requests of the far side, given to their calls or refused |
 //! | `door` | the socket, and who is let in |
+//! | `connections` | TCP and TLS: those that we open and those that are opened to us |
+//! | `carry` | one of them, and what its far side has not taken yet |
+//! | `owed` | requests that went over one of them and wait for a word |
+//! | `shown` | the certificate of ours, over TLS |
 //! | `info` | INFO: keys of the far side, and ours for it |
 //! | `route` | where a request goes: places, ports, transports |
 //! | `past` | what is kept of transactions that are over |
@@ -19,35 +24,38 @@
 //! reads no SDP, and decides nothing about a call but what the RFC leaves no choice in: ACK, retransmission, the BYE of a
 //! branch or answer that nobody wants.
 
+mod calls;
 mod came;
+mod carry;
+mod connections;
 mod door;
 mod info;
 mod mend;
+mod owed;
 mod past;
 mod refresh;
 mod request;
 mod route;
+mod shown;
 mod uac;
 mod uas;
 
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rsipstack::dialog::dialog_layer::DialogLayer;
-use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::platform::CancellationToken;
 use rsipstack::sip::{HasHeaders, Header, HeadersExt as _, Method, Response};
 use rsipstack::transaction::EndpointBuilder;
 use rsipstack::transaction::endpoint::{EndpointInnerRef, EndpointOption};
 use rsipstack::transport::TransportLayer;
-use rsipstack::transport::tls::TlsConfig;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::names::{Names, Servers};
 use super::{Gate, Local, Timers, Transport};
-use crate::net;
+use calls::{Call, Calls, Cancelled, Challenges, Expected};
+use connections::Connections;
 
 pub(in crate::engine) use came::{Came, Knock, Reception, Refusal, Ruled, Ruling};
 pub(in crate::engine) use past::Past;
@@ -68,8 +76,6 @@ const ALLOW: [Method; 8] = [
     Method::Update,
     Method::Notify,
 ];
-/// More requests of one call are not challenged at the same time.
-const MOST_PROOFS: usize = 8;
 const USER_AGENT: &str = concat!("clutchcall/", env!("CARGO_PKG_VERSION"));
 
 /// Something happened to a call, in order.
@@ -194,118 +200,6 @@ pub(in crate::engine) enum Failure {
     Cancelled,
 }
 
-/// The calls of a stack by Call-ID, which two have where one of ours comes back to us; and the Call-IDs of questions of ours that wait for an answer, and of INVITEs that wait for a decision.
-#[derive(Default)]
-struct Calls(Mutex<HashMap<String, Vec<Call>>>, Mutex<HashSet<String>>);
-
-/// An answer is waited for.
-struct Expected<'a>(&'a Calls, &'a str);
-
-impl Drop for Expected<'_> {
-    fn drop(&mut self) {
-        self.0.1.lock().unwrap_or_else(PoisonError::into_inner).remove(self.1);
-    }
-}
-
-#[derive(Clone)]
-struct Call {
-    dialog: InviteDialog,
-    /// Our tag.
-    tag: String,
-    /// Whose From tag its INVITE had; `None`: it is ours.
-    caller: Option<String>,
-    challenges: Arc<Challenges>,
-    /// Taken while the answer to a re-INVITE waits for its ACK.
-    change: Arc<Semaphore>,
-    heard: mpsc::UnboundedSender<Heard>,
-    /// The far end's tag, once its dialog is confirmed.
-    confirmed: watch::Receiver<Option<String>>,
-    /// The Reason headers of the newest CANCEL.
-    cancelled: Cancelled,
-}
-
-/// The Reason headers of a CANCEL, which its transaction does not give away: noted where it comes in, read where the call is told of it.
-type Cancelled = Arc<Mutex<Option<String>>>;
-
-/// What of our requests in a call may be challenged: who has credentials answers once.
-#[derive(Default)]
-struct Challenges {
-    has_credentials: bool,
-    /// The newest CSeq numbers that came with a proof.
-    proofs: Mutex<VecDeque<u32>>,
-}
-
-impl Challenges {
-    fn note_proof(&self, number: u32) {
-        let mut proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
-        if !proofs.contains(&number) {
-            proofs.truncate(MOST_PROOFS - 1);
-            proofs.push_front(number);
-        }
-    }
-
-    fn may_answer(&self, number: u32) -> bool {
-        self.has_credentials && !self.proofs.lock().unwrap_or_else(PoisonError::into_inner).contains(&number)
-    }
-}
-
-impl Calls {
-    fn enter(&self, call_id: &str, call: Call) {
-        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        calls.entry(call_id.to_owned()).or_default().push(call);
-    }
-
-    /// A CANCEL of this caller has come. One that belongs to no INVITE here is followed by nothing, and the next one has reasons of its own.
-    fn note_cancel(&self, call_id: &str, caller: &str, reasons: Option<String>) {
-        let calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let named = calls.get(call_id).into_iter().flatten();
-        if let Some(call) = named.into_iter().find(|call| call.caller.as_deref() == Some(caller)) {
-            *call.cancelled.lock().unwrap_or_else(PoisonError::into_inner) = reasons;
-        }
-    }
-
-    /// Whoever else has the name keeps it.
-    fn leave(&self, call_id: &str, heard: &mpsc::UnboundedSender<Heard>) {
-        let mut calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(named) = calls.get_mut(call_id) else { return };
-        named.retain(|call| !call.heard.same_channel(heard));
-        if named.is_empty() {
-            calls.remove(call_id);
-        }
-    }
-
-    fn has(&self, call_id: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(call_id)
-            || self.1.lock().unwrap_or_else(PoisonError::into_inner).contains(call_id)
-    }
-
-    /// Somebody decides about an INVITE; `None`: about another one of the same name.
-    fn reserve<'a>(&'a self, call_id: &'a str) -> Option<Expected<'a>> {
-        let is_new = self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(call_id.to_owned());
-        is_new.then(|| Expected(self, call_id))
-    }
-
-    fn expect<'a>(&'a self, call_id: &'a str) -> Expected<'a> {
-        self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(call_id.to_owned());
-        Expected(self, call_id)
-    }
-
-    /// By the tag that is ours.
-    fn find(&self, call_id: &str, tag: &str) -> Option<Call> {
-        self.first(call_id, |call| call.tag == tag)
-    }
-
-    /// The one that came in from this caller.
-    fn came_from(&self, call_id: &str, caller: &str) -> Option<Call> {
-        self.first(call_id, |call| call.caller.as_deref() == Some(caller))
-    }
-
-    fn first(&self, call_id: &str, is_it: impl Fn(&Call) -> bool) -> Option<Call> {
-        let calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        calls.get(call_id)?.iter().find(|call| is_it(call)).cloned()
-    }
-}
-
 /// One local address of one transport.
 pub(super) struct Stack {
     endpoint: EndpointInnerRef,
@@ -313,6 +207,7 @@ pub(super) struct Stack {
     calls: Arc<Calls>,
     gate: Arc<Gate>,
     names: Arc<Names>,
+    connections: Arc<Connections>,
     /// Who decides about calls that come in; set once.
     reception: Arc<OnceLock<Arc<dyn Reception>>>,
     transport: Transport,
@@ -330,26 +225,23 @@ impl Stack {
         let (bound, address) = door::Bound::at(local).map_err(|error| named(error.to_string()))?;
         let names = Arc::new(Names::new(transport, Some(local.bind.ip()), servers));
         let resolver = route::Resolver(Arc::clone(&names));
-        let layer = TransportLayer::new_with_domain_resolver(ending.clone(), Box::new(resolver));
-        if transport == Transport::Tls {
-            let roots = net::roots_as_pem(local.tls_roots.as_deref()).map_err(|error| format!("tls_roots: {error}"))?;
-            layer.set_tls_config(TlsConfig { ca_certs: Some(roots), ..TlsConfig::default() });
-        }
+        let layer = TransportLayer::new_with_domain_resolver(ending.clone(), Box::new(resolver.clone()));
         let calls = Arc::<Calls>::default();
         let door = door::Door { gate: Arc::clone(&gate), calls: Arc::clone(&calls) };
+        let connections = Connections::new(local, address, resolver, Arc::clone(&gate), ending.clone())?;
         let endpoint = EndpointBuilder::new()
             .with_transport_layer(layer)
             .with_cancel_token(ending.clone())
             .with_user_agent(USER_AGENT)
             .with_allows(ALLOW.to_vec())
             .with_option(option(timers))
-            .with_inspector(Box::new(mend::Mend { calls: Arc::clone(&calls) }))
-            .with_target_locator(Box::new(route::Targets { transport }))
+            .with_inspector(Box::new(mend::Mend { calls: Arc::clone(&calls), owed: Arc::clone(&connections.owed) }))
+            .with_target_locator(Box::new(route::Targets(Arc::clone(&connections))))
             .with_transport_inspector(Box::new(door.clone()))
             .build();
         let incoming = endpoint.incoming_transactions().map_err(|error| error.to_string())?;
         let inner = Arc::clone(&endpoint.inner);
-        bound.serve(endpoint, address, door, &ending).await.map_err(named)?;
+        bound.serve(endpoint, door, Arc::clone(&connections)).await.map_err(named)?;
         let dialogs = Arc::new(DialogLayer::new(Arc::clone(&inner)));
         let reception = Arc::<OnceLock<_>>::default();
         let taker = uas::Taker {
@@ -362,7 +254,19 @@ impl Stack {
             timers,
         };
         tokio::spawn(taker.run(incoming, ending.clone()));
-        Ok(Self { endpoint: inner, dialogs, calls, gate, names, reception, transport, address, timers, ending })
+        Ok(Self {
+            endpoint: inner,
+            dialogs,
+            calls,
+            gate,
+            names,
+            connections,
+            reception,
+            transport,
+            address,
+            timers,
+            ending,
+        })
     }
 
     pub(super) fn transport(&self) -> Transport {

@@ -3,7 +3,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use rsipstack::sip::{Host, HostWithPort, Uri, typed};
@@ -15,19 +14,13 @@ use rsipstack::{Error, Result};
 use super::super::Transport;
 use super::super::names::{Draw, Names};
 use super::Stack;
+use super::connections::Connections;
 use crate::engine::config;
 
-/// What a connection to a trunk may take, its TLS handshake included.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Places that one call tries.
 const MOST_TRIES: usize = 4;
 /// Ends a Route that says where a call goes, to the crate alone: `mend` takes it out of every request.
 pub(super) const PLACE: &str = ";x-clutchcall-place";
-
-tokio::task_local! {
-    /// The place of the name that is being connected to.
-    static MEANT: SocketAddr;
-}
 
 /// Why nobody is there, and where nobody is, as far as that was found out.
 #[derive(Debug)]
@@ -46,35 +39,47 @@ impl Transport {
     }
 }
 
-/// A URI without a transport goes over its stack's own: there is one stack per transport.
-pub(super) struct Targets {
-    pub(super) transport: Transport,
-}
+/// A URI without a transport goes over its stack's own: there is one stack per transport. Over TLS everything goes over TLS. Where a
+/// connection is needed it is there afterwards.
+pub(super) struct Targets(pub(super) Arc<Connections>);
 
 #[async_trait]
 impl TargetLocator for Targets {
     async fn locate(&self, uri: &Uri) -> Result<SipAddr> {
         let mut target = SipAddr::try_from(uri)?;
-        target.r#type.get_or_insert(self.transport.named());
-        Ok(target)
+        let own = self.0.transport.named();
+        match self.0.transport {
+            Transport::Tls => target.r#type = Some(own),
+            Transport::Udp | Transport::Tcp => drop(target.r#type.get_or_insert(own)),
+        }
+        if !matches!(target.r#type, Some(rsipstack::sip::Transport::Tcp | rsipstack::sip::Transport::Tls)) {
+            return Ok(target);
+        }
+        Ok(self.0.reach(&target).await.unwrap_or_else(|error| {
+            tracing::debug!(%uri, error, "a far side can't be reached");
+            // The crate finds no way there, opens no connection of its own, and asks here again until the transaction's time is over.
+            SipAddr { r#type: None, ..target }
+        }))
     }
 }
 
 /// The crate's way to [`Names`].
+#[derive(Clone)]
 pub(super) struct Resolver(pub(super) Arc<Names>);
 
 #[async_trait]
 impl DomainResolver for Resolver {
     async fn resolve(&self, target: &SipAddr) -> Result<SipAddr> {
+        self.find(target).await
+    }
+}
+
+impl Resolver {
+    pub(super) async fn find(&self, target: &SipAddr) -> Result<SipAddr> {
         let Host::Domain(name) = &target.addr.host else { return Ok(target.clone()) };
-        let place = match MEANT.try_with(|place| *place) {
-            Ok(place) => place,
-            Err(_) => {
-                let port = target.addr.port.as_ref().map(|port| port.value());
-                let host = config::Host { name: name.to_string(), port };
-                self.0.place(&host, Draw::Kept).await.map_err(Error::DnsResolutionError)?
-            }
-        };
+        let port = target.addr.port.as_ref().map(|port| port.value());
+        let host = config::Host { name: name.to_string(), port };
+        let place = self.0.place(&host, Draw::Kept).await.map_err(Error::DnsResolutionError)?;
         Ok(SipAddr { r#type: target.r#type, addr: HostWithPort::from(place) })
     }
 }
@@ -105,18 +110,14 @@ impl Stack {
     }
 
     async fn connect(&self, name: &str, place: SocketAddr) -> std::result::Result<(), String> {
+        if self.transport == Transport::Udp {
+            return Ok(());
+        }
         let host = match name.parse::<IpAddr>() {
             Ok(ip) => Host::IpAddr(ip),
             Err(_) => Host::Domain(name.to_owned().into()),
         };
-        let addr = HostWithPort { host, port: Some(place.port().into()) };
-        let target = SipAddr { r#type: Some(self.transport.named()), addr };
-        let reached = MEANT.scope(place, self.endpoint.transport_layer.lookup(&target, None));
-        match tokio::time::timeout(CONNECT_LIMIT, reached).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("no connection within {} s", CONNECT_LIMIT.as_secs())),
-        }
+        self.connections.reach_at(&self.at(place), &host).await
     }
 
     /// This place of the host is left out for a while: nobody answers there. `false`: it was left out before.

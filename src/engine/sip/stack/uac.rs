@@ -57,7 +57,7 @@ impl Stack {
         invite: Invite,
     ) -> Result<(Line, mpsc::UnboundedReceiver<Heard>), String> {
         let call_id = invite.call_id.clone();
-        let challenges = Challenges { has_credentials: invite.credentials.is_some(), ..Challenges::default() };
+        let challenges = Challenges::new(invite.credentials.is_some());
         let option = self.option(invite)?;
         let (sender, states) = self.dialogs.new_dialog_state_channel();
         let (dialog, outcome) = self.dialogs.do_invite_async(option, sender).map_err(|error| error.to_string())?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rsipstack::dialog::dialog::Dialog;
 use rsipstack::dialog::dialog_layer::DialogLayer;
+use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::platform::CancellationToken;
 use rsipstack::sip::headers::make_header;
 use rsipstack::sip::{Header, HeadersExt as _, Method, SipMessage, StatusCode};
@@ -187,7 +188,7 @@ impl Taker {
             // The call ended meanwhile.
             Err(_) => return request.reply(StatusCode::CallTransactionDoesNotExist).await,
         };
-        retarget(call, request);
+        retarget(&call.dialog, request);
         let Agreed { body, session_expires } = agreed;
         let mut headers = vec![self.contact(), allow()];
         headers.extend(body.as_ref().map(|_| Header::ContentType("application/sdp".into())));
@@ -224,11 +225,11 @@ pub(super) fn tell(call: &Call, heard: Heard) {
 }
 
 /// What is said to the far end from now on goes to its newest Contact (RFC 3261 §12.2.2).
-fn retarget(call: &Call, request: &Transaction) {
+pub(super) fn retarget(dialog: &InviteDialog, request: &Transaction) {
     let contacts = request.original.typed_contact_headers().unwrap_or_default();
     if let Some(contact) = contacts.into_iter().next() {
         let header = request.original.contact_header().ok().cloned();
-        Dialog::Invite(call.dialog.clone()).set_remote_target(contact.uri, header);
+        Dialog::Invite(dialog.clone()).set_remote_target(contact.uri, header);
     }
 }
 
