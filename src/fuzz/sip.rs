@@ -71,8 +71,9 @@ pub(super) fn sdp_seeds() -> Vec<Vec<u8>> {
     vec![both(0), both(0b0100), both(0b0010), both(0b1111)]
 }
 
-/// Values of headers, and the bodies of a NOTIFY and an INFO.
+/// Values of headers, the bodies of a NOTIFY and an INFO, and what is read of a datagram before the SIP crate reads it.
 pub(super) fn sip_text(data: &[u8]) {
+    crate::engine::sip::fuzz(data);
     let mut refer = Refer::default();
     let _ = refer.handle_notify(data, None);
     for kind in ["application/dtmf-relay", "application/dtmf"] {
@@ -142,6 +143,9 @@ pub(super) fn sip_text_seeds() -> Vec<Vec<u8>> {
         "SIP/2.0 200 OK\r\n",
         "Signal=5\r\nDuration=160\r\n",
         "Digest username=\"u\", realm=\"realm\", nonce=\"n\", uri=\"sip:h\", response=\"0\", algorithm=MD5, qop=auth, nc=00000001, cnonce=\"c\"",
+        "Digest realm=\"r\", nonce=\"n\", algorithm=SHA-256, qop=\"auth,auth-int\", opaque=\"o\", stale=TRUE",
+        "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP h\r\ni: a@b\r\nl: 2\r\n\r\nv=0\r\n",
+        "BYE sip:u@h SIP/2.0\r\nCall-ID : a@b\r\nCSeq: 1 BYE\r\n\r\nv=0\r\n",
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec()

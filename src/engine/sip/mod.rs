@@ -50,6 +50,8 @@ pub use endpoint::{Endpoint, Endpoints, local, talks};
 pub use gate::{Counts, Gate, Network, PeerId, Seat};
 pub use names::Servers;
 pub use stack::Transactions;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use stack::fuzz;
 pub(super) use stack::{Agreed, Came, Heard, Knock, Line, Past, Reception, Refusal, Ruled, Ruling};
 pub use trunk::{FarSide, SipTrunk};
 

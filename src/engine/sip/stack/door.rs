@@ -151,7 +151,7 @@ impl Door {
 }
 
 /// The Call-ID of a message that is not read yet, by its long or short name.
-fn call_id(message: &[u8]) -> Option<&str> {
+pub(super) fn call_id(message: &[u8]) -> Option<&str> {
     let lines = message.split(|byte| *byte == b'\n').skip(1);
     let head = lines.map(<[u8]>::trim_ascii_end).take_while(|line| !line.is_empty());
     let value = head.filter_map(|line| {

@@ -242,6 +242,21 @@ fn answer(value: &str) -> String {
     format!("{before}{after}")
 }
 
+/// For `crate::fuzz`.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn fuzz(data: &[u8]) {
+    let mut datagram = [data, &[0; 64]].concat();
+    let length = measured(&mut datagram, data.len());
+    assert_eq!(measured(&mut datagram, length), length, "it says how long it is");
+    assert!(length > data.len() || datagram[..length] == *data);
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Some(challenge) = challenge(text) {
+        assert!(challenge.starts_with("Digest realm=") && challenge.contains(", nonce="));
+        assert!(text.contains(['\r', '\n']) || !challenge.contains(['\r', '\n']), "one line stays one");
+    }
+    assert_eq!(answer(&answer(text)), answer(text));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -314,3 +314,12 @@ fn option(timers: Timers) -> EndpointOption {
         ..EndpointOption::default()
     }
 }
+
+/// For `crate::fuzz`: what is read here of messages, before and behind the crate.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn fuzz(data: &[u8]) {
+    if let Some(call_id) = door::call_id(data) {
+        assert!(call_id == call_id.trim_ascii() && !call_id.contains('\n'));
+    }
+    mend::fuzz(data);
+}
