@@ -36,5 +36,6 @@ pub mod sequence;
 mod tests;
 
 pub use packet::{Header, Packet};
-pub use receiver::{Audio, Received, Receiver, Stream, Totals};
+pub use receiver::{Audio, Received, Receiver, Stream};
 pub use sender::{Outgoing, Sender};
+pub use sequence::Totals;

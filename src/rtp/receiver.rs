@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::dtmf::{Listener, Press};
 use super::packet::Packet;
 use super::rtcp::ReportBlock;
-use super::sequence::{Arrival, Sequence};
+use super::sequence::{Arrival, Sequence, Totals};
 
 /// What was agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,17 +84,6 @@ pub struct Receiver {
     octets: u64,
 }
 
-/// Counts over all streams of a leg.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    pub packets: u64,
-    pub expected: u64,
-    /// Never negative here.
-    pub lost: u64,
-    /// Runs of lost packets.
-    pub gaps: u64,
-}
-
 impl Receiver {
     pub fn new(stream: Stream, now: Instant) -> Self {
         Self {
@@ -142,12 +131,10 @@ impl Receiver {
         if self.ssrc != Some(header.ssrc) {
             self.begin(header.ssrc);
         }
-        let before = self.totals();
         let number = match self.sequence.update(header.sequence) {
             Arrival::Next { number, .. } | Arrival::Late { number } => number,
             Arrival::Restart { number } => {
-                // Its own counts begin anew, as its reports do (RFC 3550 §A.1); the leg's go on.
-                self.before = before;
+                // Its reports begin anew (RFC 3550 §A.1); the leg's totals go on.
                 (self.timestamp, self.last, self.begun) = (None, None, true);
                 self.listener.reset(self.stream.events_clock());
                 number
@@ -199,14 +186,9 @@ impl Receiver {
         f64::from(self.worst_jitter.max(self.jitter())) * 1000.0 / f64::from(self.clock.max(1))
     }
 
+    /// Over all streams of the leg.
     pub fn totals(&self) -> Totals {
-        let Totals { packets, expected, lost, gaps } = self.before;
-        Totals {
-            packets: packets + self.sequence.received(),
-            expected: expected + self.sequence.expected(),
-            lost: lost + u64::try_from(self.sequence.lost()).unwrap_or_default(),
-            gaps: gaps + self.sequence.gaps(),
-        }
+        self.before + self.sequence.totals()
     }
 
     pub fn octets(&self) -> u64 {

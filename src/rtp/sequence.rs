@@ -3,6 +3,8 @@
 //! A source is believed after a few packets in a row; a jump is believed when the packet behind it goes on from
 //! there, for then its sender has begun anew. Duplicates are told from late packets as far as 64 packets back.
 
+use std::ops::Add;
+
 /// A step ahead by less is loss.
 const MAX_DROPOUT: u16 = 3000;
 /// A step back by less is a late packet.
@@ -28,7 +30,31 @@ pub enum Arrival {
     Restart { number: u64 },
 }
 
-/// Counts of RFC 3550 §A.3, since the source's begin or its last restart.
+/// Counts over any number of stretches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub packets: u64,
+    pub expected: u64,
+    /// Never negative here.
+    pub lost: u64,
+    /// Runs of lost packets.
+    pub gaps: u64,
+}
+
+impl Add for Totals {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            packets: self.packets + other.packets,
+            expected: self.expected + other.expected,
+            lost: self.lost + other.lost,
+            gaps: self.gaps + other.gaps,
+        }
+    }
+}
+
+/// Counts of RFC 3550 §A.3, since the source's begin or its last restart; [`Sequence::totals`] over all of it.
 #[derive(Clone, Debug)]
 pub struct Sequence {
     /// `None` until the first packet.
@@ -47,6 +73,8 @@ pub struct Sequence {
     /// At the last report.
     expected_before: u64,
     received_before: u64,
+    /// Before the last restart.
+    ended: Totals,
 }
 
 impl Sequence {
@@ -64,6 +92,7 @@ impl Sequence {
             gaps: 0,
             expected_before: 0,
             received_before: 0,
+            ended: Totals::default(),
         }
     }
 
@@ -115,6 +144,12 @@ impl Sequence {
     /// How often packets were missing: one or many in a row.
     pub fn gaps(&self) -> u64 {
         self.gaps
+    }
+
+    /// Restarts or not.
+    pub fn totals(&self) -> Totals {
+        let lost = u64::try_from(self.lost()).unwrap_or_default();
+        self.ended + Totals { packets: self.received, expected: self.expected(), lost, gaps: self.gaps }
     }
 
     /// The share lost since the last call, in 256ths (RFC 3550 §A.3).
@@ -178,6 +213,7 @@ impl Sequence {
 
     /// Numbers go on above all that were given, so that nobody takes the new for the old.
     fn restart(&mut self, sequence: u16) -> Arrival {
+        self.ended = self.totals();
         let newest = self.newest.unwrap_or(SEQ_MOD);
         let base = (newest / SEQ_MOD + 1) * SEQ_MOD;
         self.newest = Some(base + u64::from(sequence));
@@ -239,6 +275,7 @@ mod tests {
         let Arrival::Restart { number } = sequence.update(40_002) else { panic!("two in a row") };
         assert!(number > 101 && number as u16 == 40_002);
         assert_eq!((sequence.received(), sequence.lost()), (1, 0));
+        assert_eq!(sequence.totals(), Totals { packets: 3, expected: 3, lost: 0, gaps: 0 });
         assert_eq!(sequence.update(40_003), Arrival::Next { number: number + 1, lost: 0 });
     }
 
