@@ -6,10 +6,13 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from listening import dial
+from recorded import recorded
 from test_cli import LIMIT_S, command, run
 
 from clutchcall.engine import Engine
@@ -89,6 +92,50 @@ def test_tail_tells_of_every_change_once(voice: Voice, settings: dict[str, str])
         rest, _ = tail.communicate(timeout=LIMIT_S)
     assert tail.returncode == 0
     assert new.sid not in rest, "nothing is told twice"
+
+
+NOBODY = '{"result":{"data":{"calls":[],"cursor":null}}}'
+ONE = (
+    '{"result":{"data":{"calls":[{"sid":"CA1","status":"failed","to":"+15551234567","from":"+15558675309",'
+    '"startedAt":"2026-01-01T00:00:00.000Z"}],"cursor":null}}}'
+)
+
+
+@pytest.mark.parametrize("status", [429, 502, 503])
+def test_tail_outlasts_what_heals_by_itself(status: int) -> None:
+    """An engine that is started anew behind a proxy, or one whose disk is full for a while."""
+    # `begin` asks for three statuses and the newest; so does each look.
+    told = [(200, NOBODY)] * 4 + [(status, "<h1>Bad Gateway</h1>")] * 3 + [(200, NOBODY)] * 3 + [(200, ONE)]
+    with recorded(*told, (200, NOBODY)) as there, tailing(there.url, "--last", "1", "--json") as tail:
+        assert tail.stdout is not None
+        assert json.loads(tail.stdout.readline())["sid"] == "CA1"
+        tail.send_signal(signal.SIGINT)
+        _, complaints = tail.communicate(timeout=LIMIT_S)
+    assert tail.returncode == 0, complaints
+    assert complaints.count(str(status)) == 1, complaints
+
+
+def test_tail_ends_at_what_does_not() -> None:
+    refused = '{"error":{"message":"the API key is not known here","code":-32001,"data":{"code":"UNAUTHORIZED"}}}'
+    with recorded(*[(200, NOBODY)] * 4, (401, refused)) as there, tailing(there.url) as tail:
+        _, complaints = tail.communicate(timeout=LIMIT_S)
+    assert tail.returncode == 2
+    assert "not known here" in complaints
+
+
+@contextmanager
+def tailing(url: str, *more: str) -> Iterator[subprocess.Popen[str]]:
+    """`calls tail` of another server, whose last answer comes again and again."""
+    environment = {
+        **os.environ,
+        "CLUTCHCALL_BASE_URL": url,
+        "CLUTCHCALL_API_KEY": "k",
+        "CLUTCHCALL_ORG_ID": "o",
+    }
+    arguments = command("calls", "tail", "--interval", "0.05", *more)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True, env=environment) as tail:
+        yield tail
 
 
 def following(tail: subprocess.Popen[str], sid: str) -> dict[str, Any]:

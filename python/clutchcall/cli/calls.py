@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from clutchcall.cli.asking import asks_an_engine
 from clutchcall.cli.terminal import Stop, complain, say
-from clutchcall.errors import APIConnectionError, NotFoundError
+from clutchcall.errors import NotFoundError, VoiceError
 
 if TYPE_CHECKING:
     from clutchcall.types import CallStatus
@@ -100,8 +100,10 @@ def _tail(arguments: argparse.Namespace, voice: Voice) -> int:
         try:
             for call in follower.look():
                 _print(call, arguments.json)
-        except APIConnectionError as error:
-            # An engine that restarts comes back, and its records with it.
+        except VoiceError as error:
+            # An engine that restarts comes back, and its records with it; a proxy before it says 502 or 503 meanwhile.
+            if not error.retryable:
+                raise
             complain(str(error))
     return 0
 
