@@ -23,6 +23,7 @@ mod joined;
 mod keys;
 mod later;
 mod limits;
+mod lines;
 mod names;
 mod opus;
 mod packets;

@@ -259,18 +259,27 @@ async fn held(nth: u16, hold: &str, answer: &str) -> Value {
     const SHORT: Option<Duration> = Some(Duration::from_secs(2));
     let mut phones = Phones::new();
     let port = phones.port();
-    let keys = [("far_port", &*port), ("hold", hold), ("answer", answer), ("held_ms", "4000"), ("cause", "cause=16")];
+    let ports = [("far_port", &*port), ("new_port", &*port)];
+    let keys = [ports[0], ports[1], ("hold", hold), ("answer", answer), ("held_ms", "4000"), ("cause", "cause=16")];
     let far = Arc::new(Far::start("holds_silently", &keys).await);
     let bench = bench_with(&far, nth, |sip| (sip.media_timeout, sip.media_timeout_initial) = (SHORT, SHORT));
     let seen = Arc::clone(&far);
     let row = beside(move || {
         let (sid, begun) = (originate(&bench), Instant::now());
+        // Looks of a tenth of a second in a row in which nothing of ours came.
+        let (mut silent, mut longest) = (0, 0);
         while !is_back(&seen.traffic()) {
             assert!(begun.elapsed() < LIMIT, "{}", bench.row(&sid));
-            if let Some(line) = phones.heard_within(Duration::from_millis(100)) {
-                phones.say_on(line);
+            match phones.heard_within(Duration::from_millis(100)) {
+                Some(line) => {
+                    silent = 0;
+                    phones.say_on(line);
+                }
+                None => silent += 1,
             }
+            longest = longest.max(silent);
         }
+        assert!(longest > 20, "on hold it hears nothing, and says nothing for longer than the trunk bears: {longest}");
         let heard = |lines: &[Line]| lines.first().map_or(0, |line| line.heard.len());
         let before = heard(&phones.lines);
         phones.talk_until(|lines| heard(lines) >= before + 50);
