@@ -43,6 +43,9 @@ pub(super) fn sdp(data: &[u8]) {
         if let Some(agreed) = ours.agreed() {
             assert!(agreed.receive_types.first().is_some_and(|(_, codec)| *codec == agreed.codec));
             assert!((10..=60).contains(&agreed.ptime_ms) && agreed.send_type < 128);
+            let limits = agreed.limits();
+            assert!((8000..=48_000).contains(&limits.playback_rate));
+            assert!(limits.bitrate.is_none_or(|bits| (6000..=510_000).contains(&bits)));
         }
     }
 }
@@ -65,7 +68,7 @@ pub(super) fn sdp_seeds() -> Vec<Vec<u8>> {
     let pbx = "v=0\r\no=- 1 2 IN IP4 198.51.100.7\r\ns=x\r\nc=IN IP4 198.51.100.7\r\nt=0 0\r\nm=audio 18250 RTP/AVP 8 0 101\r\n\
         a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na=ptime:20\r\na=rtcp:18300 IN IP4 198.51.100.8\r\na=sendonly\r\n";
     let phone = "v=0\r\no=- 1 3 IN IP6 2001:db8::1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 99\r\nm=audio 4000 RTP/AVP 96 97\r\n\
-        c=IN IP6 2001:db8::1\r\na=rtpmap:96 opus/48000/2\r\na=fmtp:96 maxplaybackrate=16000;usedtx=1\r\n\
+        c=IN IP6 2001:db8::1\r\na=rtpmap:96 opus/48000/2\r\na=fmtp:96 maxplaybackrate=16000;maxaveragebitrate=20000;cbr=1;usedtx=1\r\n\
         a=rtpmap:97 telephone-event/48000\r\na=inactive\r\n";
     let both = |order: u8| [&[order][..], pbx.as_bytes(), b"\x00\x00", phone.as_bytes()].concat();
     vec![both(0), both(0b0100), both(0b0010), both(0b1111)]

@@ -138,3 +138,20 @@ fn what_the_far_end_bears_of_opus_is_known_and_may_change() {
     assert_eq!(stage.tick(None), [Heard::Retuned]);
     assert_eq!(stage.leg.limits(), Limits::default(), "G.711 has none");
 }
+
+#[test]
+fn keys_that_are_pressed_on_hold_wait_for_its_end() {
+    let mut stage = Stage::new(Codec::Pcmu, Settings::default());
+    let offered = stage.peer.offers(Codec::Pcmu);
+    stage.line.update(&Negotiated { direction: Direction::RecvOnly, ..offered.clone() });
+    stage.tick(None);
+    stage.line.press(&crate::rtp::dtmf::strokes("5").unwrap(), 40).unwrap();
+    (0..50).for_each(|_| assert_eq!(stage.tick(None), []));
+    assert!(stage.peer.hears_nothing());
+    stage.line.update(&offered);
+    (0..5).for_each(|_| assert_eq!(stage.tick(None), []));
+    let packets: Vec<_> = (0..5).map(|_| stage.peer.hear()).collect();
+    let ends =
+        packets.iter().filter(|(header, payload)| header.payload_type == 101 && Event::parse(payload).unwrap().end);
+    assert_eq!((packets[0].0.payload_type, ends.count(), packets[4].0.payload_type), (101, 3, 0), "once, then audio");
+}
