@@ -186,6 +186,19 @@ fn keys_of_a_user_reach_the_far_end() {
     });
 }
 
+/// Of whoever has no carrier.
+#[test]
+fn keys_of_the_simulated_phone_reach_a_bridge() {
+    let bench = Bench::new();
+    let sid = bench.originate("+15550009014");
+    let hearing = Hearing::begin(&bench, &sid);
+    let keys: Vec<Dtmf> = (0..4).map(|_| hearing.key()).collect();
+    assert_eq!(keys.iter().map(|key| key.digit).collect::<String>(), "123#");
+    assert!(keys.iter().all(|key| (key.duration_ms, key.source.as_str()) == (160, "rfc4733")), "{keys:?}");
+    bench.hangup(&sid).data();
+    hearing.ended();
+}
+
 /// A far end without telephone events signals its keys by INFO, and can't be sent any.
 #[test]
 fn keys_that_are_signalled_reach_a_bridge() {

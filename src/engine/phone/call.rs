@@ -26,6 +26,8 @@ const LINGER: Duration = Duration::from_millis(200);
 const CLIP_OVERDUE: Duration = Duration::from_secs(10);
 /// A caller who has died without a word is not waited for any longer.
 const LONGEST: Duration = Duration::from_secs(4 * 3600);
+/// What [`Behaviour::Press`] presses.
+const KEYS: &str = "123#";
 /// What [`Behaviour::RefuseTransfer`] says, and all others.
 const REFUSES_TRANSFER: u16 = 603;
 const ACCEPTS_TRANSFER: u16 = 202;
@@ -178,6 +180,7 @@ impl Call {
         let says = match self.behaviour {
             Behaviour::Echo => Says::Echo,
             Behaviour::Listen => Says::Nothing,
+            Behaviour::Press => Says::Keys { keys: KEYS, begins: None },
             behaviour => Says::Clip { clips: self.room.clips.clone(), leaves: behaviour == Behaviour::SpeakAndLeave },
         };
         let recorder = self.name.as_deref().and_then(|name| self.room.recorder(name, &leg));

@@ -15,16 +15,24 @@ use super::recorder::Recorder;
 use crate::audio::{Frame, Params};
 use crate::engine::leg::{Heard, Leg};
 use crate::engine::rtp::silence;
+use crate::rtp::dtmf::DEFAULT_DURATION_MS;
 
 pub(super) const TICK: Duration = Duration::from_millis(20);
 /// A far end that says nothing at all listens by now.
 pub(super) const SHY: Duration = Duration::from_secs(1);
+/// From there to the first key: whoever answers the call by attaching to it hears them too.
+const BETHINKS: Duration = Duration::from_secs(1);
 /// Ticks that are later than this are left out.
 const CATCH_UP: Duration = Duration::from_millis(160);
 
 /// What a [`PhoneLine`] says.
 pub(super) enum Says {
     Nothing,
+    /// These keys, one after the other, and nothing behind them. `begins`: known once it is listened to.
+    Keys {
+        keys: &'static str,
+        begins: Option<Instant>,
+    },
     /// The very frames it hears.
     Echo,
     /// The clip, and silence behind it unless it is to leave then.
@@ -117,6 +125,14 @@ impl PhoneLine {
 
     fn say(&mut self, at: Instant) -> Option<Frame> {
         if !self.is_open && self.speaks_at.is_none_or(|speaks_at| at < speaks_at) {
+            return None;
+        }
+        if let Says::Keys { keys, begins } = &mut self.says {
+            if at >= *begins.get_or_insert(at + BETHINKS) {
+                let pressed = keys.chars().all(|key| self.leg.press(key, DEFAULT_DURATION_MS));
+                tracing::debug!(pressed, "a phone presses its keys");
+                self.says = Says::Nothing;
+            }
             return None;
         }
         let Says::Clip { clips, leaves } = &self.says else { return None };

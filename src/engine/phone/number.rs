@@ -13,6 +13,8 @@ pub enum Behaviour {
     Echo,
     /// Says its clip and hangs up at its end.
     SpeakAndLeave,
+    /// Answers and records, presses a few keys, says nothing.
+    Press,
     /// Speaks and refuses a transfer. All others accept it.
     RefuseTransfer,
     /// Speaks and never says what becomes of a transfer.
@@ -39,6 +41,7 @@ impl Behaviour {
             Some(9011) => Self::Listen,
             Some(9012) => Self::Echo,
             Some(9013) => Self::SpeakAndLeave,
+            Some(9014) => Self::Press,
             Some(9021) => Self::RefuseTransfer,
             Some(9022) => Self::IgnoreTransfer,
             Some(9030) => Self::Empty,
