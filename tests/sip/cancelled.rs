@@ -87,8 +87,14 @@ fn nobody_ever_says_a_word() {
 /// A domain behind a proxy: every request of the call, with its Route, goes to the proxy.
 #[test]
 fn a_domain_behind_a_proxy() {
+    for transport in [Transport::Udp, Transport::Tcp] {
+        behind_a_proxy(transport);
+    }
+}
+
+fn behind_a_proxy(transport: Transport) {
     case(async || {
-        let far = Far::start("asks_on_the_way", &[]).await;
+        let far = Far::over(transport, "asks_on_the_way", &[]).await;
         let port = far.port;
         let proxy = Host { name: "127.0.0.1".to_owned(), port: Some(port) };
         let credentials = Credentials { sip_username: "trunk".to_owned(), sip_password: Secret::new("secret") };
@@ -96,7 +102,7 @@ fn a_domain_behind_a_proxy() {
             domain: Some("carrier.invalid".to_owned()),
             proxy: Some(proxy),
             credentials: Some(credentials),
-            ..towards(Transport::Udp, port)
+            ..towards(transport, port)
         };
         let mut caller = Caller::idle(settings).await;
         caller.place(20);

@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use clutchcall::call::{EndReason, EndedBy, Status};
-use clutchcall::engine::config;
+use clutchcall::engine::config::{self, Host};
 use clutchcall::engine::sip::Transport;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -19,17 +21,29 @@ const NORMAL: (Status, EndReason, Option<u16>, Option<u8>) = (Status::Completed,
 const UNREACHABLE: (Status, EndReason, Option<u16>, Option<u8>) =
     (Status::Failed, EndReason::NetworkError, None, Some(38));
 
-/// A far side that answers, and hangs up if it is to.
+/// What a far side does beyond answering.
+#[derive(Clone, Copy, Default)]
+struct Ways {
+    /// As soon as its answer is acknowledged.
+    hangs_up: bool,
+    /// It closes its connection then, and goes on to listen.
+    leaves: bool,
+    /// It stands in the way of the call's requests, over this transport.
+    routes: Option<&'static str>,
+}
+
 struct Far {
     address: SocketAddr,
     /// Its own certificate, which is its root too.
     roots: PathBuf,
     heard: Arc<Mutex<Vec<String>>>,
+    /// Connections.
+    accepted: Arc<AtomicUsize>,
     _folder: tempfile::TempDir,
 }
 
 impl Far {
-    async fn start(named: &str, hangs_up: bool) -> Self {
+    async fn start(named: &str, ways: Ways) -> Self {
         let made = rcgen::generate_simple_self_signed(vec![named.to_owned()]).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let roots = folder.path().join("roots.pem");
@@ -41,17 +55,19 @@ impl Far {
             .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, heard) = (listener.local_addr().unwrap(), Arc::<Mutex<Vec<String>>>::default());
-        let told = Arc::clone(&heard);
+        let accepted = Arc::<AtomicUsize>::default();
+        let (told, counted) = (Arc::clone(&heard), Arc::clone(&accepted));
         tokio::spawn(async move {
             let acceptor = TlsAcceptor::from(Arc::new(config));
             while let Ok((stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Relaxed);
                 // A handshake that the other side breaks off is what some tests are about.
                 if let Ok(stream) = acceptor.accept(stream).await {
-                    tokio::spawn(talk(stream, address, hangs_up, Arc::clone(&told)));
+                    tokio::spawn(talk(stream, address, ways, Arc::clone(&told)));
                 }
             }
         });
-        Self { address, roots, heard, _folder: folder }
+        Self { address, roots, heard, accepted, _folder: folder }
     }
 
     fn settings(&self) -> config::SipTrunk {
@@ -61,6 +77,12 @@ impl Far {
             source_pbx_port: 5061,
             ..towards(Transport::Tls, self.address.port())
         }
+    }
+
+    /// Under this name, which stands in its certificate.
+    fn named(&self, name: &str) -> config::SipTrunk {
+        let host = Host { name: name.to_owned(), port: Some(self.address.port()) };
+        config::SipTrunk { sbc_ip: Some(host), ..self.settings() }
     }
 
     fn heard(&self, method: &str) -> Vec<String> {
@@ -74,13 +96,13 @@ fn header<'a>(text: &'a str, name: &str) -> &'a str {
     line.unwrap_or_else(|| panic!("no {name} in {text}")).1
 }
 
-fn answer(request: &str, line: &str, us: SocketAddr, body: &str) -> String {
+fn answer(request: &str, line: &str, us: SocketAddr, more: &str, body: &str) -> String {
     let to = header(request, "To");
     let to = if to.contains(";tag=") { to.to_owned() } else { format!("{to};tag=far") };
     let same = ["Via", "From", "Call-ID", "CSeq"].map(|name| format!("{name}: {}\r\n", header(request, name))).concat();
     let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
     format!(
-        "SIP/2.0 {line}\r\n{same}To: {to}\r\nContact: <sip:far@{us};transport=tls>\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+        "SIP/2.0 {line}\r\n{same}To: {to}\r\nContact: <sip:far@{us};transport=tls>\r\n{more}{kind}Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
 }
@@ -88,9 +110,10 @@ fn answer(request: &str, line: &str, us: SocketAddr, body: &str) -> String {
 async fn talk(
     mut stream: tokio_rustls::server::TlsStream<tokio::net::TcpStream>,
     us: SocketAddr,
-    hangs_up: bool,
+    ways: Ways,
     heard: Arc<Mutex<Vec<String>>>,
 ) {
+    let route = ways.routes.map(|transport| format!("Record-Route: <sip:{us};transport={transport};lr>\r\n"));
     let sdp = "v=0\r\no=far 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n";
     let (mut text, mut piece, mut invite) = (String::new(), [0; 4096], String::new());
     while let Ok(length @ 1..) = stream.read(&mut piece).await {
@@ -104,9 +127,10 @@ async fn talk(
             let said = match message.split(' ').next().unwrap() {
                 "INVITE" => {
                     invite = message.clone();
-                    answer(&message, "180 Ringing", us, "") + &answer(&message, "200 OK", us, sdp)
+                    let route = route.as_deref().unwrap_or_default();
+                    answer(&message, "180 Ringing", us, route, "") + &answer(&message, "200 OK", us, route, sdp)
                 }
-                "ACK" if hangs_up => format!(
+                "ACK" if ways.hangs_up => format!(
                     "BYE {} SIP/2.0\r\nVia: SIP/2.0/TLS {us};branch=z9hG4bKfar\r\nFrom: {};tag=far\r\nTo: {}\r\n\
                      Call-ID: {}\r\nCSeq: 1 BYE\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n",
                     header(&invite, "Contact").trim_matches(['<', '>']),
@@ -114,10 +138,16 @@ async fn talk(
                     header(&invite, "From"),
                     header(&invite, "Call-ID")
                 ),
-                "BYE" => answer(&message, "200 OK", us, ""),
+                "BYE" => answer(&message, "200 OK", us, "", ""),
                 _ => String::new(),
             };
+            let is_over = ways.leaves && message.starts_with("ACK ");
             heard.lock().unwrap().push(message);
+            if is_over {
+                stream.shutdown().await.unwrap();
+                while stream.read(&mut piece).await.is_ok_and(|length| length > 0) {}
+                return heard.lock().unwrap().push("closed".to_owned());
+            }
             if stream.write_all(said.as_bytes()).await.is_err() {
                 return;
             }
@@ -128,7 +158,7 @@ async fn talk(
 #[test]
 fn a_call_over_tls() {
     case(async || {
-        let far = Far::start("127.0.0.1", false).await;
+        let far = Far::start("127.0.0.1", Ways::default()).await;
         let mut caller = Caller::idle(far.settings()).await;
         caller.place(20);
         caller.until(Status::InProgress).await;
@@ -146,23 +176,61 @@ fn a_call_over_tls() {
 #[test]
 fn the_far_end_speaks_over_our_connection() {
     case(async || {
-        let far = Far::start("127.0.0.1", true).await;
+        let far = Far::start("127.0.0.1", Ways { hangs_up: true, ..Ways::default() }).await;
         let mut caller = Caller::idle(far.settings()).await;
         caller.place(20);
         caller.settled().await;
         assert_eq!((caller.ending(), caller.record().ended_by), (NORMAL, Some(EndedBy::Remote)));
-        let begun = Instant::now();
-        while far.heard("SIP/2.0 200").is_empty() {
-            assert!(begun.elapsed() < LIMIT, "its BYE is not answered");
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        until_heard(&far, "SIP/2.0 200").await;
+    });
+}
+
+async fn until_heard(far: &Far, what: &str) {
+    let begun = Instant::now();
+    while far.heard(what).is_empty() {
+        assert!(begun.elapsed() < LIMIT, "{what} is not heard");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+/// Contact and Route name its address, its certificate the trunk's host: it is known by that.
+#[test]
+fn a_call_outlives_its_connection() {
+    for routes in [None, Some("tls")] {
+        case(async || {
+            let far = Far::start("localhost", Ways { leaves: true, routes, ..Ways::default() }).await;
+            let mut caller = Caller::idle(far.named("localhost")).await;
+            caller.place(20);
+            caller.until(Status::InProgress).await;
+            until_heard(&far, "closed").await;
+            caller.hangup();
+            caller.settled().await;
+            assert_eq!(caller.ending(), NORMAL);
+            assert_eq!(far.heard("BYE").len(), 1, "{routes:?}");
+        });
+    }
+}
+
+#[test]
+fn a_route_that_leads_away_from_tls_is_told_nothing() {
+    case(async || {
+        let far = Far::start("localhost", Ways { leaves: true, routes: Some("tcp"), ..Ways::default() }).await;
+        let mut caller = Caller::idle(far.named("localhost")).await;
+        caller.place(20);
+        caller.until(Status::InProgress).await;
+        until_heard(&far, "closed").await;
+        caller.hangup();
+        caller.settled().await;
+        assert_eq!(caller.ending(), NORMAL);
+        assert_eq!((far.heard("BYE").len(), far.accepted.load(Relaxed)), (0, 1));
     });
 }
 
 #[test]
 fn a_far_side_that_nobody_vouches_for_is_told_nothing() {
     case(async || {
-        let (far, other) = (Far::start("127.0.0.1", false).await, Far::start("127.0.0.1", false).await);
+        let (far, other) =
+            (Far::start("127.0.0.1", Ways::default()).await, Far::start("127.0.0.1", Ways::default()).await);
         let settings = config::SipTrunk { tls_roots: Some(other.roots.clone()), ..far.settings() };
         let mut caller = Caller::idle(settings).await;
         caller.place(20);
@@ -175,7 +243,7 @@ fn a_far_side_that_nobody_vouches_for_is_told_nothing() {
 #[test]
 fn a_far_side_of_another_name_is_told_nothing() {
     case(async || {
-        let far = Far::start("sip.example.com", false).await;
+        let far = Far::start("sip.example.com", Ways::default()).await;
         let mut caller = Caller::idle(far.settings()).await;
         caller.place(20);
         caller.settled().await;
@@ -187,7 +255,7 @@ fn a_far_side_of_another_name_is_told_nothing() {
 #[test]
 fn roots_that_are_none_are_said_at_the_start() {
     case(async || {
-        let far = Far::start("127.0.0.1", false).await;
+        let far = Far::start("127.0.0.1", Ways::default()).await;
         for (text, says) in [(Some("no certificate"), "no certificate in PEM"), (None, "roots.pem")] {
             match text {
                 Some(text) => std::fs::write(&far.roots, text).unwrap(),

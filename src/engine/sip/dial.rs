@@ -1,6 +1,6 @@
 //! A call before its INVITE: where it goes, and what is said of it. What becomes of it is `dialog`'s.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::mpsc;
@@ -71,13 +71,12 @@ impl Dialling {
     fn invite(&self, body: String, session: &Session, hop: &Host, place: SocketAddr) -> Invite {
         let (settings, trunk_host) = (&*self.settings, self.settings.trunk_host());
         let to = settings.number_template.fill(&self.dial.to, &trunk_host);
-        // CANCEL goes where the INVITE went: by its URI, by its Route, or by the place of its name.
         let is_there = trunk_host == settings.peer().to_string() && uri::host_of(&to).as_deref() == Some(&*hop.name);
         let name = if self.far_side.is_named_by_sid { self.dial.sid.clone() } else { random() };
         Invite {
             call_id: format!("{name}@{}", self.stack.address().ip()),
             route: (!is_there).then(|| format!("sip:{hop};lr")),
-            place: hop.name.parse::<IpAddr>().is_err().then_some(place),
+            place: Some(place),
             from: uri::at(&self.dial.from, &trunk_host),
             to,
             caller_name: self.dial.carried.caller_name.clone(),

@@ -21,6 +21,7 @@ use rsipstack::transport::SipConnection;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use super::super::Timers;
+use super::connections::Way;
 use super::refresh::{self, Terms};
 use super::uac::Line;
 use super::uas::{Taker, allow, retarget};
@@ -185,7 +186,9 @@ impl Taker {
         let (dialogs, calls) = (Arc::clone(&self.dialogs), Arc::clone(&self.calls));
         let decided = Arc::<Notify>::default();
         let unheard = unheard(request.connection.clone(), Arc::clone(&decided), self.timers);
-        let line = Line { dialog: dialog.clone(), dialogs, calls, call_id, heard, decided, follower };
+        let flow = request.connection.as_ref().and_then(SipConnection::cancel_token);
+        let way = Way { connections: Arc::clone(&self.connections), flow };
+        let line = Line { dialog: dialog.clone(), dialogs, calls, call_id, heard, decided, follower, way };
         if let Err(Came { line, .. }) = waiting.send(Came { line, heard: queue }) {
             // Whoever wanted the call has gone.
             line.reject(StatusCode::ServiceUnavailable.code());

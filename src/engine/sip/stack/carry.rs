@@ -234,4 +234,15 @@ mod tests {
             assert!(matches!(ended.await.unwrap(), Ended::Untaken));
         });
     }
+
+    #[test]
+    fn what_is_being_told_is_not_taken_yet() {
+        let waiting = Waiting::default();
+        assert_eq!(waiting.take(&[0; 10]), 10);
+        assert_eq!(waiting.next().bytes.len(), 10);
+        assert_eq!(waiting.take(&[0; 5]), 15);
+        assert!(!waiting.told(), "five bytes came meanwhile");
+        assert_eq!((waiting.take(&[0; 1]), waiting.next().bytes.len()), (6, 6));
+        assert!(waiting.told());
+    }
 }

@@ -2,8 +2,7 @@
 //! given the end of a pipe. Who connects is let in by `door`.
 //!
 //! The crate opens a connection where it finds none for an address, so one of ours is there before it looks ([`Connections::reach`], which
-//! requests pass on their way). One way past it is left: a request inside a dialog that has a Route, once the dialog's own connection has
-//! gone.
+//! requests pass on their way; those inside of a dialog by its [`Way`]).
 
 use std::collections::HashMap;
 use std::io;
@@ -11,8 +10,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
+use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::platform::CancellationToken;
-use rsipstack::sip::{Host, SipMessage, StatusCode};
+use rsipstack::sip::uri::ParamsExt as _;
+use rsipstack::sip::{Host, SipMessage, StatusCode, ToTypedHeader as _};
 use rsipstack::transaction::endpoint::EndpointInner;
 use rsipstack::transaction::transaction::TransactionEvent;
 use rsipstack::transport::stream::StreamConnectionInner;
@@ -32,6 +33,8 @@ use crate::net;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const SIP_PORT: u16 = 5060;
 const SIPS_PORT: u16 = 5061;
+/// Names that are remembered; beyond that all are forgotten, and learnt again.
+const MOST_NAMES: usize = 1024;
 
 pub(super) struct Connections {
     pub(super) transport: Transport,
@@ -57,6 +60,8 @@ struct Table {
     open: Mutex<HashMap<SipAddr, CancellationToken>>,
     /// Those who want the same connection wait for the first of them.
     dialling: Mutex<HashMap<SipAddr, Arc<tokio::sync::Mutex<()>>>>,
+    /// By which name the far side of an address has shown a certificate: Contacts and Routes have addresses, certificates names.
+    named: Mutex<HashMap<SipAddr, Host>>,
 }
 
 fn is_tls(address: &SipAddr) -> bool {
@@ -119,7 +124,12 @@ impl Connections {
     }
 
     fn has(&self, at: &SipAddr) -> bool {
-        locked(&self.table.open).get(at).is_some_and(|open| !open.is_cancelled())
+        self.flow(at).is_some_and(|open| !open.is_cancelled())
+    }
+
+    /// Cancelled with the connection that there is now.
+    pub(super) fn flow(&self, at: &SipAddr) -> Option<CancellationToken> {
+        locked(&self.table.open).get(at).cloned()
     }
 
     fn turn(&self, at: &SipAddr) -> Arc<tokio::sync::Mutex<()>> {
@@ -137,8 +147,28 @@ impl Connections {
         let Some(connector) = &self.connector else {
             return Err(io::Error::other("this trunk does not speak TLS"));
         };
+        let host = self.name(at, host);
         let name = ServerName::try_from(host.to_string()).map_err(io::Error::other)?;
-        self.enter(connector.connect(name, stream).await?, at.clone(), None)
+        let stream = connector.connect(name, stream).await?;
+        self.remember(at, host);
+        self.enter(stream, at.clone(), None)
+    }
+
+    /// By which the far side is asked who it is.
+    fn name(&self, at: &SipAddr, host: &Host) -> Host {
+        let known = match host {
+            Host::IpAddr(_) => locked(&self.table.named).get(at).cloned(),
+            Host::Domain(_) => None,
+        };
+        known.unwrap_or_else(|| host.clone())
+    }
+
+    fn remember(&self, at: &SipAddr, host: Host) {
+        let mut named = locked(&self.table.named);
+        if named.len() >= MOST_NAMES {
+            named.clear();
+        }
+        named.insert(at.clone(), host);
     }
 
     /// A connection that was opened to us. `None`: without a seat it is closed.
@@ -213,5 +243,34 @@ impl Connections {
             // It may be over.
             let _ = transaction.send(TransactionEvent::Received(SipMessage::Response(said), None));
         }
+    }
+}
+
+/// Over which connection the requests of a call go: that of its INVITE, as long as it lasts. The crate sees to that; behind it, it opens one
+/// by itself to where a Route leads, if there is none of ours.
+#[derive(Clone)]
+pub(super) struct Way {
+    pub(super) connections: Arc<Connections>,
+    /// Cancelled with the connection; `None`: there is none.
+    pub(super) flow: Option<CancellationToken>,
+}
+
+impl Way {
+    /// There is a connection of ours afterwards, if there can be one. `false`: what is said over TLS would go in the clear.
+    pub(super) async fn ready(&self, dialog: &InviteDialog) -> bool {
+        if self.flow.as_ref().is_none_or(|flow| !flow.is_cancelled()) {
+            return true;
+        }
+        let first = dialog.snapshot().route_set.into_iter().next();
+        let Some(route) = first.and_then(|route| route.typed().ok()) else { return true };
+        let target = self.connections.target(&route.uri);
+        if is_tls(&target) && route.uri.transport().is_some_and(|named| *named != rsipstack::sip::Transport::Tls) {
+            tracing::info!(route = %route.uri, "a Route leads away from TLS: nothing is said there");
+            return false;
+        }
+        if let Err(error) = self.connections.reach(&target).await {
+            tracing::debug!(route = %route.uri, error, "a far side can't be reached");
+        }
+        true
     }
 }

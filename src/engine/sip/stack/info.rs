@@ -31,14 +31,17 @@ pub(super) async fn answer(call: &Call, request: &mut Transaction) -> rsipstack:
 impl Line {
     /// A key for the far end; what it answers is [`Heard::Pressed`].
     pub(in crate::engine::sip) fn press(&self, key: char, duration_ms: u32) {
-        let (dialog, heard) = (self.dialog.clone(), self.heard.clone());
+        let (dialog, way, heard) = (self.dialog.clone(), self.way.clone(), self.heard.clone());
         let headers = vec![Header::ContentType(RELAY.into())];
         tokio::spawn(async move {
             // Not by the crate's `info`, which logs the body: digits may be a secret.
-            let answered =
-                dialog.request(Method::Info, Some(headers), Some(relay(key, duration_ms).into_bytes())).await;
+            let body = relay(key, duration_ms).into_bytes();
+            let answered = match way.ready(&dialog).await {
+                true => dialog.request(Method::Info, Some(headers), Some(body)).await.ok().flatten(),
+                false => None,
+            };
             // What the crate says by itself nobody answered.
-            let said = answered.ok().flatten().filter(|response| !mend::is_made_up(response));
+            let said = answered.filter(|response| !mend::is_made_up(response));
             // A call that nobody follows any more is over.
             let _ = heard.send(Heard::Pressed { code: said.map(|response| response.status_code.code()) });
         });

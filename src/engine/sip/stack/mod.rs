@@ -249,6 +249,7 @@ impl Stack {
             dialogs: Arc::clone(&dialogs),
             gate: Arc::clone(&gate),
             reception: Arc::clone(&reception),
+            connections: Arc::clone(&connections),
             transport,
             address,
             timers,

@@ -60,10 +60,11 @@ pub(super) fn agreed(session_expires: Option<String>) -> Vec<Header> {
 impl Line {
     /// An UPDATE without a description; with one, a re-INVITE. What comes of it is [`Heard::Refreshed`].
     pub(in crate::engine::sip) fn refresh(&self, body: Option<String>, timer: Option<(String, String)>) {
-        let (dialog, heard) = (self.dialog.clone(), self.heard.clone());
+        let (dialog, way, heard) = (self.dialog.clone(), self.way.clone(), self.heard.clone());
         let mut headers = asked(timer.as_ref());
         tokio::spawn(async move {
             let answered = match body {
+                _ if !way.ready(&dialog).await => Ok(None),
                 Some(body) => {
                     headers.push(Header::ContentType("application/sdp".into()));
                     dialog.reinvite(Some(headers), Some(body.into_bytes())).await

@@ -102,6 +102,8 @@ impl Stack {
                     *number += 1;
                     let again = handle_client_authenticate(*number, &transaction, response, credential).await;
                     transaction = again.map_err(broken)?;
+                    // Who asks may have closed the connection behind that.
+                    self.connect(&place.ip().to_string(), place).await.map_err(Failure::Network)?;
                     transaction.send().await.map_err(broken)?;
                 }
                 _ if mend::is_made_up(&response) => return Err(Failure::Timeout),

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use rsipstack::sip::uri::ParamsExt as _;
 use rsipstack::sip::{Host, HostWithPort, Uri, typed};
 use rsipstack::transaction::endpoint::TargetLocator;
 use rsipstack::transport::SipAddr;
@@ -39,19 +40,22 @@ impl Transport {
     }
 }
 
-/// A URI without a transport goes over its stack's own: there is one stack per transport. Over TLS everything goes over TLS. Where a
-/// connection is needed it is there afterwards.
+impl Connections {
+    /// A URI without a transport goes over its stack's own: there is one stack per transport. Over TLS everything goes over TLS.
+    pub(super) fn target(&self, uri: &Uri) -> SipAddr {
+        let own = self.transport.named();
+        let named = uri.transport().copied().filter(|_| self.transport != Transport::Tls);
+        SipAddr { r#type: Some(named.unwrap_or(own)), addr: uri.host_with_port.clone() }
+    }
+}
+
+/// Where a connection is needed it is there afterwards.
 pub(super) struct Targets(pub(super) Arc<Connections>);
 
 #[async_trait]
 impl TargetLocator for Targets {
     async fn locate(&self, uri: &Uri) -> Result<SipAddr> {
-        let mut target = SipAddr::try_from(uri)?;
-        let own = self.0.transport.named();
-        match self.0.transport {
-            Transport::Tls => target.r#type = Some(own),
-            Transport::Udp | Transport::Tcp => drop(target.r#type.get_or_insert(own)),
-        }
+        let target = self.0.target(uri);
         if !matches!(target.r#type, Some(rsipstack::sip::Transport::Tcp | rsipstack::sip::Transport::Tls)) {
             return Ok(target);
         }
@@ -109,7 +113,7 @@ impl Stack {
         Err(unreached)
     }
 
-    async fn connect(&self, name: &str, place: SocketAddr) -> std::result::Result<(), String> {
+    pub(super) async fn connect(&self, name: &str, place: SocketAddr) -> std::result::Result<(), String> {
         if self.transport == Transport::Udp {
             return Ok(());
         }

@@ -17,6 +17,7 @@ use tokio::task::AbortHandle;
 
 use crate::engine::config::Credentials;
 
+use super::connections::Way;
 use super::{ALLOW, Call, Calls, Challenges, Failure, Heard, Reply, Stack, Terms, mend, refresh, reply};
 
 /// What is said of a new call, in texts.
@@ -27,7 +28,7 @@ pub(in crate::engine::sip) struct Invite {
     pub(in crate::engine::sip) to: String,
     /// The first hop, where it is not the host of the Request-URI.
     pub(in crate::engine::sip) route: Option<String>,
-    /// Where it goes of all places that a name has; `None`: where its URI or Route says.
+    /// Where it goes, of all places that a name has; `None`: where its URI says.
     pub(in crate::engine::sip) place: Option<SocketAddr>,
     pub(in crate::engine::sip) from: String,
     pub(in crate::engine::sip) caller_name: Option<String>,
@@ -48,6 +49,7 @@ pub(in crate::engine) struct Line {
     /// Of a call of ours: it is cancelled. Of one that came in: its final answer is ordered.
     pub(super) decided: Arc<Notify>,
     pub(super) follower: AbortHandle,
+    pub(super) way: Way,
 }
 
 impl Stack {
@@ -58,6 +60,8 @@ impl Stack {
     ) -> Result<(Line, mpsc::UnboundedReceiver<Heard>), String> {
         let call_id = invite.call_id.clone();
         let challenges = Challenges::new(invite.credentials.is_some());
+        let flow = invite.place.and_then(|place| self.connections.flow(&self.at(place)));
+        let way = Way { connections: Arc::clone(&self.connections), flow };
         let option = self.option(invite)?;
         let (sender, states) = self.dialogs.new_dialog_state_channel();
         let (dialog, outcome) = self.dialogs.do_invite_async(option, sender).map_err(|error| error.to_string())?;
@@ -88,7 +92,7 @@ impl Stack {
         };
         let follower = tokio::spawn(follower.run()).abort_handle();
         let (dialogs, calls) = (Arc::clone(&self.dialogs), Arc::clone(&self.calls));
-        Ok((Line { dialog, dialogs, calls, call_id, heard, decided: gave_up, follower }, queue))
+        Ok((Line { dialog, dialogs, calls, call_id, heard, decided: gave_up, follower, way }, queue))
     }
 
     fn option(&self, invite: Invite) -> Result<InviteOption, String> {
@@ -151,9 +155,14 @@ impl Line {
 
     /// BYE, with a Reason header if there is one; [`Heard::Gone`] follows.
     pub(in crate::engine) fn bye(&self, reason: Option<String>) {
-        let dialog = self.dialog.clone();
+        let (dialog, way, heard) = (self.dialog.clone(), self.way.clone(), self.heard.clone());
         let headers = reason.map(|reason| vec![Header::Reason(reason.into())]);
         tokio::spawn(async move {
+            if !way.ready(&dialog).await {
+                // A call that nobody follows any more is over.
+                let _ = heard.send(Heard::Gone);
+                return;
+            }
             if let Err(error) = dialog.bye_with_headers(headers).await {
                 tracing::debug!(call_id = dialog.id().call_id, %error, "BYE was not sent");
             }
@@ -162,15 +171,16 @@ impl Line {
 
     /// REFER (RFC 3515) with these two headers; its final answer comes as [`Heard::Referred`].
     pub(in crate::engine::sip) fn refer(&self, (refer_to, referred_by): (String, String)) {
-        let (dialog, heard) = (self.dialog.clone(), self.heard.clone());
+        let (dialog, way, heard) = (self.dialog.clone(), self.way.clone(), self.heard.clone());
         let refer_to = ReferTo::from(refer_to);
         let headers = vec![Header::ReferredBy(referred_by.into())];
         tokio::spawn(async move {
-            let code = match dialog.refer(refer_to, Some(headers), None).await {
-                Ok(Some(response)) => mend::code(&response),
-                // Nobody answered, or nobody could be asked.
-                Ok(None) | Err(_) => 408,
+            let answered = match way.ready(&dialog).await {
+                true => dialog.refer(refer_to, Some(headers), None).await.ok().flatten(),
+                false => None,
             };
+            // Nobody answered, or nobody could be asked.
+            let code = answered.as_ref().map_or(408, mend::code);
             // A call that nobody follows any more is over.
             let _ = heard.send(Heard::Referred { code });
         });

@@ -17,6 +17,7 @@ use rsipstack::transaction::transaction::Transaction;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::super::{Gate, Timers, Transport};
+use super::connections::Connections;
 use super::{ALLOW, Agreed, Call, Calls, Heard, Offer, OfferRefused, Reception, Terms, came, info, reasons, refresh};
 
 /// Requests that are being answered. A re-INVITE is one until its ACK.
@@ -33,6 +34,7 @@ pub(super) struct Taker {
     pub(super) gate: Arc<Gate>,
     pub(super) dialogs: Arc<DialogLayer>,
     pub(super) reception: Arc<OnceLock<Arc<dyn Reception>>>,
+    pub(super) connections: Arc<Connections>,
     pub(super) transport: Transport,
     /// As the far side is told.
     pub(super) address: SocketAddr,
