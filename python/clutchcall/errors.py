@@ -62,6 +62,9 @@ class APIStatusError(VoiceError):
     """Quote it when you ask about this request."""
     body: str | None = None
     """The answer's body, at most 4 KiB of it."""
+    retry_after: float | None = None
+    """Seconds to wait before the same request, as the server says (`Retry-After`): beside a 429, and beside a 503 such
+    as that of a trunk which fails every call."""
 
 
 class BadRequestError(APIStatusError):
@@ -85,10 +88,7 @@ class ConflictError(APIStatusError):
 
 
 class RateLimitError(APIStatusError):
-    """429: too many requests."""
-
-    retry_after: float | None = None
-    """Seconds to wait, as the server says."""
+    """429: too many requests; `retry_after` says when to come again."""
 
 
 class ServerError(APIStatusError):

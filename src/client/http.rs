@@ -26,6 +26,9 @@ use crate::net::shown::shown;
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// What an error keeps of an answer.
 const MAX_BODY_BYTES: usize = 4 << 10;
+const REQUEST_ID: &str = "x-request-id";
+/// A longer one is nobody's to quote.
+const MAX_REQUEST_ID: usize = 128;
 /// What a message quotes of an answer that is not JSON.
 const MAX_QUOTE_CHARS: usize = 200;
 /// Kept-alive connections close before a usual server's own limit.
@@ -176,7 +179,7 @@ impl Http {
         Error::from_status(status, message + remedy(status)).with(|detail| {
             detail.code = named;
             detail.in_doubt = matches!(status, 408 | 500 | 504);
-            detail.request_id = text(data.and_then(|data| data.get("requestId")));
+            detail.request_id = text(data.and_then(|data| data.get("requestId"))).or_else(|| request_id(headers));
             if let Some(retryable) = data.and_then(|data| data.get("retryable")).and_then(Value::as_bool) {
                 detail.retryable = retryable;
             }
@@ -206,6 +209,7 @@ impl Http {
         Error::from_status(status.as_u16(), message).with(|detail| {
             // Whoever stands in front may say so when the engine has taken it already.
             detail.in_doubt = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
+            detail.request_id = request_id(headers);
             detail.retry_after = retry_after(headers);
             detail.body = Some(head(body));
         })
@@ -278,6 +282,12 @@ fn remedy(status: u16) -> &'static str {
         403 => "; check that org_id (CLUTCHCALL_ORG_ID) is the key's org, and the key's scopes",
         _ => "",
     }
+}
+
+/// What an answer without our envelope calls its request: an engine's log, or that of whoever stands in front, knows it by this.
+fn request_id(headers: &HeaderMap) -> Option<String> {
+    let id = headers.get(REQUEST_ID)?.to_str().ok()?.trim();
+    (1..=MAX_REQUEST_ID).contains(&id.len()).then(|| id.to_owned())
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

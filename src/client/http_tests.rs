@@ -56,6 +56,51 @@ fn only_what_cant_act_twice_is_repeated() {
     }
 }
 
+/// Each procedure that the client has: whether a failure makes it ask again. What may act twice is sent once.
+#[test]
+fn every_procedure_is_repeated_or_sent_once() {
+    type Ask = fn(&Client) -> Option<Error>;
+    let table: [(&str, bool, Ask); 12] = [
+        ("voice.calls.originate", true, |client| client.originate(call(), &mut never()).err()),
+        ("voice.calls.get", true, |client| client.call("CA1", &mut never()).err()),
+        ("voice.calls.list", true, |client| client.list(List { limit: 1, ..List::default() }, &mut never()).err()),
+        ("voice.calls.hangup", true, |client| client.hangup("CA1", &mut never()).err()),
+        ("voice.agents.list", true, |client| client.agents(&mut never()).err()),
+        ("voice.trunks.list", true, |client| client.trunks(&mut never()).err()),
+        ("voice.calls.transfer", false, |client| Some(transfer(client))),
+        ("voice.calls.answer", false, |client| client.answer("CA1", None, &mut never()).err()),
+        ("voice.calls.reject", false, |client| client.reject("CA1", "busy", &mut never()).err()),
+        ("voice.calls.sendDtmf", false, |client| client.send_dtmf("CA1", "1", 160, &mut never()).err()),
+        ("voice.agents.attach", false, |client| client.attach_agent("CA1", "echo", &mut never()).err()),
+        ("voice.trunks.test", false, |client| client.test_trunk("trunk_main", &mut never()).err()),
+    ];
+    for (procedure, is_repeated, ask) in table {
+        let server = Server::start(vec![busy()]);
+        let error = ask(&server.client()).unwrap_or_else(|| panic!("{procedure} succeeded"));
+        assert!(error.retryable, "{procedure}: {error}");
+        let asked = server.asked();
+        assert!(asked.iter().all(|asked| asked.line.contains(&format!("/{procedure}"))), "{procedure}: {asked:?}");
+        assert_eq!(asked.len(), if is_repeated { 3 } else { 1 }, "{procedure}");
+    }
+}
+
+/// The engine's own id where there is one, else what the header says, which every proxy passes on.
+#[test]
+fn a_failure_keeps_the_id_of_its_request() {
+    let of = |answer: Answer| {
+        let server = Server::start(vec![answer]);
+        server.client().call("CA1", &mut never()).unwrap_err().request_id.clone()
+    };
+    let header = "x-request-id: req_of_the_header\r\n";
+    assert_eq!(of(Answer { headers: header, ..refusal(404, "NOT_FOUND") }).as_deref(), Some("req_7"));
+    for body in ["<h1>Bad Gateway</h1>", "{\"error\":{\"message\":\"gone\"}}"] {
+        let foreign = Answer { headers: header, ..Answer::new(404, body) };
+        assert_eq!(of(foreign).as_deref(), Some("req_of_the_header"), "{body}");
+        assert_eq!(of(Answer::new(404, body)), None);
+    }
+    assert_eq!(of(Answer { headers: "x-request-id: \r\n", ..Answer::new(404, "x") }), None);
+}
+
 #[test]
 fn two_repetitions_are_the_last() {
     let server = Server::start(vec![busy()]);

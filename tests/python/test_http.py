@@ -16,7 +16,14 @@ from pathlib import Path
 
 import pytest
 
-from clutchcall.errors import APIConnectionError, APITimeoutError, ConfigError, RateLimitError, ServerError
+from clutchcall.errors import (
+    APIConnectionError,
+    APIStatusError,
+    APITimeoutError,
+    ConfigError,
+    RateLimitError,
+    ServerError,
+)
 from clutchcall.voice import Voice
 
 ROW = {"sid": "CA1", "status": "ringing", "to": "+1", "from": "+2", "startedAt": "2026-01-01T00:00:00.000Z"}
@@ -242,11 +249,18 @@ def test_retries_are_the_users_to_choose(server: Server) -> None:
     assert len(server.asked) == 4
 
 
-def test_a_long_retry_after_is_told_not_waited_for(server: Server) -> None:
-    server.answers = [(429, {"retry-after": "3600"})]
-    with Voice(url(server), "k", "o") as voice, pytest.raises(RateLimitError) as told:
-        voice.calls.get("CA1")
-    assert (told.value.retry_after, len(server.asked)) == (3600.0, 1)
+@pytest.mark.parametrize(("status", "kind"), [(429, RateLimitError), (503, ServerError)])
+def test_a_long_retry_after_is_told_not_waited_for(server: Server, status: int, kind: type[APIStatusError]) -> None:
+    server.answers = [(status, {"retry-after": "3600"})]
+    with Voice(url(server), "k", "o") as voice:
+        with pytest.raises(kind) as told:
+            voice.calls.get("CA1")
+        assert (told.value.retry_after, len(server.asked)) == (3600.0, 1)
+    server.answers = [(status, {})]
+    with Voice(url(server), "k", "o", max_retries=0) as voice:
+        with pytest.raises(kind) as untold:
+            voice.calls.get("CA1")
+        assert untold.value.retry_after is None
 
 
 def test_an_engine_that_says_nothing_is_a_timeout() -> None:

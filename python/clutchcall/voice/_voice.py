@@ -114,8 +114,10 @@ class Voice(Settings, Closing):
         timeout: Seconds for one request with its retries.
         connect_timeout: Seconds for one attempt to connect.
         max_retries: Repetitions after the first attempt, of requests that can't act twice: those that only ask,
-            `originate` (by its idempotency key) and `hangup`. They wait 0.5 s, then twice as long each time up to 8 s,
-            with jitter, or as long as the engine says (`Retry-After`) where that is within `timeout`.
+            `originate` (by its idempotency key), `hangup`, and `attach` of a bridge. They wait 0.5 s, then twice as
+            long each time up to 8 s, with jitter, or as long as the engine says (`Retry-After`) where that is within
+            `timeout`. What may act twice is sent once: `transfer`, `answer`, `reject`, `send_dtmf`, `agents.attach`
+            and `trunks.test`.
         ca_file: PEM file of the only authorities whose certificate the control plane may show (`CLUTCHCALL_CA_FILE`).
             Without it the machine's own count, or those of `SSL_CERT_FILE`.
 
