@@ -1,6 +1,6 @@
 //! `voice.calls.events`: what a watcher is told, and what one who comes back is told.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
@@ -63,6 +63,15 @@ impl Watcher {
         }
     }
 
+    /// The next chunk as it is.
+    fn chunk(&mut self) -> String {
+        let size = usize::from_str_radix(&self.line().expect("the stream was cut off"), 16).unwrap();
+        let mut bytes = vec![0; size];
+        self.0.read_exact(&mut bytes).unwrap();
+        assert_eq!(self.line().unwrap(), "", "behind its chunk");
+        String::from_utf8(bytes).unwrap()
+    }
+
     fn rows(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.next()).collect()
     }
@@ -123,6 +132,25 @@ fn who_comes_back_hears_what_was_missed() {
         assert_eq!((told[0].name.as_str(), &told[0].data), ("gap", &json!({"missed": null})), "{id}");
         assert_eq!(statuses(&told[1..]), ["completed"]);
     }
+}
+
+/// An id counts without an event too (WHATWG HTML §9.2.6): one that was sent ahead of a gap, or of the call as it is, would make whoever
+/// is cut off between both come back as if nothing had been missing.
+#[test]
+fn no_id_comes_ahead_of_what_it_stands_for() {
+    let bench = Bench::new();
+    let sid = bench.originate("+15550001111");
+    bench.wait(&sid, &["in_progress"]);
+    let first = |input: &Value, seen: &str| Watcher::new(&bench, KEY, input, seen).chunk();
+    let id = Watcher::new(&bench, KEY, &json!({"sid": sid}), "").next().unwrap().id;
+    assert!(!first(&json!({}), "nonsense").contains("id:"), "a gap comes next");
+    assert!(!first(&json!({"sid": sid}), "").contains("id:"), "the call comes next");
+    let mut back = Watcher::new(&bench, KEY, &json!({"sid": sid}), "nonsense");
+    assert!(!back.chunk().contains("id:"));
+    let (gap, now) = (back.next().unwrap(), back.next().unwrap());
+    assert_eq!((gap.name.as_str(), gap.id.as_str(), now.id), ("gap", "", id.clone()), "the call behind the gap has it");
+    assert!(first(&json!({}), "").contains(&format!("\nid: {id}\n")), "nothing is missing");
+    assert!(first(&json!({"sid": sid}), &id).contains(&format!("\nid: {id}\n")));
 }
 
 #[test]

@@ -88,7 +88,7 @@ pub(super) fn seen(headers: &HeaderMap) -> Option<Seen> {
 }
 
 pub(super) fn response(id: &RequestId, stream: Stream) -> Response {
-    let first = format!("retry: {RETRY_MS}\nid: {}.{}\n\n", stream.watch.run, stream.watch.since);
+    let first = format!("retry: {RETRY_MS}\n{}\n", stream.id(stream.watch.known));
     let key = stream.key.clone();
     let mut response = Response::new(Body::new(Chunks { first: Some(first.into()), next: Box::pin(stream.next()) }));
     // For the connection: where nobody reads, the stream itself is not asked and can't end.
@@ -119,6 +119,11 @@ impl Stream {
         Self { watch, is_single, last: None, _place: place, key }
     }
 
+    /// Its line, where there is one: what comes next has it otherwise.
+    fn id(&self, number: Option<u64>) -> String {
+        number.map(|number| format!("id: {}.{number}\n", self.watch.run)).unwrap_or_default()
+    }
+
     /// The next piece of text; `None`: the stream ends.
     async fn next(mut self) -> Option<(Bytes, Self)> {
         if self.is_single && self.last.as_ref().is_some_and(|row| row.status.is_terminal()) {
@@ -135,7 +140,7 @@ impl Stream {
             let text = match told? {
                 Told::Gap { missed, number } => {
                     let data = serde_json::json!({ "missed": missed });
-                    format!("event: gap\nid: {}.{number}\ndata: {data}\n\n", self.watch.run)
+                    format!("event: gap\n{}data: {data}\n\n", self.id(number))
                 }
                 // The row as it is now and the news of it may be the same.
                 Told::News(news) if self.is_single && self.last.as_ref() == Some(&news.row) => continue,

@@ -60,10 +60,11 @@ pub struct Seen {
 #[derive(Debug)]
 pub enum Told {
     News(Arc<News>),
-    /// Rows are missing here; how many, if that is known. The number is the last of them.
+    /// Rows are missing here; how many, if that is known. The number is the last of them; none where the call as it is comes next, which
+    /// has it.
     Gap {
         missed: Option<u64>,
-        number: u64,
+        number: Option<u64>,
     },
 }
 
@@ -91,8 +92,9 @@ impl Queue {
 pub struct Watch {
     /// Which run of the engine the numbers belong to.
     pub run: Arc<str>,
-    /// The number that the watcher knows everything up to.
-    pub since: u64,
+    /// The number that the watcher knows everything up to before it is told anything; `None`: what comes first says it.
+    pub known: Option<u64>,
+    since: u64,
     gap: Option<Told>,
     past: VecDeque<Arc<News>>,
     queue: Arc<Queue>,
@@ -156,7 +158,8 @@ impl Feed {
             watchers.retain(|watcher| watcher.strong_count() > 0);
             watchers.push(Arc::downgrade(&queue));
         }
-        let mut watch = Watch { run: Arc::clone(&self.run), since: self.last, gap: None, past: VecDeque::new(), queue };
+        let (run, since, past) = (Arc::clone(&self.run), self.last, VecDeque::new());
+        let mut watch = Watch { run, known: None, since, gap: None, past, queue };
         match seen {
             Some(seen) if self.remembers(seen) => {
                 let wanted = |news: &&Arc<News>| {
@@ -165,10 +168,12 @@ impl Feed {
                 watch.since = seen.number;
                 watch.past = self.past.iter().filter(wanted).cloned().collect();
             }
-            Some(_) => watch.gap = Some(Told::Gap { missed: None, number: self.last }),
+            Some(_) => watch.gap = Some(Told::Gap { missed: None, number: call.is_none().then_some(self.last) }),
             None => {}
         }
         let shows_now = seen.is_none() || watch.gap.is_some();
+        // Whoever is cut off before a gap, or before the call as it is, has seen neither.
+        watch.known = (!shows_now || (seen.is_none() && call.is_none())).then_some(watch.since);
         if let Some((_, row)) = call.filter(|(_, row)| shows_now || (row.status.is_terminal() && watch.past.is_empty()))
         {
             watch.past.push_back(Arc::new(News { number: self.last, row: row.clone(), org: org.to_owned() }));
@@ -229,7 +234,7 @@ impl Watch {
                 let missed = std::mem::take(&mut waiting.missed);
                 if missed > 0 {
                     let first = waiting.news.front().map_or(self.since, |news| news.number - 1);
-                    return Some(Told::Gap { missed: Some(missed), number: first });
+                    return Some(Told::Gap { missed: Some(missed), number: Some(first) });
                 }
                 match waiting.news.pop_front() {
                     Some(news) => return Some(Told::News(news)),
@@ -291,7 +296,7 @@ mod tests {
         match std::pin::pin!(watch.next()).poll(&mut context) {
             std::task::Poll::Pending => None,
             std::task::Poll::Ready(None) => Some("end".to_owned()),
-            std::task::Poll::Ready(Some(Told::Gap { missed, number })) => Some(format!("gap {missed:?} {number}")),
+            std::task::Poll::Ready(Some(Told::Gap { missed, number })) => Some(format!("gap {missed:?} {number:?}")),
             std::task::Poll::Ready(Some(Told::News(news))) => {
                 Some(format!("{} {} {}", news.number, news.row.sid, news.row.status.as_str()))
             }
@@ -312,7 +317,7 @@ mod tests {
         feed.tell("one", &b, row("b", Status::Dialing));
         assert_eq!(told(&mut all).as_deref(), Some("1 a ringing"));
         assert_eq!(told(&mut all).as_deref(), Some("2 b dialing"));
-        assert_eq!(told(&mut single).as_deref(), Some("0 a dialing"), "as it is now");
+        assert_eq!((single.known, told(&mut single).as_deref()), (None, Some("0 a dialing")), "as it is now");
         assert_eq!(told(&mut single).as_deref(), Some("1 a ringing"));
         assert_eq!([told(&mut all), told(&mut single), told(&mut other)], [None, None, None]);
         feed.end();
@@ -327,20 +332,21 @@ mod tests {
         }
         let seen = |run: &str, number| Some(Seen { run: run.to_owned(), number });
         let mut back = feed.watch("one", None, seen("r", 1).as_ref());
-        assert_eq!((back.since, told(&mut back).as_deref()), (1, Some("2 a ringing")));
+        assert_eq!((back.known, told(&mut back).as_deref()), (Some(1), Some("2 a ringing")));
         assert_eq!(told(&mut back).as_deref(), Some("3 a in_progress"));
         assert_eq!(told(&mut back), None);
         assert_eq!(told(&mut feed.watch("two", None, seen("r", 1).as_ref())), None, "a number opens nobody's calls");
         for (run, number) in [("q", 1), ("r", 4)] {
             let mut lost = feed.watch("one", None, seen(run, number).as_ref());
-            assert_eq!(told(&mut lost).as_deref(), Some("gap None 3"), "{run} {number}");
+            assert_eq!((lost.known, told(&mut lost).as_deref()), (None, Some("gap None Some(3)")), "{run} {number}");
         }
+        assert_eq!(feed.watch("one", None, None).known, Some(3), "nothing is missing");
         for _ in 0..PAST {
             feed.tell("one", &a, row("a", Status::InProgress));
         }
         let now = row("a", Status::InProgress);
         let mut late = feed.watch("one", Some((&a, &now)), seen("r", 2).as_ref());
-        assert!(told(&mut late).unwrap().starts_with("gap None"));
+        assert_eq!(told(&mut late).as_deref(), Some("gap None None"));
         assert!(told(&mut late).unwrap().ends_with("a in_progress"), "as it is now");
         assert!(feed.past.len() == PAST && feed.remembers(&seen("r", 3).unwrap()));
     }
@@ -383,7 +389,7 @@ mod tests {
         for _ in 0..QUEUE + 3 {
             feed.tell("one", &a, row("a", Status::Ringing));
         }
-        assert_eq!(told(&mut slow).as_deref(), Some("gap Some(3) 3"));
+        assert_eq!(told(&mut slow).as_deref(), Some("gap Some(3) Some(3)"));
         assert_eq!(told(&mut slow).as_deref(), Some("4 a ringing"));
         assert!(feed.metrics.render(&Default::default()).contains("clutchcall_events_missed_total 3\n"));
         for _ in 0..3 {
