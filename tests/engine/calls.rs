@@ -262,6 +262,24 @@ fn what_an_invite_is_to_carry_is_checked() {
     }
 }
 
+/// As long as it may be, and not longer; an empty one is none.
+#[test]
+fn what_a_key_may_be() {
+    let bench = Bench::new();
+    let post = |key: &str| {
+        let body = call("+15550009000").to_string();
+        bench.post_as(KEY, "voice.calls.originate", &body, &format!("idempotency-key: {key}\r\n"))
+    };
+    for key in ["k".repeat(255), "!~".to_owned()] {
+        assert_eq!(post(&key).data()["sid"], post(&format!(" {key} ")).data()["sid"], "the same key");
+    }
+    assert_ne!(post("").data()["sid"], post("").data()["sid"], "none at all");
+    for wrong in ["k".repeat(256), "ü".to_owned()] {
+        assert!(post(&wrong).error(400, "BAD_REQUEST").contains("Idempotency-Key is no text of at most 255"));
+    }
+    assert_eq!(bench.get("voice.calls.list", &json!({})).data()["calls"].as_array().unwrap().len(), 4);
+}
+
 #[test]
 fn what_an_invite_carries_is_a_part_of_the_request() {
     let bench = Bench::new();
@@ -282,8 +300,14 @@ fn a_trunks_limits() {
     let full = bench.post("voice.calls.originate", &call("+15550009000"));
     assert!(full.error(429, "TOO_MANY_REQUESTS").contains("channel_limit"));
     assert!(full.head.contains("retry-after"));
+    assert_eq!(bench.post("telephony.originate", &dialled()).data()["error_code"], 3, "the vendor's number of a limit");
     bench.hangup(&sid).data();
     bench.originate("+15550009000");
+}
+
+/// As the vendor's command line asks for it.
+fn dialled() -> Value {
+    json!({"trunk_id": "trunk_main", "to": "+15550009000", "call_from": "+15558675309"})
 }
 
 #[test]

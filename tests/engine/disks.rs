@@ -111,6 +111,12 @@ fn a_full_disk_refuses_new_calls_and_loses_no_record() {
     let message = refused.error(503, "SERVICE_UNAVAILABLE");
     assert!(message.contains("full") && message.contains("free space"), "{message}");
     assert!(refused.head.contains("retry-after"));
+    let dialled = json!({"trunk_id": "trunk_main", "to": "+15550009000", "call_from": "+15558675309"});
+    assert_eq!(
+        bench.post("telephony.originate", &dialled).data()["error_code"],
+        5,
+        "the vendor's number of the engine"
+    );
     assert!(get(bench.engine.base_url(), "/readyz").contains("the record store fails"));
     bench.hangup(&ends).data();
     for (sid, status) in [(&lives, "in_progress"), (&ends, "completed")] {

@@ -195,6 +195,45 @@ fn the_fields_of_every_input_are_those_that_are_read() {
     }
 }
 
+/// Absent, null and "" are answered with the same bytes, whichever field it is, whether it is needed or not.
+#[test]
+fn each_field_may_be_unset_in_every_spelling() {
+    let described = Described::new(|_| {});
+    let mut tried = 0;
+    for (name, input) in inputs() {
+        for field in described.fields(name) {
+            let answers = [None, Some(Value::Null), Some(json!(""))].map(|unset| {
+                let mut input = input.clone();
+                input.as_object_mut().unwrap().remove(&field);
+                if let Some(unset) = unset {
+                    input[&field] = unset;
+                }
+                // Without a sid it is a stream of all calls.
+                if (name, field.as_str()) == ("voice.calls.events", "sid") {
+                    return (200, begun(&described, &input));
+                }
+                let answer = described.raw(KEY, name, &input, "");
+                let id = answer.head.split("x-request-id: ").nth(1).and_then(|rest| rest.lines().next()).unwrap();
+                (answer.status, answer.body.replace(id, ""))
+            });
+            assert!(answers[0] == answers[1] && answers[1] == answers[2], "{name}, {field}: {answers:?}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 60, "{tried}");
+}
+
+/// The status line of a stream that goes on.
+fn begun(described: &Described, input: &Value) -> String {
+    let input: String = url::form_urlencoded::byte_serialize(input.to_string().as_bytes()).collect();
+    let mut stream = described.bench.connect();
+    let path = format!("{PREFIX}voice.calls.events?input={input}");
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n\r\n").unwrap();
+    let mut status = [0; 15];
+    stream.read_exact(&mut status).unwrap();
+    String::from_utf8_lossy(&status).into_owned()
+}
+
 /// What the handlers ask an input for, as their source says it.
 fn names_in_source() -> BTreeSet<String> {
     let source = [

@@ -48,6 +48,9 @@ fn a_far_side_that_fails_call_after_call_is_left_alone_until_it_takes_one() {
             let after = refused.head.lines().find_map(|line| line.strip_prefix("retry-after: ")).expect("it says when");
             // By itself the breaker asks for a second.
             assert!(after.parse::<u32>().unwrap() > 1, "as the far side asked: {refused:?}");
+            let dialled = json!({"trunk_id": "carrier", "to": "+15550001234", "call_from": "+15558675309"});
+            let refused = bench.post("telephony.originate", &dialled).data();
+            assert_eq!(refused["error_code"], 4, "the vendor's number of an open breaker: {refused}");
             bench
         })
         .await;
