@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from clutchcall.voice import Voice
 # An engine that takes requests and answers none; each asks for a Ctrl-C once it has come.
 SILENT = """
 import asyncio, os, signal, socket, threading
-from clutchcall.voice import AsyncVoice, Voice
+from types import SimpleNamespace
+from clutchcall.voice import AsyncCall, AsyncVoice, Call, Voice
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 listener = socket.create_server(("127.0.0.1", 0))
@@ -34,12 +36,16 @@ def silent():
 threading.Thread(target=silent, daemon=True).start()
 settings = (f"http://127.0.0.1:{listener.getsockname()[1]}", "key", "org")
 v = Voice(*settings)
+call = Call(v._core, SimpleNamespace(sid="CA1"))
 
 async def later(ask):
     # In development mode a loop tells of steps that take long, which on a busy machine all do.
     asyncio.get_running_loop().slow_callback_duration = 60
     async with AsyncVoice(*settings) as a:
         await ask(a)
+
+def of(a):
+    return AsyncCall(a._core, SimpleNamespace(sid="CA1"))
 """
 QUESTIONS = {
     "originate": "v.calls.originate('+15550009010', from_='+15550000000', trunk_id='trunk_main')",
@@ -47,11 +53,37 @@ QUESTIONS = {
     "list": "v.calls.list()",
     "attach": "v.audio_bridge.attach('CA1')",
     "attach_caller": "v.audio_bridge.attach_caller('CA1')",
-    "agents": "v.agents.attach('CA1', 'echo')",
-    "events": "v._core.events('CA1').wait()",
+    "agents.attach": "v.agents.attach('CA1', 'echo')",
+    "agents.list": "v.agents.list()",
+    "trunks.list": "v.trunks.list()",
+    "trunks.test": "v.trunks.test('trunk_main')",
+    "refresh": "call.refresh()",
+    "wait": "call.wait()",
+    "wait with a limit": "call.wait('completed', timeout=1000)",
+    "events": "next(call.events())",
+    "transfer": "call.transfer('+15551234567')",
+    "answer": "call.answer()",
+    "reject": "call.reject()",
+    "hangup": "call.hangup()",
+    "send_dtmf": "call.send_dtmf('1')",
     "awaited originate": "asyncio.run(later(lambda a: a.calls.originate('+1555', from_='+1555', trunk_id='t')))",
+    "awaited get": "asyncio.run(later(lambda a: a.calls.get('CA1')))",
+    "awaited wait": "asyncio.run(later(lambda a: of(a).wait()))",
+    "awaited events": "asyncio.run(later(lambda a: anext(of(a).events())))",
+    "awaited hangup": "asyncio.run(later(lambda a: of(a).hangup()))",
     "awaited attach": "asyncio.run(later(lambda a: a.audio_bridge.attach('CA1')))",
 }
+
+
+def test_everything_that_asks_is_asked_here() -> None:
+    """Whatever waits for the engine, by the names that the package promises."""
+    surface = (Path(__file__).with_name("surface.txt")).read_text(encoding="utf-8")
+    helpers = {"Calls": "v.calls", "Agents": "v.agents", "Trunks": "v.trunks", "AudioBridges": "v.audio_bridge"}
+    told = "\n".join(QUESTIONS.values())
+    for kind, reached in {**helpers, "Call": "call"}.items():
+        for method in re.findall(rf"^def clutchcall\.voice\.{kind}\.([a-z]\w*)\(", surface, re.MULTILINE):
+            # A callback waits for nothing.
+            assert method == "on_status" or f"{reached}.{method}(" in told, f"{kind}.{method}"
 
 
 def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
