@@ -265,3 +265,18 @@ impl Metrics {
         text
     }
 }
+
+/// The same with the type of each figure before its first line: what is counted ends in `_total`, anything else is of now.
+pub fn typed(text: &str) -> String {
+    let (mut typed, mut before) = (String::with_capacity(2 * text.len()), "");
+    for line in text.lines() {
+        let name = line.split(['{', ' ']).next().unwrap_or_default();
+        if name != before {
+            let kind = if name.ends_with("_total") { "counter" } else { "gauge" };
+            let _ = writeln!(typed, "# TYPE {name} {kind}");
+        }
+        let _ = writeln!(typed, "{line}");
+        before = name;
+    }
+    typed
+}

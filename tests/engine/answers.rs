@@ -222,6 +222,29 @@ fn beyond_the_limit_a_connection_waits_for_another_to_go() {
     assert_eq!(Answer::parse(&text).status, 200);
 }
 
+/// Prometheus, version 0.0.4 of its text: the lines of a figure stand together, behind what sort of figure it is.
+#[test]
+fn figures_are_what_prometheus_reads() {
+    let bench = Bench::new();
+    let plain = bench.raw("GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    assert!(plain.head.contains("content-type: text/plain; version=0.0.4") && plain.body.ends_with('\n'), "{plain:?}");
+    let (mut seen, mut now) = (std::collections::BTreeSet::new(), "");
+    for line in plain.body.lines() {
+        if let Some(told) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = told.split_once(' ').unwrap();
+            assert_eq!(kind, if name.ends_with("_total") { "counter" } else { "gauge" }, "{line}");
+            assert!(seen.insert(name), "{name} stands in two places");
+            now = name;
+        } else if !line.starts_with("# HELP ") {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            let labels = name.strip_prefix(now).unwrap_or_else(|| panic!("{line} stands under {now}"));
+            assert!(labels.is_empty() || (labels.starts_with('{') && labels.ends_with("\"}")), "{line}");
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+        }
+    }
+    assert!(seen.len() > 100, "{seen:?}");
+}
+
 #[test]
 fn every_figure_of_the_engine_is_in_the_docs() {
     let bench = Bench::new();

@@ -54,7 +54,7 @@ use axum::routing::{any, get};
 use super::calls::Desk;
 use super::config::{Agent, ApiKey, Config, Trunk};
 use super::media;
-use super::metrics::{Bound, Metrics};
+use super::metrics::{Bound, Metrics, typed};
 use super::sip::{Past, Transactions};
 use crate::relay::{Gauges, figures};
 use answer::{Code, Failure, RequestId};
@@ -239,6 +239,7 @@ async fn metrics(State(api): State<Arc<Api>>) -> Response {
     for (state, count) in [("running", sip.running), ("remembered", sip.remembered)] {
         text.push_str(&format!("clutchcall_sip_transactions{{state=\"{state}\"}} {count}\n"));
     }
+    let mut text = typed(&text);
     if let Some(relay) = &api.beside.relay {
         text.push_str(&figures::render(&relay.figures()));
     }
