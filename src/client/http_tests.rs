@@ -241,9 +241,22 @@ fn requests_at_the_same_time_share_a_pool() {
 
 #[test]
 fn an_answer_without_end_is_not_read_to_it() {
-    let server = Server::start(vec![Answer::new(200, "x".repeat(5 << 20))]);
+    let server = Server::start(vec![Answer::new(200, "x".repeat(17 << 20))]);
     let error = server.client().call("CA1", &mut never()).unwrap_err();
     assert_eq!((error.kind(), error.body.as_ref().map(String::len)), (Kind::ApiStatus, Some(4096)));
+}
+
+/// Each call has all the notes that it may have, of what JSON writes at the greatest length.
+#[test]
+fn the_longest_page_is_read() {
+    let notes: Value = (0..8).map(|n| (format!("{n}"), json!("\u{1}".repeat(511)))).collect();
+    let mut row = row("ringing");
+    row["metadata"] = notes;
+    let page = ok(json!({ "calls": vec![row; 500], "cursor": null }));
+    assert!(page.body.len() > 11 << 20);
+    let server = Server::start(vec![page]);
+    let page = server.client().list(List { limit: 500, ..List::default() }, &mut never()).unwrap();
+    assert_eq!(page.calls.len(), 500);
 }
 
 #[test]
