@@ -1,6 +1,7 @@
 """What the package weighs: its import, its dependencies, its wheel."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -10,6 +11,11 @@ from pathlib import Path
 import pytest
 
 MIB = 1 << 20
+# A private key, an API key, an address of somebody's.
+PRIVATE = re.compile(
+    rb"-----BEGIN [A-Z ]*PRIVATE KEY|tqs_live_[0-9A-Za-z]{16}"
+    rb"|(?<![\d.])(?!127\.|0\.0\.0\.0)\d{1,3}(?:\.\d{1,3}){3}(?![\d.])"
+)
 
 
 def run(code: str) -> str:
@@ -51,6 +57,12 @@ def test_version_is_the_distributions() -> None:
     assert run("import clutchcall; print(clutchcall.__version__)") == metadata.version("clutchcall")
 
 
+@pytest.mark.parametrize("private", ["-----BEGIN RSA PRIVATE KEY", "tqs_live_0123456789abcdef", "at 203.0.113.7:5060"])
+def test_what_is_private_is_known(private: str) -> None:
+    assert PRIVATE.search(private.encode())
+    assert not PRIVATE.search(b"127.0.0.1, 0.0.0.0:80, tqs_live_, version 1.2.3")
+
+
 def test_wheel_is_small_typed_and_private() -> None:
     wheel = os.environ.get("CLUTCHCALL_WHEEL")
     if not wheel:
@@ -67,3 +79,6 @@ def test_wheel_is_small_typed_and_private() -> None:
             content = archive.read(entry)
             assert home not in content, f"{entry.filename} names the build machine's home"
             assert here not in content, f"{entry.filename} names the build folder"
+            # The library has the words that key files begin with: it reads them.
+            found = None if entry.filename.endswith(".so") else PRIVATE.search(content)
+            assert found is None, f"{entry.filename} holds {found}"

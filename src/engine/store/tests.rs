@@ -205,6 +205,26 @@ fn a_request_is_remembered_across_restarts() {
 }
 
 #[test]
+fn a_request_is_remembered_for_a_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("calls.db");
+    let hours = 3_600_000;
+    for (n, ago_ms, is_known) in [(1, 24 * hours - 60_000, true), (2, 24 * hours + 1, false)] {
+        let store = Sqlite::open(&path, BOUNDS).unwrap();
+        let remembered = Remembered { org: "org_a".to_owned(), key: n.to_string(), hash: [7; 32] };
+        wait(store.create(record(n), Some(remembered))).unwrap();
+        drop(store);
+        let db = rusqlite::Connection::open(&path).unwrap();
+        let sql = "UPDATE requests SET asked_ms = asked_ms - ?1 WHERE key = ?2";
+        assert_eq!(db.execute(sql, rusqlite::params![ago_ms, n.to_string()]).unwrap(), 1);
+        drop(db);
+        let store = Sqlite::open(&path, BOUNDS).unwrap();
+        assert_eq!(wait(store.recall("org_a", &n.to_string())).unwrap().is_some(), is_known, "{ago_ms} ms ago");
+        assert!(wait(store.get(&record(n).sid)).unwrap().is_some(), "its call stays");
+    }
+}
+
+#[test]
 fn the_oldest_ended_calls_are_forgotten() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("calls.db");
