@@ -163,6 +163,11 @@ fn a_listener_of_opus_is_given_no_more_than_he_bears() {
         let constant = make(Limits { bitrate: Some(12_000), constant: true, ..Limits::default() });
         assert!(constant.iter().all(|frame| frame.len() == 30), "20 ms of 12 kbit/s");
     }
+    // Of a phone of G.711 nothing more is made than it says, without anybody's asking.
+    let ulaw = params(Codec::G711Ulaw, 8000, 1, 20);
+    let said = vec![0x12; 160].into();
+    let made = push_all(&mut Transcoder::new(ulaw, Params::CALL).unwrap(), &vec![said; 50]);
+    assert_eq!((made.len(), made.iter().map(bandwidth).max()), (50, Some(8000)));
     // What is not made here is not looked into.
     let limits = Limits { playback_rate: 8000, ..Limits::default() };
     assert!(Transcoder::new(Params::CALL, Target { params: Params::CALL, limits }).unwrap().is_passthrough());
