@@ -13,7 +13,7 @@ use super::{CodecError, Limits};
 const BITRATE: i32 = 24_000;
 /// The same for sources of more than 16 kHz.
 const WIDE_BITRATE: i32 = 32_000;
-/// Rates of a listener, and what an encoder makes for each at most (RFC 7587 §3.1.1).
+/// Rates of a listener, and what an encoder makes for each at most (RFC 6716 table 1).
 const BANDWIDTHS: [(u32, Bandwidth); 5] = [
     (48_000, Bandwidth::Fullband),
     (24_000, Bandwidth::Superwideband),

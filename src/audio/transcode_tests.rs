@@ -127,7 +127,7 @@ fn frames_are_cut_and_joined_without_loss() {
     assert_eq!(cut.len(), joined.len() * 3);
 }
 
-/// RFC 7587 §3.1.1 and §6.1. The bandwidth stands in a packet's first byte (RFC 6716 table 2).
+/// RFC 7587 §6.1, RFC 6716 table 1. The bandwidth stands in a packet's first byte (RFC 6716 table 2).
 #[test]
 fn a_listener_of_opus_is_given_no_more_than_he_bears() {
     let bandwidth = |frame: &Frame| match frame[0] >> 3 {
