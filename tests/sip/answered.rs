@@ -1,11 +1,11 @@
 //! Calls that are answered: how they begin, and how either side ends them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clutchcall::call::{EndReason, EndedBy, Status};
 use clutchcall::engine::sip::{Transactions, Transport};
 
-use crate::rig::{Caller, Far, Wishes, case, free_port, towards};
+use crate::rig::{Caller, Far, LIMIT, Wishes, case, free_port, towards};
 
 const NORMAL: (Status, EndReason, Option<u16>, Option<u8>) = (Status::Completed, EndReason::Normal, None, Some(16));
 
@@ -169,6 +169,27 @@ fn two_phones_answer() {
         assert_eq!((caller.ending(), caller.legs), (NORMAL, 1));
         let traffic = far.played().await;
         assert!(traffic.our("BYE").header("To").ends_with(";tag=other"));
+    });
+}
+
+/// What is kept of a call that is over is kept by its stack: T4, twice, would be 40 s here.
+#[test]
+fn a_stack_that_ends_leaves_no_task_behind() {
+    case(async || {
+        let far = Far::start("our_bye", &[]).await;
+        let mut caller = Caller::at(Duration::from_secs(2), towards(Transport::Udp, far.port)).await;
+        caller.place(20);
+        caller.until(Status::InProgress).await;
+        caller.hangup();
+        caller.settled().await;
+        assert_eq!(caller.ending(), NORMAL);
+        far.played().await;
+        drop(caller);
+        let (tasks, begun) = (tokio::runtime::Handle::current().metrics(), Instant::now());
+        while tasks.num_alive_tasks() > 0 {
+            assert!(begun.elapsed() < LIMIT, "{} tasks live on", tasks.num_alive_tasks());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     });
 }
 

@@ -188,7 +188,7 @@ impl Taker {
         let unheard = unheard(request.connection.clone(), Arc::clone(&decided), self.timers);
         let flow = request.connection.as_ref().and_then(SipConnection::cancel_token);
         let way = Way { connections: Arc::clone(&self.connections), flow };
-        let line = Line { dialog: dialog.clone(), dialogs, calls, call_id, heard, decided, follower, way };
+        let line = Line { dialog: dialog.clone(), dialogs, calls, call_id, heard, decided, follower, way, over: None };
         if let Err(Came { line, .. }) = waiting.send(Came { line, heard: queue }) {
             // Whoever wanted the call has gone.
             line.reject(StatusCode::ServiceUnavailable.code());

@@ -208,6 +208,7 @@ pub(super) struct Stack {
     gate: Arc<Gate>,
     names: Arc<Names>,
     connections: Arc<Connections>,
+    over: past::Over,
     /// Who decides about calls that come in; set once.
     reception: Arc<OnceLock<Arc<dyn Reception>>>,
     transport: Transport,
@@ -256,6 +257,7 @@ impl Stack {
         };
         tokio::spawn(taker.run(incoming, ending.clone()));
         Ok(Self {
+            over: past::Over::of(&inner, ending.clone()),
             endpoint: inner,
             dialogs,
             calls,

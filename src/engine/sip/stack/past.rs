@@ -6,15 +6,19 @@
 //! this up once no such branch can be on its way any more; with the ACK alone the crate still acknowledges what is repeated.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::Instant;
 
 use rsipstack::dialog::dialog::DialogState;
+use rsipstack::dialog::invite_dialog::InviteDialog;
+use rsipstack::platform::CancellationToken;
 use rsipstack::transaction::endpoint::{EndpointInner, EndpointInnerRef};
 use rsipstack::transaction::key::{TransactionKey, TransactionRole};
 use rsipstack::transaction::transaction::TransactionEvent;
-use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
-use super::uac::Line;
+/// Some 400 calls a second that end: of one more the crate keeps the INVITE for its 64·T1.
+const MOST_WAITING: usize = 4096;
 
 /// How many transactions a stack has in memory.
 #[derive(Clone)]
@@ -51,29 +55,58 @@ impl Past {
     }
 }
 
-impl Line {
-    /// The call is over: of its INVITE the ACK is enough, as soon as no branch of a fork can answer any more. A CANCEL of the proxy that
-    /// forked has T4 to reach such a branch, and the 2xx that crosses it as long (RFC 3261 §16.7, §17.1.2.2).
-    pub(super) fn let_go(&self) {
-        let is_answered = matches!(self.dialog.state(), DialogState::Confirmed(..) | DialogState::Terminated(..));
-        if self.dialog.role() != TransactionRole::Client || !is_answered {
+/// Where a call of ours that is over leaves its INVITE, to be let go in time. One task does that; it ends with the stack, and lets go of
+/// all that waits then.
+#[derive(Clone)]
+pub(super) struct Over {
+    waiting: mpsc::Sender<(TransactionKey, Instant)>,
+    endpoint: EndpointInnerRef,
+}
+
+impl Over {
+    pub(super) fn of(endpoint: &EndpointInnerRef, ending: CancellationToken) -> Self {
+        let (waiting, over) = mpsc::channel(MOST_WAITING);
+        tokio::spawn(let_go(Arc::clone(endpoint), over, ending));
+        Self { waiting, endpoint: Arc::clone(endpoint) }
+    }
+
+    /// A CANCEL of the proxy that forked has T4 to reach a branch that did not answer yet, and the 2xx that crosses it as long (RFC 3261
+    /// §16.7, §17.1.2.2).
+    pub(super) fn leave(&self, dialog: &InviteDialog) {
+        if !matches!(dialog.state(), DialogState::Confirmed(..) | DialogState::Terminated(..)) {
             return;
         }
-        let Ok(key) = TransactionKey::from_request(&self.dialog.initial_request(), TransactionRole::Client) else {
-            return;
-        };
-        let (endpoint, crossing) = (&self.dialogs.endpoint, self.dialogs.endpoint.option.t4 * 2);
-        // An engine that ends forgets everything anyhow.
-        if let (true, Ok(runtime)) = (endpoint.transactions.contains_key(&key), Handle::try_current()) {
-            runtime.spawn(end(Arc::downgrade(endpoint), key, crossing));
+        let Ok(key) = TransactionKey::from_request(&dialog.initial_request(), TransactionRole::Client) else { return };
+        let due = Instant::now() + self.endpoint.option.t4 * 2;
+        if let Err(TrySendError::Closed((key, _))) = self.waiting.try_send((key, due)) {
+            end(&self.endpoint, key);
         }
     }
 }
 
-async fn end(endpoint: Weak<EndpointInner>, key: TransactionKey, after: Duration) {
-    tokio::time::sleep(after).await;
-    let transaction = endpoint.upgrade().and_then(|endpoint| endpoint.transactions.get(&key));
-    if let Some(transaction) = transaction {
+/// Each waits as long as any other, so they come in the order in which they go.
+async fn let_go(
+    endpoint: EndpointInnerRef,
+    mut over: mpsc::Receiver<(TransactionKey, Instant)>,
+    ending: CancellationToken,
+) {
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = over.recv() => next,
+            () = ending.cancelled() => None,
+        };
+        let Some((key, due)) = next else { return };
+        tokio::select! {
+            () = tokio::time::sleep_until(due.into()) => {}
+            () = ending.cancelled() => {}
+        }
+        end(&endpoint, key);
+    }
+}
+
+fn end(endpoint: &EndpointInnerRef, key: TransactionKey) {
+    if let Some(transaction) = endpoint.transactions.get(&key) {
         // Its own 64·T1 may be over.
         let _ = transaction.send(TransactionEvent::Terminate(key));
     }

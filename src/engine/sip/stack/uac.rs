@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 use crate::engine::config::Credentials;
 
 use super::connections::Way;
+use super::past::Over;
 use super::{ALLOW, Call, Calls, Challenges, Failure, Heard, Reply, Stack, Terms, mend, refresh, reply};
 
 /// What is said of a new call, in texts.
@@ -50,6 +51,8 @@ pub(in crate::engine) struct Line {
     pub(super) decided: Arc<Notify>,
     pub(super) follower: AbortHandle,
     pub(super) way: Way,
+    /// Where the INVITE goes when the call is over; `None`: it came in, and its transaction ends with the ACK.
+    pub(super) over: Option<Over>,
 }
 
 impl Stack {
@@ -92,7 +95,8 @@ impl Stack {
         };
         let follower = tokio::spawn(follower.run()).abort_handle();
         let (dialogs, calls) = (Arc::clone(&self.dialogs), Arc::clone(&self.calls));
-        Ok((Line { dialog, dialogs, calls, call_id, heard, decided: gave_up, follower, way }, queue))
+        let over = Some(self.over.clone());
+        Ok((Line { dialog, dialogs, calls, call_id, heard, decided: gave_up, follower, way, over }, queue))
     }
 
     fn option(&self, invite: Invite) -> Result<InviteOption, String> {
@@ -192,7 +196,7 @@ impl Drop for Line {
         self.calls.leave(&self.call_id, &self.heard);
         self.dialogs.remove_dialog(&self.dialog.id());
         self.follower.abort();
-        self.let_go();
+        self.over.iter().for_each(|over| over.leave(&self.dialog));
     }
 }
 
