@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,28 +83,13 @@ def ringing(voice: Voice) -> Call:
     return found[0]
 
 
-def decided(decide: Callable[[], object]) -> None:
-    """A call is listed a moment before it can be answered or refused, which the engine says."""
-
-    def is_decided() -> bool:
-        try:
-            decide()
-        except ConflictError as error:
-            if "not dialled yet: try again" not in str(error):
-                raise
-            return False
-        return True
-
-    until(is_decided, "the call rings")
-
-
 def test_a_call_is_answered_and_hung_up(called: Called) -> None:
     with Voice(called.engine.base_url, KEY, ORG) as voice, called.calls("caller_stays") as caller:
         call = ringing(voice)
         assert (call.direction, call.to, call.from_) == ("inbound", NUMBER, "+15558675309")
         with pytest.raises(ValueError, match="choose one of busy, declined"):
             call.reject("bored")  # type: ignore[arg-type]
-        decided(lambda: call.answer(agent="echo"))
+        call.answer(agent="echo")
         call.wait("in_progress", timeout=PLAYED_S)
         with pytest.raises(ConflictError, match="answered already"):
             call.reject()
@@ -117,7 +102,7 @@ def test_a_call_is_answered_and_hung_up(called: Called) -> None:
 def test_a_call_is_refused(called: Called) -> None:
     with Voice(called.engine.base_url, KEY, ORG) as voice, called.calls("caller_refused", "486") as caller:
         call = ringing(voice)
-        decided(lambda: call.reject("busy"))
+        call.reject("busy")
         assert caller.wait(PLAYED_S) == 0
         call.refresh()
         assert (call.status, call.end_reason, call.sip_code) == ("failed", "busy", 486)
@@ -127,13 +112,7 @@ def test_the_same_awaited(called: Called) -> None:
     async def answer(sid: str) -> None:
         async with AsyncVoice(called.engine.base_url, KEY, ORG) as voice, asyncio.timeout(PLAYED_S):
             call = await voice.calls.get(sid)
-            while True:
-                try:
-                    await call.answer()
-                    break
-                except ConflictError as error:
-                    if "not dialled yet: try again" not in str(error):
-                        raise
+            await call.answer()
             await call.wait("in_progress", timeout=PLAYED_S)
             with pytest.raises(ConflictError):
                 await call.reject("declined")

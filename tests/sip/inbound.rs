@@ -86,13 +86,9 @@ impl Called {
         self.bench.wait(self.row()["sid"].as_str().unwrap(), statuses)
     }
 
-    /// Answers or refuses a call that rings. It is listed a moment before it can be, which the engine says.
+    /// Answers or refuses a call that rings.
     pub(crate) fn decide(&self, procedure: &str, input: &Value) {
-        wait_for(|| {
-            let answer = self.bench.post(procedure, input);
-            (!answer.body.contains("not dialled yet: try again")).then_some(answer)
-        })
-        .data();
+        self.bench.post(procedure, input).data();
     }
 
     pub(crate) fn ended(&self) -> Value {
@@ -318,6 +314,25 @@ fn a_number_that_no_rule_has_and_a_trunk_that_is_full() {
         let metrics = called.bench.metrics();
         assert!(metrics.contains("clutchcall_arrivals_turned_away_total 2\n"), "{metrics}");
         assert!(metrics.contains("clutchcall_arrivals_total 1\n"), "{metrics}");
+    });
+}
+
+#[test]
+fn an_engine_that_is_full_says_when_to_come_again() {
+    case(async || {
+        let full = |config: &mut Config| config.limits.calls = 1;
+        let called = Called::configured(46, full, |trunk| trunk.inbound.rules = vec![rule("*", notify())]);
+        let first = called.call_with("caller_refused", &[("code", "603")]);
+        let (called, row) = beside(move || {
+            let row = called.until(&["ringing"]);
+            (called, row)
+        })
+        .await;
+        let second = Far::calls("caller_refused", free_port(), called.at, &[("number", NUMBER), ("code", "503")]);
+        assert_eq!(second.played().await.our("SIP/2.0 503").header("Retry-After"), "10");
+        assert_eq!(called.row()["sid"], row["sid"], "a call that is turned away has no record");
+        called.decide("voice.calls.reject", &json!({"sid": row["sid"]}));
+        first.played().await;
     });
 }
 

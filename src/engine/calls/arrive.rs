@@ -2,7 +2,7 @@
 //! rule says.
 //!
 //! The caller is told 100 as soon as there is room, and 180 once the record is durable and both tracks are open: whoever hears of a call
-//! that rings can attach to it. What she does before that (she gives up) waits for that moment.
+//! that rings can attach to it, and answer it. What she does before that (she gives up) waits for that moment.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -85,8 +85,10 @@ impl Board {
                 drop(answer.send(self.entry(&org, &sid).map(|(_, entry)| entry.record().row())));
             }
             Request::Fresh { sids, answer } => {
-                let rows = sids.iter().filter_map(|sid| self.calls.get(&**sid)).map(|entry| entry.record().row());
-                drop(answer.send(Ok(rows.collect())));
+                let here = sids
+                    .into_iter()
+                    .filter_map(|sid| self.calls.get(&*sid).map(|entry| entry.shown()).map(|row| (sid, row)));
+                drop(answer.send(Ok(here.collect())));
             }
             Request::Transfer { org, sid, to, answer } => self.transfer(&org, &sid, to, answer, now),
             Request::Agent { org, sid, agent, answer } => {

@@ -172,7 +172,8 @@ impl Desk {
         }
     }
 
-    /// Newest first. What is in memory is newer than what is on the disk.
+    /// Newest first. What is in memory is newer than what is on the disk, and is listed once watchers are told of it: a call that rings
+    /// can be answered.
     pub async fn list(&self, query: Query) -> Result<Page, Refused> {
         let (limit, status) = (query.limit, query.status);
         let mut listed = wait(self.store.list(Query { limit: limit + 1, ..query })).await?;
@@ -180,9 +181,9 @@ impl Desk {
         listed.truncate(limit);
         let next = listed.last().filter(|_| has_more).map(|last| last.place.clone());
         let sids = listed.iter().map(|row| row.place.sid.clone()).collect();
-        let fresh = self.ask(|answer| Request::Fresh { sids, answer }).await?;
-        let mut fresh: HashMap<String, CallRow> = fresh.into_iter().map(|row| (row.sid.clone(), row)).collect();
-        let rows = listed.iter().map(|row| fresh.remove(&row.place.sid).unwrap_or_else(|| row.record.row()));
+        let mut fresh = self.ask(|answer| Request::Fresh { sids, answer }).await?;
+        let rows =
+            listed.iter().filter_map(|row| fresh.remove(&row.place.sid).unwrap_or_else(|| Some(row.record.row())));
         let wanted = |row: &CallRow| status.is_none_or(|status: Status| row.status == status);
         Ok(Page { calls: rows.filter(wanted).collect(), next })
     }

@@ -107,6 +107,11 @@ impl Entry {
         }
     }
 
+    /// Who is shown it can do with it whatever a call allows.
+    pub(super) fn shown(&self) -> Option<CallRow> {
+        matches!(self.phase, Phase::Live(_)).then(|| self.record().row())
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.record().status.is_terminal()
     }

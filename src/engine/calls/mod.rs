@@ -42,7 +42,7 @@ mod trunks;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -167,10 +167,10 @@ enum Request {
         sid: String,
         answer: Answer<CallRow>,
     },
-    /// The rows of those that are in memory.
+    /// The rows of those that are in memory; `None`: it is on its way to being dialled or rung, and nobody is told of it yet.
     Fresh {
         sids: Vec<String>,
-        answer: Answer<Vec<CallRow>>,
+        answer: Answer<HashMap<String, Option<CallRow>>>,
     },
     Transfer {
         org: String,

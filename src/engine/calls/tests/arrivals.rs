@@ -3,6 +3,7 @@
 use super::*;
 use crate::call::{EndedBy, Reject};
 use crate::engine::config::{Inbound, InboundRule, Then};
+use crate::engine::store::Query;
 use crate::engine::trunk::Arrival;
 
 const TO: &str = "+15550001";
@@ -109,6 +110,31 @@ fn it_rings_once_its_record_is_durable_and_its_tracks_are_open() {
     bench.hangup(&sid);
     assert_eq!(bench.told(), ["bye", "close"]);
     assert_eq!(bench.ending(&sid), (Status::Completed, Some("normal".to_owned())));
+}
+
+/// Whoever lists the calls that ring.
+fn listed(bench: &mut Bench) -> Vec<String> {
+    let (requests, mut asked) = mpsc::channel(1);
+    let desk = Desk::new(requests, bench.store.clone());
+    let query = Query { org: "org_a".to_owned(), status: Some(Status::Ringing), limit: 10, after: None };
+    let serve = async {
+        let request = asked.recv().await.unwrap();
+        bench.board.handle_request(request, bench.now);
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (page, ()) = runtime.block_on(async { tokio::join!(desk.list(query), serve) });
+    page.unwrap().calls.into_iter().map(|row| row.sid).collect()
+}
+
+#[test]
+fn it_is_listed_once_it_can_be_answered() {
+    let mut bench = bench(notify());
+    bench.comes(1, TO);
+    bench.save();
+    assert_eq!(listed(&mut bench), Vec::<String>::new(), "its tracks are not open yet");
+    let sid = bench.open();
+    assert_eq!(listed(&mut bench), [sid.clone()]);
+    bench.decide("org_a", &sid, crate::call::Command::Answer).unwrap();
 }
 
 #[test]
