@@ -130,10 +130,11 @@ impl Call {
             Event::Unacked => self.never_acked(now),
             Event::Cancelled { q850, code } => self.given_up(q850, code, now),
             Event::Rejected { code, reason, q850 } => self.reject(code, reason, q850, now),
-            Event::Unreachable if !self.is_answered() => {
+            Event::Unreachable { reason } if !self.is_answered() => {
+                self.record.sip_phrase = (!reason.is_empty()).then_some(reason);
                 self.end(Ending::new(Status::Failed, EndReason::NetworkError, EndedBy::Remote, 38), now);
             }
-            Event::Unreachable => self.finish(EndReason::Normal, EndedBy::Remote, 38, now),
+            Event::Unreachable { .. } => self.finish(EndReason::Normal, EndedBy::Remote, 38, now),
             Event::Bye { q850 } => self.bye(q850, now),
             Event::SessionExpired => self.cut(EndReason::SessionExpired, 102, now),
             Event::MediaTimeout => self.cut(EndReason::MediaTimeout, 31, now),

@@ -23,7 +23,10 @@ pub enum Event {
         reason: String,
         q850: Option<u16>,
     },
-    Unreachable,
+    /// Nobody could be asked; `reason` says why not.
+    Unreachable {
+        reason: String,
+    },
     Bye {
         q850: Option<u16>,
     },

@@ -122,8 +122,10 @@ pub enum TrunkKind {
         reason: String,
         q850: Option<u16>,
     },
-    /// No answer of any kind came from the far side's first hop.
-    Unreachable,
+    /// No answer of any kind came from the far side's first hop. `reason` is for the user.
+    Unreachable {
+        reason: String,
+    },
     /// The far end hung up.
     Bye {
         q850: Option<u16>,
@@ -260,7 +262,7 @@ impl TrunkKind {
             Self::Trying => Event::Trying,
             Self::Progress { code } => Event::Progress { code },
             Self::Rejected { code, reason, q850 } => Event::Rejected { code, reason, q850 },
-            Self::Unreachable => Event::Unreachable,
+            Self::Unreachable { reason } => Event::Unreachable { reason },
             Self::Bye { q850 } => Event::Bye { q850 },
             Self::Unacked => Event::Unacked,
             Self::Cancelled { q850, code } => Event::Cancelled { q850, code },
@@ -282,7 +284,7 @@ impl std::fmt::Debug for TrunkKind {
             Self::Early { .. } => f.write_str("Early"),
             Self::Answered { leg } => write!(f, "Answered(leg: {})", leg.is_some()),
             Self::Rejected { code, .. } => write!(f, "Rejected({code})"),
-            Self::Unreachable => f.write_str("Unreachable"),
+            Self::Unreachable { reason } => write!(f, "Unreachable({reason})"),
             Self::Bye { .. } => f.write_str("Bye"),
             Self::Arrived(arrival) => write!(f, "Arrived({})", arrival.key),
             Self::Acked { leg } => write!(f, "Acked(leg: {})", leg.is_some()),

@@ -113,6 +113,8 @@ fn nobody_listens_on_tcp() {
         caller.place(20);
         caller.settled().await;
         assert_eq!(caller.ending(), (Status::Failed, EndReason::NetworkError, None, Some(38)));
+        let why = caller.record().sip_phrase.as_deref().unwrap();
+        assert!(why.to_lowercase().contains("connection refused"), "{why}");
     });
 }
 

@@ -210,10 +210,11 @@ fn a_service_that_is_not_offered_is_said_to_be_so() {
         let probe = probed(&mut caller).await;
         let error = probe.answer.unwrap_err();
         assert!(error.contains("carrier.test offers no SIP over udp (its record _sip._udp.carrier.test"), "{error}");
-        assert_eq!((probe.address, caller.trunk.problem()), (None, Some(error)));
+        assert_eq!((probe.address, caller.trunk.problem()), (None, Some(error.clone())));
         caller.place(20);
         caller.settled().await;
         assert_eq!(caller.ending(), (Status::Failed, EndReason::NetworkError, None, Some(38)));
+        assert_eq!(caller.record().sip_phrase, Some(error), "the record says why");
     });
 }
 
@@ -285,6 +286,11 @@ fn an_engine_asks_the_name_servers_of_its_config_and_says_what_it_hears() {
             let row = |id: &str| listed.as_array().unwrap().iter().find(|row| row["trunkId"] == id).unwrap().clone();
             assert!(row("gone")["problem"].as_str().unwrap().contains(offers_none), "{listed}");
             assert!(row("carrier").get("problem").is_none(), "{listed}");
+            let asked = json!({"orgId": "org_a", "to": "+15550001234", "from": "+15558675309", "trunkId": "gone"});
+            let sid = bench.post("voice.calls.originate", &asked).data()["sid"].clone();
+            let ended = bench.ended(sid.as_str().unwrap());
+            assert_eq!((&ended["endReason"], ended.get("sipCode")), (&json!("network_error"), None), "{ended}");
+            assert!(ended["sipPhrase"].as_str().unwrap().contains(offers_none), "{ended}");
         })
         .await;
         far.played().await;

@@ -236,6 +236,8 @@ fn a_far_side_that_nobody_vouches_for_is_told_nothing() {
         caller.place(20);
         caller.settled().await;
         assert_eq!(caller.ending(), UNREACHABLE);
+        let why = caller.record().sip_phrase.as_deref().unwrap();
+        assert!(why.contains("certificate"), "{why}");
         assert!(far.heard("").is_empty());
     });
 }

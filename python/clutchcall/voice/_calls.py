@@ -215,7 +215,8 @@ class CallFields:
 
     @property
     def sip_phrase(self) -> str | None:
-        """The far end's own words beside it."""
+        """The far end's own words beside it; of a "network_error", which has no status, why nobody
+        could be asked."""
         return self._row.sip_phrase
 
     @property

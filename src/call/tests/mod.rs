@@ -100,6 +100,11 @@ fn rejected(code: u16) -> Event {
     Event::Rejected { code, reason: "phrase".into(), q850: None }
 }
 
+/// Nobody could be asked.
+fn unreachable() -> Event {
+    Event::Unreachable { reason: "no address".into() }
+}
+
 fn transfer(to: &str) -> Command {
     Command::Transfer { to: to.into() }
 }
@@ -302,12 +307,14 @@ fn a_carrier_that_names_its_limit() {
 
 #[test]
 fn an_unreachable_first_hop() {
-    Bench::dialing().event(Event::Unreachable).ends(Status::Failed, EndReason::NetworkError, EndedBy::Remote, 38);
+    let bench = Bench::dialing().event(unreachable());
+    assert_eq!((bench.call.record().sip_code, bench.call.record().sip_phrase.as_deref()), (None, Some("no address")));
+    bench.ends(Status::Failed, EndReason::NetworkError, EndedBy::Remote, 38);
 }
 
 #[test]
 fn a_far_end_lost_after_the_answer_has_completed() {
-    Bench::answered().event(Event::Unreachable).ends(Status::Completed, EndReason::Normal, EndedBy::Remote, 38);
+    Bench::answered().event(unreachable()).ends(Status::Completed, EndReason::Normal, EndedBy::Remote, 38);
 }
 
 #[test]
@@ -345,7 +352,7 @@ fn hangup_in_progress_says_bye() {
 
 #[test]
 fn hangup_of_an_ended_call_is_no_error_and_does_nothing() {
-    for end in [rejected(486), Event::Unreachable] {
+    for end in [rejected(486), unreachable()] {
         let mut bench = Bench::dialing().event(end);
         bench.actions();
         let before = bench.call.record().clone();

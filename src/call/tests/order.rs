@@ -39,7 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
             reason,
             q850
         }),
-        Just(Event::Unreachable),
+        ".{0,20}".prop_map(|reason| Event::Unreachable { reason }),
         any::<Option<u16>>().prop_map(|q850| Event::Bye { q850 }),
         Just(Event::TransferAccepted),
         any::<u16>().prop_map(|code| Event::TransferRefused { code }),

@@ -126,6 +126,11 @@ pub(super) fn transfer(to: &str) -> Command {
     Command::Transfer { to: to.into() }
 }
 
+/// Nobody could be asked.
+pub(super) fn unreachable() -> Event {
+    Event::Unreachable { reason: "no address".into() }
+}
+
 pub(super) fn rejected(code: u16) -> Event {
     Event::Rejected { code, reason: "phrase".into(), q850: None }
 }

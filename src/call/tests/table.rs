@@ -9,7 +9,7 @@ use super::row::*;
 
 #[test]
 fn dns_tcp_or_tls_failure() {
-    Row::dialing().event(Event::Unreachable).ends(Status::Failed, EndReason::NetworkError, EndedBy::Remote, 38);
+    Row::dialing().event(unreachable()).ends(Status::Failed, EndReason::NetworkError, EndedBy::Remote, 38);
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Board {
                 LegEvent::Answered
             }
             TrunkKind::Rejected { code, q850, .. } => LegEvent::Rejected { code, q850 },
-            TrunkKind::Unreachable => LegEvent::Rejected { code: UNAVAILABLE, q850: Some(38) },
+            TrunkKind::Unreachable { .. } => LegEvent::Rejected { code: UNAVAILABLE, q850: Some(38) },
             TrunkKind::Bye { q850 } => LegEvent::Bye { q850 },
             TrunkKind::Key { key, duration_ms } => return self.handle_leg_key(sid, leg, key, duration_ms),
             TrunkKind::SessionExpired => {

@@ -299,7 +299,7 @@ fn every_ending() {
         ("unavailable", Status::Failed, |b, sid| {
             b.trunk(sid, TrunkKind::Rejected { code: 480, reason: String::new(), q850: None })
         }),
-        ("network_error", Status::Failed, |b, sid| b.trunk(sid, TrunkKind::Unreachable)),
+        ("network_error", Status::Failed, |b, sid| b.trunk(sid, TrunkKind::Unreachable { reason: String::new() })),
         ("no_response", Status::Failed, |b, _| b.pass(30)),
         ("canceled", Status::Failed, |b, sid| b.hangup(sid)),
         ("remote_timeout", Status::NoAnswer, |b, sid| {

@@ -65,7 +65,9 @@ impl Dialling {
 
     fn unreachable(self, error: &str) {
         tracing::info!(sid = self.dial.sid, error, "a call can't be placed");
-        let _ = self.events.send(TrunkEvent { sid: self.dial.sid, kind: TrunkKind::Unreachable });
+        let _ = self
+            .events
+            .send(TrunkEvent { sid: self.dial.sid, kind: TrunkKind::Unreachable { reason: error.to_owned() } });
     }
 
     fn invite(&self, body: String, session: &Session, hop: &Host, place: SocketAddr) -> Invite {

@@ -195,7 +195,8 @@ impl Trunk for SipTrunk {
             Ok(talk) => talk,
             Err(error) => {
                 tracing::warn!(sid = dial.sid, error, "a call has no ports for its audio");
-                let _ = self.events.send(TrunkEvent { sid: dial.sid, kind: TrunkKind::Unreachable });
+                let kind = TrunkKind::Unreachable { reason: error };
+                let _ = self.events.send(TrunkEvent { sid: dial.sid, kind });
                 return;
             }
         };
@@ -237,7 +238,8 @@ impl Trunk for SipTrunk {
             Err(error) => {
                 tracing::warn!(sid, error, "a call that came in has no ports for its audio");
                 hall.turn_away(key, NO_PORTS, Some(PORTS_LATER), now);
-                let _ = self.events.send(TrunkEvent { sid: sid.to_owned(), kind: TrunkKind::Unreachable });
+                let kind = TrunkKind::Unreachable { reason: error };
+                let _ = self.events.send(TrunkEvent { sid: sid.to_owned(), kind });
                 return;
             }
         };

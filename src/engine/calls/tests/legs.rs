@@ -93,9 +93,10 @@ fn the_caller_hangs_up_and_the_second_leg_goes_with_her() {
 
 #[test]
 fn a_second_leg_that_fails_leaves_the_call_and_its_agent() {
-    for (kind, code) in
-        [(TrunkKind::Rejected { code: 486, reason: String::new(), q850: Some(17) }, 486), (TrunkKind::Unreachable, 503)]
-    {
+    for (kind, code) in [
+        (TrunkKind::Rejected { code: 486, reason: String::new(), q850: Some(17) }, 486),
+        (TrunkKind::Unreachable { reason: String::new() }, 503),
+    ] {
         let mut bench = Bench::bridging(TransferMode::Bridge);
         let sid = bench.answered();
         let mut settled = bench.transfer(&sid, TO);

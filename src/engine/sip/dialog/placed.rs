@@ -120,11 +120,11 @@ impl Call {
                 tracing::info!(sid = self.sid, error, "a call's trunk broke");
                 noted(&self.health).handle_silence();
                 self.pass_over();
-                self.tell(TrunkKind::Unreachable);
+                self.tell(TrunkKind::Unreachable { reason: error });
             }
             Failure::Local(error) => {
                 tracing::warn!(sid = self.sid, error, "a call broke on our side");
-                self.tell(TrunkKind::Unreachable);
+                self.tell(TrunkKind::Unreachable { reason: error });
             }
         }
         ControlFlow::Break(())
