@@ -7,6 +7,7 @@ use clutchcall::engine::config::{self, Credentials, Secret};
 use clutchcall::engine::sip::Transport;
 use clutchcall::engine::trunk::{Probe, Trunk as _};
 use clutchcall::sip::health::State;
+use clutchcall::sip::registration::State as Bound;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::rig::{Caller, Far, LIMIT, case, free_port, towards};
@@ -165,6 +166,31 @@ fn a_trunk_that_registers() {
             assert_eq!(register.header("Contact"), format!("<sip:trunk@{}>", caller.address));
             assert_eq!(register.header("Call-ID"), asked[0].header("Call-ID"));
         }
+    });
+}
+
+/// RFC 3261 §10.2.4 and §10.2.8: longer where the registrar wants that, again where it fails, and before what was granted is over.
+#[test]
+fn a_trunk_that_registers_again() {
+    case(async || {
+        let far = Far::start("registers_again", &[]).await;
+        let credentials = Credentials { sip_username: "trunk".to_owned(), sip_password: Secret::new("secret") };
+        let settings = config::SipTrunk {
+            require_registration: true,
+            credentials: Some(credentials),
+            ..towards(Transport::Udp, far.port)
+        };
+        let mut caller = Caller::idle(settings).await;
+        let traffic = far.played().await;
+        let mut asked = traffic.ours("REGISTER");
+        asked.dedup_by_key(|register| register.header("CSeq").to_owned());
+        let expires: Vec<&str> = asked.iter().map(|register| register.header("Expires")).collect();
+        assert_eq!(expires, ["3600", "7200", "7200", "7200"]);
+        assert!(asked.iter().all(|register| register.header("Call-ID") == asked[0].header("Call-ID")), "{asked:?}");
+        let numbers: Vec<u32> =
+            asked.iter().map(|register| register.header("CSeq").split(' ').next().unwrap().parse().unwrap()).collect();
+        assert!(numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
+        assert!(matches!(probed(&mut caller).await.registration, Some(Bound::Registered { .. })));
     });
 }
 

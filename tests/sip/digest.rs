@@ -108,16 +108,20 @@ fn a_stale_nonce_is_no_wrong_password() {
     });
 }
 
+/// Another nonce that is not called stale means another password (RFC 7616 §3.3): guessing on could lock the trunk out.
 #[test]
 fn no_answer_is_good_enough() {
     case(async || {
-        let challenge = "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"4f2a\"";
-        let keys = [("code", "401"), ("phrase", "Unauthorized"), ("challenge", challenge)];
-        let far = Far::start("challenges_again", &keys).await;
-        let mut caller = Caller::with(&far, knows("secret")).await;
-        caller.settled().await;
-        assert_eq!(caller.ending(), REFUSED);
-        assert_eq!(attempts(&far.played().await).len(), 2);
+        for nonce in ["4f2a", "5b3c"] {
+            let challenge = |nonce| format!("WWW-Authenticate: Digest realm=\"carrier\", nonce=\"{nonce}\"");
+            let (first, again) = (challenge("4f2a"), challenge(nonce));
+            let keys = [("code", "401"), ("phrase", "Unauthorized"), ("challenge", &*first), ("again", &*again)];
+            let far = Far::start("challenges_again", &keys).await;
+            let mut caller = Caller::with(&far, knows("secret")).await;
+            caller.settled().await;
+            assert_eq!(caller.ending(), REFUSED);
+            assert_eq!(attempts(&far.played().await).len(), 2, "{nonce}");
+        }
     });
 }
 

@@ -341,12 +341,16 @@ fn an_engine_that_ends_refuses_who_rings() {
     case(async || {
         let called = Called::new(12, notify());
         let far = called.call_with("caller_refused", &[("code", "503")]);
-        beside(move || {
-            called.until(&["ringing"]);
-            drop(called);
+        let row = beside(move || {
+            let sid = called.until(&["ringing"])["sid"].as_str().unwrap().to_owned();
+            let Bench { engine, state } = called.bench;
+            engine.shutdown();
+            // Its record is read by another one.
+            Bench::at(state, |_| {}).row(&sid)
         })
         .await;
-        far.played().await;
+        assert_end(&row, ("failed", "server_shutdown", "system", Some(503), 41));
+        far.played().await.our("SIP/2.0 503");
     });
 }
 
