@@ -94,6 +94,20 @@ def test_tail_tells_of_every_change_once(voice: Voice, settings: dict[str, str])
     assert new.sid not in rest, "nothing is told twice"
 
 
+@pytest.mark.parametrize("arguments", [("list",), ("list", "--json"), ("tail", "--last", "1")], ids=" ".join)
+def test_who_stops_reading_is_told_nothing(voice: Voice, settings: dict[str, str], arguments: tuple[str, ...]) -> None:
+    """As `clutchcall calls list | head -1` does."""
+    dial(voice, "9603").wait("failed")
+    reads, writes = os.pipe()
+    os.close(reads)
+    environment = {**os.environ, **settings}
+    done = subprocess.run(
+        command("calls", *arguments), stdout=writes, stderr=subprocess.PIPE, text=True, timeout=LIMIT_S, env=environment
+    )
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 NOBODY = '{"result":{"data":{"calls":[],"cursor":null}}}'
 ONE = (
     '{"result":{"data":{"calls":[{"sid":"CA1","status":"failed","to":"+15551234567","from":"+15558675309",'

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from clutchcall import __version__
 from clutchcall.cli import call, calls, dev, doctor, interop, keys, phone, relay, serve, tokens, trunks
-from clutchcall.cli.terminal import INTERRUPTED, USAGE, complain
+from clutchcall.cli.terminal import INTERRUPTED, USAGE, complain, unread
 from clutchcall.errors import ClutchCallError
 
 __all__ = ["main"]
@@ -51,12 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status.
 
     0: done. 1: the call did not come to what was asked for. 2: wrong arguments or settings. 3: no engine. 130: Ctrl-C.
+    141: nobody reads on, as behind `| head`.
     """
     arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     try:
         status: int = arguments.run(arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        return unread()
     except (ClutchCallError, ValueError, OSError) as error:
         complain(str(error))
         return USAGE

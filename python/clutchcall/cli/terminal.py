@@ -10,17 +10,28 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-__all__ = ["FAILED", "INTERRUPTED", "NO_ENGINE", "USAGE", "LiveLine", "Stop", "complain", "say", "show_logs"]
+__all__ = ["FAILED", "INTERRUPTED", "NO_ENGINE", "USAGE", "LiveLine", "Stop", "complain", "say", "show_logs", "unread"]
 
 FAILED = 1
 USAGE = 2
 NO_ENGINE = 3
 INTERRUPTED = 130
+# As a shell tells of SIGPIPE, which the interpreter ignores.
+_UNREAD = 141
 
 
 def say(text: str = "") -> None:
     """One line on standard output, at once even into a pipe."""
     print(text, flush=True)
+
+
+def unread() -> int:
+    """Whoever read the output has gone: no word of it, and the exit status that says so."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    # What is left in the buffer is written at the exit of the interpreter, which would complain.
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+    return _UNREAD
 
 
 def complain(text: str) -> None:
