@@ -12,11 +12,10 @@ use clutchcall::call::{EndReason, EndedBy, Status};
 use clutchcall::engine::config::{self, Inbound};
 use clutchcall::engine::sip::Transport;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::inbound::{notify, rule};
 use crate::rig::{Caller, LIMIT, case, free_port, towards};
@@ -49,6 +48,14 @@ impl Shown {
         self.0.path().join("key.pem")
     }
 
+    /// Of a far side that shows the same.
+    fn acceptor(&self) -> TlsAcceptor {
+        let chain = CertificateDer::from_pem_file(self.chain()).unwrap();
+        let key = PrivateKeyDer::from_pem_file(self.key()).unwrap();
+        let config = rustls::ServerConfig::builder().with_no_client_auth();
+        TlsAcceptor::from(Arc::new(config.with_single_cert(vec![chain], key).unwrap()))
+    }
+
     /// A trunk whose far side is at 127.0.0.1.
     async fn called(&self) -> Caller {
         let settings = config::SipTrunk {
@@ -68,7 +75,8 @@ async fn connect(roots: &Path, to: SocketAddr) -> std::io::Result<TlsStream<TcpS
     store.add(CertificateDer::from_pem_file(roots).unwrap()).unwrap();
     let config = rustls::ClientConfig::builder().with_root_certificates(store).with_no_client_auth();
     let stream = TcpStream::connect(to).await?;
-    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("127.0.0.1").unwrap(), stream).await
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    Ok(TlsStream::Client(TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
 }
 
 fn request(method: &str, us: SocketAddr, to: SocketAddr, more: &str) -> String {
@@ -81,6 +89,11 @@ fn request(method: &str, us: SocketAddr, to: SocketAddr, more: &str) -> String {
          Contact: <sip:caller@{us}>\r\nMax-Forwards: 70\r\n{kind}Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
+}
+
+fn ok_of(request: &str) -> String {
+    let same = ["Via", "From", "To", "Call-ID", "CSeq"].map(|name| format!("{name}: {}\r\n", header(request, name)));
+    format!("SIP/2.0 200 OK\r\n{}Content-Length: 0\r\n\r\n", same.concat())
 }
 
 /// Until this has been heard; all of it.
@@ -128,9 +141,41 @@ fn a_call_comes_in_over_tls() {
         let bye = &bye[bye.find("BYE ").unwrap()..];
         assert!(bye.starts_with(&format!("BYE sip:caller@{us} SIP/2.0\r\n")), "{bye}");
         assert!(header(bye, "Via").starts_with(&format!("SIP/2.0/TLS {};", callee.address)), "{bye}");
-        let same = ["Via", "From", "To", "Call-ID", "CSeq"].map(|name| format!("{name}: {}\r\n", header(bye, name)));
-        let answer = format!("SIP/2.0 200 OK\r\n{}Content-Length: 0\r\n\r\n", same.concat());
-        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream.write_all(ok_of(bye).as_bytes()).await.unwrap();
+        callee.settled().await;
+        assert_eq!((callee.ending(), callee.record().ended_by), (NORMAL, Some(EndedBy::Local)));
+    });
+}
+
+/// The caller's proxy stays in the way (Record-Route); her connection does not last as long as the call.
+#[test]
+fn a_call_that_came_in_outlives_its_connection() {
+    case(async || {
+        let shown = Shown::new();
+        let mut callee = shown.called().await;
+        let (proxy, acceptor) = (TcpListener::bind("127.0.0.1:0").await.unwrap(), shown.acceptor());
+        let route = format!("<sip:{};transport=tls;lr>", proxy.local_addr().unwrap());
+        let mut stream = connect(&shown.chain(), callee.address).await.unwrap();
+        let us = stream.get_ref().0.local_addr().unwrap();
+        let routed = format!("Max-Forwards: 70\r\nRecord-Route: {route}\r\n");
+        let invite = request("INVITE", us, callee.address, "").replace("Max-Forwards: 70\r\n", &routed);
+        stream.write_all(invite.as_bytes()).await.unwrap();
+        callee.is_called().await;
+        callee.pick_up();
+        let ok = heard(&mut stream, "SIP/2.0 200").await;
+        let tag = header(&ok, "To").split_once(";tag=").unwrap().1;
+        let ack = request("ACK", us, callee.address, &format!(";tag={tag}"));
+        stream.write_all(ack.as_bytes()).await.unwrap();
+        callee.until(Status::InProgress).await;
+        stream.shutdown().await.unwrap();
+        stream.read_to_end(&mut Vec::new()).await.unwrap();
+        callee.hangup();
+        let (anew, _) = tokio::time::timeout(LIMIT, proxy.accept()).await.expect("nobody connects").unwrap();
+        let mut anew = TlsStream::Server(acceptor.accept(anew).await.unwrap());
+        let bye = heard(&mut anew, "BYE ").await;
+        assert!(bye.starts_with(&format!("BYE sip:caller@{us} SIP/2.0\r\n")), "{bye}");
+        assert_eq!(header(&bye, "Route"), route);
+        anew.write_all(ok_of(&bye).as_bytes()).await.unwrap();
         callee.settled().await;
         assert_eq!((callee.ending(), callee.record().ended_by), (NORMAL, Some(EndedBy::Local)));
     });

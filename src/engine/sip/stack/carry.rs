@@ -63,7 +63,11 @@ pub(super) async fn carry(far: impl Stream, near: UnixStream, untaken: Duration)
     let waiting = Waiting::default();
     tokio::select! {
         heard = tokio::io::copy(&mut far_says, &mut near_hears) => match heard {
-            Ok(_) => Ended::Closed,
+            Ok(_) => {
+                // Over TLS a far side that leaves waits for our word, too (RFC 8446 §6.1).
+                let _ = tokio::time::timeout(untaken, far_hears.shutdown()).await;
+                Ended::Closed
+            }
             Err(error) => lost(error),
         },
         ended = waiting.fill(near_says) => ended,
