@@ -262,6 +262,26 @@ fn what_an_invite_is_to_carry_is_checked() {
     }
 }
 
+/// Whatever refused it: the key is free for a request that can be carried out, another one too.
+#[test]
+fn a_refused_request_leaves_no_key_behind() {
+    let bench = Bench::with(|config| config.trunks.get_mut("trunk_main").unwrap().channel_limit = 1);
+    let post =
+        |input: &Value| bench.post_as(KEY, "voice.calls.originate", &input.to_string(), "idempotency-key: k1\r\n");
+    let (mut nowhere, mut nobody) = (call("+15550009000"), call("+15550009000"));
+    (nowhere["trunkId"], nobody["agent"]) = (json!("nope"), json!("nope"));
+    post(&nowhere).error(404, "NOT_FOUND");
+    post(&nobody).error(404, "NOT_FOUND");
+    post(&call("911")).error(400, "BAD_REQUEST");
+    let other = bench.originate("+15550009000");
+    post(&call("+15550009001")).error(429, "TOO_MANY_REQUESTS");
+    bench.hangup(&other).data();
+    let sid = post(&call("+15550009000")).data()["sid"].clone();
+    assert_ne!(sid, json!(other));
+    assert_eq!(post(&call("+15550009000")).data()["sid"], sid);
+    post(&nowhere).error(409, "CONFLICT");
+}
+
 /// As long as it may be, and not longer; an empty one is none.
 #[test]
 fn what_a_key_may_be() {

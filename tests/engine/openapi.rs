@@ -234,6 +234,18 @@ fn begun(described: &Described, input: &Value) -> String {
     String::from_utf8_lossy(&status).into_owned()
 }
 
+/// Why the vendor's command line was refused a dial: the numbers that the source has are those that are described.
+#[test]
+fn every_number_of_a_refused_dial_is_described() {
+    let source = include_str!("../../src/engine/api/telephony.rs");
+    let arm = |line: &str| line.trim().strip_suffix(',')?.split_once(" => ")?.1.parse::<u64>().ok();
+    let given: BTreeSet<u64> = source.lines().filter_map(arm).collect();
+    let spec = Spec::new(include_str!("../../src/engine/api/openapi.json"));
+    let told = spec.doc.pointer("/components/schemas/Dialled/properties/error_code/enum").unwrap();
+    assert_eq!(told.as_array().unwrap().iter().filter_map(Value::as_u64).collect::<BTreeSet<_>>(), given);
+    assert_eq!(given.len(), 6);
+}
+
 /// What the handlers ask an input for, as their source says it.
 fn names_in_source() -> BTreeSet<String> {
     let source = [
