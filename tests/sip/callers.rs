@@ -46,7 +46,8 @@ fn a_caller_whose_via_names_nobody_is_answered_where_she_is() {
     });
 }
 
-/// RFC 3261 §17.2.1, Timer G.
+/// RFC 3261 §17.2.1, Timers G and H: for 64·T1, which are 3.2 s, with T2 as the longest pause, that is eleven times; for T4 it would be
+/// four. A slow machine sends a few less.
 #[test]
 fn a_487_is_repeated_until_it_is_acknowledged() {
     case(async || {
@@ -55,10 +56,11 @@ fn a_487_is_repeated_until_it_is_acknowledged() {
         assert_eq!((callee.ending(), callee.record().ended_by), (LEFT, Some(EndedBy::Remote)));
         let traffic = far.played().await;
         traffic.our("SIP/2.0 487");
-        assert!(traffic.ours("SIP/2.0 487").len() >= 3, "it was not repeated: {traffic:?}");
+        assert!(traffic.ours("SIP/2.0 487").len() > 7, "it was not repeated to the end: {traffic:?}");
     });
 }
 
+/// The same.
 #[test]
 fn a_refusal_is_repeated_until_it_is_acknowledged() {
     case(async || {
@@ -68,8 +70,6 @@ fn a_refusal_is_repeated_until_it_is_acknowledged() {
         assert_eq!(callee.ending(), (Status::Failed, EndReason::Declined, Some(603), Some(21)));
         let traffic = far.played().await;
         traffic.our("SIP/2.0 603");
-        // For 64·T1, which are 3.2 s, the longest pause being T2 (§17.2.1, Timers G and H): eleven; for T4 they would be four. A slow
-        // machine sends a few less.
         assert!(traffic.ours("SIP/2.0 603").len() > 7, "it was not repeated to the end: {traffic:?}");
     });
 }

@@ -1,6 +1,6 @@
 //! Calls that are given up before the answer, in every order that the wire allows (RFC 3261 §9.1).
 
-use clutchcall::call::{EndReason, Status};
+use clutchcall::call::{EndReason, EndedBy, Status};
 use clutchcall::engine::config::{self, Credentials, Host, Secret};
 use clutchcall::engine::sip::Transport;
 
@@ -16,7 +16,7 @@ fn while_it_rings() {
         caller.until(Status::Ringing).await;
         caller.hangup();
         caller.settled().await;
-        assert_eq!(caller.ending(), CANCELED);
+        assert_eq!((caller.ending(), caller.record().ended_by), (CANCELED, Some(EndedBy::Local)));
         let traffic = far.played().await;
         let (invite, cancel) = (traffic.our("INVITE"), traffic.our("CANCEL"));
         for name in ["Via", "From", "To", "Call-ID"] {

@@ -1,6 +1,6 @@
 //! Calls that are refused, or that nobody answers.
 
-use clutchcall::call::{EndReason, Status};
+use clutchcall::call::{EndReason, EndedBy, Status};
 
 use crate::rig::{Caller, Far, Wishes, case};
 
@@ -11,6 +11,7 @@ async fn refused(scenario: &str, (code, phrase, extra): (&str, &str, &str), want
     let mut caller = Caller::dial(&far).await;
     caller.settled().await;
     assert_eq!((caller.ending(), caller.legs), (want, 0), "{code} {phrase}");
+    assert_eq!((caller.record().ended_by, caller.record().answered_ms), (Some(EndedBy::Remote), None));
     assert_eq!(caller.record().sip_phrase.as_deref(), Some(phrase));
     let traffic = far.played().await;
     let (invite, ack) = (traffic.our("INVITE"), traffic.our("ACK"));
@@ -48,6 +49,7 @@ fn nobody_says_a_word() {
         let mut caller = Caller::with(&far, Wishes { ring_timeout_s: Some(5), ..Wishes::default() }).await;
         caller.settled().await;
         assert_eq!(caller.ending(), (Status::Failed, EndReason::NoResponse, None, Some(18)));
+        assert_eq!(caller.record().ended_by, Some(EndedBy::System));
         let traffic = far.played().await;
         assert!(traffic.ours("CANCEL").is_empty());
         // T1, doubled each time, until 64·T1: 6 repetitions. The last one is due a T1 before the end; a machine that is late with
@@ -65,7 +67,7 @@ fn a_100_is_no_answer_for_ever() {
         let mut caller = Caller::with(&far, Wishes { ring_timeout_s: Some(5), ..Wishes::default() }).await;
         caller.settled().await;
         assert_eq!(caller.ending(), (Status::NoAnswer, EndReason::RingTimeout, None, Some(18)));
-        assert_eq!(caller.record().ringing_ms, None);
+        assert_eq!((caller.record().ended_by, caller.record().ringing_ms), (Some(EndedBy::System), None));
         far.played().await.our("CANCEL");
     });
 }
@@ -77,6 +79,7 @@ fn it_rings_too_long() {
         let mut caller = Caller::with(&far, Wishes { ring_timeout_s: Some(5), ..Wishes::default() }).await;
         caller.settled().await;
         assert_eq!(caller.ending(), (Status::NoAnswer, EndReason::RingTimeout, None, Some(19)));
+        assert_eq!(caller.record().ended_by, Some(EndedBy::System));
         far.played().await.our("CANCEL");
     });
 }
