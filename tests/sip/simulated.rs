@@ -195,7 +195,7 @@ fn phones_that_do_not_answer() {
         call.over().await;
 
         let mut call = Call::dial("+15550009003").await;
-        call.until("Unreachable").await;
+        call.until("Unreachable(Connection refused (os error 111))").await;
         call.over().await;
     });
 }
