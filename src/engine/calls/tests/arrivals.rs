@@ -133,7 +133,7 @@ fn it_is_listed_once_it_can_be_answered() {
     bench.save();
     assert_eq!(listed(&mut bench), Vec::<String>::new(), "its tracks are not open yet");
     let sid = bench.open();
-    assert_eq!(listed(&mut bench), [sid.clone()]);
+    assert_eq!(listed(&mut bench), std::slice::from_ref(&sid));
     bench.decide("org_a", &sid, crate::call::Command::Answer).unwrap();
 }
 
