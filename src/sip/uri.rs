@@ -168,6 +168,11 @@ pub fn redirected(contact: &str, trunk_hosts: &[String], followed: u32) -> Optio
     trunk_hosts.iter().any(|own| own.eq_ignore_ascii_case(&host)).then_some(())?;
     let (user, place) = rest.rsplit_once('@').map_or((None, rest), |(user, place)| (Some(user), place));
     let place = place.split([';', '?', '>']).next()?;
+    let brackets = if place.starts_with('[') { 2 } else { 0 };
+    let port = place.get(host.len() + brackets..)?;
+    // What stands where a port should is the far end's own text.
+    let is_number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok();
+    (port.is_empty() || port.strip_prefix(':').is_some_and(is_number)).then_some(())?;
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;/%:".contains(&byte);
     match user {
         Some(user) if user.bytes().all(fits) => Some(format!("{}:{user}@{place}", scheme.to_ascii_lowercase())),
@@ -314,6 +319,12 @@ mod tests {
             ("sip:1@192.0.2.2", 0),
             ("sip:trunk.example.com@evil.example", 0),
             ("sip:a b@192.0.2.1", 0),
+            ("sip:192.0.2.1:1:5060", 0),
+            ("sip:192.0.2.1:\" <sip:203.0.113.9", 0),
+            ("sip:192.0.2.1:+5060", 0),
+            ("sip:192.0.2.1:65536", 0),
+            ("sip:192.0.2.1 x", 0),
+            ("sip:[2001:db8::1]x", 0),
             ("sips:1@192.0.2.1", 0),
             ("tel:+1", 0),
             ("", 0),
