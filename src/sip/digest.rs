@@ -117,6 +117,18 @@ impl Answer {
     }
 }
 
+/// The same proof once more: with the next count, since whoever counts takes what was counted for a replay (RFC 7616 §3.4.5).
+/// `None`: it has no count, and is shown as it is.
+pub fn again(proof: &str, method: &str, password: &str) -> Option<String> {
+    let mut answer = Answer::parse(proof)?;
+    let counted = answer.count()?.checked_add(1).map(|count| format!("{count:08x}"))?;
+    let (count, _) = answer.qop.as_mut()?;
+    let (counted_before, response_before) = (format!("nc={count}"), format!("response=\"{}\"", answer.response));
+    *count = counted;
+    let now = (format!("nc={count}"), format!("response=\"{}\"", answer.expected(method, password)));
+    Some(proof.replace(&response_before, &now.1).replace(&counted_before, &now.0))
+}
+
 /// See the file's contract.
 pub struct Challenger {
     key: hmac::Key,

@@ -108,6 +108,26 @@ fn a_stale_nonce_is_no_wrong_password() {
     });
 }
 
+/// RFC 3261 §22.3. What each was shown stands in the INVITE for the other, with a count of its own (RFC 7616 §3.4.5).
+#[test]
+fn a_proxy_asks_and_then_whoever_is_behind_it() {
+    case(async || {
+        let traffic = talk(Far::start("challenges_in_turn", &[]).await, knows("secret")).await;
+        let invites = attempts(&traffic);
+        assert_eq!(invites.len(), 4);
+        let shown = |at: usize| {
+            let [proxys, carriers] = ["Proxy-Authorization", "Authorization"].map(|name| invites[at].header(name));
+            (parameter(proxys, "nonce"), parameter(proxys, "nc"), parameter(carriers, "nonce"))
+        };
+        assert!(invites[1].lacks("Authorization"));
+        assert_eq!((shown(2), shown(3)), (("4f2a", "00000002", "5b3c"), ("6c4d", "00000001", "5b3c")));
+        let answer = invites[2].header("Proxy-Authorization");
+        let (known, asked) = (sha256("trunk:proxy:secret"), format!("INVITE:{}", parameter(answer, "uri")));
+        let text = format!("{known}:4f2a:00000002:{}:auth:{}", parameter(answer, "cnonce"), sha256(&asked));
+        assert_eq!(parameter(answer, "response"), sha256(&text));
+    });
+}
+
 /// Another nonce that is not called stale means another password (RFC 7616 §3.3): guessing on could lock the trunk out.
 #[test]
 fn no_answer_is_good_enough() {

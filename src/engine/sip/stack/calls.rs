@@ -1,16 +1,14 @@
 //! The calls of a stack: whose queue hears what is said under a Call-ID. No call's state is kept here beyond what messages are told
 //! apart by.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::Heard;
-
-/// More requests of one call are not challenged at the same time.
-const MOST_PROOFS: usize = 8;
+use super::proofs::Challenges;
 
 /// By Call-ID.
 #[derive(Default)]
@@ -53,32 +51,6 @@ pub(super) struct Call {
 
 /// The Reason headers of a CANCEL, which its transaction does not give away: noted where it comes in, read where the call is told of it.
 pub(super) type Cancelled = Arc<Mutex<Option<String>>>;
-
-/// What of our requests in a call may be challenged: who has credentials answers once.
-#[derive(Default)]
-pub(super) struct Challenges {
-    has_credentials: bool,
-    /// The newest CSeq numbers that came with a proof.
-    proofs: Mutex<VecDeque<u32>>,
-}
-
-impl Challenges {
-    pub(super) fn new(has_credentials: bool) -> Self {
-        Self { has_credentials, proofs: Mutex::default() }
-    }
-
-    pub(super) fn note_proof(&self, number: u32) {
-        let mut proofs = locked(&self.proofs);
-        if !proofs.contains(&number) {
-            proofs.truncate(MOST_PROOFS - 1);
-            proofs.push_front(number);
-        }
-    }
-
-    pub(super) fn may_answer(&self, number: u32) -> bool {
-        self.has_credentials && !locked(&self.proofs).contains(&number)
-    }
-}
 
 impl Calls {
     pub(super) fn enter(&self, call_id: &str, call: Call) {

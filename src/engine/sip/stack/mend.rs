@@ -22,6 +22,7 @@ use rsipstack::transport::SipAddr;
 
 use super::Calls;
 use super::owed::Owed;
+use super::proofs::Party;
 use super::route::PLACE;
 use crate::sip::digest::parameters;
 use crate::sip::uri::plainly_named;
@@ -38,15 +39,30 @@ pub(super) struct Mend {
 }
 
 impl Mend {
-    /// What proves who we are is noted: it is sent once.
-    fn note_proof(&self, request: &Request) {
-        let is_proof = |header: &Header| matches!(header, Header::Authorization(_) | Header::ProxyAuthorization(_));
-        if request.headers.iter().any(is_proof)
-            && let Some(call) = self.call(request)
-            && let Ok(number) = request.cseq_header().and_then(|cseq| cseq.seq())
-        {
-            call.challenges.note_proof(number);
+    /// What proves who we are is noted: it is sent once. Beside it in an INVITE stands what others asked for before.
+    fn prove(&self, request: &mut Request) {
+        let Some((party, proof)) = request.headers.iter().find_map(proof_of) else { return };
+        let number = request.cseq_header().and_then(|cseq| cseq.seq());
+        let (Some(call), Ok(number)) = (self.call(&*request), number) else { return };
+        call.challenges.note_proof(number);
+        if request.method == Method::Invite && call.confirmed.borrow().is_none() {
+            let others = call.challenges.show(number, party, &proof);
+            request.headers.0.extend(others.into_iter().map(|(party, proof)| match party.is_proxy() {
+                true => Header::ProxyAuthorization(proof.into()),
+                false => Header::Authorization(proof.into()),
+            }));
         }
+    }
+
+    /// Who asks behind somebody else, before the call is up: the crate answers as it does where its first answer was only old.
+    fn is_anothers(&self, response: &Response) -> bool {
+        let party = response.headers.iter().find_map(|header| match header {
+            Header::WwwAuthenticate(value) => Party::of(false, value.value()),
+            Header::ProxyAuthenticate(value) => Party::of(true, value.value()),
+            _ => None,
+        });
+        let call = self.call(response).filter(|call| call.confirmed.borrow().is_none());
+        matches!((call, party), (Some(call), Some(party)) if call.challenges.is_another(&party))
     }
 
     /// In a call that is up, with nobody to answer it.
@@ -87,7 +103,7 @@ impl MessageInspector for Mend {
                 _ => {}
             }
         }
-        self.note_proof(&request);
+        self.prove(&mut request);
         SipMessage::Request(request)
     }
 
@@ -102,6 +118,9 @@ impl MessageInspector for Mend {
             None => mark(&mut response),
             Some(_) if is_challenge(&response) => {
                 choose(&mut response);
+                if self.is_anothers(&response) {
+                    call_it_stale(&mut response);
+                }
                 if self.is_hopeless(&response) {
                     refuse(&mut response);
                 }
@@ -201,6 +220,29 @@ fn choose(response: &mut Response) {
         true => Header::ProxyAuthenticate(text.into()),
         false => Header::WwwAuthenticate(text.into()),
     }));
+}
+
+fn call_it_stale(response: &mut Response) {
+    let stale = |value: &str| match value.rsplit_once(", stale=") {
+        Some((before, word)) if !word.contains(',') => format!("{before}, stale=true"),
+        _ => format!("{value}, stale=true"),
+    };
+    for header in &mut response.headers.0 {
+        match header {
+            Header::WwwAuthenticate(value) => *value = stale(value.value()).into(),
+            Header::ProxyAuthenticate(value) => *value = stale(value.value()).into(),
+            _ => {}
+        }
+    }
+}
+
+fn proof_of(header: &Header) -> Option<(Party, String)> {
+    let (is_proxy, value) = match header {
+        Header::Authorization(value) => (false, value.value()),
+        Header::ProxyAuthorization(value) => (true, value.value()),
+        _ => return None,
+    };
+    Some((Party::of(is_proxy, value)?, value.to_owned()))
 }
 
 /// A challenge in the crate's words; `None`: it can't be answered.

@@ -16,6 +16,7 @@
 //! | `shown` | the certificate of ours, over TLS |
 //! | `info` | INFO: keys of the far side, and ours for it |
 //! | `route` | where a request goes: places, ports, transports |
+//! | `proofs` | what proves who we are in a call of ours, to each party that asks |
 //! | `past` | what is kept of transactions that are over |
 //! | `mend` | what is put right in messages between the wire and the crate |
 //!
@@ -33,6 +34,7 @@ mod info;
 mod mend;
 mod owed;
 mod past;
+mod proofs;
 mod refresh;
 mod request;
 mod route;
@@ -54,7 +56,7 @@ use tokio::sync::oneshot;
 
 use super::names::{Names, Servers};
 use super::{Gate, Local, Timers, Transport};
-use calls::{Call, Calls, Cancelled, Challenges, Expected};
+use calls::{Call, Calls, Cancelled, Expected};
 use connections::Connections;
 
 pub(in crate::engine) use came::{Came, Knock, Reception, Refusal, Ruled, Ruling};

@@ -19,7 +19,8 @@ use crate::engine::config::Credentials;
 
 use super::connections::Way;
 use super::past::Over;
-use super::{ALLOW, Call, Calls, Challenges, Failure, Heard, Reply, Stack, Terms, mend, refresh, reply};
+use super::proofs::Challenges;
+use super::{ALLOW, Call, Calls, Failure, Heard, Reply, Stack, Terms, mend, refresh, reply};
 
 /// What is said of a new call, in texts.
 #[derive(Clone, Debug)]
@@ -62,7 +63,7 @@ impl Stack {
         invite: Invite,
     ) -> Result<(Line, mpsc::UnboundedReceiver<Heard>), String> {
         let call_id = invite.call_id.clone();
-        let challenges = Challenges::new(invite.credentials.is_some());
+        let challenges = Challenges::new(invite.credentials.as_ref().map(|ours| ours.sip_password.clone()));
         let flow = invite.place.and_then(|place| self.connections.flow(&self.at(place)));
         let way = Way { connections: Arc::clone(&self.connections), flow };
         let option = self.option(invite)?;
