@@ -86,13 +86,11 @@ class Machine:
         state = tempfile.mkdtemp(dir=self.folder)
         cli = [self.python, "-m", "clutchcall.cli"]
         key = subprocess.run([*cli, "keys", "public", "--state", state], check=True, capture_output=True, text=True)
-        mint = [*cli, "tokens", "mint", "--ns", "bench/**", "--state", state]
-        token = subprocess.run(mint, check=True, capture_output=True, text=True).stdout.strip()
         listen = ["--listen", f"127.0.0.1:{port}", "--public-key", key.stdout.strip(), "--state", f"{state}/relay"]
         process = start([*cli, "relay", *listen, "--json"], FAR_CORE)
         try:
             shown = line_of(process)
-            yield Relay(process, [f"token={token}", f"hash={shown['certificate_hash']}"])
+            yield Relay(process, [f"key={state}/token.key", f"hash={shown['certificate_hash']}"])
         finally:
             process.terminate()
             end(process)
