@@ -149,8 +149,7 @@ class Theirs:
     def loaded(self, count: int) -> Row:
         """Fresh calls, their windows, and their end."""
         file = scenario("asks", self.run.folder, clip=self.clip, hold=HOLD_MS)
-        # All of its audio on one thread: of more calls than a thread has tasks it speaks for none of the next.
-        where = ["-i", "127.0.0.1", "-p", "25080", "-mi", "127.0.0.1", "-mp", "29000", "-rtp_threadtasks", str(count)]
+        where = ["-i", "127.0.0.1", "-p", "25080", "-mi", "127.0.0.1", "-mp", "29000", "-rtp_threadtasks", "50"]
         bounds = ["-m", str(count), "-l", str(count), "-r", "20", "-nostdin"]
         command: list[str | Path] = ["sipp", "-sf", file, f"127.0.0.1:{PORT}", *where, *bounds]
         caller = begin(command, cwd=self.run.folder, stdout=subprocess.DEVNULL)
