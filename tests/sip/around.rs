@@ -144,17 +144,16 @@ fn a_far_side_that_too_many_ask_for_is_asked_by_the_first_ones() {
     });
 }
 
+fn registered_at(port: u16) -> config::SipTrunk {
+    let credentials = Credentials { sip_username: "trunk".to_owned(), sip_password: Secret::new("secret") };
+    config::SipTrunk { require_registration: true, credentials: Some(credentials), ..towards(Transport::Udp, port) }
+}
+
 #[test]
 fn a_trunk_that_registers() {
     case(async || {
         let far = Far::start("registers", &[]).await;
-        let credentials = Credentials { sip_username: "trunk".to_owned(), sip_password: Secret::new("secret") };
-        let settings = config::SipTrunk {
-            require_registration: true,
-            credentials: Some(credentials),
-            ..towards(Transport::Udp, far.port)
-        };
-        let caller = Caller::idle(settings).await;
+        let caller = Caller::idle(registered_at(far.port)).await;
         let traffic = far.played().await;
         let mut asked = traffic.ours("REGISTER");
         asked.dedup_by_key(|register| register.header("CSeq").to_owned());
@@ -174,13 +173,7 @@ fn a_trunk_that_registers() {
 fn a_trunk_that_registers_again() {
     case(async || {
         let far = Far::start("registers_again", &[]).await;
-        let credentials = Credentials { sip_username: "trunk".to_owned(), sip_password: Secret::new("secret") };
-        let settings = config::SipTrunk {
-            require_registration: true,
-            credentials: Some(credentials),
-            ..towards(Transport::Udp, far.port)
-        };
-        let mut caller = Caller::idle(settings).await;
+        let mut caller = Caller::idle(registered_at(far.port)).await;
         let traffic = far.played().await;
         let mut asked = traffic.ours("REGISTER");
         asked.dedup_by_key(|register| register.header("CSeq").to_owned());
@@ -198,13 +191,7 @@ fn a_trunk_that_registers_again() {
 fn a_trunk_that_ends_takes_its_binding_back() {
     case(async || {
         let far = Far::start("registers_and_leaves", &[]).await;
-        let credentials = Credentials { sip_username: "trunk".to_owned(), sip_password: Secret::new("secret") };
-        let settings = config::SipTrunk {
-            require_registration: true,
-            credentials: Some(credentials),
-            ..towards(Transport::Udp, far.port)
-        };
-        let mut caller = Caller::idle(settings).await;
+        let mut caller = Caller::idle(registered_at(far.port)).await;
         let begun = Instant::now();
         while far.traffic().ours("REGISTER").is_empty() {
             assert!(begun.elapsed() < LIMIT);
