@@ -12,6 +12,8 @@ cp "$2"/*.conf "$root/clutchcall/"
 for clip in "${SPEECH:-/usr/share/asterisk/sounds/en_US_f_Allison}"/vm-goodbye.wav; do
   [ ! -e "$clip" ] || cp "$clip" "$root/clutchcall/clip.wav"
 done
+# It asks for its own name as calls come in; without an answer of its own it stands until the resolver gives up (5 s).
+printf '127.0.0.1 localhost %s\n' "$(hostname)" >"$root/etc/hosts"
 exec unshare --mount --propagation private sh -c '
   mount --bind /proc "$0/proc" && mount --rbind /dev "$0/dev" && exec chroot "$0" asterisk -f -C /clutchcall/asterisk.conf
 ' "$root"
