@@ -138,11 +138,21 @@ class Carrier:
     ) -> None:
         self.port, self.media = int(str(keys.pop("at", 0))) or port(), media_port(nth)
         kind, codec = keys.pop("codec", PCMU)  # type: ignore[misc]
+        transport = str(keys.pop("transport", "udp"))
         words = {"audio": self.media, "type": kind, "codec": codec} | keys
         where = ["-i", "127.0.0.1", "-p", self.port, "-mi", "127.0.0.1", "-mp", self.media]
-        command = ["sipp", "-sf", scenario(name, folder, **words), *map(str, where), "-rtp_echo", "-nostdin"]
+        command = [
+            "sipp",
+            "-sf",
+            scenario(name, folder, **words),
+            *map(str, where),
+            "-t",
+            f"{transport[0]}1",
+            "-rtp_echo",
+            "-nostdin",
+        ]
         self.process = begin(command, cores, cwd=folder, stdout=subprocess.DEVNULL)
-        wait_bound(self.port)
+        wait_bound(self.port, transport)
         self.used = Used(self.process)
 
     def drops(self) -> int:
@@ -161,16 +171,17 @@ def media_port(nth: int) -> int:
     raise TimeoutError("no free port for SIPp's audio")
 
 
-def wait_bound(number: int) -> None:
+def wait_bound(number: int, transport: str = "udp") -> None:
+    kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
     until = time.monotonic() + 10
     while time.monotonic() < until:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        with socket.socket(socket.AF_INET, kind) as tried:
             try:
-                udp.bind(("127.0.0.1", number))
+                tried.bind(("127.0.0.1", number))
             except OSError:
                 return
         time.sleep(0.02)
-    raise TimeoutError(f"nobody listens on UDP port {number}: is sipp installed (make packages)?")
+    raise TimeoutError(f"nobody listens on {transport.upper()} port {number}: is sipp installed (make packages)?")
 
 
 def drops_of(ports: set[int] | range) -> int:

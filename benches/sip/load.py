@@ -205,9 +205,11 @@ def carried(run: Run, carriers: int, hold: int) -> Iterator[Serving]:
     """An engine, and SIPps that answer and hang up after `hold` ms."""
     if shutil.which("sipp") is None:
         raise Missing("sipp is not installed: make packages")
-    made = [Carrier(run.folder, nth, None, "leaves", hold=hold) for nth in range(carriers)]
+    transport = run.options.transport
+    made = [Carrier(run.folder, nth, None, "leaves", hold=hold, transport=transport) for nth in range(carriers)]
     run.watched = made[0].port
-    engine = Serving(run.python, run.folder, [carrier.port for carrier in made])
+    ports = [carrier.port for carrier in made]
+    engine = Serving(run.python, run.folder, ports, trunk=f'transport = "{transport}"\n')
     try:
         yield engine
     finally:

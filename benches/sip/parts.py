@@ -97,7 +97,7 @@ def rate(run: Run) -> None:
     count, per_s = run.options.count or 3000, run.options.per_s or 50.0
     with carried(run, 1, hold=2000) as engine:
         watch = calls.Watch(engine)
-        wire = Wire(run.watched) if os.geteuid() == 0 else None
+        wire = Wire(run.watched) if os.geteuid() == 0 and run.options.transport == "udp" else None
         load_ = calls.Load(engine, per_s, count)
         before, begun = engine.used.now(), time.monotonic()
         load_.run()
@@ -113,7 +113,7 @@ def rate(run: Run) -> None:
             print(f"  {failed.count(why)} × {why}")
         run.found.note(failed=len(failed))
         if wire is None:
-            print("what set-up cost is not measured: watching loopback needs root")
+            print("what set-up cost is not measured: watching loopback needs root, and SIP over UDP")
             return
         found = calls.set_up(wire, watch, load_)
         rows = [

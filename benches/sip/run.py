@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="windows of each row; the medians are shown")
     parser.add_argument("--count", type=int, help="calls of rate and soak (3,000 and 10,000)")
     parser.add_argument("--per-s", type=float, help="calls a second of rate and soak (50)")
+    parser.add_argument("--transport", choices=("udp", "tcp"), default="udp", help="of rate and soak (%(default)s)")
     parser.add_argument("--asterisk", metavar="FOLDER", default=os.environ.get("CLUTCHCALL_ASTERISK"), help="its root")
     arguments = parser.parse_args()
     begun, found = time.monotonic(), Found()
