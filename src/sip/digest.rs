@@ -117,16 +117,22 @@ impl Answer {
     }
 }
 
-/// The same proof once more: with the next count, since whoever counts takes what was counted for a replay (RFC 7616 §3.4.5).
-/// `None`: it has no count, and is shown as it is.
-pub fn again(proof: &str, method: &str, password: &str) -> Option<String> {
-    let mut answer = Answer::parse(proof)?;
-    let counted = answer.count()?.checked_add(1).map(|count| format!("{count:08x}"))?;
-    let (count, _) = answer.qop.as_mut()?;
-    let (counted_before, response_before) = (format!("nc={count}"), format!("response=\"{}\"", answer.response));
-    *count = counted;
-    let now = (format!("nc={count}"), format!("response=\"{}\"", answer.expected(method, password)));
-    Some(proof.replace(&response_before, &now.1).replace(&counted_before, &now.0))
+/// The same proof in another request: with the next count, since whoever counts takes what was counted for a replay (RFC 7616 §3.4.5).
+/// `None`: it is none, or was counted to the end.
+pub fn again(proof: &str, method: &str, uri: &str, password: &str) -> Option<String> {
+    let before = Answer::parse(proof)?;
+    let mut now = Answer { uri: uri.to_owned(), ..before.clone() };
+    let mut text = proof.to_owned();
+    if let Some((count, _)) = &mut now.qop {
+        let next = before.count()?.checked_add(1)?;
+        text = text.replace(&format!("nc={count}"), &format!("nc={next:08x}"));
+        *count = format!("{next:08x}");
+    }
+    now.response = now.expected(method, password);
+    for (name, before, now) in [("response", &before.response, &now.response), ("uri", &before.uri, &now.uri)] {
+        text = text.replace(&format!("{name}=\"{before}\""), &format!("{name}=\"{now}\""));
+    }
+    Some(text)
 }
 
 /// See the file's contract.
@@ -335,6 +341,30 @@ mod tests {
             assert_eq!(verdict, if n < MOST_USED as u64 { Verdict::Right } else { Verdict::Stale });
         }
         assert!(challenger.used.is_empty());
+    }
+
+    #[test]
+    fn the_same_proof_in_another_request() {
+        let shown = |response: &str, uri: &str, rest: &str| {
+            let text = format!(
+                "Digest username=\"u\", realm=\"r\", nonce=\"n\", uri=\"{uri}\", response=\"{response}\"{rest}"
+            );
+            (Answer::parse(&text).unwrap(), text)
+        };
+        for (before, after) in [
+            (", qop=auth, nc=0000000f, cnonce=\"c\"", ", qop=auth, nc=00000010, cnonce=\"c\""),
+            (", algorithm=SHA-256", ", algorithm=SHA-256"),
+        ] {
+            let (answer, proof) = shown("00", "sip:1@h", before);
+            let again = again(&proof, "BYE", "sip:far@there", "p").unwrap();
+            let (expected, _) = shown("", "sip:far@there", after);
+            let response = expected.expected("BYE", "p");
+            assert_eq!(again, shown(&response, "sip:far@there", after).1);
+            assert_ne!(response, answer.expected("BYE", "p"));
+        }
+        let (_, last) = shown("00", "sip:1@h", ", qop=auth, nc=ffffffff, cnonce=\"c\"");
+        assert_eq!(super::again(&last, "BYE", "sip:1@h", "p"), None);
+        assert_eq!(super::again("Basic dTpw", "BYE", "sip:1@h", "p"), None);
     }
 
     #[test]

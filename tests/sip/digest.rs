@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use clutchcall::call::{EndReason, EndedBy, Status, TransferMode, TransferState};
-use clutchcall::engine::config::{Credentials, Secret};
+use clutchcall::engine::config::{Credentials, DtmfMode, Secret, SipTrunk};
 use clutchcall::engine::sip::Transport;
+use clutchcall::sip::registration::State;
+use md5::Digest as _;
 
+use crate::around::probed;
 use crate::rig::{Caller, Far, Message, Traffic, Wishes, case, towards};
 
 const NORMAL: (Status, EndReason, Option<u16>, Option<u8>) = (Status::Completed, EndReason::Normal, None, Some(16));
@@ -42,6 +45,38 @@ fn parameter<'a>(header: &'a str, name: &str) -> &'a str {
 fn sha256(text: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn md5(text: &str) -> String {
+    md5::Md5::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What this header proves holds for the request in which it stands: its method, its Request-URI, its count.
+fn assert_proves(request: &Message, header: &str, hash: fn(&str) -> String) {
+    let (answer, line) = (request.header(header), request.line());
+    let [method, uri, _] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+    let of = |name| parameter(answer, name);
+    assert_eq!(of("uri"), uri, "{}", request.text);
+    let (known, asked) = (hash(&format!("trunk:{}:secret", of("realm"))), hash(&format!("{method}:{uri}")));
+    let counted = match answer.contains("qop=auth") {
+        true => format!("{}:{}:auth:", of("nc"), of("cnonce")),
+        false => String::new(),
+    };
+    assert_eq!(of("response"), hash(&format!("{known}:{}:{counted}{asked}", of("nonce"))), "{}", request.text);
+}
+
+/// A proxy with a count asked who sends a request, and then whoever is behind it, without one: both were told, and are told in what comes
+/// behind it.
+fn assert_in_turn(requests: &[&Message]) {
+    let [first, second, both @ ..] = requests else { panic!("{requests:?}") };
+    assert!(first.lacks("Authorization") && first.lacks("Proxy-Authorization"), "{}", first.text);
+    assert!(second.lacks("Authorization"), "{}", second.text);
+    assert_proves(second, "Proxy-Authorization", sha256);
+    for (count, request) in (2..).zip(both) {
+        assert_proves(request, "Proxy-Authorization", sha256);
+        assert_proves(request, "Authorization", md5);
+        assert_eq!(parameter(request.header("Proxy-Authorization"), "nc"), format!("{count:08}"));
+    }
 }
 
 #[test]
@@ -121,10 +156,19 @@ fn a_proxy_asks_and_then_whoever_is_behind_it() {
         };
         assert!(invites[1].lacks("Authorization"));
         assert_eq!((shown(2), shown(3)), (("4f2a", "00000002", "5b3c"), ("6c4d", "00000001", "5b3c")));
-        let answer = invites[2].header("Proxy-Authorization");
-        let (known, asked) = (sha256("trunk:proxy:secret"), format!("INVITE:{}", parameter(answer, "uri")));
-        let text = format!("{known}:4f2a:00000002:{}:auth:{}", parameter(answer, "cnonce"), sha256(&asked));
-        assert_eq!(parameter(answer, "response"), sha256(&text));
+        for invite in &invites[2..] {
+            assert_proves(invite, "Proxy-Authorization", sha256);
+            assert_proves(invite, "Authorization", md5);
+        }
+        // The ACK of the answer shows what the INVITE showed (§22.1), and what is asked for in the call what it asks for (§22.3).
+        let ack = traffic.ours("ACK").pop().unwrap();
+        for name in ["Proxy-Authorization", "Authorization"] {
+            assert_eq!(ack.header(name), invites[3].header(name));
+        }
+        let bye = traffic.our("BYE");
+        assert_proves(bye, "Proxy-Authorization", sha256);
+        assert_proves(bye, "Authorization", md5);
+        assert_eq!(parameter(bye.header("Proxy-Authorization"), "nc"), "00000002");
     });
 }
 
@@ -202,5 +246,77 @@ fn a_refresh_that_is_challenged_is_tried_again() {
         let mut updates = traffic.ours("UPDATE");
         updates.dedup_by_key(|update| update.header("CSeq").to_owned());
         assert_eq!(updates.len(), 2);
+    });
+}
+
+/// A request of a call that nobody challenged: a transfer that is refused otherwise, a key.
+#[test]
+fn in_a_call_a_proxy_asks_and_then_whoever_is_behind_it() {
+    case(async || {
+        for (method, code, phrase) in [("REFER", "405", "Method Not Allowed"), ("INFO", "200", "OK")] {
+            let far = Far::start("asks_in_turn", &[("method", method), ("code", code), ("phrase", phrase)]).await;
+            let dtmf_mode = DtmfMode::Info;
+            let credentials = knows("secret").credentials;
+            let settings = SipTrunk { dtmf_mode, credentials, ..towards(Transport::Udp, far.port) };
+            let mut caller = Caller::idle(settings).await;
+            caller.place(20);
+            caller.until(Status::InProgress).await;
+            if method == "REFER" {
+                caller.transfer(TransferMode::Refer);
+                caller.until_transfer(TransferState::Failed).await;
+                assert_eq!(caller.record().transfer.as_ref().unwrap().sip_code, Some(405));
+            } else {
+                caller.press("5").await.unwrap();
+            }
+            caller.hangup();
+            caller.settled().await;
+            assert_eq!((caller.ending(), caller.record().ended_by), (NORMAL, Some(EndedBy::Local)));
+            let traffic = far.played().await;
+            let mut asked = traffic.each(method);
+            assert_eq!(asked.len(), 3, "{method}");
+            asked.push(traffic.our("BYE"));
+            assert_in_turn(&asked);
+        }
+    });
+}
+
+#[test]
+fn who_hangs_up_is_asked_by_a_proxy_and_then_by_the_far_end() {
+    case(async || {
+        let traffic = talk(Far::start("asks_who_leaves_in_turn", &[]).await, knows("secret")).await;
+        let byes = traffic.each("BYE");
+        assert_eq!(byes.len(), 3);
+        assert_in_turn(&byes);
+    });
+}
+
+/// And what refreshes the binding is proved to both from the start.
+#[test]
+fn a_registrar_behind_a_proxy() {
+    case(async || {
+        let far = Far::start("registers_in_turn", &[]).await;
+        let (require_registration, credentials) = (true, knows("secret").credentials);
+        let settings = SipTrunk { require_registration, credentials, ..towards(Transport::Udp, far.port) };
+        let mut caller = Caller::idle(settings).await;
+        let traffic = far.played().await;
+        let asked = traffic.each("REGISTER");
+        assert_eq!(asked.len(), 4);
+        assert_in_turn(&asked);
+        assert!(matches!(probed(&mut caller).await.registration, Some(State::Registered { .. })));
+    });
+}
+
+#[test]
+fn a_far_side_behind_a_proxy_is_asked_whether_it_is_there() {
+    case(async || {
+        let far = Far::start("is_there_in_turn", &[]).await;
+        let (options_interval, credentials) = (Some(Duration::from_millis(50)), knows("secret").credentials);
+        let settings = SipTrunk { options_interval, credentials, ..towards(Transport::Udp, far.port) };
+        let caller = Caller::idle(settings).await;
+        let traffic = far.played().await;
+        let asked = traffic.each("OPTIONS");
+        assert_eq!(asked.len(), 4);
+        assert_in_turn(&asked);
+        drop(caller);
     });
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::dial::random;
 use super::names::Draw;
-use super::stack::{Ask, Failure, Reply, Stack};
+use super::stack::{Ask, Challenges, Failure, Reply, Stack};
 use crate::engine::config::SipTrunk;
 use crate::sip::health::Health;
 
@@ -58,6 +58,7 @@ impl Keepalive {
             place: None,
             headers,
             credentials: settings.credentials.clone(),
+            challenges: Challenges::of(settings.credentials.as_ref()),
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use super::dial::random;
 use super::dialog::seconds;
 use super::names::Draw;
-use super::stack::{Ask, Stack};
+use super::stack::{Ask, Challenges, Stack};
 use crate::engine::config::SipTrunk;
 use crate::sip::registration::{self, Registration, State};
 use crate::sip::uri;
@@ -93,6 +93,7 @@ impl Registrar {
             place: None,
             headers,
             credentials: settings.credentials.clone(),
+            challenges: Challenges::of(settings.credentials.as_ref()),
         }
     }
 

@@ -1,7 +1,8 @@
 //! The calls of a stack: whose queue hears what is said under a Call-ID. No call's state is kept here beyond what messages are told
 //! apart by.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rsipstack::dialog::invite_dialog::InviteDialog;
@@ -15,8 +16,8 @@ use super::proofs::Challenges;
 pub(super) struct Calls {
     /// Two have the same where a call of ours comes back to us.
     named: Mutex<HashMap<String, Vec<Call>>>,
-    /// Questions of ours that wait for an answer, and INVITEs that wait for a decision.
-    expected: Mutex<HashSet<String>>,
+    /// Questions of ours that wait for an answer, with what they are proved by, and INVITEs that wait for a decision.
+    expected: Mutex<HashMap<String, Option<Arc<Challenges>>>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -49,6 +50,12 @@ pub(super) struct Call {
     pub(super) cancelled: Cancelled,
 }
 
+impl Call {
+    pub(super) fn is_up(&self) -> bool {
+        self.confirmed.borrow().is_some()
+    }
+}
+
 /// The Reason headers of a CANCEL, which its transaction does not give away: noted where it comes in, read where the call is told of it.
 pub(super) type Cancelled = Arc<Mutex<Option<String>>>;
 
@@ -78,18 +85,25 @@ impl Calls {
     }
 
     pub(super) fn has(&self, call_id: &str) -> bool {
-        locked(&self.named).contains_key(call_id) || locked(&self.expected).contains(call_id)
+        locked(&self.named).contains_key(call_id) || locked(&self.expected).contains_key(call_id)
     }
 
     /// Somebody decides about an INVITE; `None`: about another one of the same name.
     pub(super) fn reserve<'a>(&'a self, call_id: &'a str) -> Option<Expected<'a>> {
-        let is_new = locked(&self.expected).insert(call_id.to_owned());
-        is_new.then(|| Expected(self, call_id))
+        let mut expected = locked(&self.expected);
+        let Entry::Vacant(free) = expected.entry(call_id.to_owned()) else { return None };
+        free.insert(None);
+        Some(Expected(self, call_id))
     }
 
-    pub(super) fn expect<'a>(&'a self, call_id: &'a str) -> Expected<'a> {
-        locked(&self.expected).insert(call_id.to_owned());
+    pub(super) fn expect<'a>(&'a self, call_id: &'a str, challenges: &Arc<Challenges>) -> Expected<'a> {
+        locked(&self.expected).insert(call_id.to_owned(), Some(Arc::clone(challenges)));
         Expected(self, call_id)
+    }
+
+    /// Of a question.
+    pub(super) fn challenges(&self, call_id: &str) -> Option<Arc<Challenges>> {
+        locked(&self.expected).get(call_id)?.clone()
     }
 
     /// By the tag that is ours.

@@ -22,7 +22,7 @@ use rsipstack::transport::SipAddr;
 
 use super::Calls;
 use super::owed::Owed;
-use super::proofs::Party;
+use super::proofs::{Asked, Challenges, Party};
 use super::route::PLACE;
 use crate::sip::digest::parameters;
 use crate::sip::uri::plainly_named;
@@ -39,39 +39,48 @@ pub(super) struct Mend {
 }
 
 impl Mend {
-    /// What proves who we are is noted: it is sent once. Beside it in an INVITE stands what others asked for before.
+    /// What proves who we are is noted; what others have asked for before stands beside it.
     fn prove(&self, request: &mut Request) {
-        let Some((party, proof)) = request.headers.iter().find_map(proof_of) else { return };
-        let number = request.cseq_header().and_then(|cseq| cseq.seq());
-        let (Some(call), Ok(number)) = (self.call(&*request), number) else { return };
-        call.challenges.note_proof(number);
-        if request.method == Method::Invite && call.confirmed.borrow().is_none() {
-            let others = call.challenges.show(number, party, &proof);
-            request.headers.0.extend(others.into_iter().map(|(party, proof)| match party.is_proxy() {
-                true => Header::ProxyAuthorization(proof.into()),
-                false => Header::Authorization(proof.into()),
-            }));
+        let (Some(challenges), Ok(Ok(number))) =
+            (self.challenges(&*request), request.cseq_header().map(|cseq| cseq.seq()))
+        else {
+            return;
+        };
+        let own = request.headers.iter().find_map(proof_of);
+        // Nobody challenges a CANCEL, or the ACK of a refusal (RFC 3261 §22.1).
+        match request.method {
+            Method::Cancel => return,
+            Method::Ack if own.is_none() && self.call(&*request).is_none_or(|call| !call.is_up()) => return,
+            _ => {}
+        }
+        let (method, uri) = (request.method.to_string(), request.uri.to_string());
+        let others = challenges.show(Asked { number, method: &method, uri: &uri }, own);
+        request.headers.0.extend(others.into_iter().map(|(party, proof)| match party.is_proxy() {
+            true => Header::ProxyAuthorization(proof.into()),
+            false => Header::Authorization(proof.into()),
+        }));
+    }
+
+    /// A challenge that is to be answered is called stale, so that the crate answers it as it does its first one. In a call that is up one
+    /// that is not is a refusal.
+    fn judge(&self, response: &mut Response) {
+        let asks = response.headers.iter().find_map(asks);
+        let number = response.cseq_header().and_then(|cseq| cseq.seq());
+        let is_answered = match (self.challenges(&*response), asks, number) {
+            (Some(challenges), Some((party, is_stale)), Ok(number)) => challenges.may_answer(number, &party, is_stale),
+            _ => false,
+        };
+        if is_answered {
+            call_it_stale(response);
+        } else if self.call(&*response).is_some_and(|call| call.is_up()) {
+            refuse(response);
         }
     }
 
-    /// Who asks behind somebody else, before the call is up: the crate answers as it does where its first answer was only old.
-    fn is_anothers(&self, response: &Response) -> bool {
-        let party = response.headers.iter().find_map(|header| match header {
-            Header::WwwAuthenticate(value) => Party::of(false, value.value()),
-            Header::ProxyAuthenticate(value) => Party::of(true, value.value()),
-            _ => None,
-        });
-        let call = self.call(response).filter(|call| call.confirmed.borrow().is_none());
-        matches!((call, party), (Some(call), Some(party)) if call.challenges.is_another(&party))
-    }
-
-    /// In a call that is up, with nobody to answer it.
-    fn is_hopeless(&self, response: &Response) -> bool {
-        let Some(call) = self.call(response).filter(|call| call.confirmed.borrow().is_some()) else { return false };
-        let is_challenge =
-            |header: &Header| matches!(header, Header::WwwAuthenticate(_) | Header::ProxyAuthenticate(_));
-        let number = response.cseq_header().and_then(|cseq| cseq.seq());
-        !response.headers.iter().any(is_challenge) || number.is_ok_and(|number| !call.challenges.may_answer(number))
+    /// What is known of whom a request of ours, or its answer, belongs to.
+    fn challenges(&self, message: &impl HeadersExt) -> Option<Arc<Challenges>> {
+        let of_call = self.call(message).map(|call| call.challenges);
+        of_call.or_else(|| self.calls.challenges(message.call_id_header().ok()?.value()))
     }
 
     /// Whose dialog a request of ours, or its answer, belongs to.
@@ -118,12 +127,7 @@ impl MessageInspector for Mend {
             None => mark(&mut response),
             Some(_) if is_challenge(&response) => {
                 choose(&mut response);
-                if self.is_anothers(&response) {
-                    call_it_stale(&mut response);
-                }
-                if self.is_hopeless(&response) {
-                    refuse(&mut response);
-                }
+                self.judge(&mut response);
             }
             Some(from) => mend(&mut response, from),
         }
@@ -243,6 +247,17 @@ fn proof_of(header: &Header) -> Option<(Party, String)> {
         _ => return None,
     };
     Some((Party::of(is_proxy, value)?, value.to_owned()))
+}
+
+/// Who asks, and whether its answer was only too old.
+fn asks(header: &Header) -> Option<(Party, bool)> {
+    let (is_proxy, value) = match header {
+        Header::WwwAuthenticate(value) => (false, value.value()),
+        Header::ProxyAuthenticate(value) => (true, value.value()),
+        _ => return None,
+    };
+    let stale = parameters(value).into_iter().find(|(name, _)| name.eq_ignore_ascii_case("stale"));
+    Some((Party::of(is_proxy, value)?, stale.is_some_and(|(_, word)| unquoted(word).eq_ignore_ascii_case("true"))))
 }
 
 /// A challenge in the crate's words; `None`: it can't be answered.

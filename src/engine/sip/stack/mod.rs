@@ -16,7 +16,7 @@
 //! | `shown` | the certificate of ours, over TLS |
 //! | `info` | INFO: keys of the far side, and ours for it |
 //! | `route` | where a request goes: places, ports, transports |
-//! | `proofs` | what proves who we are in a call of ours, to each party that asks |
+//! | `proofs` | what proves who we are, to each party that asks, and who is answered |
 //! | `past` | what is kept of transactions that are over |
 //! | `mend` | what is put right in messages between the wire and the crate |
 //!
@@ -63,6 +63,7 @@ pub(in crate::engine) use came::{Came, Knock, Reception, Refusal, Ruled, Ruling}
 pub(in crate::engine) use past::Past;
 pub use past::Transactions;
 pub(in crate::engine) use refresh::Terms;
+pub(super) use proofs::Challenges;
 pub(super) use request::Ask;
 pub(super) use uac::Invite;
 pub(in crate::engine) use uac::Line;

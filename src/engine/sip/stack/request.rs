@@ -10,13 +10,13 @@ use rsipstack::transaction::key::{TransactionKey, TransactionRole};
 use rsipstack::transaction::make_tag;
 use rsipstack::transaction::transaction::Transaction;
 
+use super::proofs::Challenges;
 use super::route::Unreached;
 use super::{Failure, Reply, Stack, mend, reply, uac};
 use crate::engine::config::{Credentials, Host};
 use crate::engine::sip::names::Draw;
 
 /// What is asked, in texts.
-#[derive(Clone, Debug)]
 pub(in crate::engine::sip) struct Ask {
     pub(in crate::engine::sip) method: &'static str,
     pub(in crate::engine::sip) uri: String,
@@ -30,6 +30,8 @@ pub(in crate::engine::sip) struct Ask {
     pub(in crate::engine::sip) place: Option<SocketAddr>,
     pub(in crate::engine::sip) headers: Vec<(String, String)>,
     pub(in crate::engine::sip) credentials: Option<Credentials>,
+    /// Who asked for them in the questions before.
+    pub(in crate::engine::sip) challenges: Arc<Challenges>,
 }
 
 impl Stack {
@@ -47,7 +49,7 @@ impl Stack {
             }
         };
         ask.place = Some(place);
-        let expected = self.calls.expect(&ask.call_id);
+        let expected = self.calls.expect(&ask.call_id, &ask.challenges);
         let answered = match self.request(ask) {
             Ok(request) => self.exchange(request, place, ask.credentials.clone(), &mut ask.number).await,
             Err(error) => Err(Failure::Network(error)),

@@ -63,7 +63,7 @@ impl Stack {
         invite: Invite,
     ) -> Result<(Line, mpsc::UnboundedReceiver<Heard>), String> {
         let call_id = invite.call_id.clone();
-        let challenges = Challenges::new(invite.credentials.as_ref().map(|ours| ours.sip_password.clone()));
+        let challenges = Challenges::of(invite.credentials.as_ref());
         let flow = invite.place.and_then(|place| self.connections.flow(&self.at(place)));
         let way = Way { connections: Arc::clone(&self.connections), flow };
         let option = self.option(invite)?;
@@ -75,7 +75,7 @@ impl Stack {
             dialog: dialog.clone(),
             tag: dialog.id().local_tag,
             caller: None,
-            challenges: Arc::new(challenges),
+            challenges,
             change: Arc::new(Semaphore::new(1)),
             heard: heard.clone(),
             confirmed,
