@@ -42,6 +42,36 @@ fn final_answers() {
     });
 }
 
+/// Those that carriers say less often, row by row of docs/states.md.
+#[test]
+fn rarer_final_answers() {
+    case(async || {
+        const NONE: &str = "X-Of-The-Carrier: none";
+        const SPENT: &str = "Reason: Q.850;cause=88;text=\"Incompatible destination\"";
+        use EndReason::{Busy, CodecMismatch, Declined, InvalidNumber, NotFound, Unavailable};
+        for (code, phrase, extra, reason, q850) in [
+            (600, "Busy Everywhere", NONE, Busy, 17),
+            (607, "Unwanted", NONE, Declined, 21),
+            (604, "Does Not Exist Anywhere", NONE, NotFound, 1),
+            (410, "Gone", NONE, NotFound, 22),
+            (484, "Address Incomplete", NONE, InvalidNumber, 28),
+            (488, "Not Acceptable Here", "Warning: 304 carrier \"Media type not available\"", CodecMismatch, 79),
+            (488, "Not Acceptable Here", SPENT, CodecMismatch, 88),
+            (606, "Not Acceptable", NONE, CodecMismatch, 79),
+            (415, "Unsupported Media Type", "Accept: application/isup", CodecMismatch, 79),
+            (408, "Request Timeout", NONE, Unavailable, 102),
+        ] {
+            let want = (Status::Failed, reason, Some(code), Some(q850));
+            refused("refuses", (&code.to_string(), phrase, extra), want).await;
+        }
+        // Once it has rung, nobody came to the phone.
+        for (code, phrase) in [(408, "Request Timeout"), (487, "Request Terminated")] {
+            let want = (Status::NoAnswer, EndReason::RemoteTimeout, Some(code), Some(18));
+            refused("rings_then_refuses", (&code.to_string(), phrase, NONE), want).await;
+        }
+    });
+}
+
 #[test]
 fn nobody_says_a_word() {
     case(async || {
