@@ -131,6 +131,8 @@ pub struct Counts {
     pub connections: AtomicU64,
     /// Connections that ended because what their far side was told it did not take.
     pub untaken: AtomicU64,
+    /// Requests of ours over connections that were forgotten before anybody said a word.
+    pub unanswered: AtomicU64,
     /// Requests that came while too many were being answered.
     pub busy: AtomicU64,
     /// Calls whose caller does not know the password.
@@ -139,14 +141,16 @@ pub struct Counts {
 
 impl Counts {
     /// By name.
-    pub fn all(&self) -> [(&'static str, u64); 7] {
-        let Self { strangers, strangers_rate, peers_rate, connections, untaken, busy, wrong_password } = self;
+    pub fn all(&self) -> [(&'static str, u64); 8] {
+        let Self { strangers, strangers_rate, peers_rate, connections, untaken, unanswered, busy, wrong_password } =
+            self;
         [
             ("stranger", strangers),
             ("stranger_rate", strangers_rate),
             ("peer_rate", peers_rate),
             ("connection", connections),
             ("untaken", untaken),
+            ("unanswered", unanswered),
             ("busy", busy),
             ("wrong_password", wrong_password),
         ]

@@ -7,13 +7,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::platform::CancellationToken;
 use rsipstack::sip::uri::ParamsExt as _;
-use rsipstack::sip::{Host, SipMessage, StatusCode, ToTypedHeader as _};
+use rsipstack::sip::{Host, Request, SipMessage, StatusCode, ToTypedHeader as _};
 use rsipstack::transaction::endpoint::EndpointInner;
 use rsipstack::transaction::transaction::TransactionEvent;
 use rsipstack::transport::stream::StreamConnectionInner;
@@ -46,7 +47,7 @@ pub(super) struct Connections {
     connector: Option<TlsConnector>,
     /// For far sides that connect to us.
     acceptor: Option<TlsAcceptor>,
-    pub(super) owed: Arc<Owed>,
+    pub(super) owed: Owed,
     pub(super) ending: CancellationToken,
     table: Table,
 }
@@ -87,7 +88,7 @@ impl Connections {
             connector = Some(TlsConnector::from(client.map_err(|error| format!("tls_roots: {error}"))?));
             acceptor = local.certificate.as_ref().map(|certificate| shown::show(certificate, &ending)).transpose()?;
         }
-        let (transport, owed, table) = (local.transport, Arc::default(), Table::default());
+        let (transport, owed, table) = (local.transport, Owed::default(), Table::default());
         Ok(Arc::new(Self { transport, address, gate, resolver, connector, acceptor, owed, ending, table }))
     }
 
@@ -130,6 +131,13 @@ impl Connections {
     /// Cancelled with the connection that there is now.
     pub(super) fn flow(&self, at: &SipAddr) -> Option<CancellationToken> {
         locked(&self.table.open).get(at).cloned()
+    }
+
+    /// A request is about to go over a connection.
+    pub(super) fn sends(&self, request: &Request, to: &SipAddr) {
+        if !self.owed.note(request, to, Instant::now()) {
+            self.gate.counts.unanswered.fetch_add(1, Relaxed);
+        }
     }
 
     fn turn(&self, at: &SipAddr) -> Arc<tokio::sync::Mutex<()>> {
@@ -195,7 +203,7 @@ impl Connections {
 
     fn note(&self, entered: io::Result<()>, from: IpAddr) {
         if let Err(error) = entered {
-            self.gate.counts.connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.gate.counts.connections.fetch_add(1, Relaxed);
             tracing::debug!(%from, %error, "a SIP connection came to nothing");
         }
     }
@@ -229,7 +237,7 @@ impl Connections {
             Ended::Closed => return,
             Ended::Broken(error) => error.to_string(),
             Ended::Untaken => {
-                self.gate.counts.untaken.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.gate.counts.untaken.fetch_add(1, Relaxed);
                 "what it was told it did not take".to_owned()
             }
         };

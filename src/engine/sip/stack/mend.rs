@@ -12,7 +12,6 @@
 //! - Answers that it makes itself, for a timer or a broken connection, look like the far side's: they are marked.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use rsipstack::sip::{
     HasHeaders as _, Header, HeadersExt, Method, Request, Response, SipMessage, StatusCode, StatusCodeKind, Transport,
@@ -21,7 +20,7 @@ use rsipstack::transaction::endpoint::MessageInspector;
 use rsipstack::transport::SipAddr;
 
 use super::Calls;
-use super::owed::Owed;
+use super::connections::Connections;
 use super::proofs::{Asked, Challenges, Party};
 use super::route::PLACE;
 use crate::sip::digest::parameters;
@@ -34,8 +33,8 @@ const CHALLENGED: &str = "X-Challenged";
 
 pub(super) struct Mend {
     pub(super) calls: Arc<Calls>,
-    /// What was asked over connections, until somebody says a word.
-    pub(super) owed: Arc<Owed>,
+    /// Who is told what is asked over one of them.
+    pub(super) connections: Arc<Connections>,
 }
 
 impl Mend {
@@ -103,7 +102,7 @@ impl MessageInspector for Mend {
         };
         request.headers.retain(|header| !matches!(header, Header::Route(value) if value.value().contains(PLACE)));
         if let Some(to) = to.filter(|to| matches!(to.r#type, Some(Transport::Tcp | Transport::Tls))) {
-            self.owed.note(&request, to, Instant::now());
+            self.connections.sends(&request, to);
         }
         for header in request.headers_mut().iter_mut() {
             match header {
@@ -121,7 +120,7 @@ impl MessageInspector for Mend {
         let is_ours = |name: &str| [MARK, CHALLENGED].iter().any(|mark| name.eq_ignore_ascii_case(mark));
         response.headers.retain(|header| !matches!(header, Header::Other(name, _) if is_ours(name)));
         if from.is_some() {
-            self.owed.answered(&response);
+            self.connections.owed.answered(&response);
         }
         match from {
             None => mark(&mut response),

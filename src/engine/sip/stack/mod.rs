@@ -62,8 +62,8 @@ use connections::Connections;
 pub(in crate::engine) use came::{Came, Knock, Reception, Refusal, Ruled, Ruling};
 pub(in crate::engine) use past::Past;
 pub use past::Transactions;
-pub(in crate::engine) use refresh::Terms;
 pub(super) use proofs::Challenges;
+pub(in crate::engine) use refresh::Terms;
 pub(super) use request::Ask;
 pub(super) use uac::Invite;
 pub(in crate::engine) use uac::Line;
@@ -239,7 +239,7 @@ impl Stack {
             .with_user_agent(USER_AGENT)
             .with_allows(ALLOW.to_vec())
             .with_option(option(timers))
-            .with_inspector(Box::new(mend::Mend { calls: Arc::clone(&calls), owed: Arc::clone(&connections.owed) }))
+            .with_inspector(Box::new(mend::Mend { calls: Arc::clone(&calls), connections: Arc::clone(&connections) }))
             .with_target_locator(Box::new(route::Targets(Arc::clone(&connections))))
             .with_transport_inspector(Box::new(door.clone()))
             .build();
