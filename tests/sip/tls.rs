@@ -30,6 +30,8 @@ struct Ways {
     leaves: bool,
     /// It stands in the way of the call's requests, over this transport.
     routes: Option<&'static str>,
+    /// It sends calls on to this user of its own first.
+    moves: Option<&'static str>,
 }
 
 struct Far {
@@ -125,6 +127,13 @@ async fn talk(
             }
             let message: String = text.drain(..end + body).collect();
             let said = match message.split(' ').next().unwrap() {
+                "INVITE" if ways.moves.is_some_and(|user| !message.starts_with(&format!("INVITE sip:{user}@"))) => {
+                    let host = header(&message, "To").split(['@', '>']).nth(1).unwrap();
+                    let user = ways.moves.unwrap();
+                    // No Contact of its own: the place to go on to.
+                    answer(&message, "302 Moved Temporarily", us, "", "")
+                        .replace(&format!("<sip:far@{us};transport=tls>"), &format!("<sip:{user}@{host}>"))
+                }
                 "INVITE" => {
                     invite = message.clone();
                     let route = route.as_deref().unwrap_or_default();
@@ -141,7 +150,7 @@ async fn talk(
                 "BYE" => answer(&message, "200 OK", us, "", ""),
                 _ => String::new(),
             };
-            let is_over = ways.leaves && message.starts_with("ACK ");
+            let is_over = ways.leaves && !invite.is_empty() && message.starts_with("ACK ");
             heard.lock().unwrap().push(message);
             if is_over {
                 stream.shutdown().await.unwrap();
@@ -209,6 +218,22 @@ fn a_call_outlives_its_connection() {
             assert_eq!(far.heard("BYE").len(), 1, "{routes:?}");
         });
     }
+}
+
+#[test]
+fn a_call_that_was_sent_on_outlives_its_connection_too() {
+    case(async || {
+        let ways = Ways { leaves: true, routes: Some("tls"), moves: Some("moved"), ..Ways::default() };
+        let far = Far::start("localhost", ways).await;
+        let mut caller = Caller::idle(far.named("localhost")).await;
+        caller.place(20);
+        caller.until(Status::InProgress).await;
+        until_heard(&far, "closed").await;
+        caller.hangup();
+        caller.settled().await;
+        assert_eq!(caller.ending(), NORMAL);
+        assert_eq!((far.heard("INVITE").len(), far.heard("BYE").len()), (2, 1));
+    });
 }
 
 #[test]

@@ -9,6 +9,7 @@ use rsipstack::dialog::invite_dialog::InviteDialog;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::Heard;
+use super::connections::Flow;
 use super::proofs::Challenges;
 
 /// By Call-ID.
@@ -41,6 +42,7 @@ pub(super) struct Call {
     /// Whose From tag its INVITE had; `None`: it is ours.
     pub(super) caller: Option<String>,
     pub(super) challenges: Arc<Challenges>,
+    pub(super) flow: Flow,
     /// Taken while the answer to a re-INVITE waits for its ACK.
     pub(super) change: Arc<Semaphore>,
     pub(super) heard: mpsc::UnboundedSender<Heard>,

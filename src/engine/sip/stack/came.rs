@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rsipstack::dialog::DialogId;
 use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver, TerminatedReason};
@@ -168,11 +168,14 @@ impl Taker {
         let (heard, queue) = mpsc::unbounded_channel();
         let (_confirm, confirmed) = watch::channel(Some(id.remote_tag.clone()));
         let (over, cancelled) = (Arc::<Notify>::default(), Cancelled::default());
+        let flow = request.connection.as_ref().and_then(SipConnection::cancel_token);
+        let way = Way { connections: Arc::clone(&self.connections), flow: Arc::new(Mutex::new(flow)) };
         let call = Call {
             dialog: dialog.clone(),
             tag: id.local_tag,
             caller: Some(id.remote_tag),
             challenges: Arc::default(),
+            flow: Arc::clone(&way.flow),
             change: Arc::new(Semaphore::new(1)),
             heard: heard.clone(),
             confirmed,
@@ -186,8 +189,6 @@ impl Taker {
         let (dialogs, calls) = (Arc::clone(&self.dialogs), Arc::clone(&self.calls));
         let decided = Arc::<Notify>::default();
         let unheard = unheard(request.connection.clone(), Arc::clone(&decided), self.timers);
-        let flow = request.connection.as_ref().and_then(SipConnection::cancel_token);
-        let way = Way { connections: Arc::clone(&self.connections), flow };
         let line = Line { dialog: dialog.clone(), dialogs, calls, call_id, heard, decided, follower, way, over: None };
         if let Err(Came { line, .. }) = waiting.send(Came { line, heard: queue }) {
             // Whoever wanted the call has gone.

@@ -129,12 +129,15 @@ impl Connections {
     }
 
     /// Cancelled with the connection that there is now.
-    pub(super) fn flow(&self, at: &SipAddr) -> Option<CancellationToken> {
+    fn flow(&self, at: &SipAddr) -> Option<CancellationToken> {
         locked(&self.table.open).get(at).cloned()
     }
 
-    /// A request is about to go over a connection.
-    pub(super) fn sends(&self, request: &Request, to: &SipAddr) {
+    /// A request is about to go over a connection. `flow`: of the call that it is to bring about.
+    pub(super) fn sends(&self, request: &Request, to: &SipAddr, flow: Option<&Flow>) {
+        if let Some(flow) = flow {
+            *locked(flow) = self.flow(to);
+        }
         if !self.owed.note(request, to, Instant::now()) {
             self.gate.counts.unanswered.fetch_add(1, Relaxed);
         }
@@ -254,19 +257,21 @@ impl Connections {
     }
 }
 
+/// Cancelled with the connection over which a call's INVITE went last: a redirect or challenge may have led it to another one. `None`: over none.
+pub(super) type Flow = Arc<Mutex<Option<CancellationToken>>>;
+
 /// Over which connection the requests of a call go: that of its INVITE, as long as it lasts. The crate sees to that; behind it, it opens one
 /// by itself to where a Route leads, if there is none of ours.
 #[derive(Clone)]
 pub(super) struct Way {
     pub(super) connections: Arc<Connections>,
-    /// Cancelled with the connection; `None`: there is none.
-    pub(super) flow: Option<CancellationToken>,
+    pub(super) flow: Flow,
 }
 
 impl Way {
     /// There is a connection of ours afterwards, if there can be one. `false`: what is said over TLS would go in the clear.
     pub(super) async fn ready(&self, dialog: &InviteDialog) -> bool {
-        if self.flow.as_ref().is_none_or(|flow| !flow.is_cancelled()) {
+        if locked(&self.flow).as_ref().is_none_or(|flow| !flow.is_cancelled()) {
             return true;
         }
         let first = dialog.snapshot().route_set.into_iter().next();

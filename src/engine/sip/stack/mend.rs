@@ -102,7 +102,8 @@ impl MessageInspector for Mend {
         };
         request.headers.retain(|header| !matches!(header, Header::Route(value) if value.value().contains(PLACE)));
         if let Some(to) = to.filter(|to| matches!(to.r#type, Some(Transport::Tcp | Transport::Tls))) {
-            self.connections.sends(&request, to);
+            let call = self.call(&request).filter(|call| request.method == Method::Invite && !call.is_up());
+            self.connections.sends(&request, to, call.as_ref().map(|call| &call.flow));
         }
         for header in request.headers_mut().iter_mut() {
             match header {

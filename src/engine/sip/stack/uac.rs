@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 
 use crate::engine::config::Credentials;
 
-use super::connections::Way;
+use super::connections::{Flow, Way};
 use super::past::Over;
 use super::proofs::Challenges;
 use super::{ALLOW, Call, Calls, Failure, Heard, Reply, Stack, Terms, mend, refresh, reply};
@@ -64,8 +64,7 @@ impl Stack {
     ) -> Result<(Line, mpsc::UnboundedReceiver<Heard>), String> {
         let call_id = invite.call_id.clone();
         let challenges = Challenges::of(invite.credentials.as_ref());
-        let flow = invite.place.and_then(|place| self.connections.flow(&self.at(place)));
-        let way = Way { connections: Arc::clone(&self.connections), flow };
+        let way = Way { connections: Arc::clone(&self.connections), flow: Flow::default() };
         let option = self.option(invite)?;
         let (sender, states) = self.dialogs.new_dialog_state_channel();
         let (dialog, outcome) = self.dialogs.do_invite_async(option, sender).map_err(|error| error.to_string())?;
@@ -76,6 +75,7 @@ impl Stack {
             tag: dialog.id().local_tag,
             caller: None,
             challenges,
+            flow: Arc::clone(&way.flow),
             change: Arc::new(Semaphore::new(1)),
             heard: heard.clone(),
             confirmed,
