@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 
-use crate::inbound::{Called, echo, notify, rule, to_its_end};
+use crate::called::{Called, echo, notify, rtp_ports, rule, to_its_end};
 use crate::rig::{Caller, LIMIT, case, free_port, towards};
 
 /// A request of a caller at `us`; `way`: what tells it from the same call by another way.
@@ -156,14 +156,14 @@ fn of_two_trunks_at_one_address_it_is_the_one_that_has_a_rule() {
     case(async || {
         let twin = RefCell::new(None);
         let called = Called::configured(
-            20,
+            31,
             |config| drop(config.trunks.insert("a_first".to_owned(), twin.borrow_mut().take().unwrap())),
             |trunk| {
                 trunk.inbound.rules = vec![rule("+1555*", echo())];
                 let mut other = Trunk { kind: trunk.kind.clone(), channel_limit: 2, ..Trunk::default() };
                 other.inbound.rules = vec![rule("+4930*", echo())];
                 let TrunkKind::Sip(sip) = &mut other.kind else { panic!("it is one") };
-                sip.rtp_ports = 22_420..=22_439;
+                sip.rtp_ports = rtp_ports(32);
                 *twin.borrow_mut() = Some(other);
             },
         );

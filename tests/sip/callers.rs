@@ -5,8 +5,8 @@ use clutchcall::engine::config::Inbound;
 use clutchcall::engine::sip::Transport;
 use serde_json::json;
 
+use crate::called::{Called, echo, notify, rule, to_its_end};
 use crate::engine::{beside, originate};
-use crate::inbound::{Called, echo, notify, rule, to_its_end};
 use crate::rig::{Caller, Far, case, free_port, towards};
 
 const NUMBER: &str = "+15550001234";

@@ -5,9 +5,9 @@ use clutchcall::engine::config::{DtmfMode, SipTrunk, TrunkKind};
 use clutchcall::engine::sip::Transport;
 use serde_json::{Value, json};
 
+use crate::called::{Called, notify, rule};
 use crate::common::{Answer, Bench, wait_for};
 use crate::engine::{bench_with, beside, originate_with};
-use crate::inbound::{Called, notify, rule};
 use crate::rig::{Caller, Far, Traffic, case, towards};
 
 const ALLOWS: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO";

@@ -92,7 +92,7 @@ fn what_a_phone_reports_is_in_the_record() {
         reports.set_read_timeout(Some(LIMIT)).unwrap();
         let port = rtp.local_addr().unwrap().port().to_string();
         let far = Far::start("phone", &[("calls", "1"), ("far_port", &port), ("ptime", "20")]).await;
-        let bench = bench_with(&far, 25, |_| {});
+        let bench = bench_with(&far, 64, |_| {});
         let row = beside(move || {
             let sid = originate(&bench);
             bench.wait(&sid, &["in_progress"]);

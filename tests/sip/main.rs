@@ -3,10 +3,12 @@
 //! The far side is a scenario of `tests/data/sipp/`; a message that it does not expect there and then fails it, unless it is a
 //! repeated one. T1 is a tenth of RFC 3261's, so that 64·T1 passes within a test.
 
+mod admitted;
 mod answered;
 mod around;
 mod asterisk;
 mod astray;
+mod called;
 mod callers;
 mod cancelled;
 mod clock;

@@ -6,7 +6,7 @@ use clutchcall::call::{EndReason, EndedBy, Status};
 use clutchcall::engine::config;
 use clutchcall::engine::sip::Transport;
 
-use crate::inbound::{Called, echo, to_its_end as called_to_its_end};
+use crate::called::{Called, echo, to_its_end as called_to_its_end};
 use crate::rig::{Caller, Far, Traffic, case, towards};
 
 const NORMAL: (Status, EndReason, Option<u16>, Option<u8>) = (Status::Completed, EndReason::Normal, None, Some(16));

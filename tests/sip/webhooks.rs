@@ -13,9 +13,9 @@ use clutchcall::engine::webhooks::Pace;
 use ring::hmac;
 use serde_json::{Value, json};
 
+use crate::called::{Called, notify, rtp_ports, rule};
 use crate::common::{Bench, LIMIT, call};
 use crate::engine::beside;
-use crate::inbound::{Called, notify, rule};
 use crate::rig::{Far, case, towards};
 
 const SECRET: &str = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -139,7 +139,7 @@ fn every_status_of_a_call_that_goes_out_is_told_in_order() {
         let far = Far::start("far_bye", &[]).await;
         let receiver = Receiver::new(&[503, 302]);
         let mut sip = towards(Transport::Udp, far.port);
-        sip.rtp_ports = 22_700..=22_719;
+        sip.rtp_ports = rtp_ports(33);
         let trunk = Trunk { kind: TrunkKind::Sip(Box::new(sip)), channel_limit: 2, ..Trunk::default() };
         let bench = Bench::with(|config| {
             signed(config);
