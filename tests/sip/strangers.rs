@@ -179,6 +179,33 @@ fn connections_of_strangers_are_closed_and_those_of_a_far_side_have_an_end() {
     });
 }
 
+/// One who may speak, and whose messages have a length that nobody can reckon with.
+#[test]
+fn a_message_that_announces_too_much_ends_its_connection() {
+    case(async || {
+        let caller = Caller::idle(towards(Transport::Tcp, 9)).await;
+        let (to, counts) = (caller.address, Arc::clone(&caller.counts));
+        let asked = move |nth: usize, length: &str| {
+            let mut stream = connect(Ipv4Addr::LOCALHOST, to);
+            let text = request("OPTIONS", stream.local_addr().unwrap(), to, nth).replace("SIP/2.0/UDP", "SIP/2.0/TCP");
+            let text = text.replace("Content-Length: 0", &format!("Content-Length: {length}"));
+            std::io::Write::write_all(&mut stream, text.as_bytes()).unwrap();
+            stream
+        };
+        let told = tokio::task::spawn_blocking(move || {
+            // The largest there is, one that leads around to the beginning of its message, and one of a film.
+            let closed = ["18446744073709551615", "18446744073709551000", "4000000000", "65536"];
+            let closed = (1..).zip(closed).map(|(nth, length)| is_closed(asked(nth, length))).collect::<Vec<_>>();
+            let mut answer = [0; 11];
+            asked(9, "0").read_exact(&mut answer).unwrap();
+            (closed, answer)
+        });
+        let (closed, answer) = told.await.unwrap();
+        assert_eq!((closed, &answer), (vec![true; 4], b"SIP/2.0 200"));
+        assert_eq!(count(&counts, "connection"), 4);
+    });
+}
+
 #[test]
 fn the_port_of_tcp_is_ours_from_the_start() {
     case(async || {

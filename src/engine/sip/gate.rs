@@ -127,7 +127,7 @@ pub struct Counts {
     pub strangers_rate: AtomicU64,
     /// New requests of a known address beyond its rate.
     pub peers_rate: AtomicU64,
-    /// Connections, whoever's, that were closed at once.
+    /// Connections, whoever's, that were closed at once, or for a message that announced too much.
     pub connections: AtomicU64,
     /// Connections that ended because what their far side was told it did not take.
     pub untaken: AtomicU64,

@@ -3,7 +3,8 @@
 //!
 //! What the crate writes is taken at once, so that a far side that does not read holds up nobody but itself. It waits here: what the far
 //! side has not taken within 5 s, and more than 256 KiB, end the connection. What the kernel has taken and the far side's has not is in
-//! the same way the kernel's to end ([`patience`]).
+//! the same way the kernel's to end ([`patience`]). What the far side says is looked through for one thing: a message that announces more
+//! than one may have ends the connection, before the crate reckons with that number, which may be any ([`Lengths`]).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,6 +23,8 @@ pub(super) const UNTAKEN: Duration = Duration::from_secs(5);
 const MOST_WAITING: usize = 256 << 10;
 /// Of one reading.
 const PIECE: usize = 16 << 10;
+/// The crate reads no longer message.
+const MOST_ANNOUNCED: u64 = 65_535;
 
 /// A far side's stream.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -37,6 +40,8 @@ pub(super) enum Ended {
     Broken(io::Error),
     /// The far side does not read.
     Untaken,
+    /// It announced a message that nobody reads.
+    TooLong,
 }
 
 /// Two ends of a pipe inside of this process: ours, and one in the clothes that the crate takes. Both are sockets of the kernel's, and
@@ -62,16 +67,78 @@ pub(super) async fn carry(far: impl Stream, near: UnixStream, untaken: Duration)
     let (near_says, mut near_hears) = near.into_split();
     let waiting = Waiting::default();
     tokio::select! {
-        heard = tokio::io::copy(&mut far_says, &mut near_hears) => match heard {
-            Ok(_) => {
+        heard = hear(&mut far_says, &mut near_hears) => {
+            let ended = heard.unwrap_or_else(lost);
+            if let Ended::Closed = ended {
                 // Over TLS a far side that leaves waits for our word, too (RFC 8446 §6.1).
                 let _ = tokio::time::timeout(untaken, far_hears.shutdown()).await;
-                Ended::Closed
             }
-            Err(error) => lost(error),
-        },
+            ended
+        }
         ended = waiting.fill(near_says) => ended,
         ended = waiting.empty(&mut far_hears, untaken) => ended,
+    }
+}
+
+/// What the far side says, until it says no more.
+async fn hear(far: &mut (impl AsyncRead + Unpin), near: &mut (impl AsyncWrite + Unpin)) -> io::Result<Ended> {
+    let (mut piece, mut lengths) = (vec![0; PIECE], Lengths::default());
+    loop {
+        let read = far.read(&mut piece).await?;
+        if read == 0 {
+            return Ok(Ended::Closed);
+        }
+        if !lengths.take(&piece[..read]) {
+            return Ok(Ended::TooLong);
+        }
+        near.write_all(&piece[..read]).await?;
+    }
+}
+
+/// Reads the lines of a stream for what they say of Content-Length, in the way of the crate, which adds it to the length of the head without
+/// a look whether that can be done. A line of a body may look like one: nobody means so large a number there either.
+#[derive(Default)]
+struct Lengths {
+    name: Vec<u8>,
+    part: Part,
+}
+
+/// Of a line.
+#[derive(Default)]
+enum Part {
+    #[default]
+    Name,
+    /// What it says so far.
+    Length(u64),
+    Other,
+}
+
+impl Lengths {
+    /// `false`: a message announces too much.
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        bytes.iter().all(|byte| self.take_one(*byte))
+    }
+
+    fn take_one(&mut self, byte: u8) -> bool {
+        const NAMES: [&[u8]; 2] = [b"content-length", b"l"];
+        match (byte, &mut self.part) {
+            (b'\n', part) => {
+                *part = Part::Name;
+                self.name.clear();
+            }
+            (b':', part @ Part::Name) => {
+                let is_it = NAMES.iter().any(|name| self.name.eq_ignore_ascii_case(name));
+                *part = if is_it { Part::Length(0) } else { Part::Other };
+            }
+            (_, Part::Name) if self.name.len() < NAMES[0].len() => self.name.push(byte),
+            (_, part @ Part::Name) => *part = Part::Other,
+            (b'0'..=b'9', Part::Length(length)) => {
+                *length = length.saturating_mul(10).saturating_add(u64::from(byte - b'0'));
+                return *length <= MOST_ANNOUNCED;
+            }
+            _ => {}
+        }
+        true
     }
 }
 
@@ -180,6 +247,44 @@ mod tests {
     fn connection(untaken: Duration) -> (tokio::io::DuplexStream, TcpStream, tokio::task::JoinHandle<Ended>) {
         let ((far, ours), (near, crates)) = (duplex(64), pipe().unwrap());
         (far, crates, tokio::spawn(carry(ours, near, untaken)))
+    }
+
+    #[test]
+    fn a_message_announces_what_it_may_have() {
+        let takes = |text: &str| {
+            let (mut whole, mut parted) = (Lengths::default(), Lengths::default());
+            let taken = whole.take(text.as_bytes());
+            assert_eq!(text.bytes().all(|byte| parted.take(&[byte])), taken, "however it comes: {text}");
+            taken
+        };
+        for text in [
+            "INVITE sip:1@h SIP/2.0\r\nContent-Length: 65535\r\n\r\n",
+            "SIP/2.0 200 OK\nl:0\n\n",
+            "A\r\nl: 5\r\nX-Content-Length: 99999\r\nContent-Length-Of: 99999\r\nCall-ID: 99999\r\n",
+            "A\r\nContent-Length: \r\n99999\r\n:99999\r\n",
+        ] {
+            assert!(takes(text), "{text}");
+        }
+        for text in [
+            "A\r\nContent-Length: 65536\r\n",
+            "A\r\ncontent-length:18446744073709551615",
+            "A\r\nContent-Length: 5\r\n\r\nhelloINVITE\r\nL:   99999999999999999999999999\r\n",
+            &format!("A\nCONTENT-LENGTH:{}0000018446744073709551615", " ".repeat(9000)),
+        ] {
+            assert!(!takes(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn who_announces_too_much_is_cut_off() {
+        run(async {
+            let (mut far, mut crates, ended) = connection(LONG);
+            far.write_all(b"A\r\nContent-Length: 18446744073709551615\r\n\r\n").await.unwrap();
+            assert!(matches!(ended.await.unwrap(), Ended::TooLong));
+            let mut heard = Vec::new();
+            crates.read_to_end(&mut heard).await.unwrap();
+            assert_eq!(heard, b"");
+        });
     }
 
     #[test]

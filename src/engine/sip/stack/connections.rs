@@ -243,6 +243,10 @@ impl Connections {
                 self.gate.counts.untaken.fetch_add(1, Relaxed);
                 "what it was told it did not take".to_owned()
             }
+            Ended::TooLong => {
+                self.gate.counts.connections.fetch_add(1, Relaxed);
+                "it announced a message that is too long".to_owned()
+            }
         };
         tracing::info!(far_side = %at.addr, why, requests = lost.len(), "a SIP connection broke");
         let Some(endpoint) = self.table.endpoint.get().and_then(Weak::upgrade) else { return };

@@ -40,8 +40,8 @@ pub(super) struct Mend {
 impl Mend {
     /// What proves who we are is noted; what others have asked for before stands beside it.
     fn prove(&self, request: &mut Request) {
-        let (Some(challenges), Ok(Ok(number))) =
-            (self.challenges(&*request), request.cseq_header().map(|cseq| cseq.seq()))
+        let (Some(challenges), Ok(number)) =
+            (self.challenges(&*request), request.cseq_header().and_then(|cseq| cseq.seq()))
         else {
             return;
         };
