@@ -95,6 +95,15 @@ def test_statuses_come_in_their_order(voice: Voice) -> None:
     assert (call.wait("completed", timeout=LIMIT_S).end_reason, call.ended_by) == ("normal", "local")
 
 
+def test_an_announcement_is_heard_in_a_call_that_is_never_answered(voice: Voice) -> None:
+    call, heard = dial(voice, "9005"), Heard()
+    connected(voice.audio_bridge.attach(call.sid, on_uplink=heard))
+    heard.wait(50)
+    call.wait(timeout=LIMIT_S)
+    assert (call.status, call.end_reason, call.sip_code, call.q850) == ("failed", "not_found", 404, 1)
+    assert call.answered_at is None
+
+
 def test_nobody_waits_for_a_status_that_is_past(engine: Engine, voice: Voice) -> None:
     call = dial(voice, "9010").wait("in_progress", timeout=LIMIT_S)
     for status in ("ringing", ("dialing", "ringing")):

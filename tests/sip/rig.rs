@@ -354,8 +354,12 @@ impl Caller {
     }
 
     pub(crate) fn place(&mut self, ring_timeout_s: u32) {
+        self.place_to("+15550001234", ring_timeout_s);
+    }
+
+    pub(crate) fn place_to(&mut self, to: &str, ring_timeout_s: u32) {
         let record = CallRecord {
-            to: "+15550001234".to_owned(),
+            to: to.to_owned(),
             from: "+15558675309".to_owned(),
             ring_timeout_s,
             ..CallRecord::dialing("CA1".to_owned(), 1_700_000_000_000)

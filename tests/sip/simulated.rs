@@ -1,5 +1,7 @@
 //! The simulated phone over real SIP and RTP: what each number ending says on the wire, what is heard, and a stranger's call to it.
 
+mod early;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -41,19 +43,29 @@ impl Call {
         Self::over_trunk(number, PhoneConfig::default(), Endpoints::counting(SOON, Default::default())).await
     }
 
-    async fn over_trunk(number: &str, config: PhoneConfig, mut endpoints: Endpoints) -> Self {
-        let phone = Phone::open(config, ([127, 0, 0, 1], 0).into()).await.unwrap();
-        let (sender, events) = mpsc::unbounded_channel();
-        let trunk = PhoneTrunk::open(phone.address(), &mut endpoints, sender).await.unwrap();
-        let mut call = Self { phone, trunk, events, told: Vec::new(), leg: None };
-        call.dial_another(SID, number);
+    async fn over_trunk(number: &str, config: PhoneConfig, endpoints: Endpoints) -> Self {
+        let mut call = Self::idle(config, endpoints).await;
+        call.place(SID, number, false);
         call
     }
 
-    /// Over the same trunk.
-    fn dial_another(&mut self, sid: &str, number: &str) {
+    /// Of use is what is said before the answer, too.
+    async fn listening(number: &str, config: PhoneConfig) -> Self {
+        let mut call = Self::idle(config, Endpoints::default()).await;
+        call.place(SID, number, true);
+        call
+    }
+
+    async fn idle(config: PhoneConfig, mut endpoints: Endpoints) -> Self {
+        let phone = Phone::open(config, ([127, 0, 0, 1], 0).into()).await.unwrap();
+        let (sender, events) = mpsc::unbounded_channel();
+        let trunk = PhoneTrunk::open(phone.address(), &mut endpoints, sender).await.unwrap();
+        Self { phone, trunk, events, told: Vec::new(), leg: None }
+    }
+
+    fn place(&mut self, sid: &str, number: &str, hears_early: bool) {
         let (sid, to, from) = (sid.to_owned(), number.to_owned(), "+15558675309".to_owned());
-        let dial = Dial { sid, to, from, ring_timeout: LIMIT, carried: Default::default(), hears_early: false };
+        let dial = Dial { sid, to, from, ring_timeout: LIMIT, carried: Default::default(), hears_early };
         self.trunk.dial(dial, Instant::now());
     }
 
@@ -80,8 +92,9 @@ impl Call {
             };
             assert_eq!(event.sid, SID);
             self.told.push(format!("{:?}", event.kind));
-            if let TrunkKind::Answered { leg } = event.kind {
-                self.leg = leg;
+            match event.kind {
+                TrunkKind::Early { leg } | TrunkKind::Answered { leg: Some(leg) } => self.leg = Some(leg),
+                _ => {}
             }
         }
     }
@@ -103,7 +116,16 @@ impl Call {
 }
 
 /// An audio thread in small: says these frames, one per tick, and goes on until so many were heard.
-async fn talk(mut leg: Box<dyn Leg>, said: Vec<Frame>, expected: usize) -> (Box<dyn Leg>, Vec<(Frame, Instant)>) {
+async fn talk(leg: Box<dyn Leg>, said: Vec<Frame>, expected: usize) -> (Box<dyn Leg>, Vec<(Frame, Instant)>) {
+    talk_until(leg, said, move |heard| heard.len() >= expected).await
+}
+
+/// The same, until this was heard.
+async fn talk_until(
+    mut leg: Box<dyn Leg>,
+    said: Vec<Frame>,
+    is_all: impl Fn(&[(Frame, Instant)]) -> bool + Send + 'static,
+) -> (Box<dyn Leg>, Vec<(Frame, Instant)>) {
     let run = move || {
         let (begun, mut heard) = (Instant::now(), Vec::new());
         let (mut said, mut at) = (said.into_iter(), Instant::now());
@@ -115,10 +137,10 @@ async fn talk(mut leg: Box<dyn Leg>, said: Vec<Frame>, expected: usize) -> (Box<
                     heard.push((frame, at));
                 }
             }
-            if heard.len() >= expected && said.len() == 0 {
+            if said.len() == 0 && is_all(&heard) {
                 return (leg, heard);
             }
-            assert!(begun.elapsed() < LIMIT, "{} of {expected} frames", heard.len());
+            assert!(begun.elapsed() < LIMIT, "{} frames, and not all", heard.len());
             at += TICK;
             std::thread::sleep(at.saturating_duration_since(Instant::now()));
         }
@@ -128,6 +150,11 @@ async fn talk(mut leg: Box<dyn Leg>, said: Vec<Frame>, expected: usize) -> (Box<
 
 fn case<F: Future<Output = ()>>(body: impl FnOnce() -> F) {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(body());
+}
+
+/// What the phone says.
+fn clip() -> Vec<Frame> {
+    Clips::voice().unwrap().of(Params::CALL).frames().to_vec()
 }
 
 fn recording(folder: &Path) -> PhoneConfig {
@@ -188,7 +215,7 @@ fn phones_that_do_not_answer() {
         // It is asked first, and again while the other one rings; the other one is answered.
         let mut call = Call::impatient("+15550009001").await;
         call.until("Placed").await;
-        call.dial_another("CA2", "+15550009603");
+        call.place("CA2", "+15550009603", false);
         call.until_other_is_refused().await;
         assert_eq!(call.told, ["Placed"], "not even 100");
         call.trunk.cancel(SID, Instant::now());
@@ -252,7 +279,7 @@ fn the_whole_clip_is_heard_then_it_hangs_up_and_has_kept_what_it_heard() {
         let (leg, said) = (call.leg.take().unwrap(), packets(50));
         let (_leg, heard) = talk(leg, said.clone(), 201).await;
         call.until("Bye").await;
-        assert!(heard.iter().map(|(frame, _)| frame).eq(Clips::voice().unwrap().of(Params::CALL).frames()));
+        assert!(heard.iter().map(|(frame, _)| frame).eq(&clip()));
         assert!(are_whole_frames_apart(&heard), "by the phone's clock");
         let report = report(folder.path(), SID).await;
         assert_eq!((report.frames_said, report.clip_frames_said, report.malformed), (201, 201, 0));

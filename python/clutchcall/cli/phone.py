@@ -15,6 +15,8 @@ What the simulated phone does, by the last digits of the number:
   9001        does not even ring            9011  records, says nothing
   9002        rings 3 s longer              9012  echoes
   9003        can't be reached              9013  plays its clip and hangs up at its end
+  9004        plays its clip before it answers, and again once it has
+  9005        plays its clip, then says that there is no such number (404)
   9014        presses 1, 2, 3 and # a second after it answered, says nothing
   9020..9022  accepts, refuses, ignores a transfer
   9030        has an empty far end, for attach_caller

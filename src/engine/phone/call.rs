@@ -18,6 +18,8 @@ use crate::sip::Direction;
 const ROUTING: Duration = Duration::from_millis(20);
 /// What a [`Behaviour::SpeakLate`] rings longer.
 const LATE: Duration = Duration::from_secs(3);
+/// Nobody listens longer to what is said before the answer.
+const EARLY: Duration = Duration::from_secs(20);
 /// From a transfer's acceptance to our own BYE.
 const TRANSFERRING: Duration = Duration::from_millis(100);
 /// Who leaves after his clip hears out what was said to its last words.
@@ -31,6 +33,10 @@ const KEYS: &str = "123#";
 /// What [`Behaviour::RefuseTransfer`] says, and all others.
 const REFUSES_TRANSFER: u16 = 603;
 const ACCEPTS_TRANSFER: u16 = 202;
+/// What [`Behaviour::Announce`] comes to.
+const NO_SUCH_NUMBER: u16 = 404;
+/// Of an UPDATE before the answer (RFC 3311 §5.2).
+const TOO_EARLY: u16 = 500;
 const NO_PORTS: u16 = 503;
 const SWITCHED_OFF: u16 = 480;
 /// Of our BYE (RFC 3326).
@@ -58,6 +64,8 @@ struct Call {
     heard: mpsc::UnboundedReceiver<Heard>,
     ending: watch::Receiver<bool>,
     audio: Option<Sound>,
+    /// Our description, as a 183 had it.
+    described: Option<String>,
     /// When the phone hangs up, and that it has.
     leaves_at: Instant,
     is_leaving: bool,
@@ -89,6 +97,7 @@ impl Visit {
             heard,
             ending: self.ending,
             audio: None,
+            described: None,
             leaves_at: Instant::now() + LONGEST,
             is_leaving: false,
             ignored: Vec::new(),
@@ -107,20 +116,33 @@ impl Call {
         self.wait(ROUTING).await?;
         match self.behaviour {
             Behaviour::Reject { code } if !self.behaviour.rings_first() => return self.refuse(code).await,
+            // Who sends no description is sent ours with the answer, and hears nothing before (RFC 3261 §13.2.1).
+            Behaviour::SpeakEarly | Behaviour::Announce if !offer.is_empty() => self.speak_early(offer).await?,
             _ => self.line.ring(),
         }
         match self.behaviour {
             Behaviour::Ring => self.wait(LONGEST).await?,
+            _ if self.described.is_some() => self.wait(EARLY).await?,
             Behaviour::SpeakLate => self.wait(ring + LATE).await?,
             _ => self.wait(ring).await?,
         }
         match self.behaviour {
             Behaviour::Reject { code } => self.refuse(code).await,
+            Behaviour::Announce => self.refuse(NO_SUCH_NUMBER).await,
             _ => self.pick_up(offer).await,
         }
     }
 
-    /// Unless the caller gives up meanwhile.
+    /// 183, and the clip behind it.
+    async fn speak_early(&mut self, offer: &[u8]) -> Result<(), Over> {
+        let body = self.describe(offer).await?;
+        self.line.progress(body.clone());
+        self.described = Some(body);
+        self.speak();
+        Ok(())
+    }
+
+    /// Up to the end of what is said meanwhile, unless the caller gives up.
     async fn wait(&mut self, time: Duration) -> Result<(), Over> {
         let until = tokio::time::sleep(time);
         tokio::pin!(until);
@@ -129,22 +151,26 @@ impl Call {
                 biased;
                 heard = self.heard.recv() => match heard {
                     None | Some(Heard::Cancelled { .. } | Heard::Gone | Heard::Bye { .. }) => return Err(Over),
+                    // A request whose transaction is gone needs no answer.
+                    Some(Heard::Offer(offer)) => drop(offer.answer.send(Err(TOO_EARLY.into()))),
                     Some(_) => {}
                 },
                 () = told(&mut self.ending) => return self.refuse(SWITCHED_OFF).await,
+                () = said(&mut self.audio) => return Ok(()),
                 () = &mut until => return Ok(()),
             }
         }
     }
 
     /// Until it was acknowledged, or nobody does.
-    async fn refuse(&mut self, code: u16) -> Result<(), Over> {
+    async fn refuse<T>(&mut self, code: u16) -> Result<T, Over> {
         self.line.reject(code);
         while !matches!(self.heard.recv().await, None | Some(Heard::Gone)) {}
         Err(Over)
     }
 
-    async fn pick_up(&mut self, offer: &[u8]) -> Result<(), Over> {
+    /// Our description beside this offer, and ports for it.
+    async fn describe(&mut self, offer: &[u8]) -> Result<String, Over> {
         let mut talk = match self.room.talks.open() {
             Ok(talk) => talk,
             Err(error) => {
@@ -161,6 +187,14 @@ impl Call {
         };
         let (teller, told) = mpsc::unbounded_channel();
         self.audio = Some(Sound { talk, told, teller, key: None });
+        Ok(body)
+    }
+
+    async fn pick_up(&mut self, offer: &[u8]) -> Result<(), Over> {
+        let body = match self.described.take() {
+            Some(body) => body,
+            None => self.describe(offer).await?,
+        };
         // Before the answer leaves: what comes right behind its ACK is heard.
         self.speak();
         self.line.accept(body, None);
@@ -181,6 +215,7 @@ impl Call {
             Behaviour::Echo => Says::Echo,
             Behaviour::Listen => Says::Nothing,
             Behaviour::Press => Says::Keys { keys: KEYS, begins: None },
+            Behaviour::SpeakEarly | Behaviour::Announce => Says::Early { clips: self.room.clips.clone() },
             behaviour => Says::Clip { clips: self.room.clips.clone(), leaves: behaviour == Behaviour::SpeakAndLeave },
         };
         let recorder = self.name.as_deref().and_then(|name| self.room.recorder(name, &leg));
@@ -270,6 +305,17 @@ impl Call {
             self.behaviour = Behaviour::Speak;
             self.leaves_at = Instant::now() + TRANSFERRING;
         }
+    }
+}
+
+/// What it says has come to its end; without audio never.
+async fn said(audio: &mut Option<Sound>) {
+    let told = match audio {
+        Some(audio) => audio.told.recv().await,
+        None => None,
+    };
+    if told.is_none() {
+        std::future::pending().await
     }
 }
 

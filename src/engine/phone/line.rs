@@ -1,7 +1,7 @@
 //! One call's audio at the phone: what it says into its leg, and what becomes of what it hears. An audio thread's, without a clock.
 //!
 //! It speaks at its ticks, and not before its far end listens: that it does shows in its first packet, or is believed [`SHY`] after the
-//! call's ACK.
+//! call's ACK. What it says before the call is answered nobody can say that he hears: it begins by itself, a moment after it is announced.
 //! The first packet also sets the ticks, half a frame away from when packets come, so that neither side's jitter moves a frame across
 //! the other one's tick. An echo has no tick of its own: each frame goes back as it comes, at the time at which it was spoken.
 
@@ -20,6 +20,8 @@ use crate::rtp::dtmf::DEFAULT_DURATION_MS;
 pub(super) const TICK: Duration = Duration::from_millis(20);
 /// A far end that says nothing at all listens by now.
 pub(super) const SHY: Duration = Duration::from_secs(1);
+/// Whoever hears early media has a leg for it by then.
+const MOMENT: Duration = Duration::from_millis(100);
 /// From there to the first key: whoever answers the call by attaching to it hears them too.
 const BETHINKS: Duration = Duration::from_secs(1);
 /// Ticks that are later than this are left out.
@@ -40,6 +42,8 @@ pub(super) enum Says {
         clips: Arc<Clips>,
         leaves: bool,
     },
+    /// The clip before the answer, and nothing behind it; with the ACK it begins anew.
+    Early { clips: Arc<Clips> },
 }
 
 /// What a call is told of its audio.
@@ -61,6 +65,8 @@ pub(super) struct PhoneLine {
     due: Instant,
     /// The clip's next frame.
     next: usize,
+    /// Of the clip, before the answer.
+    said_early: usize,
     frames_said: u64,
 }
 
@@ -72,7 +78,9 @@ impl PhoneLine {
         events: UnboundedSender<Told>,
         now: Instant,
     ) -> Self {
-        Self { leg, says, recorder, events, is_open: false, speaks_at: None, due: now + TICK, next: 0, frames_said: 0 }
+        let speaks_at = matches!(says, Says::Early { .. }).then(|| now + MOMENT);
+        let (is_open, due) = (false, now + TICK);
+        Self { leg, says, recorder, events, is_open, speaks_at, due, next: 0, said_early: 0, frames_said: 0 }
     }
 
     pub(super) fn leg(&self) -> &dyn Leg {
@@ -81,6 +89,10 @@ impl PhoneLine {
 
     /// Its far end knows of the answer.
     pub(super) fn handle_ack(&mut self, now: Instant) {
+        if let Says::Early { clips } = &self.says {
+            self.says = Says::Clip { clips: clips.clone(), leaves: false };
+            (self.said_early, self.next, self.speaks_at) = (self.next, 0, None);
+        }
         self.speaks_at.get_or_insert(now + SHY);
     }
 
@@ -119,7 +131,7 @@ impl PhoneLine {
         if let Some(mut recorder) = self.recorder.take() {
             recorder.end(now);
             recorder.report.frames_said = self.frames_said;
-            recorder.report.clip_frames_said = self.next as u64;
+            recorder.report.clip_frames_said = (self.said_early + self.next) as u64;
         }
     }
 
@@ -135,7 +147,11 @@ impl PhoneLine {
             }
             return None;
         }
-        let Says::Clip { clips, leaves } = &self.says else { return None };
+        let (clips, ends) = match &self.says {
+            Says::Clip { clips, leaves } => (clips, *leaves),
+            Says::Early { clips } => (clips, true),
+            _ => return None,
+        };
         let clip: &Clip = clips.of(self.leg.params());
         let (frames, at) = (clip.frames(), self.next);
         if at < frames.len() {
@@ -145,7 +161,7 @@ impl PhoneLine {
             // A call that nobody follows any more is over.
             let _ = self.events.send(Told::ClipEnded);
         }
-        frames.get(at).or((!leaves).then_some(clip.silence())).cloned()
+        frames.get(at).or((!ends).then_some(clip.silence())).cloned()
     }
 
     fn collect(&mut self, now: Instant) {

@@ -7,6 +7,10 @@ pub enum Behaviour {
     Speak,
     /// The same after three more seconds.
     SpeakLate,
+    /// Says its clip before it answers (early media), and from its beginning once it has.
+    SpeakEarly,
+    /// Says its clip, and that the number is none: 404.
+    Announce,
     /// Answers and records; sends nothing.
     Listen,
     /// Answers, gives back what it hears, and records it.
@@ -38,6 +42,8 @@ impl Behaviour {
             Some(9001) => Self::Silent,
             Some(9002) => Self::SpeakLate,
             Some(9003) => Self::Unreachable,
+            Some(9004) => Self::SpeakEarly,
+            Some(9005) => Self::Announce,
             Some(9011) => Self::Listen,
             Some(9012) => Self::Echo,
             Some(9013) => Self::SpeakAndLeave,
@@ -78,6 +84,7 @@ mod tests {
         assert_eq!(of("+1 (555) 000-9.603"), Behaviour::Reject { code: 603 });
         assert_eq!(of("sip:+15550009012@example.net;user=phone"), Behaviour::Echo);
         assert_eq!(of("tel:+15550009000;ext=9012"), Behaviour::Ring);
+        assert_eq!((of("+15550009004"), of("+15550009005")), (Behaviour::SpeakEarly, Behaviour::Announce));
         for speaks in ["+15550009010", "+15551234567", "9299", "9700", "", "012", "sip:alice@9486.net", "+15550009020"]
         {
             assert_eq!(of(speaks), Behaviour::Speak, "{speaks:?}");

@@ -193,6 +193,47 @@ fn who_says_nothing_is_spoken_to_all_the_same_and_who_leaves_falls_silent() {
 }
 
 #[test]
+fn before_the_answer_it_speaks_by_itself_and_once_more_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut desk = Desk::new(|clips| Says::Early { clips }, Some(folder.path()));
+    let began = desk.now;
+    desk.run(TICK * 300);
+    let clip = desk.clips.of(Params::CALL).clone();
+    let said = desk.leg.frames();
+    assert!(said.iter().map(|(frame, _)| frame).eq(clip.frames()), "once, and no silence behind it");
+    assert!(said.iter().enumerate().all(|(n, (_, at))| *at == began + TICK * (n as u32 + 5)), "a moment later");
+    assert_eq!(desk.told.try_recv().ok(), Some(Told::ClipEnded));
+
+    desk.ack();
+    desk.run(TICK * 3);
+    assert_eq!(desk.leg.frames().len(), said.len(), "she has yet to say that she listens");
+    desk.hear(&silence(Codec::Opus));
+    desk.run(TICK * 210);
+    let again = desk.leg.frames().split_off(said.len());
+    assert!(again[..201].iter().map(|(frame, _)| frame).eq(clip.frames()), "from its beginning");
+    assert!(again.len() > 201 && again[201..].iter().all(|(frame, _)| frame == clip.silence()));
+    // An ACK that is repeated, or another one's, begins nothing.
+    desk.ack();
+    desk.run(TICK * 3);
+    assert!(desk.leg.frames().iter().rev().take(3).all(|(frame, _)| frame == clip.silence()));
+    desk.end();
+    assert_eq!(report(folder.path()).clip_frames_said, 402);
+}
+
+#[test]
+fn an_answer_in_the_middle_of_what_is_said_before_it_begins_anew() {
+    let mut desk = Desk::new(|clips| Says::Early { clips }, None);
+    desk.run(TICK * 20);
+    let before = desk.leg.frames().len();
+    assert!(before > 0);
+    desk.ack();
+    desk.hear(&silence(Codec::Opus));
+    desk.run(TICK * 205);
+    let clip = desk.clips.of(Params::CALL).clone();
+    assert!(desk.leg.frames()[before..][..201].iter().map(|(frame, _)| frame).eq(clip.frames()));
+}
+
+#[test]
 fn a_g711_call_hears_the_same_clip() {
     let mut desk = Desk::new(speaks, None);
     let params = Params { codec: Codec::G711Alaw, sample_rate: 8000, channels: 1, frame_ms: 20 };

@@ -5,6 +5,7 @@
 //!   `inactive`, and the call is left to `attach_caller`.
 //! - A number that can't be reached has its first hop at a TCP port of this machine that is taken and does not listen: connections to
 //!   it are refused.
+//! - What is said before the answer is heard: no other number says anything then.
 //! - Refusals are the phone's business: they count for no breaker.
 
 use std::net::SocketAddr;
@@ -65,6 +66,7 @@ fn towards(transport: Transport, phone: SocketAddr) -> config::SipTrunk {
         internal_rtp_ip: phone.ip(),
         source_pbx_port: 0,
         transfer_mode: TransferMode::Refer,
+        early_media: true,
         options_interval: None,
         session_expires: None,
         media_timeout_initial: None,

@@ -104,6 +104,12 @@ impl Line {
         self.say("180", self.dialog.ringing(None, None));
     }
 
+    /// 183 with our description, for what is heard before the answer. The 200 has the same (RFC 3261 §13.2.1).
+    pub(in crate::engine) fn progress(&self, body: String) {
+        let headers = vec![Header::ContentType("application/sdp".into())];
+        self.say("183", self.dialog.ringing(Some(headers), Some(body.into_bytes())));
+    }
+
     /// 200 with our description; [`Heard::Acked`] follows, or [`Heard::Unacked`].
     pub(in crate::engine) fn accept(&self, body: String, session_expires: Option<String>) {
         let mut headers = vec![Header::ContentType("application/sdp".into()), allow()];
