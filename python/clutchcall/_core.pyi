@@ -658,7 +658,7 @@ class Phone:
     """
     def __new__(cls, /, listen: str, clip: str | PathLike[str] | None, record: str | PathLike[str] | None, ring_ms: SupportsIndex | None) -> Phone:
         """
-        `listen`: an address of this machine with a UDP port; 0 takes a free one.
+        `listen`: an address of this machine with a port, of UDP and TCP; 0 takes a free one.
         """
     @property
     def address(self, /) -> str:

@@ -301,7 +301,7 @@ async fn lines(
         lines.insert(id.clone(), line);
     }
     let mut past = endpoints.past();
-    past.extend(open.as_ref().map(Phone::past));
+    past.extend(open.iter().flat_map(Phone::past));
     Ok((lines, open, past))
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Phone {
 
 #[pymethods]
 impl Phone {
-    /// `listen`: an address of this machine with a UDP port; 0 takes a free one.
+    /// `listen`: an address of this machine with a port, of UDP and TCP; 0 takes a free one.
     #[new]
     #[pyo3(signature = (listen, clip, record, ring_ms))]
     fn new(

@@ -49,15 +49,19 @@ def phone(*arguments: str | Path) -> Iterator[dict[str, Any]]:
         assert process.returncode == 0, complaints
 
 
-@pytest.fixture(params=["opus", "PCMU"])
-def codec(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture(params=[("opus", "udp"), ("PCMU", "tcp")], ids="-".join)
+def line(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Codec, and how SIP goes."""
+    codec, transport = request.param
+    return codec, transport
 
 
-def config(address: str, codec: str) -> dict[str, object]:
+def config(address: str, line: tuple[str, str] = ("opus", "udp")) -> dict[str, object]:
+    codec, transport = line
     trunk = {
         "kind": "sip",
         "sbc_ip": address,
+        "transport": transport,
         "internal_sip_ip": "127.0.0.1",
         "source_pbx_port": 0,
         "codec_preferences": [codec],
@@ -73,11 +77,13 @@ def config(address: str, codec: str) -> dict[str, object]:
     }
 
 
-def test_a_trunk_of_the_config_calls_a_phone_of_another_process(codec: str, speech: Path, tmp_path: Path) -> None:
+def test_a_trunk_of_the_config_calls_a_phone_of_another_process(
+    line: tuple[str, str], speech: Path, tmp_path: Path
+) -> None:
     records = tmp_path / "records"
     with (
         phone("--says", speech / "vm-intro.wav", "--records", records, "--ring", "100") as desk,
-        Engine(config(desk["address"], codec), state=tmp_path) as engine,
+        Engine(config(desk["address"], line), state=tmp_path) as engine,
         Voice(engine.base_url, KEY, "org_abc") as voice,
     ):
         busy = voice.calls.originate(to="+15550009486", from_="+15558675309", trunk_id="desk")
@@ -104,7 +110,7 @@ def test_a_trunk_of_the_config_calls_a_phone_of_another_process(codec: str, spee
 
 
 def test_a_phone_that_ends_hangs_up(tmp_path: Path) -> None:
-    with phone() as desk, Engine(config(desk["address"], "opus"), state=tmp_path) as engine:
+    with phone() as desk, Engine(config(desk["address"]), state=tmp_path) as engine:
         voice = Voice(engine.base_url, KEY, "org_abc")
         call = voice.calls.originate(to="+15550009011", from_="+15558675309", trunk_id="desk")
         call.wait("in_progress", timeout=LIMIT_S)

@@ -83,7 +83,17 @@ impl Far {
 
     /// It calls us here, from its own port.
     pub(crate) fn calls(scenario: &str, from: u16, to: SocketAddr, keys: &[(&str, &str)]) -> Self {
-        Self::run(Transport::Udp, scenario, keys, &[&from.to_string(), &to.to_string()])
+        Self::calls_over(Transport::Udp, scenario, from, to, keys)
+    }
+
+    pub(crate) fn calls_over(
+        transport: Transport,
+        scenario: &str,
+        from: u16,
+        to: SocketAddr,
+        keys: &[(&str, &str)],
+    ) -> Self {
+        Self::run(transport, scenario, keys, &[&from.to_string(), &to.to_string()])
     }
 
     /// `places`: its port, and where it calls.

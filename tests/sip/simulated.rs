@@ -5,14 +5,15 @@ mod early;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use clutchcall::audio::{Encoder, Frame, Params};
+use clutchcall::audio::{Encoder, Frame, Params, wav};
+use clutchcall::call::{EndReason, EndedBy, Status};
 use clutchcall::engine::leg::{Heard, Leg};
 use clutchcall::engine::phone::{Clips, Phone, PhoneConfig, PhoneTrunk, Report};
-use clutchcall::engine::sip::{Endpoints, Timers};
+use clutchcall::engine::sip::{Endpoints, Timers, Transport};
 use clutchcall::engine::trunk::{Dial, FarEnd, Trunk, TrunkEvent, TrunkKind};
 use tokio::sync::mpsc;
 
-use crate::rig::{self, Far, LIMIT, free_port};
+use crate::rig::{self, Caller, Far, LIMIT, free_port, towards};
 
 const TICK: Duration = Duration::from_millis(20);
 /// A tenth of RFC 3261's T1: who is not answered gives up within a test.
@@ -155,6 +156,13 @@ fn case<F: Future<Output = ()>>(body: impl FnOnce() -> F) {
 /// What the phone says.
 fn clip() -> Vec<Frame> {
     Clips::voice().unwrap().of(Params::CALL).frames().to_vec()
+}
+
+/// It says less than half a second.
+fn brief(folder: &Path) -> PhoneConfig {
+    let (path, samples) = (folder.join("clip.wav"), [0x55; 6400]);
+    std::fs::write(&path, [&wav::header(8000, 1, samples.len() as u32)[..], &samples].concat()).unwrap();
+    PhoneConfig { clip: Some(path), ..PhoneConfig::default() }
 }
 
 fn recording(folder: &Path) -> PhoneConfig {
@@ -328,5 +336,60 @@ fn a_phone_whose_answer_is_never_acknowledged_hangs_up() {
             assert!(begun.elapsed() < LIMIT, "the call is not over");
             tokio::time::sleep(TICK / 4).await;
         }
+    });
+}
+
+/// RFC 3261 §18.2.1.
+#[test]
+fn a_trunk_reaches_it_over_tcp_at_the_same_port() {
+    case(async || {
+        let folder = tempfile::tempdir().unwrap();
+        let config = PhoneConfig { record: Some(folder.path().to_owned()), ..brief(folder.path()) };
+        let phone = Phone::open(config, ([127, 0, 0, 1], 0).into()).await.unwrap();
+        let mut caller = Caller::idle(towards(Transport::Tcp, phone.address().port())).await;
+        caller.place_to("+15550009013", 20);
+        caller.until(Status::InProgress).await;
+        assert_eq!(caller.legs, 1);
+        caller.settled().await;
+        assert_eq!(caller.ending(), (Status::Completed, EndReason::Normal, None, Some(16)));
+        assert_eq!(caller.record().ended_by, Some(EndedBy::Remote), "its BYE came over our connection");
+        let call_id = caller.record().sip_call_id.clone().unwrap();
+        let report = report(folder.path(), call_id.split('@').next().unwrap()).await;
+        assert!(report.clip_frames_said > 0 && report.frames_said == report.clip_frames_said, "{report:?}");
+
+        caller.place_to("+15550009486", 20);
+        caller.settled().await;
+        assert_eq!(caller.ending(), (Status::Failed, EndReason::Busy, Some(486), Some(17)));
+        caller.place_to("+15550009011", 20);
+        caller.until(Status::InProgress).await;
+        caller.hangup();
+        caller.settled().await;
+        assert_eq!(caller.record().ended_by, Some(EndedBy::Local));
+    });
+}
+
+#[test]
+fn strangers_call_it_over_udp_and_over_tcp() {
+    rig::case(async || {
+        let phone = Phone::open(PhoneConfig::default(), ([127, 0, 0, 1], 0).into()).await.unwrap();
+        for (transport, via) in [(Transport::Udp, "SIP/2.0/UDP"), (Transport::Tcp, "SIP/2.0/TCP")] {
+            let keys = [("number", "+15550009010")];
+            let far = Far::calls_over(transport, "caller_leaves", free_port(), phone.address(), &keys);
+            let traffic = far.played().await;
+            let answer = traffic.ours("SIP/2.0 200")[0];
+            assert!(answer.header("Via").starts_with(via), "{}", answer.text);
+            let is_named = answer.header("Contact").to_ascii_lowercase().contains(";transport=tcp");
+            assert_eq!(is_named, transport == Transport::Tcp, "{}", answer.text);
+        }
+    });
+}
+
+#[test]
+fn a_port_that_is_taken_over_tcp_is_named() {
+    case(async || {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = Phone::open(PhoneConfig::default(), address).await.err().unwrap();
+        assert!(error.contains(&format!("tcp {address} can't be bound")), "{error}");
     });
 }

@@ -28,8 +28,9 @@ which are inactive.
 _EPILOG = f"""\
 {NUMBERS}
 {_ALONE}
-It speaks Opus and G.711 over UDP. A recording is named by what stands before the @ of the call's Call-ID, and has a
-report of the same name beside it (.json). A trunk that leads to it, in a file for `clutchcall serve`:
+It speaks Opus and G.711; SIP comes over UDP or TCP. A recording is named by what stands before the @ of the call's
+Call-ID, and has a report of the same name beside it (.json). A trunk that leads to it, in a file for
+`clutchcall serve`:
 
   [trunks.desk]
   sbc_ip = "127.0.0.1:5070"
@@ -51,7 +52,7 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
         "--listen",
         default=_LISTEN,
         metavar="ADDRESS:PORT",
-        help="UDP, an address of this machine; port 0 takes a free one (default: %(default)s)",
+        help="UDP and TCP, an address of this machine; port 0 takes a free one (default: %(default)s)",
     )
     parser.add_argument("--says", metavar="WAV", help="what it says when it answers (default: a voice made of tones)")
     parser.add_argument("--records", metavar="DIR", help="where it puts what it hears, one WAV per call")
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json:
             say(json.dumps({"address": phone.address, "uri": f"sip:{phone.address}"}))
         else:
-            say(f"phone      sip:{phone.address} (UDP); `clutchcall phone --help` says what its numbers do")
+            say(f"phone      sip:{phone.address} (UDP and TCP); `clutchcall phone --help` says what its numbers do")
             say("Ctrl-C ends it")
         while not stop.wait(3600.0):
             pass

@@ -22,12 +22,15 @@ use crate::sip::{Codec, uri};
 /// Calls at the same time; one more is told 503.
 const MOST_CALLS: usize = 4096;
 const PTIME_MS: u8 = 20;
+/// Ports that are tried where any will do.
+const TRIES: usize = 16;
 /// The last BYEs of a phone that is switched off have this long.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A simulated phone that answers SIP. Lives within a tokio runtime; dropping it ends its calls without another word on the wire.
 pub struct Phone {
-    endpoint: Answering,
+    /// UDP and TCP, at one port (RFC 3261 §18.2.1).
+    endpoints: [Answering; 2],
     desk: Arc<Desk>,
     ending: watch::Sender<bool>,
 }
@@ -59,8 +62,6 @@ impl Phone {
     /// The same, with another T1 than RFC 3261's.
     pub async fn with_timers(config: PhoneConfig, listen: SocketAddr, timers: Timers) -> Result<Self, String> {
         let clips = clips(&config).map_err(|error| error.to_string())?;
-        let local =
-            Local { transport: Transport::Udp, bind: listen, external: None, tls_roots: None, certificate: None };
         let talks = talks(listen.ip(), Codec::ALL.to_vec(), Fill::Never);
         let room = Room { config, clips, talks, audio: Audio::start()?, next_line: AtomicUsize::default() };
         let (ending, told) = watch::channel(false);
@@ -70,18 +71,18 @@ impl Phone {
             tasks: Mutex::default(),
             ending: told,
         });
-        let endpoint = Answering::open(&local, timers, desk.clone()).await?;
-        Ok(Self { endpoint, desk, ending })
+        let endpoints = answering(listen, timers, &desk).await?;
+        Ok(Self { endpoints, desk, ending })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.endpoint.address()
+        self.endpoints[0].address()
     }
 
     /// What it has in memory of calls that are over, for whoever counts.
-    pub(in crate::engine) fn past(&self) -> Past {
-        self.endpoint.past()
+    pub(in crate::engine) fn past(&self) -> [Past; 2] {
+        self.endpoints.each_ref().map(Answering::past)
     }
 
     /// Calls under way.
@@ -96,6 +97,24 @@ impl Phone {
         let all = async { while tasks.join_next().await.is_some() {} };
         // Whoever does not answer by then is left.
         let _ = tokio::time::timeout(GOODBYE, all).await;
+    }
+}
+
+/// UDP, and TCP at its port.
+async fn answering(listen: SocketAddr, timers: Timers, desk: &Arc<Desk>) -> Result<[Answering; 2], String> {
+    let open = async |transport, bind| {
+        let local = Local { transport, bind, external: None, tls_roots: None, certificate: None };
+        Answering::open(&local, timers, desk.clone()).await
+    };
+    let mut tries = if listen.port() == 0 { TRIES } else { 1 };
+    loop {
+        let udp = open(Transport::Udp, listen).await?;
+        match open(Transport::Tcp, udp.address()).await {
+            Ok(tcp) => return Ok([udp, tcp]),
+            // A port that is free over UDP may be somebody's over TCP.
+            Err(_) if tries > 1 => tries -= 1,
+            Err(error) => return Err(error),
+        }
     }
 }
 

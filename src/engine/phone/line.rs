@@ -43,7 +43,9 @@ pub(super) enum Says {
         leaves: bool,
     },
     /// The clip before the answer, and nothing behind it; with the ACK it begins anew.
-    Early { clips: Arc<Clips> },
+    Early {
+        clips: Arc<Clips>,
+    },
 }
 
 /// What a call is told of its audio.

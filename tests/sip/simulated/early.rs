@@ -1,24 +1,13 @@
 //! What the simulated phone says before it answers, or before it refuses.
 
-use clutchcall::audio::wav;
-use clutchcall::call::{EndReason, Status};
 use clutchcall::engine::config::SipTrunk;
-use clutchcall::engine::sip::Transport;
 
 use super::*;
-use crate::rig::{Caller, towards};
 
 /// Where all of it is heard, behind a frame or more of it.
 fn again(heard: &[(Frame, Instant)], clip: &[Frame]) -> Option<usize> {
     let is_whole = |at: &usize| heard[*at..].iter().map(|(frame, _)| frame).take(clip.len()).eq(clip);
     (1..=heard.len().saturating_sub(clip.len())).find(is_whole)
-}
-
-/// It says less than half a second.
-fn brief(folder: &Path) -> PhoneConfig {
-    let (path, samples) = (folder.join("clip.wav"), [0x55; 6400]);
-    std::fs::write(&path, [&wav::header(8000, 1, samples.len() as u32)[..], &samples].concat()).unwrap();
-    PhoneConfig { clip: Some(path), ..PhoneConfig::default() }
 }
 
 /// Of what is said before the answer the first frames may come before anybody listens.
