@@ -14,6 +14,7 @@
 //! | `health` | [`Health`] of a trunk: OPTIONS, consecutive 5xx, the breaker |
 //! | `rate` | [`Rate`]: calls per second, and the calls that wait for their turn |
 //! | `registration` | [`Registration`]: when to register, to refresh, to try again (RFC 3261 §10) |
+//! | `reliable` | [`Reliable`](reliable::Reliable): a provisional answer that has to arrive (RFC 3262) |
 //! | `session_timer` | [`SessionTimer`]: who refreshes the session and when (RFC 4028) |
 //! | `srv` | where a name leads (RFC 2782, RFC 3263): the order of its records, and how long they are believed |
 //! | `dns` | the question for them, and its answer, as bytes |
@@ -38,6 +39,7 @@ pub mod rate;
 pub mod reason;
 pub mod refer;
 pub mod registration;
+pub mod reliable;
 pub mod sdp;
 pub mod session_timer;
 pub mod srv;

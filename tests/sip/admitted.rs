@@ -15,7 +15,7 @@ fn what_is_demanded_and_not_there_is_named() {
     case(async || {
         let called = Called::new(10, echo());
         let traffic = called.call("caller_required").played().await;
-        assert_eq!(traffic.our("SIP/2.0 420").header("Unsupported"), "100rel");
+        assert_eq!(traffic.our("SIP/2.0 420").header("Unsupported"), "precondition");
         assert_eq!(called.rows(), Vec::<Value>::new());
     });
 }

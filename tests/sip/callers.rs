@@ -13,7 +13,7 @@ const NUMBER: &str = "+15550001234";
 const LEFT: (Status, EndReason, Option<u16>, Option<u8>) = (Status::NoAnswer, EndReason::Canceled, None, Some(31));
 
 /// By a clock of its own: the RFC's timers pass within a test.
-async fn called(scenario: &str, keys: &[(&str, &str)]) -> (Caller, Far) {
+pub(crate) async fn called(scenario: &str, keys: &[(&str, &str)]) -> (Caller, Far) {
     let from = free_port();
     let mut callee = Caller::idle(towards(Transport::Udp, from)).await;
     callee.trunk.receive_as("carrier", &Inbound { rules: vec![rule("*", notify())], ..Inbound::default() });

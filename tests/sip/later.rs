@@ -131,6 +131,6 @@ fn a_change_that_demands_what_is_not_there_is_refused() {
     case(async || {
         let (caller, traffic) = to_its_end("demands").await;
         assert_eq!((caller.ending(), caller.legs), (NORMAL, 1));
-        assert_eq!(traffic.our("SIP/2.0 420").header("Unsupported"), "100rel");
+        assert_eq!(traffic.our("SIP/2.0 420").header("Unsupported"), "precondition");
     });
 }

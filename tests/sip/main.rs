@@ -32,6 +32,7 @@ mod packets;
 mod phones;
 mod ports;
 mod refused;
+mod reliable;
 mod rig;
 mod sessions;
 mod simulated;

@@ -159,7 +159,7 @@ fn clip() -> Vec<Frame> {
 }
 
 /// It says less than half a second.
-fn brief(folder: &Path) -> PhoneConfig {
+pub(crate) fn brief(folder: &Path) -> PhoneConfig {
     let (path, samples) = (folder.join("clip.wav"), [0x55; 6400]);
     std::fs::write(&path, [&wav::header(8000, 1, samples.len() as u32)[..], &samples].concat()).unwrap();
     PhoneConfig { clip: Some(path), ..PhoneConfig::default() }

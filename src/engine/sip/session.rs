@@ -92,7 +92,7 @@ impl Session {
     }
 }
 
-fn chance() -> u32 {
+pub(super) fn chance() -> u32 {
     let mut bytes = [0; 4];
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).expect("the system has randomness");
     u32::from_le_bytes(bytes)

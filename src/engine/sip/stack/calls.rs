@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::Heard;
 use super::connections::Flow;
 use super::proofs::Challenges;
+use super::{Heard, Insistence};
 
 /// By Call-ID.
 #[derive(Default)]
@@ -50,6 +50,8 @@ pub(super) struct Call {
     pub(super) confirmed: watch::Receiver<Option<String>>,
     /// The Reason headers of the newest CANCEL.
     pub(super) cancelled: Cancelled,
+    /// Of a call that came in: what is said before its answer has to arrive.
+    pub(super) insistence: Option<Arc<Insistence>>,
 }
 
 impl Call {

@@ -13,7 +13,7 @@ use rsipstack::dialog::DialogId;
 use rsipstack::dialog::dialog::{DialogState, DialogStateReceiver, TerminatedReason};
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::sip::headers::make_header;
-use rsipstack::sip::{Header, HeadersExt as _, Method, Request, StatusCode, Uri};
+use rsipstack::sip::{Header, HeadersExt as _, Method, StatusCode, Uri};
 use rsipstack::transaction::TransactionState;
 use rsipstack::transaction::key::TransactionRole;
 use rsipstack::transaction::transaction::Transaction;
@@ -22,11 +22,11 @@ use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use super::super::Timers;
 use super::connections::Way;
+use super::demands::unfit;
 use super::refresh::{self, Terms};
 use super::uac::Line;
 use super::uas::{Taker, allow, retarget};
-use super::{Call, Cancelled, Expected, Heard};
-use crate::sip::session_timer;
+use super::{Call, Cancelled, Expected, Heard, Insistence};
 
 /// Beyond what the RFC's timers take, in T1: those of the stack come first.
 const MARGIN_T1: u32 = 8;
@@ -101,33 +101,47 @@ impl std::fmt::Debug for Came {
 impl Line {
     /// 180.
     pub(in crate::engine) fn ring(&self) {
-        self.say("180", self.dialog.ringing(None, None));
+        self.provisional("180", Vec::new(), None);
     }
 
     /// 183 with our description, for what is heard before the answer. The 200 has the same (RFC 3261 §13.2.1).
     pub(in crate::engine) fn progress(&self, body: String) {
-        let headers = vec![Header::ContentType("application/sdp".into())];
-        self.say("183", self.dialog.ringing(Some(headers), Some(body.into_bytes())));
+        self.provisional("183", vec![Header::ContentType("application/sdp".into())], Some(body.into_bytes()));
+    }
+
+    fn provisional(&self, what: &str, headers: Vec<Header>, body: Option<Vec<u8>>) {
+        match &self.insistence {
+            Some(insistence) => insistence.say(self.dialog.clone(), headers, body, Arc::clone(&self.decided)),
+            None => say(&self.call_id, what, self.dialog.ringing(Some(headers), body)),
+        }
     }
 
     /// 200 with our description; [`Heard::Acked`] follows, or [`Heard::Unacked`].
     pub(in crate::engine) fn accept(&self, body: String, session_expires: Option<String>) {
         let mut headers = vec![Header::ContentType("application/sdp".into()), allow()];
         headers.extend(refresh::agreed(session_expires));
-        self.say("200", self.dialog.accept(Some(headers), Some(body.into_bytes())));
-        self.decided.notify_one();
+        let (dialog, decided, call_id) = (self.dialog.clone(), Arc::clone(&self.decided), self.call_id.clone());
+        let answer = move || {
+            say(&call_id, "200", dialog.accept(Some(headers), Some(body.into_bytes())));
+            decided.notify_one();
+        };
+        match &self.insistence {
+            Some(insistence) => insistence.answer(answer),
+            None => answer(),
+        }
     }
 
     /// A final answer; [`Heard::Gone`] follows once it is acknowledged, or nobody does.
     pub(in crate::engine) fn reject(&self, code: u16) {
-        self.say("a refusal", self.dialog.reject(Some(StatusCode::from(code)), None));
+        self.insistence.iter().for_each(|insistence| insistence.close());
+        say(&self.call_id, "a refusal", self.dialog.reject(Some(StatusCode::from(code)), None));
         self.decided.notify_one();
     }
+}
 
-    fn say(&self, what: &str, said: rsipstack::Result<()>) {
-        if let Err(error) = said {
-            tracing::debug!(call_id = self.call_id, %error, "{what} was not sent");
-        }
+fn say(call_id: &str, what: &str, said: rsipstack::Result<()>) {
+    if let Err(error) = said {
+        tracing::debug!(call_id, %error, "{what} was not sent");
     }
 }
 
@@ -176,6 +190,7 @@ impl Taker {
         let (over, cancelled) = (Arc::<Notify>::default(), Cancelled::default());
         let flow = request.connection.as_ref().and_then(SipConnection::cancel_token);
         let way = Way { connections: Arc::clone(&self.connections), flow: Arc::new(Mutex::new(flow)) };
+        let insistence = Insistence::of(&request.original, self.timers.t1);
         let call = Call {
             dialog: dialog.clone(),
             tag: id.local_tag,
@@ -186,6 +201,7 @@ impl Taker {
             heard: heard.clone(),
             confirmed,
             cancelled: Arc::clone(&cancelled),
+            insistence: insistence.clone(),
         };
         self.calls.enter(&call_id, call);
         drop(reserved);
@@ -195,7 +211,18 @@ impl Taker {
         let (dialogs, calls) = (Arc::clone(&self.dialogs), Arc::clone(&self.calls));
         let decided = Arc::<Notify>::default();
         let unheard = unheard(request.connection.clone(), Arc::clone(&decided), self.timers);
-        let line = Line { dialog: dialog.clone(), dialogs, calls, call_id, heard, decided, follower, way, over: None };
+        let line = Line {
+            dialog: dialog.clone(),
+            dialogs,
+            calls,
+            call_id,
+            heard,
+            decided,
+            follower,
+            way,
+            over: None,
+            insistence,
+        };
         if let Err(Came { line, .. }) = waiting.send(Came { line, heard: queue }) {
             // Whoever wanted the call has gone.
             line.reject(StatusCode::ServiceUnavailable.code());
@@ -275,32 +302,6 @@ fn knock(request: &Transaction) -> Option<Knock> {
         terms: Terms::of(invite),
         unfit: unfit(invite),
     })
-}
-
-/// Extensions that a request needs and that are not here (RFC 3261 §8.2.2.3), of all its Require headers.
-pub(super) fn demanded(request: &Request) -> Option<Refusal> {
-    let headers = request.headers.iter().filter(|header| header.name().eq_ignore_ascii_case("Require"));
-    let tags = headers.flat_map(|header| header.value().split(',')).map(str::trim);
-    let unknown: Vec<&str> = tags.filter(|tag| !tag.is_empty() && !tag.eq_ignore_ascii_case("timer")).collect();
-    let unsupported = || vec![("Unsupported".to_owned(), unknown.join(", "))];
-    (!unknown.is_empty()).then(|| Refusal { code: 420, headers: unsupported() })
-}
-
-/// What an INVITE demands that is not here (RFC 3261 §8.2.2.3, §8.2.3).
-fn unfit(invite: &Request) -> Option<Refusal> {
-    if let Some(refusal) = demanded(invite) {
-        return Some(refusal);
-    }
-    let Terms { session_expires, supports_timer, .. } = Terms::of(invite);
-    if supports_timer && session_expires.as_deref().is_some_and(session_timer::is_too_short) {
-        return Some(Refusal { code: 422, headers: vec![("Min-SE".to_owned(), session_timer::LEAST_S.to_string())] });
-    }
-    let kind = invite.header_value("Content-Type").unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if !invite.body.is_empty() && !matches!(kind.as_str(), "" | "application/sdp") {
-        return Some(Refusal { code: 415, headers: vec![("Accept".to_owned(), "application/sdp".to_owned())] });
-    }
-    None
 }
 
 /// Puts what the crate says of one INVITE that came in, and of its dialog, into the call's queue.

@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 
+use rsipstack::dialog::dialog::Dialog;
 use rsipstack::sip::{
     HasHeaders as _, Header, HeadersExt, Method, Request, Response, SipMessage, StatusCode, StatusCodeKind, Transport,
 };
@@ -24,6 +25,7 @@ use super::connections::Connections;
 use super::proofs::{Asked, Challenges, Party};
 use super::route::PLACE;
 use crate::sip::digest::parameters;
+use crate::sip::reliable::OPTION;
 use crate::sip::uri::plainly_named;
 
 /// Stands in answers that no far side sent.
@@ -82,6 +84,19 @@ impl Mend {
         of_call.or_else(|| self.calls.challenges(message.call_id_header().ok()?.value()))
     }
 
+    /// Where a PRACK of ours goes: the crate would send it to where the INVITE went (RFC 3262 §4, RFC 3261 §12.1.2).
+    fn aim(&self, response: &Response) {
+        let is_reliable = response.status_code.code() < 200 && response.header_contains_token("Require", OPTION);
+        let Some(call) = self.call(response).filter(|call| is_reliable && !call.is_up()) else {
+            return;
+        };
+        let contact = response.typed_contact_headers().unwrap_or_default().into_iter().next();
+        if let Some(contact) = contact {
+            let header = response.contact_header().ok().cloned();
+            Dialog::Invite(call.dialog).set_remote_target(contact.uri, header);
+        }
+    }
+
     /// Whose dialog a request of ours, or its answer, belongs to.
     fn call(&self, message: &impl HeadersExt) -> Option<super::Call> {
         let tag = message.from_header().ok()?.tag().ok()??;
@@ -129,7 +144,10 @@ impl MessageInspector for Mend {
                 choose(&mut response);
                 self.judge(&mut response);
             }
-            Some(from) => mend(&mut response, from),
+            Some(from) => {
+                self.aim(&response);
+                mend(&mut response, from);
+            }
         }
         SipMessage::Response(response)
     }

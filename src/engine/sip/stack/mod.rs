@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `calls` | whose queue hears what is said under a Call-ID |
 //! | `came` | a call that comes in: who decides about it, and what is said to its caller |
+//! | `demands` | what a request demands, and what of that is not here
 //! | `uac` | a call that we place: its INVITE followed to the end, and what is asked of its dialog |
 //! | `refresh` | the refresh of a session, and what messages say of session timers |
 //! | `request` | requests outside of any call |
@@ -14,6 +15,7 @@
 //! | `carry` | one of them, and what its far side has not taken yet |
 //! | `owed` | requests that went over one of them and wait for a word |
 //! | `shown` | the certificate of ours, over TLS |
+//! | `insist` | provisional answers to a caller who demands that they arrive
 //! | `info` | INFO: keys of the far side, and ours for it |
 //! | `route` | where a request goes: places, ports, transports |
 //! | `proofs` | what proves who we are, to each party that asks, and who is answered |
@@ -29,8 +31,10 @@ mod calls;
 mod came;
 mod carry;
 mod connections;
+mod demands;
 mod door;
 mod info;
+mod insist;
 mod mend;
 mod owed;
 mod past;
@@ -58,6 +62,7 @@ use super::names::{Names, Servers};
 use super::{Gate, Local, Timers, Transport};
 use calls::{Call, Calls, Cancelled, Expected};
 use connections::Connections;
+use insist::Insistence;
 
 pub(in crate::engine) use came::{Came, Knock, Reception, Refusal, Ruled, Ruling};
 pub(in crate::engine) use past::Past;
@@ -69,7 +74,7 @@ pub(super) use uac::Invite;
 pub(in crate::engine) use uac::Line;
 
 /// What we say that we take (RFC 3261 §20.5).
-const ALLOW: [Method; 8] = [
+const ALLOW: [Method; 9] = [
     Method::Invite,
     Method::Ack,
     Method::Cancel,
@@ -78,6 +83,7 @@ const ALLOW: [Method; 8] = [
     Method::Info,
     Method::Update,
     Method::Notify,
+    Method::PRack,
 ];
 const USER_AGENT: &str = concat!("clutchcall/", env!("CARGO_PKG_VERSION"));
 

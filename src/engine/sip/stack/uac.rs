@@ -20,7 +20,7 @@ use crate::engine::config::Credentials;
 use super::connections::{Flow, Way};
 use super::past::Over;
 use super::proofs::Challenges;
-use super::{ALLOW, Call, Calls, Failure, Heard, Reply, Stack, Terms, mend, refresh, reply};
+use super::{ALLOW, Call, Calls, Failure, Heard, Insistence, Reply, Stack, Terms, mend, refresh, reply};
 
 /// What is said of a new call, in texts.
 #[derive(Clone, Debug)]
@@ -54,6 +54,8 @@ pub(in crate::engine) struct Line {
     pub(super) way: Way,
     /// Where the INVITE goes when the call is over; `None`: it came in, and its transaction ends with the ACK.
     pub(super) over: Option<Over>,
+    /// Of one that came in: what is said before its answer has to arrive.
+    pub(super) insistence: Option<Arc<Insistence>>,
 }
 
 impl Stack {
@@ -80,6 +82,7 @@ impl Stack {
             heard: heard.clone(),
             confirmed,
             cancelled: Arc::default(),
+            insistence: None,
         };
         self.calls.enter(&call_id, call);
         let gave_up = Arc::<Notify>::default();
@@ -97,7 +100,8 @@ impl Stack {
         let follower = tokio::spawn(follower.run()).abort_handle();
         let (dialogs, calls) = (Arc::clone(&self.dialogs), Arc::clone(&self.calls));
         let over = Some(self.over.clone());
-        Ok((Line { dialog, dialogs, calls, call_id, heard, decided: gave_up, follower, way, over }, queue))
+        let (decided, insistence) = (gave_up, None);
+        Ok((Line { dialog, dialogs, calls, call_id, heard, decided, follower, way, over, insistence }, queue))
     }
 
     fn option(&self, invite: Invite) -> Result<InviteOption, String> {

@@ -18,7 +18,9 @@ use tokio::sync::{Semaphore, oneshot};
 
 use super::super::{Gate, Timers, Transport};
 use super::connections::Connections;
-use super::{ALLOW, Agreed, Call, Calls, Heard, Offer, OfferRefused, Reception, Terms, came, info, reasons, refresh};
+use super::{
+    ALLOW, Agreed, Call, Calls, Heard, Offer, OfferRefused, Reception, Terms, came, demands, info, reasons, refresh,
+};
 
 /// Requests that are being answered. A re-INVITE is one until its ACK.
 const MOST_AT_ONCE: usize = 4096;
@@ -160,6 +162,15 @@ impl Taker {
                     Err(_) => Ok(()),
                 }
             }
+            Method::PRack => {
+                let rack = request.original.header_value("RAck").unwrap_or_default();
+                let then = call.insistence.as_ref().and_then(|insistence| insistence.handle_prack(&rack));
+                // RFC 3262 §3.
+                let code = if then.is_some() { StatusCode::OK } else { StatusCode::CallTransactionDoesNotExist };
+                let replied = request.reply(code).await;
+                then.into_iter().for_each(|then| then());
+                replied
+            }
             Method::Options => request.reply_with(StatusCode::OK, vec![allow()], None).await,
             _ => request.reply_with(StatusCode::MethodNotAllowed, vec![allow()], None).await,
         }
@@ -167,7 +178,7 @@ impl Taker {
 
     /// Asks the call, answers, and waits for the ACK that a re-INVITE has.
     async fn offered(&self, call: &Call, request: &mut Transaction) -> rsipstack::Result<()> {
-        if let Some(refusal) = came::demanded(&request.original) {
+        if let Some(refusal) = demands::demanded(&request.original) {
             return came::refuse(request, refusal).await;
         }
         let is_update = request.original.method == Method::Update;

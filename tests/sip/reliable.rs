@@ -1,0 +1,114 @@
+//! Provisional answers that have to arrive (RFC 3262): to callers who demand it, and from far sides who ask us for the word.
+
+use clutchcall::call::{EndReason, EndedBy, Status};
+use clutchcall::engine::phone::Phone;
+
+use crate::callers::called;
+use crate::rig::{Caller, Far, Traffic, case, free_port};
+use crate::simulated::brief;
+
+const NORMAL: (Status, EndReason, Option<u16>, Option<u8>) = (Status::Completed, EndReason::Normal, None, Some(16));
+
+/// What was said to the caller, and by her, in its order: codes and methods, repeated ones once.
+fn lines(traffic: &Traffic) -> Vec<String> {
+    let mut lines: Vec<String> = traffic.all().iter().map(|message| message.text.clone()).collect();
+    lines.dedup();
+    lines.iter().map(|text| text.split(' ').take(2).collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[test]
+fn a_180_is_repeated_until_its_prack_and_no_other() {
+    case(async || {
+        let (mut callee, far) = called("caller_pracks", &[("pause_ms", "250")]).await;
+        callee.until_heard(&far, "SIP/2.0 200").await;
+        callee.pick_up();
+        callee.settled().await;
+        assert_eq!((callee.ending(), callee.legs), (NORMAL, 1));
+        let traffic = far.played().await;
+        let rings = traffic.our("SIP/2.0 180");
+        assert_eq!(rings.header("Require"), "100rel");
+        assert!((1..1 << 31).contains(&rings.header("RSeq").parse::<u32>().unwrap()));
+        assert!(rings.text.ends_with("\n\n"), "without a description: {}", rings.text);
+        assert!(traffic.ours("SIP/2.0 180").len() >= 3, "at 50 and 150 ms, too");
+        let told = lines(&traffic);
+        let prack = told.iter().rposition(|line| line.starts_with("PRACK")).unwrap();
+        assert!(!told[prack + 1..].contains(&"SIP/2.0 180".to_owned()), "{told:?}");
+        assert!(traffic.our("SIP/2.0 481").header("CSeq").ends_with("PRACK"));
+        assert!(traffic.ours("SIP/2.0 200").iter().all(|message| message.lacks("RSeq")));
+    });
+}
+
+/// §3: with a 5xx, after 64·T1.
+#[test]
+fn a_call_whose_180_is_never_acknowledged_is_refused() {
+    case(async || {
+        let (mut callee, far) = called("caller_pracks_never", &[]).await;
+        callee.settled().await;
+        assert_eq!(callee.ending(), (Status::NoAnswer, EndReason::Canceled, None, Some(31)));
+        assert_eq!(callee.record().ended_by, Some(EndedBy::Remote));
+        let traffic = far.played().await;
+        traffic.our("SIP/2.0 180");
+        assert!(traffic.ours("SIP/2.0 180").len() >= 5, "it was not repeated to the end: {traffic:?}");
+        traffic.our("SIP/2.0 504");
+    });
+}
+
+/// §3: what has no description in it holds up no answer.
+#[test]
+fn who_answers_before_the_prack_is_heard_at_once() {
+    case(async || {
+        let (mut callee, far) = called("caller_answered_before_her_prack", &[]).await;
+        callee.until_heard(&far, "SIP/2.0 180").await;
+        callee.pick_up();
+        callee.settled().await;
+        assert_eq!((callee.ending(), callee.legs), (NORMAL, 1));
+        let traffic = far.played().await;
+        assert!(traffic.our("SIP/2.0 481").header("CSeq").ends_with("PRACK"), "nothing waits for it any more");
+    });
+}
+
+/// RFC 3261 §13.2.1: our offer would have to be in the 180, and its answer in the PRACK.
+#[test]
+fn a_caller_without_a_description_hears_no_180() {
+    case(async || {
+        let (mut callee, far) = called("caller_wants_offer_reliably", &[]).await;
+        callee.pick_up();
+        callee.settled().await;
+        assert_eq!((callee.ending(), callee.legs), (NORMAL, 1));
+        assert!(far.played().await.ours("SIP/2.0 180").is_empty());
+    });
+}
+
+/// §3: no 200 before what has a description in it has arrived.
+#[test]
+fn an_answer_waits_for_the_prack_of_what_was_described_before() {
+    case(async || {
+        let folder = tempfile::tempdir().unwrap();
+        let phone = Phone::open(brief(folder.path()), ([127, 0, 0, 1], 0).into()).await.unwrap();
+        let keys = [("number", "+15550009004"), ("pause_ms", "1500")];
+        let far = Far::calls("caller_pracks_183", free_port(), phone.address(), &keys);
+        let traffic = far.played().await;
+        let rings = traffic.our("SIP/2.0 183");
+        assert_eq!((rings.header("Require"), rings.header("Content-Type")), ("100rel", "application/sdp"));
+        let order: Vec<&str> = traffic.each("SIP/2.0 200").iter().map(|message| message.header("CSeq")).collect();
+        assert_eq!(order, ["2 PRACK", "1 INVITE", "9 BYE"]);
+        let body = |text: &str| text.split_once("\n\n").unwrap().1.to_owned();
+        assert_eq!(body(&traffic.each("SIP/2.0 200")[1].text), body(&rings.text));
+    });
+}
+
+/// We offer nothing of the kind; a far side that asks for it all the same is given its word.
+#[test]
+fn a_far_side_that_wants_a_prack_has_one() {
+    case(async || {
+        let far = Far::start("wants_prack", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.settled().await;
+        assert_eq!((caller.ending(), caller.legs), (NORMAL, 1));
+        let traffic = far.played().await;
+        assert!(
+            traffic.our("INVITE").lacks("Supported") || !traffic.our("INVITE").header("Supported").contains("100rel")
+        );
+        assert!(traffic.our("PRACK").line().starts_with("PRACK sip:far@"), "to where its Contact says");
+    });
+}
