@@ -290,6 +290,32 @@ fn who_hangs_up_is_asked_by_a_proxy_and_then_by_the_far_end() {
     });
 }
 
+/// An UPDATE, or a re-INVITE of a far end that takes none: its ACK shows what it showed.
+#[test]
+fn who_refreshes_a_session_is_asked_by_a_proxy_and_then_by_the_far_end() {
+    case(async || {
+        for (scenario, method) in [("asks_who_updates_in_turn", "UPDATE"), ("asks_who_reinvites_in_turn", "INVITE")] {
+            let far = Far::start(scenario, &[]).await;
+            let settings = SipTrunk { credentials: knows("secret").credentials, ..towards(Transport::Udp, far.port) };
+            let mut caller = Caller::at(Duration::from_millis(20), settings).await;
+            caller.place(20);
+            caller.settled().await;
+            assert_eq!((caller.ending(), caller.record().ended_by), (NORMAL, Some(EndedBy::Remote)));
+            let traffic = far.played().await;
+            let mut asked = traffic.each(method);
+            if method == "INVITE" {
+                // That of the call itself was not challenged.
+                assert!(asked.remove(0).lacks("Proxy-Authorization"));
+                let ack = traffic.ours("ACK").pop().unwrap();
+                let proof = |message: &Message| message.header("Authorization").to_owned();
+                assert_eq!(proof(ack), proof(asked[2]));
+            }
+            assert_eq!(asked.len(), 3, "{method}");
+            assert_in_turn(&asked);
+        }
+    });
+}
+
 /// And what refreshes the binding is proved to both from the start.
 #[test]
 fn a_registrar_behind_a_proxy() {
