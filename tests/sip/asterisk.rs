@@ -47,7 +47,7 @@ impl Asterisk {
     /// What it has received and sent, while there is one call.
     fn packets_of_the_call(&self) -> Option<[u64; 2]> {
         let shown = self.asked("pjsip show channelstats");
-        let line = shown.lines().find(|line| line.contains("trunk-0"))?;
+        let line = shown.lines().find(|line| line.contains("trunk-0") || line.contains("insists-0"))?;
         // Bridge and channel, time, codec; then count, lost, percent and jitter of each way.
         let counts: Vec<&str> = line.split_whitespace().skip_while(|word| !word.contains(':')).skip(2).collect();
         Some([counts.first()?.parse().ok()?, counts.get(4)?.parse().ok()?])
@@ -287,10 +287,21 @@ fn registers() {
 #[test]
 #[ignore = "needs Asterisk: make asterisk"]
 fn it_calls_where_we_are_registered() {
+    is_called_by("trunk");
+}
+
+/// The same, with `Require: 100rel` in its INVITE.
+#[test]
+#[ignore = "needs Asterisk: make asterisk"]
+fn it_calls_and_demands_that_our_180_arrives() {
+    is_called_by("insists");
+}
+
+fn is_called_by(endpoint: &str) {
     let asterisk = Asterisk::start();
     let bench = bench(SipTrunk { require_registration: true, ..trunk() });
     wait_for(|| asterisk.asked("pjsip show contacts").contains("sip:trunk@127.0.0.1").then_some(()));
-    asterisk.asked("channel originate PJSIP/+15550001234@trunk extension talks@parties");
+    asterisk.asked(&format!("channel originate PJSIP/+15550001234@{endpoint} extension talks@parties"));
     let calls =
         || bench.get("voice.calls.list", &json!({"orgId": "org_a"})).data()["calls"].as_array().unwrap().clone();
     let called = wait_for(|| calls().into_iter().next());
