@@ -34,11 +34,13 @@ pub struct Limits {
     pub bitrate: Option<u32>,
     /// Every packet is to have the same length.
     pub constant: bool,
+    /// Frames are to be made of two halves, since each goes in a packet of its own ([`Bundle`](super::Bundle)).
+    pub halved: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { playback_rate: 48_000, bitrate: None, constant: false }
+        Self { playback_rate: 48_000, bitrate: None, constant: false, halved: false }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Codec, Frame, Params, Target, g711, opus, pcm, resample::Resampler};
+use super::{Bundle, Codec, Frame, Params, Target, g711, opus, pcm, resample::Resampler};
 
 /// What a frame or a codec is refused for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -142,6 +142,8 @@ fn plain(params: Params, bytes: &[u8], out: &mut Vec<i16>) -> Result<(), CodecEr
 pub struct Encoder {
     params: Params,
     opus: Option<opus::Encoder>,
+    /// Where frames are made of halves.
+    halves: Option<Box<Bundle>>,
     frame_samples: usize,
 }
 
@@ -166,7 +168,8 @@ impl Encoder {
             _ => return Err(CodecError::Rate { params, found: sample_rate }),
         };
         let samples = sample_rate as usize * usize::from(params.frame_ms) / 1000;
-        Ok(Self { params, opus, frame_samples: samples * usize::from(params.channels) })
+        let halves = (limits.halved && opus.is_some()).then(|| Bundle::new(params.frame_ms, limits.constant).into());
+        Ok(Self { params, opus, halves, frame_samples: samples * usize::from(params.channels) })
     }
 
     /// Interleaved samples that make one frame.
@@ -184,8 +187,10 @@ impl Encoder {
         if samples.len() != self.frame_samples {
             return Err(CodecError::SampleCount { expected: self.frame_samples, found: samples.len() });
         }
-        if let Some(opus) = &mut self.opus {
-            return Ok(Bytes::copy_from_slice(opus.encode(samples)?));
+        match (&mut self.opus, &mut self.halves) {
+            (Some(opus), Some(halves)) => return joined(opus, halves, samples, self.params.frame_ms / 2),
+            (Some(opus), None) => return Ok(Bytes::copy_from_slice(opus.encode(samples)?)),
+            (None, _) => {}
         }
         Ok(match self.params.codec {
             Codec::G711Ulaw => samples.iter().map(|sample| g711::ulaw_encode(*sample)).collect(),
@@ -197,6 +202,17 @@ impl Encoder {
             }
         })
     }
+}
+
+/// One packet of two frames.
+fn joined(opus: &mut opus::Encoder, halves: &mut Bundle, samples: &[i16], half_ms: u8) -> Result<Frame, CodecError> {
+    halves.clear();
+    for half in samples.chunks_exact(samples.len() / 2) {
+        halves.join(opus.encode(half)?, half_ms);
+    }
+    let mut frame = Frame::new();
+    halves.flush(|packet, _| frame = Bytes::copy_from_slice(packet));
+    Ok(frame)
 }
 
 /// One stream's frames to another's parameters, without loss of time: what is missing is concealed, frames of another

@@ -1,8 +1,9 @@
 //! One stream that goes: sequence and timestamp go on whatever is said, silence and keys included.
 //!
 //! It is asked once per tick with one frame; packets hold what the peer asked for (10 to 60 ms), where the codec can be cut
-//! anywhere. A tick that did not come, and time in which nothing was sent, are a step of the timestamp and a marker
-//! (RFC 3551 §4.1), never a gap in the sequence. While a key is pressed its events take the place of audio.
+//! anywhere. Who cuts and joins frames of another codec himself takes the steps of a tick one by one. A tick that did not come,
+//! and time in which nothing was sent, are a step of the timestamp and a marker (RFC 3551 §4.1), never a gap in the sequence.
+//! While a key is pressed its events take the place of audio.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ pub struct Outgoing {
     pub events: Option<(u8, u32)>,
     /// Of one packet; only where `bytes_per_ms` says how a frame is cut.
     pub packet_ms: u8,
-    /// `None`: one frame is one packet (Opus).
+    /// `None`: one frame is one packet, or somebody else joins them (Opus).
     pub bytes_per_ms: Option<u8>,
 }
 
@@ -102,17 +103,11 @@ impl Sender {
 
     /// One frame of `frame_ms`, at the time of its tick; `send` gets each packet that is complete by now.
     pub fn tick(&mut self, frame: &[u8], frame_ms: u8, at: Instant, mut send: impl FnMut(&[u8])) {
-        let step = self.units(u32::from(frame_ms));
-        self.pass(at, frame_ms);
-        if let Some((kind, _)) = self.outgoing.events
-            && let Some(pressed) = self.keypad.tick(self.timestamp, u32::from(frame_ms))
-        {
-            self.send_event(kind, pressed, &mut send);
-            return self.skip(step);
+        if !self.begin(frame_ms, at, &mut send) {
+            return;
         }
         let Some(bytes_per_ms) = self.outgoing.bytes_per_ms else {
-            self.packet(frame, step, &mut send);
-            return;
+            return self.say(frame, u32::from(frame_ms), &mut send);
         };
         let size = usize::from(bytes_per_ms) * usize::from(self.outgoing.packet_ms.max(1));
         if self.waiting.is_empty() && frame.len() == size {
@@ -126,6 +121,31 @@ impl Sender {
         }
         waiting.drain(..whole);
         self.waiting = waiting;
+    }
+
+    /// The next tick begins a key, goes on with it, or comes late: what waits outside for the rest of its packet has to go ahead of it.
+    pub fn breaks_off(&self, frame_ms: u8, at: Instant) -> bool {
+        self.missing(frame_ms, at) > 0 || self.outgoing.events.is_some() && self.keypad.is_due()
+    }
+
+    /// A tick without its audio. `false`: a key has taken its place.
+    pub fn begin(&mut self, frame_ms: u8, at: Instant, mut send: impl FnMut(&[u8])) -> bool {
+        let step = self.units(u32::from(frame_ms));
+        match self.missing(frame_ms, at) {
+            0 => {}
+            missing => self.skip(step.wrapping_mul(missing)),
+        }
+        self.last = Some(at);
+        let Some((kind, _)) = self.outgoing.events else { return true };
+        let Some(pressed) = self.keypad.tick(self.timestamp, u32::from(frame_ms)) else { return true };
+        self.send_event(kind, pressed, &mut send);
+        self.skip(step);
+        false
+    }
+
+    /// One packet of audio, as long as it says.
+    pub fn say(&mut self, payload: &[u8], ms: u32, mut send: impl FnMut(&[u8])) {
+        self.packet(payload, self.units(ms), &mut send);
     }
 
     /// What an SR says now; `None`: nothing was sent since the last one.
@@ -145,15 +165,10 @@ impl Sender {
     }
 
     /// Ticks that did not come: a stall, or a hold.
-    fn pass(&mut self, at: Instant, frame_ms: u8) {
+    fn missing(&self, frame_ms: u8, at: Instant) -> u32 {
         let frame = Duration::from_millis(u64::from(frame_ms.max(1)));
-        if let Some(last) = self.last {
-            let frames = at.saturating_duration_since(last).as_micros() / frame.as_micros();
-            if frames > 1 {
-                self.skip(self.units(u32::from(frame_ms)).wrapping_mul(frames as u32 - 1));
-            }
-        }
-        self.last = Some(at);
+        let frames = self.last.map_or(0, |last| at.saturating_duration_since(last).as_micros() / frame.as_micros());
+        (frames as u32).saturating_sub(1)
     }
 
     /// Time without audio; what waits is dropped with it.

@@ -261,6 +261,38 @@ fn keys_take_the_place_of_audio_and_time_goes_on() {
     assert!(!deaf.press(Stroke::Key(Key::from_char('1').unwrap()), 100), "the peer takes none");
 }
 
+/// As whoever joins frames himself does it: what he holds back goes ahead of a key, and of time in which nothing was sent.
+#[test]
+fn a_tick_in_steps_is_a_tick() {
+    let start = Instant::now();
+    let (mut whole, mut stepped) = (Sender::new(OPUS_OUT, 3), Sender::new(OPUS_OUT, 3));
+    let mut broken_off = Vec::new();
+    for n in (0..4).chain(20..40) {
+        if n == 22 {
+            [&mut whole, &mut stepped].map(|sender| sender.press(Stroke::Key(Key::from_char('1').unwrap()), 60));
+        }
+        let (at, mut sent) = (start + TICK * n, Vec::new());
+        if stepped.breaks_off(20, at) {
+            broken_off.push(n);
+        }
+        let mut send = |bytes: &[u8]| {
+            let packet = Packet::parse(bytes).unwrap();
+            sent.push((packet.header, packet.payload.to_vec()));
+        };
+        if stepped.begin(20, at, &mut send) {
+            stepped.say(&[n as u8], 20, &mut send);
+        }
+        assert_eq!(sent, tick(&mut whole, &[n as u8], at), "tick {n}");
+    }
+    assert_eq!(broken_off, [20, 22, 23, 24, 25, 26]);
+    // Packets that are longer or shorter than a tick.
+    let (mut sender, mut stamps) = (Sender::new(OPUS_OUT, 3), Vec::new());
+    for ms in [60, 10, 20] {
+        sender.say(&[1], ms, |bytes| stamps.push(Packet::parse(bytes).unwrap().header.timestamp));
+    }
+    assert_eq!([stamps[1].wrapping_sub(stamps[0]), stamps[2].wrapping_sub(stamps[1])], [2880, 480]);
+}
+
 #[test]
 fn keys_that_wait_are_not_pressed_for_who_takes_events_no_more_and_then_again() {
     let (mut sender, start) = (Sender::new(PCMU_OUT, 1), Instant::now());

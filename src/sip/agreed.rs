@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::format::{Codec, Events, OpusWishes};
 use super::sdp::SdpError;
-use crate::audio::Limits;
+use crate::audio::{Limits, Params};
 
 /// Who of both sends, from the view of whoever says it (RFC 3264 §5.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -94,7 +94,8 @@ impl Negotiated {
 
     /// What an encoder for the far end has to keep to.
     pub fn limits(&self) -> Limits {
-        self.opus.map(OpusWishes::limits).unwrap_or_default()
+        let halved = self.codec == Codec::Opus && self.ptime_ms < Params::CALL.frame_ms;
+        Limits { halved, ..self.opus.map(OpusWishes::limits).unwrap_or_default() }
     }
 }
 

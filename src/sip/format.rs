@@ -212,11 +212,12 @@ impl Default for OpusWishes {
 
 impl OpusWishes {
     /// What an encoder has to keep to. The rest are wishes: what we make is mono, without DTX, and repeats nothing.
-    pub fn limits(self) -> audio::Limits {
+    pub(super) fn limits(self) -> audio::Limits {
         audio::Limits {
             playback_rate: self.max_playback_rate,
             bitrate: self.max_average_bitrate,
             constant: self.constant,
+            halved: false,
         }
     }
 

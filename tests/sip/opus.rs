@@ -1,10 +1,11 @@
-//! A phone that says what it bears of Opus (RFC 7587 §6.1): what is made for it keeps to that.
+//! A phone that says what it bears of Opus (RFC 7587 §6.1), and in packets of which length: what is made for it keeps to that.
 
 use std::net::UdpSocket;
 
 use bytes::Bytes;
-use clutchcall::audio::{Codec, Params};
-use clutchcall::rtp::Packet;
+use clutchcall::audio::opus::duration_us;
+use clutchcall::audio::{Codec, Decoder, Encoder, Params};
+use clutchcall::rtp::{Header, Packet};
 use serde_json::json;
 
 use crate::engine::{attach, bench_with, beside, originate};
@@ -13,47 +14,74 @@ use crate::rig::{Far, LIMIT, case};
 const OPUS: u8 = 111;
 /// 20 ms of 12 kbit/s.
 const BYTES: usize = 30;
-const HEARD: usize = 150;
+const HEARD_MS: usize = 3000;
+const CLOCK_PER_MS: u32 = 48;
+
+/// What the phone says in its description.
+struct Says {
+    wishes: &'static str,
+    /// With other attributes behind it, each in a line.
+    ptime: &'static str,
+}
+
+/// One packet that the phone was sent.
+struct Heard {
+    header: Header,
+    packet: Vec<u8>,
+}
+
+impl Heard {
+    fn ms(&self) -> u32 {
+        duration_us(&self.packet).expect("a packet of Opus") / 1000
+    }
+}
 
 /// Noise of 48 kHz, so that an encoder has a use for all of it.
-fn noise(count: usize) -> Bytes {
+fn noise(count: usize) -> Vec<i16> {
     let mut seed = 7_u32;
-    let samples = (0..count).flat_map(|_| {
+    let next = || {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        ((seed >> 16) as i16 / 4).to_le_bytes()
-    });
-    samples.collect::<Vec<_>>().into()
+        (seed >> 16) as i16 / 4
+    };
+    std::iter::repeat_with(next).take(count).collect()
 }
 
-/// RFC 6716 table 2: SILK or CELT of 4 kHz.
-fn is_narrow(packet: &[u8]) -> bool {
-    matches!(packet[0] >> 3, 0..=3 | 16..=19)
+fn pcm48() -> Params {
+    Params::new(Codec::Pcm16, Some(48_000), 1, 20).unwrap()
 }
 
-/// What the phone was sent, silence first, while a bridge of pcm16 at 48 kHz speaks.
-async fn heard(nth: u16, wishes: &str) -> Vec<Vec<u8>> {
+/// Frames of these parameters that a bridge says one after the other.
+fn said(params: Params) -> Vec<Bytes> {
+    let mut encoder = Encoder::new(params).unwrap();
+    let size = encoder.frame_samples();
+    noise(size * 50).chunks_exact(size).map(|chunk| encoder.encode(chunk).unwrap()).collect()
+}
+
+/// What the phone was sent, silence first, while a bridge of these parameters speaks.
+async fn heard(nth: u16, says: Says, params: Params) -> Vec<Heard> {
     let phone = UdpSocket::bind("127.0.0.1:0").unwrap();
     phone.set_read_timeout(Some(LIMIT)).unwrap();
     let port = phone.local_addr().unwrap().port().to_string();
-    let far = Far::start("opus", &[("far_port", &port), ("wishes", wishes)]).await;
+    let keys = [("far_port", &*port), ("wishes", says.wishes), ("ptime", says.ptime)];
+    let far = Far::start("opus", &keys).await;
     let bench = bench_with(&far, nth, |_| {});
     let heard = beside(move || {
         let sid = originate(&bench);
         bench.wait(&sid, &["in_progress"]);
-        let params = Params::new(Codec::Pcm16, Some(48_000), 1, 20).unwrap();
         let attached = attach(&bench, &sid, params, 1);
-        let (said, mut heard) = (noise(params.samples()), Vec::new());
+        let (mut said, mut heard) = (said(params).into_iter().cycle(), Vec::<Heard>::new());
         // Some of it is silence still: the bridge has to be heard first.
-        let is_speech = |packet: &&Vec<u8>, first: &Vec<u8>| *packet != first;
-        while heard.first().is_none_or(|first| heard.iter().filter(|packet| is_speech(packet, first)).count() < HEARD) {
+        let is_speech = |packet: &&Heard, first: &Heard| packet.packet != first.packet;
+        let ms = |packets: &mut dyn Iterator<Item = &Heard>| packets.map(Heard::ms).sum::<u32>() as usize;
+        while heard.first().is_none_or(|first| ms(&mut heard.iter().filter(|packet| is_speech(packet, first))) < HEARD_MS) {
             while attached.bridge.queued_us() < 500_000 {
-                attached.bridge.publish(said.clone(), None).unwrap();
+                attached.bridge.publish(said.next().unwrap(), None).unwrap();
             }
             let mut bytes = [0; 2048];
             let (length, _) = phone.recv_from(&mut bytes).expect("a packet within the limit");
             let packet = Packet::parse(&bytes[..length]).unwrap();
             assert_eq!(packet.header.payload_type, OPUS);
-            heard.push(packet.payload.to_vec());
+            heard.push(Heard { header: packet.header, packet: packet.payload.to_vec() });
         }
         bench.hangup(&sid).data();
         assert_eq!(bench.ended(&sid)["endReason"], json!("normal"));
@@ -64,13 +92,57 @@ async fn heard(nth: u16, wishes: &str) -> Vec<Vec<u8>> {
     heard
 }
 
+/// RFC 6716 table 2: SILK or CELT of 4 kHz.
+fn is_narrow(heard: &Heard) -> bool {
+    matches!(heard.packet[0] >> 3, 0..=3 | 16..=19)
+}
+
 #[test]
 fn what_is_made_for_a_phone_of_opus_keeps_to_its_limits() {
     case(async || {
-        let free = heard(37, "useinbandfec=1").await;
-        assert!(free.iter().any(|packet| !is_narrow(packet) && packet.len() > BYTES), "there is more to be heard");
-        let narrow = heard(38, "maxplaybackrate=8000;maxaveragebitrate=12000;cbr=1").await;
-        let lengths: Vec<_> = narrow.iter().map(Vec::len).collect();
-        assert!(narrow.iter().all(|packet| is_narrow(packet) && packet.len() == BYTES), "silence too: {lengths:?}");
+        let free = heard(37, Says { wishes: "useinbandfec=1", ptime: "a=ptime:20" }, pcm48()).await;
+        assert!(free.iter().any(|heard| !is_narrow(heard) && heard.packet.len() > BYTES), "there is more to be heard");
+        let wishes = "maxplaybackrate=8000;maxaveragebitrate=12000;cbr=1";
+        let narrow = heard(38, Says { wishes, ptime: "a=ptime:20" }, pcm48()).await;
+        let lengths: Vec<_> = narrow.iter().map(|heard| heard.packet.len()).collect();
+        assert!(narrow.iter().all(is_narrow) && lengths.iter().all(|length| *length == BYTES), "silence too: {lengths:?}");
+    });
+}
+
+/// Of that length, but where the encoder, or who speaks, is another one: then shorter. Time goes on, and all of it is heard.
+fn assert_lengths(heard: &[Heard], wanted: u32, what: &str) {
+    let lengths: Vec<u32> = heard.iter().map(Heard::ms).collect();
+    let whole = lengths.iter().filter(|ms| **ms == wanted).count();
+    assert!(lengths.iter().all(|ms| *ms <= wanted) && whole * 10 > lengths.len() * 9, "{what}: {lengths:?}");
+    for pair in heard.windows(2) {
+        let step = pair[1].header.timestamp.wrapping_sub(pair[0].header.timestamp);
+        // A tick that came late is a step and a marker.
+        assert!(step == pair[0].ms() * CLOCK_PER_MS || pair[1].header.marker, "{what}: {step} behind {} ms", pair[0].ms());
+        assert_eq!(pair[1].header.sequence, pair[0].header.sequence.wrapping_add(1), "{what}");
+    }
+    let (mut decoder, mut samples) = (Decoder::new(Params::CALL).unwrap(), Vec::new());
+    heard.iter().for_each(|heard| decoder.decode(Some(&heard.packet), &mut samples).unwrap());
+    assert_eq!(samples.len(), lengths.iter().sum::<u32>() as usize * 48, "{what}");
+    let speech = &samples[samples.len() - 48 * 2000..];
+    let energy = speech.iter().map(|sample| f64::from(*sample).powi(2)).sum::<f64>() / speech.len() as f64;
+    assert!(energy.sqrt() > 1000.0, "{what}: noise of 4700 is heard as {}", energy.sqrt());
+}
+
+#[test]
+fn opus_goes_to_a_phone_in_packets_of_the_length_it_asks_for() {
+    case(async || {
+        let mut nth = 250;
+        let mut hear = async |ptime, wishes, params| {
+            nth += 1;
+            heard(nth, Says { wishes, ptime }, params).await
+        };
+        for (ptime, wanted) in
+            [("a=ptime:10", 10), ("a=ptime:40", 40), ("a=ptime:120", 60), ("a=ptime:60\n    a=maxptime:40", 40)]
+        {
+            assert_lengths(&hear(ptime, "stereo=0", pcm48()).await, wanted, ptime);
+        }
+        // What passes is joined as well; it can't be parted.
+        assert_lengths(&hear("a=ptime:60", "stereo=0", Params::CALL).await, 60, "passed on");
+        assert_lengths(&hear("a=ptime:40", "maxplaybackrate=8000;maxaveragebitrate=12000;cbr=1", pcm48()).await, 40, "cbr");
     });
 }

@@ -153,7 +153,7 @@ mod tests {
     #[derive(Clone, Default)]
     struct Ear(Arc<Mutex<Vec<Frame>>>);
 
-    const LIMITS: Limits = Limits { playback_rate: 48_000, bitrate: Some(12_000), constant: true };
+    const LIMITS: Limits = Limits { playback_rate: 48_000, bitrate: Some(12_000), constant: true, halved: false };
 
     impl Agent for Ear {
         fn params(&self, _call: Params) -> Params {

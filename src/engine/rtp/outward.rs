@@ -1,10 +1,11 @@
-//! Frames of the call to packets for the far end, one per tick: what is to be heard, or silence in the leg's codec.
+//! Frames of the call to packets for the far end, one frame per tick: what is to be heard, or silence in the leg's codec. Packets are as
+//! long as the far end wants them: G.711 is cut by [`Sender`], Opus joined and parted by [`Bundle`].
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::{Fill, Negotiated};
-use crate::audio::{self, Encoder, Frame, Limits, Params, Target};
+use crate::audio::{self, Bundle, Encoder, Frame, Limits, Params, Target};
 use crate::rtp::{Outgoing, Sender};
 
 const FRAME_MS: u8 = 20;
@@ -17,46 +18,81 @@ const EMPTY_CELT: &[u8] = &[0xf8, 0xff, 0xfe];
 
 pub(super) struct Outward {
     pub(super) sender: Sender,
+    /// Of Opus.
+    bundle: Option<Bundle>,
     silence: Frame,
     fill: Fill,
 }
 
 impl Outward {
     pub(super) fn new(negotiated: &Negotiated, seed: u64, fill: Fill) -> Self {
-        Self { sender: Sender::new(outgoing(negotiated), seed), silence: silence_for(negotiated), fill }
+        let (sender, silence) = (Sender::new(outgoing(negotiated), seed), silence_for(negotiated));
+        Self { sender, bundle: bundle(negotiated), silence, fill }
     }
 
     pub(super) fn update(&mut self, negotiated: &Negotiated) {
         self.sender.set_outgoing(outgoing(negotiated));
         self.silence = silence_for(negotiated);
+        match (&mut self.bundle, bundle(negotiated)) {
+            (Some(bundle), Some(_)) => bundle.set(negotiated.ptime_ms, negotiated.limits().constant),
+            (bundle, new) => *bundle = new,
+        }
     }
 
     /// `None`: nothing is there to be heard.
     pub(super) fn push(&mut self, frame: Option<&Frame>, at: Instant, mut send: impl FnMut(&[u8])) {
         if self.fill == Fill::Once {
             self.fill = Fill::Never;
-            self.sender.tick(
-                &self.silence,
-                FRAME_MS,
-                at.checked_sub(Duration::from_millis(FRAME_MS.into())).unwrap_or(at),
-                &mut send,
-            );
+            let before = at.checked_sub(Duration::from_millis(FRAME_MS.into())).unwrap_or(at);
+            self.tick(None, before, &mut send);
+            self.flush(&mut send);
         }
         // A key may end in a pause.
         if frame.is_some() || self.fill == Fill::Always || self.sender.has_keys() {
-            self.sender.tick(frame.unwrap_or(&self.silence), FRAME_MS, at, send);
+            self.tick(frame, at, send);
+        }
+    }
+
+    fn tick(&mut self, frame: Option<&Frame>, at: Instant, mut send: impl FnMut(&[u8])) {
+        if self.sender.breaks_off(FRAME_MS, at) {
+            self.flush(&mut send);
+        }
+        let Self { sender, bundle, silence, .. } = self;
+        let frame = frame.unwrap_or(silence);
+        match bundle {
+            None => sender.tick(frame, FRAME_MS, at, send),
+            Some(bundle) => {
+                if sender.begin(FRAME_MS, at, &mut send) {
+                    bundle.push(frame, FRAME_MS, |packet, ms| sender.say(packet, ms, &mut send));
+                }
+            }
+        }
+    }
+
+    /// What waits for the rest of its packet.
+    fn flush(&mut self, mut send: impl FnMut(&[u8])) {
+        let Self { sender, bundle, .. } = self;
+        if let Some(bundle) = bundle {
+            bundle.flush(|packet, ms| sender.say(packet, ms, &mut send));
         }
     }
 }
 
+fn is_opus(negotiated: &Negotiated) -> bool {
+    negotiated.codec.audio() == audio::Codec::Opus
+}
+
+fn bundle(negotiated: &Negotiated) -> Option<Bundle> {
+    is_opus(negotiated).then(|| Bundle::new(negotiated.ptime_ms, negotiated.limits().constant))
+}
+
 fn outgoing(negotiated: &Negotiated) -> Outgoing {
-    let is_opus = negotiated.codec.audio() == audio::Codec::Opus;
     Outgoing {
         payload_type: negotiated.send_type,
         clock: negotiated.codec.clock_rate(),
         events: negotiated.events.map(|events| (events.send_type, events.clock_rate)),
         packet_ms: negotiated.ptime_ms,
-        bytes_per_ms: (!is_opus).then_some(G711_BYTES_PER_MS),
+        bytes_per_ms: (!is_opus(negotiated)).then_some(G711_BYTES_PER_MS),
     }
 }
 

@@ -270,6 +270,12 @@ impl Keypad {
         self.pressing.is_none() && self.queue.is_empty()
     }
 
+    /// The next tick has a packet.
+    pub fn is_due(&self) -> bool {
+        let is_key = || matches!(self.queue.front(), Some((Stroke::Key(_), _)));
+        self.pressing.is_some() || self.pause_ms == 0 && is_key()
+    }
+
     /// The packet of this moment, at `timestamp` of the stream, `step_ms` after the last; while there is one, no audio is sent.
     pub fn tick(&mut self, timestamp: u32, step_ms: u32) -> Option<Pressed> {
         if self.pressing.is_none() {

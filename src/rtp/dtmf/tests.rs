@@ -144,7 +144,10 @@ fn play(keypad: &mut Keypad, step_ms: u32) -> Vec<Pressed> {
     let step = step_ms * (keypad.rtp_clock / 1000);
     let mut packets = Vec::new();
     for tick in 0.. {
-        packets.extend(keypad.tick(tick * step, step_ms));
+        let is_due = keypad.is_due();
+        let packet = keypad.tick(tick * step, step_ms);
+        assert_eq!(packet.is_some(), is_due, "tick {tick}");
+        packets.extend(packet);
         if keypad.is_idle() {
             return packets;
         }

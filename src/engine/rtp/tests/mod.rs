@@ -1,7 +1,8 @@
-//! Legs against a peer of the test's own: real packets on loopback, ticks by hand. [`sound`] is what is heard, [`turns`] what changes in
-//! between, [`line`] all the rest.
+//! Legs against a peer of the test's own: real packets on loopback, ticks by hand. [`sound`] is what is heard, [`lengths`] how long packets
+//! of Opus are, [`turns`] what changes in between, [`line`] all the rest.
 #![allow(clippy::disallowed_methods, reason = "virtual time starts somewhere")]
 
+mod lengths;
 mod line;
 mod sound;
 mod turns;
