@@ -136,6 +136,12 @@ impl Bundle {
     }
 }
 
+pub(super) fn first_frame(packet: &[u8]) -> Option<&[u8]> {
+    let mut lengths = Vec::new();
+    let (_, frames) = read(packet, &mut lengths)?;
+    frames.get(..*lengths.first()?)
+}
+
 /// The kind of a packet's frames, and they themselves, one behind the other; their lengths go into `lengths`. `None`: it is none.
 fn read<'a>(packet: &'a [u8], lengths: &mut Vec<usize>) -> Option<(u8, &'a [u8])> {
     let (toc, rest) = packet.split_first()?;

@@ -36,11 +36,13 @@ pub struct Limits {
     pub constant: bool,
     /// Frames are to be made of two halves, since each goes in a packet of its own ([`Bundle`](super::Bundle)).
     pub halved: bool,
+    /// So much of what he is sent he loses, in percent, and reads what packets repeat of those before ([`opus::Encoder::expect_loss`](super::opus::Encoder::expect_loss)).
+    pub loss: u8,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { playback_rate: 48_000, bitrate: None, constant: false, halved: false }
+        Self { playback_rate: 48_000, bitrate: None, constant: false, halved: false, loss: 0 }
     }
 }
 

@@ -110,6 +110,16 @@ impl Decoder {
         Ok(())
     }
 
+    /// Appends what `next` repeats of the frame before it. `false`: nothing.
+    fn recover(&mut self, next: &[u8], out: &mut Vec<i16>) -> bool {
+        match &mut self.source {
+            Source::Opus(decoder) if opus::repeats(next) => {
+                decoder.recover(next, usize::from(self.params.frame_ms), out).is_ok()
+            }
+            _ => false,
+        }
+    }
+
     /// Resamples with as few channels as either end has.
     fn map(&mut self, out: &mut Vec<i16>) {
         let narrow = self.channels.min(self.params.channels);
@@ -182,6 +192,14 @@ impl Encoder {
         self.opus.as_ref().map_or(0, opus::Encoder::lookahead)
     }
 
+    /// Frames of Opus repeat those before from now on, if so many percent are lost ([`opus::Encoder::expect_loss`]).
+    pub fn expect_loss(&mut self, percent: u8) {
+        if let Some(opus) = &mut self.opus {
+            // libopus takes every share up to 100.
+            let _ = opus.expect_loss(percent);
+        }
+    }
+
     /// Exactly [`Encoder::frame_samples`] samples to one frame. Allocates the frame and nothing else.
     pub fn encode(&mut self, samples: &[i16]) -> Result<Frame, CodecError> {
         if samples.len() != self.frame_samples {
@@ -232,6 +250,22 @@ struct Via {
     samples: Vec<i16>,
 }
 
+impl Via {
+    /// All frames that are complete by now.
+    fn encode(&mut self, errors: &mut u64, mut out: impl FnMut(Frame)) {
+        let size = self.encoder.frame_samples();
+        let whole = self.samples.len() / size * size;
+        for samples in self.samples[..whole].chunks_exact(size) {
+            match self.encoder.encode(samples) {
+                Ok(frame) => out(frame),
+                Err(_) => *errors += 1,
+            }
+        }
+        self.samples.copy_within(whole.., 0);
+        self.samples.truncate(self.samples.len() - whole);
+    }
+}
+
 impl Transcoder {
     pub fn new(from: Params, to: impl Into<Target>) -> Result<Self, CodecError> {
         let Target { params: to, limits } = to.into();
@@ -258,7 +292,7 @@ impl Transcoder {
 
     /// Takes one frame, or `None` for a missing one, and gives each frame that is complete by now. A malformed frame counts as an
     /// error and as missing. Passed through, a missing frame stays missing and nothing is looked into.
-    pub fn push(&mut self, frame: Option<&Frame>, mut out: impl FnMut(Frame)) {
+    pub fn push(&mut self, frame: Option<&Frame>, out: impl FnMut(Frame)) {
         let Some(via) = &mut self.via else {
             return frame.cloned().into_iter().for_each(out);
         };
@@ -268,16 +302,23 @@ impl Transcoder {
                 return;
             }
         }
-        let size = via.encoder.frame_samples();
-        let whole = via.samples.len() / size * size;
-        for samples in via.samples[..whole].chunks_exact(size) {
-            match via.encoder.encode(samples) {
-                Ok(frame) => out(frame),
-                Err(_) => self.errors += 1,
-            }
+        via.encode(&mut self.errors, out);
+    }
+
+    /// Behind a gap: what the frame after it repeats of the one that is missing, if it does ([`opus::Decoder::recover`]). Then push that frame.
+    pub fn recover(&mut self, next: &Frame, out: impl FnMut(Frame)) {
+        if let Some(via) = &mut self.via
+            && via.decoder.recover(next, &mut via.samples)
+        {
+            via.encode(&mut self.errors, out);
         }
-        via.samples.copy_within(whole.., 0);
-        via.samples.truncate(via.samples.len() - whole);
+    }
+
+    /// See [`Encoder::expect_loss`].
+    pub fn expect_loss(&mut self, percent: u8) {
+        if let Some(via) = &mut self.via {
+            via.encoder.expect_loss(percent);
+        }
     }
 
     /// Behind a gap: less than a frame of what came before it goes with nothing that comes now.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::wav::Wav;
-use super::{Codec, CodecError, Decoder, Encoder, Frame, Limits, Params, Target, Transcoder, g711};
+use super::{Codec, CodecError, Decoder, Encoder, Frame, Limits, Params, Target, Transcoder, g711, opus};
 
 fn params(codec: Codec, rate: u32, channels: u32, ms: u32) -> Params {
     Params::new(codec, Some(rate), channels, ms).unwrap()
@@ -171,6 +171,40 @@ fn a_listener_of_opus_is_given_no_more_than_he_bears() {
     // What is not made here is not looked into.
     let limits = Limits { playback_rate: 8000, ..Limits::default() };
     assert!(Transcoder::new(Params::CALL, Target { params: Params::CALL, limits }).unwrap().is_passthrough());
+}
+
+#[test]
+fn frames_repeat_those_before_while_losses_are_expected() {
+    let repeated = |made: Vec<Frame>| made.iter().filter(|frame| opus::repeats(frame)).count();
+    for from in
+        [params(Codec::G711Ulaw, 8000, 1, 20), params(Codec::Pcm16, 16_000, 1, 20), params(Codec::Pcm16, 48_000, 1, 20)]
+    {
+        // A tone that is another one in each frame.
+        let hz = |frame: usize| [250.0, 700.0, 1300.0][frame % 3];
+        let t = |n: usize| n as f64 / f64::from(from.sample_rate);
+        let voice = |n| (9000.0 * (t(n) * hz(n / from.samples()) * std::f64::consts::TAU).sin()) as i16;
+        let input = frames(&(0..from.samples() * 300).map(voice).collect::<Vec<_>>(), &mut Encoder::new(from).unwrap());
+        for limits in [Limits::default(), Limits { halved: true, ..Limits::default() }] {
+            let mut transcoder = Transcoder::new(from, Target { params: Params::CALL, limits }).unwrap();
+            assert_eq!(repeated(push_all(&mut transcoder, &input[..100])), 0, "it costs bits");
+            for percent in [1, 2, 5, 6, 30] {
+                transcoder.expect_loss(percent);
+                let while_lost = repeated(push_all(&mut transcoder, &input[100..200]));
+                assert!(while_lost > 80, "{from:?} {limits:?}: {while_lost} at {percent} %");
+            }
+            transcoder.expect_loss(0);
+            let after = repeated(push_all(&mut transcoder, &input[200..]));
+            assert!(after <= 1, "{from:?} {limits:?}: {after}");
+        }
+        // No more bits than are borne all the same.
+        let limits = Limits { loss: 10, bitrate: Some(16_000), ..Limits::default() };
+        let mut transcoder = Transcoder::new(from, Target { params: Params::CALL, limits }).unwrap();
+        let bytes = push_all(&mut transcoder, &input).iter().map(Frame::len).sum::<usize>();
+        assert!(bytes <= 16_500 / 8 * 6, "{bytes} bytes in 6 s");
+        let limits = Limits { loss: 10, ..Limits::default() };
+        let mut transcoder = Transcoder::new(from, Target { params: Params::CALL, limits }).unwrap();
+        assert!(repeated(push_all(&mut transcoder, &input)) > 240, "{from:?}: from the first one on");
+    }
 }
 
 #[test]

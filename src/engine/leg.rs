@@ -63,6 +63,8 @@ pub enum Heard {
     Key { key: char, ended_ms: Option<u32> },
     /// [`Leg::params`] or [`Leg::limits`] are others now.
     Retuned,
+    /// Of [`Leg::limits`] this one alone is another: so many percent of what is sent are lost, and frames may repeat those before.
+    Loss(u8),
     /// Nothing comes any more, or nothing ever came, for as long as the leg was told to wait.
     Silent,
 }

@@ -13,6 +13,7 @@
 //! | `sender` | one stream that goes: sequence and timestamp continuous whatever is said |
 //! | `dtmf` | telephone events both ways |
 //! | `latch` | whose packets count (symmetric RTP) |
+//! | `loss` | how much of ours the far end will lose |
 //! | `report` | what RTCP says of both streams: loss, jitter, round trip |
 //! | `quality` | an estimated MOS of these figures (ITU-T G.107) |
 //! | `framing` | packets of any duration to frames of one |
@@ -24,6 +25,7 @@
 pub mod dtmf;
 pub mod framing;
 pub mod latch;
+mod loss;
 pub mod packet;
 pub mod ports;
 pub mod quality;

@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::loss::Expected;
 use super::receiver::Receiver;
 use super::rtcp::{self, ReportBlock, Rtcp, RtcpError};
 use super::sender::Sender;
@@ -38,6 +39,7 @@ pub struct Reports {
     round_trip: Option<Duration>,
     /// What the peer said last of our stream.
     told: Option<ReportBlock>,
+    expected: Expected,
     heard: u64,
     bad: u64,
 }
@@ -46,7 +48,17 @@ impl Reports {
     pub fn new(ssrc: u32, cname: String, now: Instant) -> Self {
         let share = Duration::from_millis(u64::from(ssrc) % INTERVAL.as_millis() as u64);
         let due = now + share.max(INTERVAL / 5);
-        Self { ssrc, cname, due, last_sr: None, round_trip: None, told: None, heard: 0, bad: 0 }
+        Self {
+            ssrc,
+            cname,
+            due,
+            last_sr: None,
+            round_trip: None,
+            told: None,
+            expected: Expected::default(),
+            heard: 0,
+            bad: 0,
+        }
     }
 
     pub fn poll_timeout(&self) -> Instant {
@@ -74,6 +86,7 @@ impl Reports {
         }
         if let Some(block) = told {
             self.told = Some(block);
+            self.expected.handle(&block);
             self.round_trip = round_trip(&block, middle(ntp)).or(self.round_trip);
         }
         Ok(())
@@ -119,6 +132,11 @@ impl Reports {
     /// What the peer said last of our stream.
     pub fn told(&self) -> Option<&ReportBlock> {
         self.told.as_ref()
+    }
+
+    /// How much of our stream the peer will lose, in percent.
+    pub fn expected_loss(&self) -> u8 {
+        self.expected.percent()
     }
 
     /// Compound packets of the peer: read, and spoiled.

@@ -211,13 +211,13 @@ impl Default for OpusWishes {
 }
 
 impl OpusWishes {
-    /// What an encoder has to keep to. The rest are wishes: what we make is mono, without DTX, and repeats nothing.
+    /// What an encoder has to keep to. The rest are wishes: what we make is mono and without DTX; whether it repeats anything hangs on what is lost.
     pub(super) fn limits(self) -> audio::Limits {
         audio::Limits {
             playback_rate: self.max_playback_rate,
             bitrate: self.max_average_bitrate,
             constant: self.constant,
-            halved: false,
+            ..audio::Limits::default()
         }
     }
 

@@ -46,6 +46,7 @@ impl Bridged {
                     (self.caller, self.far) = (Waiting::default(), Waiting::default());
                     self.told.push_back(Told::Retuned);
                 }
+                Heard::Loss(percent) => self.told.push_back(Told::Loss(percent)),
                 Heard::Silent => self.told.push_back(Told::Silent),
                 Heard::Key { key, ended_ms: Some(duration_ms) } => {
                     self.told.push_back(Told::Key { key, duration_ms });
@@ -247,6 +248,14 @@ mod tests {
         log.hears(Heard::Key { key: '7', ended_ms: Some(80) });
         bridged.receive(0, now);
         assert_eq!((bridged.poll_told(), bridged.poll_told()), (Some(Told::Key { key: '7', duration_ms: 80 }), None));
+    }
+
+    #[test]
+    fn losses_of_its_far_end_are_told() {
+        let (log, mut bridged, now) = bridged();
+        log.hears(Heard::Loss(7));
+        bridged.receive(0, now);
+        assert_eq!((bridged.poll_told(), bridged.poll_told()), (Some(Told::Loss(7)), None));
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub trait Agent: Send {
 pub enum Told {
     /// [`Agent::params`] or [`Agent::limits`] are others now.
     Retuned,
+    /// Of [`Agent::limits`] the loss alone is another.
+    Loss(u8),
     /// Nothing comes of its far end any more.
     Silent,
     /// Its far end pressed a key, and has let go of it.

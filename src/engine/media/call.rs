@@ -303,6 +303,10 @@ impl Call {
                     self.retune(leg.target(), floor);
                     continue;
                 }
+                Heard::Loss(percent) => {
+                    self.expect_loss(percent);
+                    continue;
+                }
                 Heard::Key { key, ended_ms } => {
                     let is_new = self.control.handle_key(floor, key, ended_ms);
                     if let (Some(duration_ms), true) = (ended_ms, is_new) {
@@ -326,6 +330,16 @@ impl Call {
         self.mixer = Mixer::default();
         self.downlink.iter_mut().filter_map(incoming).for_each(Incoming::retune);
         self.with_speaker(floor, |speaker| speaker.retune(to).map(|()| false));
+    }
+
+    /// The leg's far end loses so much of what it is sent.
+    fn expect_loss(&mut self, percent: u8) {
+        self.limits.loss = percent;
+        self.mixer.expect_loss(percent);
+        self.downlink.iter_mut().filter_map(incoming).for_each(|heard| heard.expect_loss(percent));
+        if let Some(speaker) = &mut self.speaker {
+            speaker.expect_loss(percent);
+        }
     }
 
     /// Without a leg only an agent speaks by the clock.

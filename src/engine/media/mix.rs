@@ -38,6 +38,13 @@ impl Mixer {
         if several { Some(self.encode(to).unwrap_or(frame)) } else { Some(frame) }
     }
 
+    /// See [`Encoder::expect_loss`].
+    pub(super) fn expect_loss(&mut self, percent: u8) {
+        if let Some(encoder) = &mut self.encoder {
+            encoder.expect_loss(percent);
+        }
+    }
+
     fn add(&mut self) {
         if self.sum.len() < self.other.len() {
             self.sum.resize(self.other.len(), 0);
@@ -59,7 +66,7 @@ impl Mixer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::{Codec, Params};
+    use crate::audio::{Codec, Limits, Params, opus};
     use crate::tracks::TrackId;
 
     fn pcm16() -> Params {
@@ -86,6 +93,26 @@ mod tests {
         assert_eq!(tick().as_ref().map(level), Some(1000));
         assert_eq!(tick(), None);
         assert!(mixer.encoder.is_some());
+    }
+
+    #[test]
+    fn a_mix_repeats_what_may_be_lost() {
+        let (mut renditions, mut mixer) = ([speaking(3000, 0), speaking(0, 0)], Mixer::default());
+        // What never changes is no speech.
+        let hz = |n: usize| [250.0, 700.0, 1300.0][n / 160 % 3];
+        let voice = |n: usize| (5000.0 * (n as f64 * hz(n) * std::f64::consts::TAU / 8000.0).sin()) as i16;
+        let mut repeated = |limits: Limits, mixer: &mut Mixer| {
+            let mut said = 0..100 * 160;
+            let mixed = (0..100).map(|_| {
+                let frame: Vec<u8> = said.by_ref().take(160).flat_map(|n| voice(n).to_le_bytes()).collect();
+                renditions.iter_mut().for_each(|rendition| assert!(rendition.insert(frame.clone().into())));
+                mixer.mix(renditions.iter_mut(), Target { params: Params::CALL, limits }).unwrap()
+            });
+            mixed.filter(|frame| opus::repeats(frame)).count()
+        };
+        assert_eq!(repeated(Limits::default(), &mut mixer), 0);
+        mixer.expect_loss(10);
+        assert!(repeated(Limits { loss: 10, ..Limits::default() }, &mut mixer) > 80);
     }
 
     #[test]

@@ -12,6 +12,11 @@ pub(super) const KEPT_FRAMES: usize = 10;
 /// Frames that it takes between two ticks: after a stall they all come at once, and the ticks that are made up use them.
 const TAKEN_FRAMES: usize = 2 * KEPT_FRAMES;
 
+/// Behind more lost frames than this the one before is not asked for.
+const MOST_LOST: u64 = 6;
+/// Stamps of a far end's clock, in whole microseconds.
+const SLACK_US: u64 = 1000;
+
 /// A rendition that the engine publishes, made only while somebody listens.
 pub(super) struct Outgoing {
     pub(super) track: TrackId,
@@ -76,6 +81,7 @@ impl Maker {
     fn push(&mut self, frame: &Frame, timestamp_us: u64, step_us: u32, mut write: impl FnMut(u64, Frame)) {
         if timestamp_us != self.expected_us {
             self.next_us = timestamp_us;
+            self.recover(frame, timestamp_us, &mut write);
         }
         self.expected_us = timestamp_us + u64::from(self.from.frame_us());
         let next_us = &mut self.next_us;
@@ -83,6 +89,16 @@ impl Maker {
             write(*next_us, frame);
             *next_us += u64::from(step_us);
         });
+    }
+}
+
+impl Maker {
+    /// Right behind a short gap: the last frame of it, where this one repeats it. A longer one is a pause, and the frame before it is old.
+    fn recover(&mut self, frame: &Frame, timestamp_us: u64, mut write: impl FnMut(u64, Frame)) {
+        let (gap_us, one_us) = (timestamp_us.saturating_sub(self.expected_us), u64::from(self.from.frame_us()));
+        if (one_us - SLACK_US..one_us * MOST_LOST).contains(&gap_us) {
+            self.transcoder.recover(frame, |frame| write(timestamp_us - one_us, frame));
+        }
     }
 }
 
@@ -177,6 +193,13 @@ impl Incoming {
         }
     }
 
+    /// See [`Transcoder::expect_loss`].
+    pub(super) fn expect_loss(&mut self, percent: u8) {
+        if let Some(transcoder) = &mut self.transcoder {
+            transcoder.expect_loss(percent);
+        }
+    }
+
     /// The listener is another one from now on.
     pub(super) fn retune(&mut self) {
         self.ready.clear();
@@ -194,7 +217,7 @@ impl Incoming {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audio::Codec;
+    use crate::audio::{Codec, Encoder, Limits};
 
     fn pcm(frame_ms: u32) -> Params {
         Params::new(Codec::Pcm16, Some(16_000), 1, frame_ms).unwrap()
@@ -247,6 +270,44 @@ mod tests {
             rendition.make(pcm(20), &frame(pcm(20), 1), at, |at, _| stamps.push(at));
         }
         assert_eq!(stamps, [0, 100_000], "the half frame before the gap is nobody's");
+    }
+
+    /// RFC 6716 §2.1.7.
+    #[test]
+    fn a_hole_in_opus_is_filled_with_what_the_next_frame_repeats() {
+        let to = pcm(20);
+        let hz = |frame: usize| [250.0, 700.0, 1300.0][frame % 3];
+        let sample = |n: usize| (9000.0 * (n as f64 * hz(n / 320) * std::f64::consts::TAU / 16_000.0).sin()) as i16;
+        let frames = |loss| {
+            let limits = Limits { loss, ..Limits::default() };
+            let mut encoder = Encoder::at(Target { params: Params::CALL, limits }, 16_000).unwrap();
+            let frame = |at: usize| (at * 320..(at + 1) * 320).map(sample).collect::<Vec<_>>();
+            (0..61).map(|at| encoder.encode(&frame(at)).unwrap()).collect::<Vec<Frame>>()
+        };
+        let made = |frames: &[Frame], is_lost: &dyn Fn(usize) -> bool| {
+            let (mut rendition, mut made) = (Outgoing::new(TrackId(1), to), Vec::new());
+            heard(&mut rendition);
+            for (at, frame) in frames.iter().enumerate().filter(|(at, _)| !is_lost(*at)) {
+                rendition.make(Params::CALL, frame, at as u64 * 20_000, |at_us, frame| made.push((at_us, frame)));
+            }
+            made
+        };
+        let (whole, holed) = (made(&frames(20), &|_| false), made(&frames(20), &|at| at % 6 == 5));
+        let stamps = |made: &[(u64, Frame)]| made.iter().map(|(at_us, _)| *at_us).collect::<Vec<_>>();
+        assert_eq!(stamps(&holed), (0..61).map(|at| at * 20_000).collect::<Vec<_>>());
+        let samples = |made: &[(u64, Frame)]| {
+            let holes = made.iter().skip(5).step_by(6).flat_map(|(_, frame)| frame.to_vec());
+            holes.collect::<Vec<_>>().chunks(2).map(|two| f64::from(i16::from_le_bytes([two[0], two[1]]))).collect()
+        };
+        let (right, found): (Vec<f64>, Vec<f64>) = (samples(&whole), samples(&holed));
+        let power = right.iter().map(|sample| sample.powi(2)).sum::<f64>();
+        let error = right.iter().zip(&found).map(|(one, other)| (one - other).powi(2)).sum::<f64>();
+        assert!(error < power / 2.0, "{error:e} of {power:e}");
+        // Nothing is made up where nothing is repeated, nor of two that are lost more than the last one, nor behind a pause.
+        assert_eq!(stamps(&made(&frames(0), &|at| at == 9)).len(), 60);
+        let two = stamps(&made(&frames(20), &|at| at == 8 || at == 9));
+        assert_eq!(two, (0..61).filter(|at| *at != 8).map(|at| at * 20_000).collect::<Vec<_>>());
+        assert_eq!(stamps(&made(&frames(20), &|at| (8..20).contains(&at))).len(), 61 - 12);
     }
 
     #[test]

@@ -46,6 +46,12 @@ impl Speaker {
         Ok(())
     }
 
+    /// So much of its words is lost on the way to the call's far end.
+    pub(super) fn expect_loss(&mut self, percent: u8) {
+        self.call.limits.loss = percent;
+        self.mouth.expect_loss(percent);
+    }
+
     /// The agent speaks and hears in others from now on.
     fn retune_agent(&mut self) -> Result<(), CodecError> {
         self.params = self.agent.params(self.call.params);
@@ -78,6 +84,11 @@ impl Speaker {
         while let Some(told) = self.agent.poll_told() {
             match told {
                 Told::Retuned => self.retune_agent()?,
+                Told::Loss(percent) => {
+                    if let Some((_, ear)) = &mut self.ear {
+                        ear.expect_loss(percent);
+                    }
+                }
                 Told::Silent => is_silent = true,
                 Told::Key { key, .. } if self.signalled.take(key, now) => {}
                 Told::Key { key, duration_ms } => {
@@ -147,13 +158,14 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::audio::{Codec, Limits};
+    use crate::audio::{Codec, Limits, opus};
 
     /// A far end of Opus that bears 12 kbit/s in packets of one length.
     #[derive(Clone, Default)]
     struct Ear(Arc<Mutex<Vec<Frame>>>);
 
-    const LIMITS: Limits = Limits { playback_rate: 48_000, bitrate: Some(12_000), constant: true, halved: false };
+    const LIMITS: Limits =
+        Limits { playback_rate: 48_000, bitrate: Some(12_000), constant: true, halved: false, loss: 0 };
 
     impl Agent for Ear {
         fn params(&self, _call: Params) -> Params {
@@ -193,5 +205,63 @@ mod tests {
         let less = Limits { bitrate: Some(8000), ..LIMITS };
         speaker.retune(Target { params: Params::CALL, limits: less }).unwrap();
         assert_eq!(speaker.say(now).map(|frame| frame.len()), Some(20));
+    }
+
+    /// Both ways: what the call's far end loses, and what the agent's own does.
+    #[test]
+    fn either_side_is_told_what_the_other_one_loses() {
+        fn voice(n: usize) -> Frame {
+            // What never changes is no speech.
+            let hz = [250.0, 700.0, 1300.0][n % 3];
+            let sample = |n: usize| (9000.0 * (n as f64 * hz * std::f64::consts::TAU / 16_000.0).sin()) as i16;
+            (n * 320..(n + 1) * 320).flat_map(|n| sample(n).to_le_bytes()).collect()
+        }
+        struct Lossy {
+            ear: Ear,
+            told: VecDeque<Told>,
+        }
+        impl Agent for Lossy {
+            fn params(&self, _call: Params) -> Params {
+                Params::CALL
+            }
+            fn hear(&mut self, frame: &Frame, now: Instant) {
+                self.ear.hear(frame, now);
+            }
+            fn say(&mut self, _now: Instant) -> Option<Frame> {
+                None
+            }
+            fn poll_told(&mut self) -> Option<Told> {
+                self.told.pop_front()
+            }
+        }
+        let (pcm, now) = (Params::new(Codec::Pcm16, Some(16_000), 1, 20).unwrap(), Instant::now());
+        let repeated = |frames: &[Frame]| frames.iter().filter(|frame| opus::repeats(frame)).count();
+        let ear = Ear::default();
+        let agent = Lossy { ear: ear.clone(), told: [Told::Loss(10)].into() };
+        let mut speaker = Speaker::new(Box::new(agent), pcm.into()).unwrap();
+        (0..50).for_each(|n| speaker.hear(&voice(n), pcm, now));
+        assert_eq!(repeated(&std::mem::take(&mut *ear.0.lock().unwrap())), 0);
+        assert!(matches!(speaker.handle_tick(now), Ok(false)));
+        (50..150).for_each(|n| speaker.hear(&voice(n), pcm, now));
+        assert!(repeated(&ear.0.lock().unwrap()) > 80);
+
+        struct Voice(usize);
+        impl Agent for Voice {
+            fn params(&self, _call: Params) -> Params {
+                Params::new(Codec::Pcm16, Some(16_000), 1, 20).unwrap()
+            }
+            fn hear(&mut self, _frame: &Frame, _now: Instant) {}
+            fn say(&mut self, _now: Instant) -> Option<Frame> {
+                self.0 += 1;
+                Some(voice(self.0))
+            }
+        }
+        let mut speaker = Speaker::new(Box::new(Voice(0)), Params::CALL.into()).unwrap();
+        let say = |speaker: &mut Speaker| (0..100).filter_map(|_| speaker.say(now)).collect::<Vec<_>>();
+        assert_eq!(repeated(&say(&mut speaker)), 0);
+        speaker.expect_loss(10);
+        assert!(repeated(&say(&mut speaker)) > 80);
+        speaker.expect_loss(0);
+        assert!(repeated(&say(&mut speaker)) <= 1);
     }
 }

@@ -172,7 +172,7 @@ impl PhoneLine {
                 Heard::Frame { frame, at } => self.hear(&frame, at, now),
                 Heard::Key { key, ended_ms: None } => self.keep(key),
                 Heard::Retuned => self.retune(self.leg.params()),
-                Heard::Key { .. } | Heard::Silent => {}
+                Heard::Key { .. } | Heard::Loss(_) | Heard::Silent => {}
             }
         }
     }

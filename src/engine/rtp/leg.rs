@@ -49,6 +49,8 @@ pub struct RtpLeg {
     more: [bool; SOCKETS],
     spoiled: u64,
     unsent: u64,
+    /// What was told last of the far end's losses, in percent.
+    loss: u8,
     /// The wall clock at a moment of ours; from there it goes by the monotonic one.
     wall: (Instant, Duration),
     buffer: Vec<u8>,
@@ -76,6 +78,7 @@ impl RtpLeg {
             more: [false; SOCKETS],
             spoiled: 0,
             unsent: 0,
+            loss: 0,
             wall: (now, unix),
             buffer: Vec::new(),
             negotiated: negotiated.clone(),
@@ -97,11 +100,9 @@ impl RtpLeg {
     }
 
     fn update(&mut self, negotiated: &Negotiated, now: Instant) -> bool {
+        let limits = self.limits();
         self.latch.reopen(negotiated.remote, now);
         let retuned = self.inward.update(negotiated);
-        if retuned || negotiated.limits() != self.limits() {
-            self.heard.push_back(Heard::Retuned);
-        }
         let waited = self.outward.sender.strokes_waiting();
         self.outward.update(negotiated);
         self.ear.begun(waited - self.outward.sender.strokes_waiting());
@@ -110,6 +111,10 @@ impl RtpLeg {
         }
         self.silence.restart(now);
         self.negotiated = negotiated.clone();
+        self.loss = self.expected_loss();
+        if retuned || self.limits() != limits {
+            self.heard.push_back(Heard::Retuned);
+        }
         retuned
     }
 
@@ -151,10 +156,23 @@ impl RtpLeg {
         }
         let (source, ntp) = (self.inward.receiver.ssrc(), self.ntp(now));
         match self.reports.handle(bytes, source, now, ntp) {
-            Ok(()) if self.settings.symmetric => self.rtcp_source = Some(from),
-            Ok(()) => {}
+            Ok(()) => {
+                if self.settings.symmetric {
+                    self.rtcp_source = Some(from);
+                }
+                let loss = self.expected_loss();
+                if std::mem::replace(&mut self.loss, loss) != loss {
+                    self.heard.push_back(Heard::Loss(loss));
+                }
+            }
             Err(error) => tracing::debug!(%from, %error, "no RTCP"),
         }
+    }
+
+    /// In percent, where the far end reads what packets repeat (RFC 7587 §6.1: useinbandfec).
+    fn expected_loss(&self) -> u8 {
+        let reads = self.negotiated.opus.is_some_and(|wishes| wishes.in_band_fec);
+        if reads { self.reports.expected_loss() } else { 0 }
     }
 
     fn ntp(&self, now: Instant) -> u64 {
@@ -217,7 +235,7 @@ impl Leg for RtpLeg {
     }
 
     fn limits(&self) -> Limits {
-        self.negotiated.limits()
+        Limits { loss: self.loss, ..self.negotiated.limits() }
     }
 
     fn push(&mut self, frame: Option<&Frame>, now: Instant) {

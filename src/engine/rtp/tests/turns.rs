@@ -155,3 +155,40 @@ fn keys_that_are_pressed_on_hold_wait_for_its_end() {
         packets.iter().filter(|(header, payload)| header.payload_type == 101 && Event::parse(payload).unwrap().end);
     assert_eq!((packets[0].0.payload_type, ends.count(), packets[4].0.payload_type), (101, 3, 0), "once, then audio");
 }
+
+/// RFC 7587 §6.1: packets repeat those before for who reads that, and as long as he loses some.
+#[test]
+fn what_the_far_end_loses_is_told_where_it_reads_what_packets_repeat() {
+    let report = |ours: u32, highest_sequence: u32, fraction_lost: u8| {
+        let block = rtcp::ReportBlock { ssrc: ours, fraction_lost, highest_sequence, ..Default::default() };
+        let mut bytes = Vec::new();
+        rtcp::write_report(0x5150, None, Some(&block), &mut bytes);
+        bytes
+    };
+    for in_band_fec in [true, false] {
+        let peer = Peer::new();
+        let wishes = OpusWishes { in_band_fec, ..OpusWishes::default() };
+        let negotiated = Negotiated { opus: Some(wishes), ..peer.offers(Codec::Opus) };
+        let mut stage = Stage::with(peer, negotiated.clone(), Settings::default());
+        stage.say(111, 0, &opus(48_000, 20, 1)[0]);
+        stage.tick(None);
+        let ours = stage.peer.hear().0.ssrc;
+        let rtcp = stage.peer.rtcp.try_clone().unwrap();
+        let told = |stage: &mut Stage, highest, lost| {
+            rtcp.send_to(&report(ours, highest, lost), (HERE, stage.port + 1)).unwrap();
+            stage.read(1);
+            (stage.heard(), stage.leg.limits().loss)
+        };
+        let known = |percent| if in_band_fec { (vec![Heard::Loss(percent)], percent) } else { (vec![], 0) };
+        assert_eq!(told(&mut stage, 250, 0), (vec![], 0));
+        assert_eq!(told(&mut stage, 500, 51), known(14), "a fifth, believed by five sevenths");
+        assert_eq!(told(&mut stage, 500, 255).0, [], "of no packet more");
+        assert_eq!(told(&mut stage, 100_500, 0), known(0));
+        assert_eq!(told(&mut stage, 200_500, 26), known(10));
+        // He reads it no more.
+        let deaf = OpusWishes { in_band_fec: false, ..wishes };
+        stage.line.update(&Negotiated { opus: Some(deaf), ..negotiated });
+        assert_eq!(stage.tick(None), if in_band_fec { vec![Heard::Retuned] } else { vec![] });
+        assert_eq!(stage.leg.limits().loss, 0);
+    }
+}
