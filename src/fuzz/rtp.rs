@@ -102,7 +102,8 @@ pub(super) fn rtcp(data: &[u8]) {
         rtcp::Rtcp::Bye { ssrc } => rtcp::write_bye(ssrc, &mut written),
     });
     let now = Instant::now();
-    let outgoing = Outgoing { payload_type: 0, clock: 8000, events: None, packet_ms: 20, bytes_per_ms: Some(8) };
+    let outgoing =
+        Outgoing { payload_type: 0, clock: 8000, events: None, keys: 0, packet_ms: 20, bytes_per_ms: Some(8) };
     let ssrc = blocks_seen.first().map_or(1, |block| block.ssrc);
     let mut reports = Reports::new(ssrc, "fuzz".to_owned(), now);
     assert_eq!(reports.handle(data, None, now, u64::MAX).is_ok(), parsed.is_ok());

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::dtmf::{Keypad, Pressed, Stroke};
+use super::dtmf::{Key, Keypad, Pressed, Stroke};
 use super::packet::Header;
 use super::rtcp::SenderInfo;
 
@@ -19,6 +19,8 @@ pub struct Outgoing {
     pub clock: u32,
     /// Type and clock of telephone events.
     pub events: Option<(u8, u32)>,
+    /// Which keys the peer takes as events, a bit for each ([`Key::bit`]).
+    pub keys: u16,
     /// Of one packet; only where `bytes_per_ms` says how a frame is cut.
     pub packet_ms: u8,
     /// `None`: one frame is one packet, or somebody else joins them (Opus).
@@ -70,8 +72,9 @@ impl Sender {
             self.marker = true;
         }
         let (events, clock) = (outgoing.events, outgoing.clock);
-        if events.is_none() {
-            self.keypad.clear();
+        match events {
+            None => self.keypad.clear(),
+            Some(_) => self.keypad.retain(|key| outgoing.keys & key.bit() != 0),
         }
         self.keypad.set_clocks(events.map_or(clock, |(_, clock)| clock), clock);
         self.outgoing = outgoing;
@@ -86,9 +89,11 @@ impl Sender {
         (self.packets, self.octets)
     }
 
-    /// `false`: the peer takes no events, or too many strokes wait.
+    /// `false`: the peer takes no events, or not this one, or too many strokes wait.
     pub fn press(&mut self, stroke: Stroke, duration_ms: u32) -> bool {
-        self.outgoing.events.is_some() && self.keypad.press(stroke, duration_ms)
+        let takes = |key: Key| self.outgoing.keys & key.bit() != 0;
+        let is_taken = self.outgoing.events.is_some() && stroke.key().is_none_or(takes);
+        is_taken && self.keypad.press(stroke, duration_ms)
     }
 
     /// Strokes that have not begun.

@@ -13,10 +13,22 @@ use super::{Header, Outgoing, Packet, Received, Receiver, Sender, Stream};
 
 const MS: Duration = Duration::from_millis(1);
 const TICK: Duration = Duration::from_millis(20);
-const PCMU_OUT: Outgoing =
-    Outgoing { payload_type: 0, clock: 8000, events: Some((101, 8000)), packet_ms: 20, bytes_per_ms: Some(8) };
-const OPUS_OUT: Outgoing =
-    Outgoing { payload_type: 96, clock: 48_000, events: Some((97, 48_000)), packet_ms: 20, bytes_per_ms: None };
+const PCMU_OUT: Outgoing = Outgoing {
+    payload_type: 0,
+    clock: 8000,
+    events: Some((101, 8000)),
+    keys: 0xffff,
+    packet_ms: 20,
+    bytes_per_ms: Some(8),
+};
+const OPUS_OUT: Outgoing = Outgoing {
+    payload_type: 96,
+    clock: 48_000,
+    events: Some((97, 48_000)),
+    keys: 0xffff,
+    packet_ms: 20,
+    bytes_per_ms: None,
+};
 
 fn pcmu() -> Stream {
     Stream { types: vec![(0, 8000)], events: Some((101, 8000)), noise: Some(13) }
@@ -269,7 +281,9 @@ fn a_tick_in_steps_is_a_tick() {
     let mut broken_off = Vec::new();
     for n in (0..4).chain(20..40) {
         if n == 22 {
-            [&mut whole, &mut stepped].map(|sender| sender.press(Stroke::Key(Key::from_char('1').unwrap()), 60));
+            for sender in [&mut whole, &mut stepped] {
+                assert!(sender.press(Stroke::Key(Key::from_char('1').unwrap()), 60));
+            }
         }
         let (at, mut sent) = (start + TICK * n, Vec::new());
         if stepped.breaks_off(20, at) {
@@ -303,6 +317,25 @@ fn keys_that_wait_are_not_pressed_for_who_takes_events_no_more_and_then_again() 
     sender.set_outgoing(PCMU_OUT);
     let sent: Vec<_> = (1..30).flat_map(|n| tick(&mut sender, &[0; 160], start + TICK * n)).collect();
     assert!(sent.len() == 29 && sent.iter().all(|(header, _)| header.payload_type == 0), "audio alone");
+}
+
+/// RFC 4733 §2.4.1: an event that the peer has not named is not sent.
+#[test]
+fn keys_that_the_peer_does_not_name_are_not_pressed() {
+    let digits = Outgoing { keys: 0x0fff, ..PCMU_OUT };
+    let (mut sender, start) = (Sender::new(digits, 1), Instant::now());
+    let stroke = |letter| Stroke::Key(Key::from_char(letter).unwrap());
+    assert_eq!("0#AD".chars().map(|key| sender.press(stroke(key), 40)).collect::<Vec<_>>(), [true, true, false, false]);
+    assert!(sender.press(Stroke::Pause { ms: 20 }, 40));
+    // They were named when they were typed, and are not when their turn comes.
+    let mut sender = Sender::new(PCMU_OUT, 1);
+    "A1B".chars().for_each(|key| assert!(sender.press(stroke(key), 40)));
+    sender.set_outgoing(digits);
+    assert_eq!(sender.strokes_waiting(), 1);
+    let sent: Vec<_> = (0..20).flat_map(|n| tick(&mut sender, &[0; 160], start + TICK * n)).collect();
+    let events = sent.iter().filter(|(header, _)| header.payload_type == 101);
+    let codes: Vec<_> = events.map(|(_, payload)| Event::parse(payload).unwrap().code).collect();
+    assert_eq!(codes, [1; 4]);
 }
 
 #[test]

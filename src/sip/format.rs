@@ -182,6 +182,25 @@ pub struct Events {
     pub receive_type: u8,
     /// Of their durations. Their timestamps are the audio's.
     pub clock_rate: u32,
+    /// Which of the events 0 to 15, which are keys, the far end takes, a bit for each: it is sent no other (RFC 4733 §2.4.1).
+    pub keys: u16,
+}
+
+impl Events {
+    pub const ALL_KEYS: u16 = 0xffff;
+
+    /// The keys of an `fmtp`'s value: numbers and ranges (RFC 4733 §2.4.1). What names nothing at all means all of them, as no value does.
+    pub(super) fn keys_of(fmtp: &str) -> u16 {
+        let list = fmtp.trim();
+        let list = list.strip_prefix("events=").unwrap_or(list).trim_matches('"');
+        let range = |part: &str| {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            Some(first.trim().parse::<u8>().ok()?..=last.trim().parse::<u8>().ok()?).filter(|range| !range.is_empty())
+        };
+        let ranges: Vec<_> = list.split(',').filter_map(range).collect();
+        let is_named = |code: &u8| ranges.is_empty() || ranges.iter().any(|range| range.contains(code));
+        (0..16).filter(is_named).fold(0, |keys, code| keys | 1 << code)
+    }
 }
 
 /// What the far end wishes of the Opus that it receives (RFC 7587 §6.1).

@@ -215,7 +215,8 @@ impl Negotiation {
     fn events_beside(&self, stream: &Stream, codec: Codec) -> Option<Events> {
         let payload = events_of(stream, codec)?;
         let Coding::Events { clock_rate } = payload.coding else { return None };
-        Some(Events { send_type: payload.number, receive_type: payload.number, clock_rate })
+        let keys = Events::keys_of(&payload.fmtp);
+        Some(Events { send_type: payload.number, receive_type: payload.number, clock_rate, keys })
     }
 
     fn read_answer(&self, body: &[u8]) -> Result<Negotiated, Refused> {
@@ -241,7 +242,8 @@ impl Negotiation {
         let (send_type, receive_type, codec) = *known.first().ok_or(Refused::NoCommonCodec)?;
         let events = events_of(&stream, codec).and_then(|payload| {
             let Coding::Events { clock_rate } = payload.coding else { return None };
-            Some(Events { send_type: payload.number, receive_type: self.numbers.find(payload.coding)?, clock_rate })
+            let (receive_type, keys) = (self.numbers.find(payload.coding)?, Events::keys_of(&payload.fmtp));
+            Some(Events { send_type: payload.number, receive_type, clock_rate, keys })
         });
         let direction = self.wants.beside(said(&stream));
         let mut negotiated = self.negotiated(&stream, (codec, send_type, receive_type), events, direction);

@@ -144,7 +144,48 @@ fn an_answer_with_numbers_of_its_own() {
     ]);
     let agreed = negotiation.handle_answer(&body).unwrap();
     assert_eq!((agreed.send_type, &agreed.receive_types[..]), (120, &[(111, Codec::Opus)][..]));
-    assert_eq!(agreed.events, Some(Events { send_type: 121, receive_type: 102, clock_rate: 48_000 }));
+    assert_eq!(
+        agreed.events,
+        Some(Events { send_type: 121, receive_type: 102, clock_rate: 48_000, keys: Events::ALL_KEYS })
+    );
+}
+
+/// RFC 4733 §2.4.1, §7.1.1.
+#[test]
+fn keys_that_the_far_end_names_in_offer_and_answer() {
+    let all = Events::ALL_KEYS;
+    for (fmtp, keys) in [
+        ("a=fmtp:101 0-15", all),
+        ("a=fmtp:101 0-11", 0x0fff),
+        ("a=fmtp:101 0-11,16", 0x0fff),
+        ("a=fmtp:101 0-9, 11 ,32-36", 0x0bff),
+        ("a=fmtp:101 events=\"0-15,66\"", all),
+        ("a=fmtp:101 15", 0x8000),
+        ("a=fmtp:101 66,70", 0),
+        ("a=fmtp:101 5-3", all),
+        ("a=fmtp:101 0-300", all),
+        ("a=fmtp:101 all", all),
+        ("a=fmtp:101 ", all),
+        ("a=sendrecv", all),
+    ] {
+        let body = lines(&[
+            "v=0",
+            "o=- 1 1 IN IP4 192.0.2.1",
+            "s=-",
+            "c=IN IP4 192.0.2.1",
+            "t=0 0",
+            "m=audio 4000 RTP/AVP 0 101",
+            "a=rtpmap:101 telephone-event/8000",
+            fmtp,
+        ]);
+        let offering = called(&body, &[Codec::Pcmu]);
+        let mut answering = Negotiation::new(local(&[Codec::Pcmu]), 7);
+        answering.offer().unwrap();
+        let answered = answering.handle_answer(&body).unwrap().events;
+        for events in [offering.agreed().unwrap().events, answered] {
+            assert_eq!(events, Some(Events { send_type: 101, receive_type: 101, clock_rate: 8000, keys }), "{fmtp}");
+        }
+    }
 }
 
 #[test]

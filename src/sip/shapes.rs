@@ -147,7 +147,7 @@ fn a_pbx_calls() {
         receive_types: vec![(0, Codec::Pcmu)],
         ptime_ms: 20,
         direction: Direction::SendRecv,
-        events: Some(Events { send_type: 101, receive_type: 101, clock_rate: 8000 }),
+        events: Some(Events { send_type: 101, receive_type: 101, clock_rate: 8000, keys: Events::ALL_KEYS }),
         opus: None,
     };
     assert_eq!(agreed, expected);
@@ -176,7 +176,10 @@ fn a_switch_with_its_connection_below_and_30_ms() {
 fn a_deskphone_with_opus_and_a_video_beside() {
     let (answer, agreed) = answered(DESKPHONE, &[Codec::Opus, Codec::Pcmu]);
     assert_eq!((agreed.codec, agreed.send_type), (Codec::Opus, 96));
-    assert_eq!(agreed.events, Some(Events { send_type: 97, receive_type: 97, clock_rate: 48_000 }));
+    assert_eq!(
+        agreed.events,
+        Some(Events { send_type: 97, receive_type: 97, clock_rate: 48_000, keys: Events::ALL_KEYS })
+    );
     let wishes = OpusWishes {
         max_playback_rate: 16_000,
         max_average_bitrate: Some(24_000),
@@ -191,7 +194,10 @@ fn a_deskphone_with_opus_and_a_video_beside() {
     assert!(!answer.contains("rtcp-mux"), "{answer}");
     // With G.711 the events are those of its clock.
     let (_, agreed) = answered(DESKPHONE, &[Codec::Pcmu]);
-    assert_eq!(agreed.events, Some(Events { send_type: 101, receive_type: 101, clock_rate: 8000 }));
+    assert_eq!(
+        agreed.events,
+        Some(Events { send_type: 101, receive_type: 101, clock_rate: 8000, keys: Events::ALL_KEYS })
+    );
 }
 
 #[test]
@@ -209,7 +215,10 @@ fn a_phone_that_answers_opus_with_events_of_the_other_clock() {
         "a=rtpmap:101 telephone-event/8000",
     ]);
     let agreed = negotiation.handle_answer(&body).unwrap();
-    assert_eq!(agreed.events, Some(Events { send_type: 101, receive_type: 101, clock_rate: 8000 }));
+    assert_eq!(
+        agreed.events,
+        Some(Events { send_type: 101, receive_type: 101, clock_rate: 8000, keys: Events::ALL_KEYS })
+    );
 }
 
 #[test]

@@ -32,7 +32,12 @@ fn negotiated(socket: &UdpSocket, codec: Codec) -> Negotiated {
         receive_types: vec![(number, codec)],
         ptime_ms: 20,
         direction: Direction::SendRecv,
-        events: Some(Events { send_type: 101, receive_type: 101, clock_rate: codec.clock_rate() }),
+        events: Some(Events {
+            send_type: 101,
+            receive_type: 101,
+            clock_rate: codec.clock_rate(),
+            keys: Events::ALL_KEYS,
+        }),
         opus: None,
     }
 }

@@ -8,6 +8,7 @@ use clutchcall::audio::Params;
 use clutchcall::call::TransferMode;
 use clutchcall::call::control::Dtmf;
 use clutchcall::client::Delivered;
+use clutchcall::engine::config::DtmfMode;
 use clutchcall::ring::RingReceiver;
 use clutchcall::rtp::dtmf::Event;
 use clutchcall::rtp::{Header, Packet};
@@ -15,7 +16,7 @@ use serde_json::json;
 
 use crate::common::{Bench, LIMIT, wait_for};
 use crate::engine::{Attached, attach, bench_with, beside, originate, originate_with};
-use crate::rig::{Far, case};
+use crate::rig::{Far, Message, case};
 
 /// Telephone events, as the scenarios agree on them.
 const EVENTS: u8 = 101;
@@ -184,6 +185,76 @@ fn keys_of_a_user_reach_the_far_end() {
         assert_eq!((&row["status"], &row["endReason"]), (&json!("completed"), &json!("normal")));
         far.played().await;
     });
+}
+
+/// RFC 4733 §2.4.1: an event that the far end has not named is not sent; whoever asks for one is told so.
+#[test]
+fn keys_that_the_far_end_does_not_name_are_refused() {
+    case(async || {
+        for (nth, mode, allow) in
+            [(260, DtmfMode::Auto, "INVITE, ACK, BYE"), (261, DtmfMode::Rfc2833, "INVITE, ACK, BYE, INFO")]
+        {
+            let mut audio = Audio::open();
+            let far = far_of_digits(&audio, allow).await;
+            let bench = bench_with(&far, nth, |sip| sip.dtmf_mode = mode);
+            let row = beside(move || {
+                // Those that come with the call are for the log alone.
+                let sid = originate_with(&bench, &json!({"sendDigits": "A"}));
+                bench.wait(&sid, &["in_progress"]);
+                let press = |digits: &str| {
+                    bench.post("voice.calls.sendDtmf", &json!({"sid": sid, "digits": digits, "durationMs": 100}))
+                };
+                for digits in ["A", "12d", "B3"] {
+                    let refused = press(digits).error(409, "CONFLICT");
+                    assert!(refused.contains("digits has") && refused.contains("(0123456789*#)"), "{refused}");
+                    assert!(refused.contains("dtmf_mode"), "{refused}");
+                }
+                press("4w#").data();
+                assert_eq!(audio.pressed(2), [('4', 100), ('#', 100)], "nothing of those that were refused");
+                bench.hangup(&sid).data();
+                bench.row(&sid)
+            })
+            .await;
+            assert_eq!((&row["status"], &row["endReason"]), (&json!("completed"), &json!("normal")), "{row}");
+            assert!(far.played().await.ours("INFO").is_empty(), "{mode:?}");
+        }
+    });
+}
+
+/// The same far end, which takes SIP INFO besides.
+#[test]
+fn keys_that_the_far_end_does_not_name_go_as_info() {
+    case(async || {
+        let mut audio = Audio::open();
+        let far = far_of_digits(&audio, "INVITE, ACK, BYE, INFO").await;
+        let bench = bench_with(&far, 262, |_| {});
+        beside(move || {
+            let sid = originate(&bench);
+            bench.wait(&sid, &["in_progress"]);
+            let press = |digits: &str| {
+                bench.post("voice.calls.sendDtmf", &json!({"sid": sid, "digits": digits, "durationMs": 100})).data();
+            };
+            press("7");
+            assert_eq!(audio.pressed(1), [('7', 100)]);
+            press("A5");
+            press("8");
+            assert_eq!(audio.pressed(1), [('8', 100)], "its A and 5 were no telephone events");
+            bench.hangup(&sid).data();
+            assert_eq!(bench.ended(&sid)["endReason"], json!("normal"));
+        })
+        .await;
+        let traffic = far.played().await;
+        let told = |info: &&Message| info.text.split_once("\n\n").unwrap().1.trim().to_owned();
+        let told: Vec<_> = traffic.each("INFO").iter().map(told).collect();
+        assert_eq!(told, ["Signal=A\nDuration=100", "Signal=5\nDuration=100"]);
+    });
+}
+
+/// Its telephone events are 0 to 11: no A, B, C and D.
+async fn far_of_digits(audio: &Audio, allow: &str) -> Far {
+    let (formats, port) = ("0 101\n    a=fmtp:101 0-11", audio.port());
+    let keys = [("allow", allow), ("formats", formats), ("code", "200"), ("phrase", "OK"), ("media_port", &*port)];
+    Far::start("hears_info", &keys).await
 }
 
 /// Of whoever has no carrier.

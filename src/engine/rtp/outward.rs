@@ -91,6 +91,7 @@ fn outgoing(negotiated: &Negotiated) -> Outgoing {
         payload_type: negotiated.send_type,
         clock: negotiated.codec.clock_rate(),
         events: negotiated.events.map(|events| (events.send_type, events.clock_rate)),
+        keys: negotiated.events.map_or(0, |events| events.keys),
         packet_ms: negotiated.ptime_ms,
         bytes_per_ms: (!is_opus(negotiated)).then_some(G711_BYTES_PER_MS),
     }

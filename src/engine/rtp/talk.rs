@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::{Codec, Pair, Ports, RtpLeg, RtpLine, Settings, ports};
 use crate::audio;
-use crate::rtp::dtmf::Stroke;
+use crate::rtp::dtmf::{Key, Stroke};
 use crate::sip::{Direction, Local, Negotiated, Negotiation, Refused};
 
 /// Opens the audio of one trunk's calls.
@@ -108,17 +108,27 @@ impl Talk {
         Some(leg)
     }
 
-    /// Keys go on the line, as telephone events that both know.
-    pub fn takes_keys(&self) -> bool {
-        self.settings.presses && self.negotiation.agreed().is_some_and(|agreed| agreed.events.is_some())
-    }
-
-    /// Presses keys on the line. The error is what to say to a user.
-    pub fn press(&self, strokes: &[Stroke], duration_ms: u32) -> Result<(), String> {
-        let line = self.line.as_ref().ok_or("the call is not answered: send keys once it is in_progress")?;
-        if !self.takes_keys() {
+    /// These go on the line, as telephone events that both know. The error is what to say to a user.
+    pub fn takes(&self, strokes: &[Stroke]) -> Result<(), String> {
+        let events = self.negotiation.agreed().and_then(|agreed| agreed.events).filter(|_| self.settings.presses);
+        let keys = events.map_or(0, |events| events.keys);
+        if keys == 0 {
             return Err("the far end takes no telephone events (RFC 4733), so it can't be sent keys".to_owned());
         }
+        match strokes.iter().filter_map(|stroke| stroke.key()).all(|key| keys & key.bit() != 0) {
+            true => Ok(()),
+            false => Err(format!(
+                "digits has a key that the far end takes no telephone event for: send those of its SDP alone ({}), or set dtmf_mode \
+                 = \"info\" in its trunk if it reads keys in SIP INFO",
+                Key::those_of(keys).map(Key::as_char).collect::<String>()
+            )),
+        }
+    }
+
+    /// Presses keys on the line: all of them, or none. The error is what to say to a user.
+    pub fn press(&self, strokes: &[Stroke], duration_ms: u32) -> Result<(), String> {
+        let line = self.line.as_ref().ok_or("the call is not answered: send keys once it is in_progress")?;
+        self.takes(strokes)?;
         line.press(strokes, duration_ms)
     }
 

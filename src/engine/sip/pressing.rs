@@ -65,7 +65,7 @@ impl Pressing {
         self.is_allowed |= terms.takes_info;
     }
 
-    /// Whether keys go this way; `on_line`: telephone events were agreed on.
+    /// Whether keys go this way; `on_line`: telephone events were agreed on, and the far end names all of these.
     pub(super) fn is_used(&self, on_line: bool) -> bool {
         match self.mode {
             DtmfMode::Rfc2833 => false,

@@ -66,6 +66,16 @@ impl Key {
         (code < 16).then_some(Self(code))
     }
 
+    /// Its place among the sixteen.
+    pub fn bit(self) -> u16 {
+        1 << (self.0 & 15)
+    }
+
+    /// Those of such places, in the order of their codes.
+    pub fn those_of(bits: u16) -> impl Iterator<Item = Self> {
+        (0..16).map(Self).filter(move |key| bits & key.bit() != 0)
+    }
+
     pub fn as_char(self) -> char {
         char::from(b"0123456789*#ABCD"[usize::from(self.0 & 15)])
     }
@@ -258,6 +268,11 @@ impl Keypad {
     pub fn clear(&mut self) {
         self.queue.clear();
         (self.pressing, self.pause_ms) = (None, 0);
+    }
+
+    /// Keys that wait and are not to be kept are pressed no more.
+    pub fn retain(&mut self, is_kept: impl Fn(Key) -> bool) {
+        self.queue.retain(|(stroke, _)| stroke.key().is_none_or(&is_kept));
     }
 
     /// Strokes that have not begun.

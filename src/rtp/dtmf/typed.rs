@@ -20,6 +20,13 @@ pub enum Stroke {
 }
 
 impl Stroke {
+    pub fn key(self) -> Option<Key> {
+        match self {
+            Self::Key(key) => Some(key),
+            Self::Pause { .. } => None,
+        }
+    }
+
     fn from_char(letter: char) -> Option<Self> {
         match letter {
             'w' => Some(Self::Pause { ms: SHORT_PAUSE_MS }),

@@ -302,4 +302,15 @@ fn a_talk_keeps_ports_descriptions_and_leg_in_step() {
     let answer = theirs.handle_offer(offer.as_bytes()).unwrap();
     ours.handle_answer(answer.as_bytes()).unwrap();
     ours.press(&strokes("5").unwrap(), 100).unwrap();
+    // All of what is typed goes as telephone events, or nothing.
+    let answer = theirs.handle_offer(ours.offer().unwrap().as_bytes()).unwrap().replace("0-15", "0-9,11");
+    ours.handle_answer(answer.as_bytes()).unwrap();
+    assert_eq!((ours.takes(&strokes("5w#").unwrap()), ours.press(&strokes("9").unwrap(), 100)), (Ok(()), Ok(())));
+    for wrong in ["1*", "A", "wD"] {
+        let refused = ours.press(&strokes(wrong).unwrap(), 100).unwrap_err();
+        assert!(refused.contains("(0123456789#)") && refused.contains("dtmf_mode"), "{refused}");
+    }
+    let answer = theirs.handle_offer(ours.offer().unwrap().as_bytes()).unwrap().replace("0-15", "36");
+    ours.handle_answer(answer.as_bytes()).unwrap();
+    assert!(ours.press(&strokes("1").unwrap(), 100).unwrap_err().contains("takes no telephone events"));
 }

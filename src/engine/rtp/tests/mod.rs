@@ -50,9 +50,11 @@ impl Peer {
 
     fn offers(&self, codec: Codec) -> Negotiated {
         let (number, events) = match codec {
-            Codec::Pcmu => (0, Events { send_type: 101, receive_type: 101, clock_rate: 8000 }),
-            Codec::Pcma => (8, Events { send_type: 101, receive_type: 101, clock_rate: 8000 }),
-            Codec::Opus => (111, Events { send_type: 110, receive_type: 112, clock_rate: 48_000 }),
+            Codec::Pcmu => (0, Events { send_type: 101, receive_type: 101, clock_rate: 8000, keys: Events::ALL_KEYS }),
+            Codec::Pcma => (8, Events { send_type: 101, receive_type: 101, clock_rate: 8000, keys: Events::ALL_KEYS }),
+            Codec::Opus => {
+                (111, Events { send_type: 110, receive_type: 112, clock_rate: 48_000, keys: Events::ALL_KEYS })
+            }
         };
         Negotiated {
             remote: Some(self.rtp.local_addr().unwrap()),

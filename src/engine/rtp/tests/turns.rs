@@ -192,3 +192,27 @@ fn what_the_far_end_loses_is_told_where_it_reads_what_packets_repeat() {
         assert_eq!(stage.leg.limits().loss, 0);
     }
 }
+
+/// RFC 4733 §2.4.1.
+#[test]
+fn keys_that_the_far_end_does_not_name_go_nowhere() {
+    let peer = Peer::new();
+    let offered = peer.offers(Codec::Pcmu);
+    let digits = Events { keys: 0x0fff, ..offered.events.unwrap() };
+    let named = Negotiated { events: Some(digits), ..offered.clone() };
+    let mut stage = Stage::with(peer, named.clone(), Settings::default());
+    // Of the other leg of a transfer, one by one.
+    assert_eq!("A9D*".chars().map(|key| stage.leg.press(key, 40)).collect::<Vec<_>>(), [false, true, false, true]);
+    // Of a user, while a re-INVITE takes some away.
+    stage.line.update(&offered);
+    stage.tick(None);
+    stage.line.press(&crate::rtp::dtmf::strokes("B1C").unwrap(), 40).unwrap();
+    stage.line.update(&named);
+    (0..30).for_each(|_| drop(stage.tick(None)));
+    let packets = (0..31).map(|_| stage.peer.hear()).filter(|(header, _)| header.payload_type == 101);
+    let mut codes: Vec<u8> = packets.map(|(_, payload)| Event::parse(&payload).unwrap().code).collect();
+    codes.dedup();
+    assert_eq!(codes, [9, 10, 1]);
+    // None of them waits for ever.
+    assert!(stage.line.press(&crate::rtp::dtmf::strokes(&"1".repeat(64)).unwrap(), 40).is_ok());
+}

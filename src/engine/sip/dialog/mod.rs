@@ -228,7 +228,7 @@ impl Call {
     }
 
     fn press(&mut self, keys: Keys, asker: Asker) {
-        if !self.pressing.is_used(self.talk.takes_keys()) {
+        if !self.pressing.is_used(self.talk.takes(&keys.strokes).is_ok()) {
             return asker.tell(self.talk.press(&keys.strokes, keys.duration_ms));
         }
         self.pressing.push(keys, asker, Instant::now());
