@@ -94,7 +94,7 @@ pub(super) async fn run(mut asked: Asked<'_>, alias: Alias) -> Result<String, Fa
             let verb = name.rsplit('.').next().unwrap_or(name);
             Err(Failure::new(
                 Code::NotImplemented,
-                format!("{verb} is beyond this engine: calls can be dialled, transferred and ended"),
+                format!("{verb} is beyond this engine: calls can be dialled, sent keys, transferred and ended"),
             ))
         }
     }
