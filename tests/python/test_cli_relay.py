@@ -100,6 +100,37 @@ def test_a_relay_tells_its_health_and_its_figures(state: Path) -> None:
         assert "choose another" in taken.stderr
 
 
+def test_what_is_minted_is_told_in_json(tmp_path: Path) -> None:
+    public = json.loads(done("keys", "public", "--state", tmp_path, "--json"))
+    assert public == {"public_key": done("keys", "public", "--state", tmp_path)}
+    minted = json.loads(done("tokens", "mint", "--ns", "voice/CA1/*", "--state", tmp_path, "--jti", "one", "--json"))
+    shown = json.loads(done("tokens", "show", minted["token"], "--json", "--public-key", public["public_key"]))
+    assert (shown["claims"], shown["refused"]) == (minted["claims"], None)
+    assert minted["claims"]["jti"] == "one"
+    key = json.loads(done("keys", "mint", "--org", "org_abc", "--json"))
+    assert (key.keys(), key["org"]) == ({"org", "key", "hash"}, "org_abc")
+    assert key["key"] not in key["hash"]
+
+
+def test_cases_are_told_in_json(tmp_path: Path) -> None:
+    with relay("--listen", "127.0.0.1:0", "--state", tmp_path / "relay", "--open") as told:
+        against = ("interop", "--json", "--tls-disable-verify", "-r", f"moqt://{told['address']}")
+        case = json.loads(done(*against, "-t", "setup-only"))
+        assert (case["case"], case["verdict"], len(case["sessions"])) == ("setup-only", "passed", 1)
+        assert case["sessions"][0].keys() == {"role", "transport", "moqt_version", "connection_id"}
+        cases = [json.loads(line)["case"] for line in done(*against).splitlines()]
+        assert cases == json.loads(done("interop", "--list", "--json")) == done("interop", "--list").splitlines()
+    gone = run(*against, "-t", "setup-only")
+    assert (gone.returncode, json.loads(gone.stdout)["verdict"]) == (1, "failed")
+    nowhere = run("interop", "--json", "-r", "moqt://relay.invalid:4443")
+    (told_of,) = map(json.loads, nowhere.stdout.splitlines())
+    assert (nowhere.returncode, told_of["verdict"]) == (1, "unreachable"), "the first case is the last one"
+    for wrong, name in ((("-t", "nothing"), "--test"), (("--draft", "7"), "--draft")):
+        refused = run(*against, *wrong)
+        assert (refused.returncode, refused.stdout) == (127, "")
+        assert name in refused.stderr
+
+
 def test_a_minted_token_says_what_was_asked_for(state: Path) -> None:
     token = done("tokens", "mint", "--ns", "voice/CA1/*", "--ns", "voice/CA2/*", "--state", state, "--ttl", "15m")
     shown = json.loads(done("tokens", "show", token, "--json", "--public-key", state / "token.pub"))

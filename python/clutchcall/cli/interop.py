@@ -1,4 +1,4 @@
-"""`clutchcall interop`: the interop runner's client. Short cases against anybody's relay, told in TAP 14.
+"""`clutchcall interop`: the interop runner's client. Short cases against anybody's relay, told in TAP 14 or in JSON.
 
 Exit status: 0 when every case passed, 1 when one failed or the relay can't be reached, 127 when the case or the draft
 is none of ours.
@@ -37,6 +37,7 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
     parser.add_argument("--draft", metavar="N", help="speak this draft, or the first of a list that the relay speaks")
     parser.add_argument("--auth-token", metavar="TOKEN", help="sent in SETUP and with every request")
     parser.add_argument("--namespace-prefix", metavar="A/B", help="fields before every namespace")
+    parser.add_argument("--json", action="store_true", help="one JSON object a case, in place of TAP")
     parser.set_defaults(run=run)
 
 
@@ -46,23 +47,27 @@ def run(arguments: argparse.Namespace) -> int:
 
     cases = _core.interop_cases()
     if arguments.list:
-        say("\n".join(cases))
+        say(json.dumps(cases) if arguments.json else "\n".join(cases))
         return 0
     relay = arguments.relay or os.environ.get("RELAY_URL")
     if not relay:
         complain("no relay: give --relay URL, or set RELAY_URL")
         return USAGE
     wanted = arguments.test or os.environ.get("TESTCASE") or None
-    say("TAP version 14")
+    tap = _nothing if arguments.json else say
+    tap("TAP version 14")
     if wanted is not None and wanted not in cases:
-        say(f"1..1\nnot ok 1 - {wanted} # SKIP no such case here")
+        tap(f"1..1\nnot ok 1 - {wanted} # SKIP no such case here")
+        if arguments.json:
+            complain(f"--test is {wanted!r}: choose one of --list")
         return UNSUPPORTED
     asked = arguments.draft or os.environ.get("DRAFT") or os.environ.get("MOQT_DRAFT") or ""
     drafts = [draft for draft in re.findall(r"\d+", asked) if draft in _core.drafts()]
     if asked and not drafts:
-        say(f"1..0 # SKIP draft {asked} is none of ours: {', '.join(_core.drafts())}")
+        none = f"draft {asked} is none of ours: {', '.join(_core.drafts())}"
+        complain(f"--draft: {none}") if arguments.json else say(f"1..0 # SKIP {none}")
         return UNSUPPORTED
-    say(f"# clutchcall {_core.__version__} against {_core.shown_url(relay)}")
+    tap(f"# clutchcall {_core.__version__} against {_core.shown_url(relay)}")
     return _play([wanted] if wanted else cases, relay, drafts, arguments)
 
 
@@ -75,17 +80,40 @@ def _play(cases: list[str], relay: str, drafts: list[str], arguments: argparse.N
     insecure = arguments.tls_disable_verify or _is_set("TLS_DISABLE_VERIFY")
     verbose = arguments.verbose or _is_set("VERBOSE")
     passed = True
-    say(f"1..{len(cases)}")
+    if not arguments.json:
+        say(f"1..{len(cases)}")
     for number, name in enumerate(cases, 1):
         report = _core.interop(name, relay, token, fields, insecure, drafts)
+        passed &= report.verdict != "failed"
+        if arguments.json:
+            say(json.dumps({"case": name, **_told(report)}))
+            if report.verdict == "unreachable":
+                return FAILED
+            continue
         if report.verdict == "unreachable":
             say(f"Bail out! {_one_line(report.message)}")
             return FAILED
-        passed &= report.verdict != "failed"
         skip = f" # SKIP {_one_line(report.message)}" if report.verdict == "skipped" else ""
         say(f"{'not ok' if report.verdict == 'failed' else 'ok'} {number} - {name}{skip}")
         say("\n".join(_diagnosis(report, verbose=verbose)))
     return 0 if passed else FAILED
+
+
+def _nothing(_line: str) -> None:
+    """Where TAP is not wanted."""
+
+
+def _told(report: InteropReport) -> dict[str, object]:
+    """A case as JSON."""
+    fields = ("role", "transport", "moqt_version", "connection_id")
+    return {
+        "verdict": report.verdict,
+        "duration_ms": report.duration_ms,
+        "expected": report.expected,
+        "received": report.received,
+        "message": report.message,
+        "sessions": [dict(zip(fields, session, strict=True)) for session in report.sessions],
+    }
 
 
 def _diagnosis(report: InteropReport, *, verbose: bool) -> Iterator[str]:

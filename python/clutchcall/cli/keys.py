@@ -35,6 +35,8 @@ def add(commands: Any) -> None:  # noqa: ANN401 (argparse has no public name for
     )
     public.add_argument("--state", required=True, metavar="DIR", help="state folder of the engine")
     public.set_defaults(run=_public)
+    for action in (mint, public):
+        action.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_file_actions(actions: Any) -> None:  # noqa: ANN401 (argparse has no public name for it)
@@ -124,6 +126,9 @@ def _mint(arguments: argparse.Namespace) -> int:
     from clutchcall import _core
 
     key, kept = _core.mint_key(arguments.org)
+    if arguments.json:
+        say(json.dumps({"org": arguments.org, "key": key, "hash": kept}))
+        return 0
     say(f"{key}\n")
     say(f'[[keys]]\norg = "{arguments.org}"\nhash = "{kept}"')
     return 0
@@ -132,5 +137,6 @@ def _mint(arguments: argparse.Namespace) -> int:
 def _public(arguments: argparse.Namespace) -> int:
     from clutchcall import _core
 
-    say(_core.public_key(arguments.state))
+    key = _core.public_key(arguments.state)
+    say(json.dumps({"public_key": key}) if arguments.json else key)
     return 0

@@ -58,6 +58,7 @@ def _add_mint(actions: Any) -> None:  # noqa: ANN401 (argparse has no public nam
     mint.add_argument("--kid", help="the key's name at the relay (default: made of its bytes)")
     mint.add_argument("--sub", default="cli", help="whose it is: a relay can revoke it by this (default: %(default)s)")
     mint.add_argument("--jti", help="the token's own name: a relay can revoke it by this")
+    mint.add_argument("--json", action="store_true", help="print one JSON object: the token and its claims")
     mint.set_defaults(run=_mint)
 
 
@@ -85,7 +86,8 @@ def _mint(arguments: argparse.Namespace) -> int:
     else:
         claims["publish"] = arguments.ns if arguments.publish else []
         claims["subscribe"] = arguments.ns if arguments.subscribe else []
-    say(_core.mint_token(key, json.dumps(claims), arguments.kid))
+    token = _core.mint_token(key, json.dumps(claims), arguments.kid)
+    say(json.dumps({"token": token, "claims": claims}) if arguments.json else token)
     return 0
 
 
