@@ -15,14 +15,14 @@ use super::{FRAMES, measure};
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const TICK: Duration = Duration::from_millis(20);
 
-fn leg(peer: &UdpSocket) -> RtpLeg {
+fn leg(peer: &UdpSocket, codec: Codec, ptime_ms: u8) -> RtpLeg {
     let negotiated = Negotiated {
         remote: peer.local_addr().ok(),
         remote_rtcp: None,
-        codec: Codec::Pcmu,
+        codec,
         send_type: 0,
-        receive_types: vec![(0, Codec::Pcmu)],
-        ptime_ms: 20,
+        receive_types: vec![(0, codec)],
+        ptime_ms,
         direction: Direction::SendRecv,
         events: None,
         opus: None,
@@ -71,7 +71,7 @@ pub(super) fn packets_of_a_phone(speech: &[i16]) {
     });
     for (what, to) in [("PCMU passes", ulaw), ("PCMU to Opus", Params::CALL)] {
         measure(&format!("the same to a leg, {what}"), || {
-            let (mut leg, mut now) = (leg(&peer), Instant::now());
+            let (mut leg, mut now) = (leg(&peer, Codec::Pcmu, 20), Instant::now());
             let mut transcoder = Transcoder::new(ulaw, to).expect("parameters of ours");
             for packet in &packets {
                 now += TICK;
@@ -83,11 +83,20 @@ pub(super) fn packets_of_a_phone(speech: &[i16]) {
             }
         });
     }
-    measure("a frame from a leg to the phone's socket", || {
-        let (mut leg, mut now) = (leg(&peer), Instant::now());
-        for frame in &frames {
-            now += TICK;
-            leg.push(Some(frame), now);
-        }
-    });
+    let mut encoder = Encoder::at(Params::CALL, 8000).expect("Opus has this rate");
+    let opus: Vec<Frame> =
+        speech.chunks_exact(160).take(FRAMES).map(|chunk| encoder.encode(chunk).expect("a whole frame")).collect();
+    for (what, codec, ptime_ms, frames) in [
+        ("", Codec::Pcmu, 20, &frames),
+        (", Opus", Codec::Opus, 20, &opus),
+        (", Opus in packets of 60 ms", Codec::Opus, 60, &opus),
+    ] {
+        measure(&format!("a frame from a leg to the phone's socket{what}"), || {
+            let (mut leg, mut now) = (leg(&peer, codec, ptime_ms), Instant::now());
+            for frame in frames {
+                now += TICK;
+                leg.push(Some(frame), now);
+            }
+        });
+    }
 }
