@@ -147,7 +147,16 @@ fn a_stale_nonce_is_no_wrong_password() {
 #[test]
 fn a_proxy_asks_and_then_whoever_is_behind_it() {
     case(async || {
-        let traffic = talk(Far::start("challenges_in_turn", &[]).await, knows("secret")).await;
+        let far = Far::start("challenges_in_turn", &[]).await;
+        let mut caller = Caller::with(&far, knows("secret")).await;
+        caller.until(Status::InProgress).await;
+        // Of three refusals, and of an answer that comes again: the same then, too (§13.2.2.4).
+        caller.until_heard_times(&far, "ACK", 5).await;
+        caller.hangup();
+        caller.settled().await;
+        assert_eq!(caller.ending(), NORMAL);
+        let traffic = far.played().await;
+        assert_eq!(traffic.each("ACK").len(), 4);
         let invites = attempts(&traffic);
         assert_eq!(invites.len(), 4);
         let shown = |at: usize| {

@@ -487,9 +487,13 @@ impl Caller {
 
     /// Lets the call go on until the far side has had a message of ours that begins so.
     pub(crate) async fn until_heard(&mut self, far: &Far, begins: &str) {
+        self.until_heard_times(far, begins, 1).await;
+    }
+
+    pub(crate) async fn until_heard_times(&mut self, far: &Far, begins: &str, times: usize) {
         let begun = Instant::now();
-        while far.traffic().ours(begins).is_empty() {
-            assert!(begun.elapsed() < LIMIT, "no {begins} came:\n{}", far.said());
+        while far.traffic().ours(begins).len() < times {
+            assert!(begun.elapsed() < LIMIT, "fewer than {times} {begins} came:\n{}", far.said());
             self.turn().await;
         }
     }

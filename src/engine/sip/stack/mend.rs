@@ -40,7 +40,8 @@ pub(super) struct Mend {
 }
 
 impl Mend {
-    /// What proves who we are is noted; what others have asked for before stands beside it.
+    /// What proves who we are is noted; what others have asked for before stands beside it. In the ACK of a 2xx that comes again it
+    /// stands already.
     fn prove(&self, request: &mut Request) {
         let (Some(challenges), Ok(number)) =
             (self.challenges(&*request), request.cseq_header().and_then(|cseq| cseq.seq()))
@@ -55,7 +56,8 @@ impl Mend {
             _ => {}
         }
         let (method, uri) = (request.method.to_string(), request.uri.to_string());
-        let others = challenges.show(Asked { number, method: &method, uri: &uri }, own);
+        let mut others = challenges.show(Asked { number, method: &method, uri: &uri }, own);
+        others.retain(|(party, _)| !request.headers.iter().filter_map(proof_of).any(|(stands, _)| stands == *party));
         request.headers.0.extend(others.into_iter().map(|(party, proof)| match party.is_proxy() {
             true => Header::ProxyAuthorization(proof.into()),
             false => Header::Authorization(proof.into()),
