@@ -15,7 +15,7 @@ from pathlib import Path
 FIRST = 10_000
 BLOCKS = 10
 # Of a block, and what is given at a time.
-PORTS = 1000
+PORTS = 2000
 RUN = 20
 
 

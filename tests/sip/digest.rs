@@ -315,9 +315,13 @@ fn who_refreshes_a_session_is_asked_by_a_proxy_and_then_by_the_far_end() {
             if method == "INVITE" {
                 // That of the call itself was not challenged.
                 assert!(asked.remove(0).lacks("Proxy-Authorization"));
-                let ack = traffic.ours("ACK").pop().unwrap();
-                let proof = |message: &Message| message.header("Authorization").to_owned();
-                assert_eq!(proof(ack), proof(asked[2]));
+                let number = asked[2].header("CSeq").replace("INVITE", "ACK");
+                let acks =
+                    traffic.each("ACK").into_iter().filter(|ack| ack.header("CSeq") == number).collect::<Vec<_>>();
+                assert_eq!(acks.len(), 1, "{number}");
+                for name in ["Proxy-Authorization", "Authorization"] {
+                    assert_eq!(acks[0].header(name), asked[2].header(name));
+                }
             }
             assert_eq!(asked.len(), 3, "{method}");
             assert_in_turn(&asked);
@@ -349,8 +353,9 @@ fn a_far_side_behind_a_proxy_is_asked_whether_it_is_there() {
         let settings = SipTrunk { options_interval, credentials, ..towards(Transport::Udp, far.port) };
         let caller = Caller::idle(settings).await;
         let traffic = far.played().await;
+        // A fifth may come before SIPp has ended.
         let asked = traffic.each("OPTIONS");
-        assert_eq!(asked.len(), 4);
+        assert!(asked.len() >= 4, "{asked:?}");
         assert_in_turn(&asked);
         drop(caller);
     });
