@@ -51,9 +51,9 @@ fn a_phone_that_moves_is_heard_and_spoken_to_where_it_is() {
                     before.say_on(line);
                 }
             }
-            assert!(before.lines[0].heard.len() > 5, "it was spoken to at its first one");
-            // Whatever was on its way there.
+            // Whatever was on its way to its first one.
             while before.heard_within(GLANCE).is_some() {}
+            assert!(before.lines[0].heard.len() > 5, "it was spoken to there");
             let (mut bytes, mut number) = (Vec::new(), 0);
             while bytes.len() < 50 * FRAME {
                 assert!(begun.elapsed() < LIMIT, "{} bytes came of {number} frames", bytes.len());

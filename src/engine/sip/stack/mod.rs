@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `calls` | whose queue hears what is said under a Call-ID |
 //! | `came` | a call that comes in: who decides about it, and what is said to its caller |
-//! | `demands` | what a request demands, and what of that is not here
+//! | `demands` | what a request demands, and what of that is not here |
 //! | `uac` | a call that we place: its INVITE followed to the end, and what is asked of its dialog |
 //! | `refresh` | the refresh of a session, and what messages say of session timers |
 //! | `request` | requests outside of any call |
@@ -15,7 +15,7 @@
 //! | `carry` | one of them, and what its far side has not taken yet |
 //! | `owed` | requests that went over one of them and wait for a word |
 //! | `shown` | the certificate of ours, over TLS |
-//! | `insist` | provisional answers to a caller who demands that they arrive
+//! | `insist` | provisional answers to a caller who demands that they arrive |
 //! | `info` | INFO: keys of the far side, and ours for it |
 //! | `route` | where a request goes: places, ports, transports |
 //! | `proofs` | what proves who we are, to each party that asks, and who is answered |
