@@ -202,19 +202,24 @@ async fn until_heard(far: &Far, what: &str) {
     }
 }
 
+/// A call whose far side has closed its connection once it was up: it ends as others do.
+async fn hang_up_behind_its_connection(far: &Far) {
+    let mut caller = Caller::idle(far.named("localhost")).await;
+    caller.place(20);
+    caller.until(Status::InProgress).await;
+    until_heard(far, "closed").await;
+    caller.hangup();
+    caller.settled().await;
+    assert_eq!(caller.ending(), NORMAL);
+}
+
 /// Contact and Route name its address, its certificate the trunk's host: it is known by that.
 #[test]
 fn a_call_outlives_its_connection() {
     for routes in [None, Some("tls")] {
         case(async || {
             let far = Far::start("localhost", Ways { leaves: true, routes, ..Ways::default() }).await;
-            let mut caller = Caller::idle(far.named("localhost")).await;
-            caller.place(20);
-            caller.until(Status::InProgress).await;
-            until_heard(&far, "closed").await;
-            caller.hangup();
-            caller.settled().await;
-            assert_eq!(caller.ending(), NORMAL);
+            hang_up_behind_its_connection(&far).await;
             assert_eq!(far.heard("BYE").len(), 1, "{routes:?}");
         });
     }
@@ -225,13 +230,7 @@ fn a_call_that_was_sent_on_outlives_its_connection_too() {
     case(async || {
         let ways = Ways { leaves: true, routes: Some("tls"), moves: Some("moved"), ..Ways::default() };
         let far = Far::start("localhost", ways).await;
-        let mut caller = Caller::idle(far.named("localhost")).await;
-        caller.place(20);
-        caller.until(Status::InProgress).await;
-        until_heard(&far, "closed").await;
-        caller.hangup();
-        caller.settled().await;
-        assert_eq!(caller.ending(), NORMAL);
+        hang_up_behind_its_connection(&far).await;
         assert_eq!((far.heard("INVITE").len(), far.heard("BYE").len()), (2, 1));
     });
 }
@@ -240,13 +239,7 @@ fn a_call_that_was_sent_on_outlives_its_connection_too() {
 fn a_route_that_leads_away_from_tls_is_told_nothing() {
     case(async || {
         let far = Far::start("localhost", Ways { leaves: true, routes: Some("tcp"), ..Ways::default() }).await;
-        let mut caller = Caller::idle(far.named("localhost")).await;
-        caller.place(20);
-        caller.until(Status::InProgress).await;
-        until_heard(&far, "closed").await;
-        caller.hangup();
-        caller.settled().await;
-        assert_eq!(caller.ending(), NORMAL);
+        hang_up_behind_its_connection(&far).await;
         assert_eq!((far.heard("BYE").len(), far.accepted.load(Relaxed)), (0, 1));
     });
 }
