@@ -4,9 +4,10 @@ use clutchcall::call::{EndReason, EndedBy, Status};
 use clutchcall::engine::config::{self, Credentials, Host, Secret};
 use clutchcall::engine::sip::Transport;
 
-use crate::rig::{Caller, Far, case, towards};
+use crate::rig::{Caller, Far, Wishes, case, towards};
 
 const CANCELED: (Status, EndReason, Option<u16>, Option<u8>) = (Status::Failed, EndReason::Canceled, None, Some(31));
+const UNHEARD: (Status, EndReason, Option<u16>, Option<u8>) = (Status::Failed, EndReason::NoResponse, None, Some(18));
 
 #[test]
 fn while_it_rings() {
@@ -59,12 +60,26 @@ fn an_answer_crosses_the_cancel() {
 #[test]
 fn an_answer_comes_without_a_provisional_after_it_was_given_up() {
     case(async || {
-        let far = Far::start("late_answer", &[]).await;
+        let far = Far::start("late_answer", &[("late_ms", "700")]).await;
         let mut caller = Caller::dial(&far).await;
         caller.until_heard(&far, "INVITE").await;
         caller.hangup();
         caller.settled().await;
         assert_eq!((caller.ending(), caller.legs), (CANCELED, 0));
+        let traffic = far.played().await;
+        assert!(traffic.ours("CANCEL").is_empty());
+        traffic.our("BYE");
+    });
+}
+
+/// The ring timer is over without a word, and the time of our INVITE is not (3.2 s).
+#[test]
+fn an_answer_comes_after_nobody_said_a_word_in_time() {
+    case(async || {
+        let far = Far::start("late_answer", &[("late_ms", "2600")]).await;
+        let mut caller = Caller::with(&far, Wishes { ring_timeout_s: Some(2), ..Wishes::default() }).await;
+        caller.settled().await;
+        assert_eq!((caller.ending(), caller.record().ended_by), (UNHEARD, Some(EndedBy::System)));
         let traffic = far.played().await;
         assert!(traffic.ours("CANCEL").is_empty());
         traffic.our("BYE");

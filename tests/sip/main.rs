@@ -11,6 +11,7 @@ mod astray;
 mod called;
 mod callers;
 mod cancelled;
+mod changes;
 mod clock;
 // The bench of the engine's own tests; this binary uses a part of it.
 #[allow(dead_code)]
@@ -31,10 +32,12 @@ mod opus;
 mod packets;
 mod phones;
 mod ports;
+mod proxied;
 mod refused;
 mod reliable;
 mod rig;
 mod sessions;
+mod settings;
 mod simulated;
 mod stalled;
 mod strangers;

@@ -7,6 +7,7 @@ use clutchcall::engine::config;
 use clutchcall::engine::sip::Transport;
 
 use crate::called::{Called, echo, to_its_end as called_to_its_end};
+use crate::callers::called;
 use crate::rig::{Caller, Far, Traffic, case, towards};
 
 const NORMAL: (Status, EndReason, Option<u16>, Option<u8>) = (Status::Completed, EndReason::Normal, None, Some(16));
@@ -178,9 +179,20 @@ fn a_caller_refreshes_her_call() {
 fn a_caller_whose_session_is_too_short_is_told_so() {
     case(async || {
         let called = Called::new(19, echo());
-        let traffic = called.call("caller_too_short").played().await;
+        let traffic = called.call_with("caller_too_short", &[("expires", "30")]).played().await;
         assert_eq!(traffic.our("SIP/2.0 422").header("Min-SE"), "90");
         assert!(called.rows().is_empty());
+    });
+}
+
+#[test]
+fn a_caller_has_us_refresh_her_call() {
+    case(async || {
+        let (mut callee, far) = called("caller_has_us_keep_time", &[]).await;
+        callee.pick_up();
+        callee.settled().await;
+        assert_eq!((callee.ending(), callee.record().ended_by), (NORMAL, Some(EndedBy::Remote)));
+        assert_eq!(far.played().await.each("UPDATE").len(), 1);
     });
 }
 
