@@ -97,6 +97,8 @@ fn we_refresh_by_update() {
         assert_eq!((caller.ending(), caller.record().ended_by), (NORMAL, Some(EndedBy::Remote)));
         let updates = traffic.ours("UPDATE");
         assert!(updates.iter().all(|update| update.header("Content-Length") == "0"), "{updates:?}");
+        // To where the answer to the first one says that it is (RFC 3261 §12.2.1.2).
+        assert!(updates.last().unwrap().line().starts_with("UPDATE sip:moved@127.0.0.1:"), "{updates:?}");
     });
 }
 
@@ -111,6 +113,25 @@ fn we_refresh_by_re_invite_where_there_is_no_update() {
         let described = |text: &str| text.split_once("\n\n").unwrap().1.to_owned();
         assert_eq!(described(&invites[0].text), described(&invites[1].text));
         assert!(invites[1].header("To").ends_with(";tag=far") && traffic.ours("UPDATE").is_empty());
+    });
+}
+
+/// RFC 3261 §12.2.1.2.
+#[test]
+fn what_follows_a_refresh_goes_to_where_its_answer_came_from() {
+    case(async || {
+        let (far, mut caller) = dialled("moves_its_contact").await;
+        caller.until_heard_times(&far, "ACK", 3).await;
+        caller.hangup();
+        caller.settled().await;
+        assert_eq!((caller.ending(), caller.record().ended_by), (NORMAL, Some(EndedBy::Local)));
+        let traffic = far.played().await;
+        let of = |method| {
+            traffic.each(method).into_iter().map(|message| message.line().split('@').next().unwrap().to_owned())
+        };
+        assert_eq!(of("ACK").collect::<Vec<_>>(), ["ACK sip:far", "ACK sip:moved", "ACK sip:moved"]);
+        assert_eq!(of("INVITE").collect::<Vec<_>>()[1..], ["INVITE sip:far", "INVITE sip:moved"]);
+        assert_eq!(of("BYE").collect::<Vec<_>>(), ["BYE sip:moved"]);
     });
 }
 

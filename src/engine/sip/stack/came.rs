@@ -180,7 +180,7 @@ impl Taker {
         let made = self.dialogs.get_or_create_server_invite(request, sender, None, Some(contact));
         let Ok(mut dialog) = made else { return request.reply(StatusCode::BadRequest).await };
         // As it stands: the crate adds the transport that it takes our connections for.
-        retarget(&dialog, request);
+        retarget(&dialog, &request.original);
         let id = dialog.id();
         // Every answer has the same tag, those of the transaction itself too (RFC 3261 §8.2.6.2).
         let to = request.original.to_header()?.clone().with_tag(id.local_tag.clone().into());

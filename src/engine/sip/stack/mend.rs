@@ -6,7 +6,7 @@
 //! - It takes the first `<` of From and To for the begin of their URI, inside of a display name too: such names are left out.
 //! - It ends a dialog in which a challenge can't be answered: in a call that is up such a challenge is a refusal (RFC 5057 §5.1).
 //! - A datagram without Content-Length has no body for it (RFC 3261 §18.3 takes it to the end of the datagram): it is written in.
-//! - A 2xx to an INVITE counts as an answer only if it is a 200 with a Contact.
+//! - A 2xx to an INVITE is an answer for it only if it is a 200 with a Contact.
 //! - Its refusals name a Contact, which in a 3xx is a place to go on to (RFC 3261 §8.1.3.4): ours name none.
 //! - A Route of ours tells it alone where a call goes (`route`): no far side sees it.
 //! - Answers that it makes itself, for a timer or a broken connection, look like the far side's: they are marked.
@@ -99,6 +99,22 @@ impl Mend {
         }
     }
 
+    /// Where a 2xx names no Contact the far end is where it was (RFC 3261 §12.2.1.2); of a new call, where the answer came from.
+    fn mend(&self, response: &mut Response, from: &SipAddr) {
+        let is_of_invite =
+            response.cseq_header().and_then(|cseq| cseq.method()).is_ok_and(|method| method == Method::Invite);
+        if !is_of_invite || response.status_code.kind() != StatusCodeKind::Successful {
+            return;
+        }
+        response.status_code = StatusCode::OK;
+        if !response.typed_contact_headers().is_ok_and(|contacts| !contacts.is_empty()) {
+            let known = self.call(&*response).filter(|call| call.is_up()).map(|call| call.dialog.snapshot().remote_uri);
+            let place = known.map_or_else(|| format!("sip:{}", from.addr), |uri| uri.to_string());
+            response.headers.retain(|header| !matches!(header, Header::Contact(_)));
+            response.headers.push(Header::Contact(format!("<{place}>").into()));
+        }
+    }
+
     /// Whose dialog a request of ours, or its answer, belongs to.
     fn call(&self, message: &impl HeadersExt) -> Option<super::Call> {
         let tag = message.from_header().ok()?.tag().ok()??;
@@ -148,7 +164,7 @@ impl MessageInspector for Mend {
             }
             Some(from) => {
                 self.aim(&response);
-                mend(&mut response, from);
+                self.mend(&mut response, from);
             }
         }
         SipMessage::Response(response)
@@ -216,19 +232,6 @@ fn says_length(head: &[u8]) -> bool {
         let name = line.split(|byte| *byte == b':').next().unwrap_or_default().trim_ascii_end();
         name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"l")
     })
-}
-
-fn mend(response: &mut Response, from: &SipAddr) {
-    let is_of_invite =
-        response.cseq_header().and_then(|cseq| cseq.method()).is_ok_and(|method| method == Method::Invite);
-    if !is_of_invite || response.status_code.kind() != StatusCodeKind::Successful {
-        return;
-    }
-    response.status_code = StatusCode::OK;
-    if !response.typed_contact_headers().is_ok_and(|contacts| !contacts.is_empty()) {
-        response.headers.retain(|header| !matches!(header, Header::Contact(_)));
-        response.headers.push(Header::Contact(format!("<sip:{}>", from.addr).into()));
-    }
 }
 
 /// Leaves the first challenge that we can answer (RFC 8760 §2.4: the far side's order is its preference).

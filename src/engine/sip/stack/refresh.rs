@@ -2,9 +2,9 @@
 //! answer means, is `sip::SessionTimer`'s.
 
 use rsipstack::sip::headers::make_header;
-use rsipstack::sip::{HasHeaders, Header, HeadersExt};
+use rsipstack::sip::{HasHeaders, Header, HeadersExt, StatusCodeKind};
 
-use super::{Heard, Line, mend, reply};
+use super::{Heard, Line, mend, reply, uas};
 
 /// What a message says of session timers and of requests that it takes, as it stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +73,11 @@ impl Line {
             };
             // What the crate says by itself nobody answered.
             let said = answered.ok().flatten().filter(|response| !mend::is_made_up(response));
+            if let Some(accepted) =
+                said.as_ref().filter(|response| response.status_code.kind() == StatusCodeKind::Successful)
+            {
+                uas::retarget(&dialog, accepted);
+            }
             // A call that nobody follows any more is over.
             let _ = heard.send(Heard::Refreshed(said.as_ref().map(reply)));
         });

@@ -11,7 +11,7 @@ use rsipstack::dialog::dialog_layer::DialogLayer;
 use rsipstack::dialog::invite_dialog::InviteDialog;
 use rsipstack::platform::CancellationToken;
 use rsipstack::sip::headers::make_header;
-use rsipstack::sip::{Header, HeadersExt as _, Method, SipMessage, StatusCode};
+use rsipstack::sip::{Header, HeadersExt, Method, SipMessage, StatusCode};
 use rsipstack::transaction::TransactionReceiver;
 use rsipstack::transaction::transaction::Transaction;
 use tokio::sync::{Semaphore, oneshot};
@@ -201,7 +201,7 @@ impl Taker {
             // The call ended meanwhile.
             Err(_) => return request.reply(StatusCode::CallTransactionDoesNotExist).await,
         };
-        retarget(&call.dialog, request);
+        retarget(&call.dialog, &request.original);
         let Agreed { body, session_expires } = agreed;
         let mut headers = vec![self.contact(), allow()];
         headers.extend(body.as_ref().map(|_| Header::ContentType("application/sdp".into())));
@@ -237,11 +237,12 @@ pub(super) fn tell(call: &Call, heard: Heard) {
     let _ = call.heard.send(heard);
 }
 
-/// What is said to the far end from now on goes to its newest Contact (RFC 3261 §12.2.2).
-pub(super) fn retarget(dialog: &InviteDialog, request: &Transaction) {
-    let contacts = request.original.typed_contact_headers().unwrap_or_default();
+/// What is said to the far end from now on goes to its newest Contact: of a request of its own, or of its 2xx to one of ours (RFC 3261
+/// §12.2.2, §12.2.1.2).
+pub(super) fn retarget(dialog: &InviteDialog, message: &impl HeadersExt) {
+    let contacts = message.typed_contact_headers().unwrap_or_default();
     if let Some(contact) = contacts.into_iter().next() {
-        let header = request.original.contact_header().ok().cloned();
+        let header = message.contact_header().ok().cloned();
         Dialog::Invite(dialog.clone()).set_remote_target(contact.uri, header);
     }
 }
