@@ -196,9 +196,9 @@ impl SessionTimer {
     }
 }
 
-/// Nobody need take an interval below this (§4).
-pub fn is_too_short(session_expires: &str) -> bool {
-    read(session_expires).is_some_and(|(interval, _)| interval < LEAST_S)
+/// An interval below the least that is taken: nobody need take one below [`LEAST_S`] (§4).
+pub fn is_too_short(session_expires: &str, least_s: u32) -> bool {
+    read(session_expires).is_some_and(|(interval, _)| interval < least_s.max(LEAST_S))
 }
 
 /// `<seconds>[;refresher=uac|uas]`. An interval of more than a day is one of a day.

@@ -90,3 +90,18 @@ fn calls_come_in_from_the_gateway_too() {
         assert_end(&row, ("completed", "normal", "remote", None, 16));
     });
 }
+
+/// RFC 4028 §9: 422, though it is no shorter than the RFC's own least.
+#[test]
+fn a_session_that_is_too_short_for_the_trunk_is_refused() {
+    case(async || {
+        let called = Called::with(81, |trunk| {
+            trunk.inbound.rules = vec![rule("*", echo())];
+            let TrunkKind::Sip(sip) = &mut trunk.kind else { panic!("a SIP trunk") };
+            sip.min_se = minutes(3);
+        });
+        let traffic = called.call_with("caller_too_short", &[("expires", "120")]).played().await;
+        assert_eq!(traffic.our("SIP/2.0 422").header("Min-SE"), "180");
+        assert!(called.rows().is_empty());
+    });
+}

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::oneshot;
 
+use super::session::seconds;
 use super::stack::{Came, Knock, Reception, Refusal, Ruled, Ruling, Terms};
 use super::{Gate, PeerId};
 use crate::engine::config::{Challenge, Host, Inbound, NumberPattern, SipTrunk};
@@ -190,6 +191,9 @@ impl Desk {
         }
         if let Some(unfit) = knock.unfit {
             return settled(Ruling::Refuse(unfit));
+        }
+        if let Some(refusal) = knock.terms.refused_below(seconds(hall.settings.min_se)) {
+            return settled(Ruling::Refuse(refusal));
         }
         let name = (knock.call_id.clone(), knock.from_tag.clone());
         if let Some(code) = locked(&self.refused).find(&name, now) {

@@ -135,7 +135,7 @@ impl Call {
             (Order::Answer, Phase::Ringing) => {
                 if let Some(description) = self.description.take() {
                     self.phase = Phase::Answered;
-                    // One that is too short for the trunk is left without an end: 422 had to be said before it rang.
+                    // One that is too short was refused before it rang (`reception`).
                     let session_expires = self.session.handle_request(&self.ringing.caller.terms).ok().flatten();
                     self.line.accept(description, session_expires);
                 }

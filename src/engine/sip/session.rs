@@ -25,7 +25,6 @@ pub(super) struct Session {
 impl Session {
     /// `is_call_id_ours`: we placed the call.
     pub(super) fn new(settings: &SipTrunk, timers: Timers, is_call_id_ours: bool) -> Self {
-        let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
         let wanted = Settings { expires_s: settings.session_expires.map(seconds), min_se_s: seconds(settings.min_se) };
         let pace = T1.as_secs_f64() / timers.t1.as_secs_f64().max(f64::EPSILON);
         Self {
@@ -90,6 +89,10 @@ impl Session {
     pub(super) fn handle_timeout(&mut self) -> Option<Due> {
         self.timer.handle_timeout(self.now())
     }
+}
+
+pub(super) fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
 pub(super) fn chance() -> u32 {

@@ -31,9 +31,8 @@ pub(super) fn unfit(invite: &Request) -> Option<Refusal> {
     if let Some(refusal) = demanded(invite) {
         return Some(refusal);
     }
-    let Terms { session_expires, supports_timer, .. } = Terms::of(invite);
-    if supports_timer && session_expires.as_deref().is_some_and(session_timer::is_too_short) {
-        return Some(Refusal { code: 422, headers: vec![("Min-SE".to_owned(), session_timer::LEAST_S.to_string())] });
+    if let Some(refusal) = Terms::of(invite).refused_below(session_timer::LEAST_S) {
+        return Some(refusal);
     }
     let kind = invite.header_value("Content-Type").unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

@@ -4,7 +4,8 @@
 use rsipstack::sip::headers::make_header;
 use rsipstack::sip::{HasHeaders, Header, HeadersExt, StatusCodeKind};
 
-use super::{Heard, Line, mend, reply, uas};
+use super::{Heard, Line, Refusal, mend, reply, uas};
+use crate::sip::session_timer;
 
 /// What a message says of session timers and of requests that it takes, as it stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +28,13 @@ impl Terms {
             takes_updates: names(message, "Allow", "UPDATE"),
             takes_info: names(message, "Allow", "INFO"),
         }
+    }
+
+    /// Of an INVITE that asks for less than is taken (RFC 4028 §9). Who knows no timer is not refused.
+    pub(in crate::engine) fn refused_below(&self, least_s: u32) -> Option<Refusal> {
+        let asked = self.session_expires.as_deref().filter(|_| self.supports_timer)?;
+        let refusal = || Refusal { code: 422, headers: vec![("Min-SE".to_owned(), least_s.to_string())] };
+        session_timer::is_too_short(asked, least_s).then(refusal)
     }
 }
 
