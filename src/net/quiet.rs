@@ -2,7 +2,7 @@
 //!
 //! QUIC itself declares a path dead after its idle timeout, which is far too late for audio; who needs the path acts on this. Its
 //! own probes double their distance, up to seconds: a quiet path is asked at a steady pace instead, so that one that heals is
-//! known to live at once.
+//! known to live at once. Who listens and says nothing has nothing outstanding, so a peer that falls silent is asked too.
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,8 @@ use quinn_proto::Connection;
 
 use super::{LinkEvent, QUIET_AFTER};
 
+/// A peer that spoke says nothing for so long: a pause, or a path that died. One question tells.
+const SILENCE: Duration = Duration::from_millis(200);
 /// From one question to the next while the path is quiet. Nothing else of ours may be leaving then.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 const ASKS_MORE: u32 = 3;
@@ -20,6 +22,9 @@ pub(super) struct Quiet {
     acks: u64,
     asked: u64,
     told: bool,
+    /// Frames with something in them that came, and when it is a silence that none came since.
+    heard: u64,
+    silent_at: Option<Instant>,
     /// The next question to a quiet path.
     ask_at: Option<Instant>,
     /// One is to leave now.
@@ -46,11 +51,14 @@ impl Quiet {
     /// Packets came in. An acknowledgement ends the silence. It may be an old one, of what arrived before: the path is asked a few
     /// times more, because only the answer to a new packet tells what was lost, and makes room for what is to be said.
     pub(super) fn received(&mut self, connection: &mut Connection, now: Instant) -> Option<LinkEvent> {
-        let acks = connection.stats().frame_rx.acks;
-        if acks == self.acks {
+        let frames = connection.stats().frame_rx;
+        let heard = frames.stream + frames.datagram;
+        if std::mem::replace(&mut self.heard, heard) != heard {
+            self.silent_at = Some(now + SILENCE);
+        }
+        if std::mem::replace(&mut self.acks, frames.acks) == frames.acks {
             return None;
         }
-        self.acks = acks;
         self.since = None;
         if !std::mem::take(&mut self.told) {
             return None;
@@ -61,11 +69,18 @@ impl Quiet {
     }
 
     pub(super) fn deadline(&self, rtt: Duration) -> Option<Instant> {
+        self.answer_by(rtt).into_iter().chain(self.silent_at).min()
+    }
+
+    fn answer_by(&self, rtt: Duration) -> Option<Instant> {
         self.ask_at.or_else(|| self.since.map(|since| since + patience(rtt)))
     }
 
     pub(super) fn handle_timeout(&mut self, connection: &mut Connection, now: Instant) -> Option<LinkEvent> {
-        if self.deadline(connection.rtt()).is_none_or(|deadline| deadline > now) {
+        if self.silent_at.take_if(|at| *at <= now).is_some() && self.since.is_none() {
+            self.ask(connection);
+        }
+        if self.answer_by(connection.rtt()).is_none_or(|at| at > now) {
             return None;
         }
         self.ask(connection);

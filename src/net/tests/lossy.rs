@@ -213,6 +213,11 @@ impl World {
         }
     }
 
+    /// The listener's.
+    fn pings(&self) -> u64 {
+        self.ends[1].connection.as_ref().map_or(0, |(_, connection)| connection.stats().frame_tx.ping)
+    }
+
     fn arrive(&mut self, to: usize, packet: Vec<u8>) {
         let from = self.ends[1 - to].address;
         let (now, mut buffer) = (self.now, Vec::new());
@@ -460,5 +465,38 @@ fn a_path_that_heals_is_known_to_live_at_once_however_full_it_was() {
         let heard = world.delays.len();
         run(&mut world, 120);
         assert!(world.delays.len() > heard + 100, "{outage_ms}: what was lost is known to be lost");
+    }
+}
+
+/// Whoever says nothing himself has nothing outstanding. Yet what the path held up is not to be heard when it heals.
+#[test]
+fn who_only_listens_knows_of_a_dead_path_too() {
+    for streams in [true, false] {
+        let mut world = World::new(Load { streams, loss: 0, one_way: Duration::from_millis(2), ..POOLED });
+        while !world.is_up {
+            world.step();
+        }
+        let run = |world: &mut World, from: u64, time: u64| {
+            for ms in from..from + time {
+                world.speak(ms);
+                world.step();
+            }
+        };
+        run(&mut world, 0, 2_000);
+        world.is_cut = true;
+        run(&mut world, 2_000, 150);
+        assert!(!world.ends[1].is_quiet, "{streams}: a pause");
+        run(&mut world, 2_150, 650);
+        assert!(world.ends[1].is_quiet, "{streams}");
+        world.is_cut = false;
+        run(&mut world, 2_800, 120);
+        assert!(!world.ends[1].is_quiet, "{streams}");
+
+        // He pauses, and the path is well: he is asked once.
+        (0..400).for_each(|_| world.step());
+        let asked = world.pings();
+        (0..1_500).for_each(|_| world.step());
+        assert_eq!(world.pings(), asked, "{streams}");
+        assert!(!world.ends[1].is_quiet, "{streams}");
     }
 }
