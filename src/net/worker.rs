@@ -1,7 +1,8 @@
 //! The loop: one thread, one wait per turn.
 //!
-//! A turn: wait; take packets; tell the app of its own sockets; expire timers; take ports; tell the app; wake and time for the app;
-//! [`App::flush`]; send. So a link is flushed once per turn however many frames it got, and a neighbour is woken once.
+//! A turn: wait; take packets; tell the app of its own sockets; expire timers; take ports; wake the app; tell it; time for it;
+//! [`App::flush`]; send. So a link is flushed once per turn however many frames it got, and a neighbour is woken once. Words come before
+//! packets: a packet may be the answer to what the speaker of the words let others see.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -115,10 +116,10 @@ impl Worker {
     pub(crate) fn turn_at(&mut self, app: &mut impl App, now: Instant) {
         self.links.expire(now);
         self.links.take_ports(now);
-        self.tell(app, now);
         if self.bell.take_app() {
             app.handle_wake(&mut self.links, now);
         }
+        self.tell(app, now);
         if app.poll_timeout().is_some_and(|at| at <= now) {
             app.handle_timeout(&mut self.links, now);
         }
