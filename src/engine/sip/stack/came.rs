@@ -5,6 +5,7 @@
 //! a CANCEL, a 200 again and again until its ACK, and a BYE where none comes in 64·T1 (RFC 3261 §13.3.1.4). It ends without an answer where
 //! the caller's connection broke before there was one, and where what was ordered can't be sent.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -111,7 +112,7 @@ impl Line {
 
     fn provisional(&self, what: &str, headers: Vec<Header>, body: Option<Vec<u8>>) {
         match &self.insistence {
-            Some(insistence) => insistence.say(self.dialog.clone(), headers, body, Arc::clone(&self.decided)),
+            Some(insistence) => insistence.say(&self.dialog, headers, body),
             None => say(&self.call_id, what, self.dialog.ringing(Some(headers), body)),
         }
     }
@@ -211,6 +212,7 @@ impl Taker {
         let (dialogs, calls) = (Arc::clone(&self.dialogs), Arc::clone(&self.calls));
         let decided = Arc::<Notify>::default();
         let unheard = unheard(request.connection.clone(), Arc::clone(&decided), self.timers);
+        let repeated = repeated(dialog.clone(), insistence.clone(), Arc::clone(&decided));
         let line = Line {
             dialog: dialog.clone(),
             dialogs,
@@ -230,6 +232,7 @@ impl Taker {
         let driven = tokio::select! {
             driven = driven(&mut dialog, request) => driven,
             () = unheard => Ok(()),
+            never = repeated => match never {},
         };
         over.notify_one();
         driven
@@ -241,6 +244,14 @@ async fn driven(dialog: &mut InviteDialog, request: &mut Transaction) -> rsipsta
     dialog.handle(request).await?;
     while request.state == TransactionState::Completed && request.receive().await.is_some() {}
     Ok(())
+}
+
+/// What has to arrive is said again, to the end of the INVITE.
+async fn repeated(dialog: InviteDialog, insistence: Option<Arc<Insistence>>, refused: Arc<Notify>) -> Infallible {
+    match insistence {
+        Some(insistence) => insistence.repeat(&dialog, &refused).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The caller's connection broke before our answer, or nothing came of the answer: its ACK is waited for no longer than 64·T1, and as long

@@ -3,7 +3,10 @@
 //! Only where it is demanded: who merely supports it is answered as everybody is. A caller without a description would have to be sent
 //! ours, and its answer would come in a PRACK: she hears no 180, which nobody owes her, and is answered with a 200 as ever. A 200 waits
 //! until a description that was sent before it is acknowledged (§3).
+//!
+//! No task of its own: what is due is said by the one that drives the INVITE, and ends with it.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,14 +24,15 @@ pub(super) struct Insistence {
     invite: Option<u32>,
     t1: Duration,
     said: Mutex<Said>,
-    /// It was acknowledged, or needs it no more.
-    settled: Notify,
+    /// It was said, was acknowledged, or needs it no more.
+    changed: Notify,
 }
 
 #[derive(Default)]
 struct Said {
     reliable: Option<Reliable>,
-    is_described: bool,
+    headers: Vec<Header>,
+    body: Option<Vec<u8>>,
     /// The 200 that waits for it.
     answer: Option<Answer>,
 }
@@ -40,59 +44,54 @@ impl Insistence {
     pub(super) fn of(invite: &Request, t1: Duration) -> Option<Arc<Self>> {
         let number = invite.cseq_header().and_then(|cseq| cseq.seq()).ok().filter(|_| !invite.body.is_empty());
         demands(invite, OPTION)
-            .then(|| Arc::new(Self { invite: number, t1, said: Mutex::default(), settled: Notify::new() }))
+            .then(|| Arc::new(Self { invite: number, t1, said: Mutex::default(), changed: Notify::new() }))
     }
 
     fn said(&self) -> MutexGuard<'_, Said> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// 180, or 183 with a description: the first of an INVITE, and nothing behind it. Where it is never acknowledged the INVITE is refused,
-    /// and `refused` is told.
-    pub(super) fn say(
-        self: &Arc<Self>,
-        dialog: InviteDialog,
-        mut headers: Vec<Header>,
-        body: Option<Vec<u8>>,
-        refused: Arc<Notify>,
-    ) {
+    /// 180, or 183 with a description: the first of an INVITE, and nothing behind it.
+    pub(super) fn say(&self, dialog: &InviteDialog, mut headers: Vec<Header>, body: Option<Vec<u8>>) {
         let Some(invite) = self.invite else { return };
+        let mut said = self.said();
+        if said.reliable.is_some() {
+            return;
+        }
         let reliable = Reliable::new(chance(), invite, self.t1, Instant::now());
         headers.extend([Header::Require(OPTION.into()), Header::RSeq(reliable.rseq().to_string().into())]);
-        {
-            let mut said = self.said();
-            if said.reliable.is_some() {
-                return;
-            }
-            (said.reliable, said.is_described) = (Some(reliable), body.is_some());
-        }
-        if dialog.ringing(Some(headers.clone()), body.clone()).is_ok() {
-            let this = Arc::clone(self);
-            // It ends with the call's answer, or 64·T1 from now.
-            tokio::spawn(async move { this.repeat(&dialog, headers, body, &refused).await });
-        }
+        *said = Said { reliable: Some(reliable), headers, body, answer: None };
+        said.say(dialog);
+        drop(said);
+        self.changed.notify_one();
     }
 
-    async fn repeat(&self, dialog: &InviteDialog, headers: Vec<Header>, body: Option<Vec<u8>>, refused: &Notify) {
-        let mut is_over = false;
-        while !is_over && let Some(at) = self.due() {
+    /// Says it again when it is due, for as long as somebody waits for this. Where it is never acknowledged the INVITE is refused, and
+    /// `refused` is told.
+    pub(super) async fn repeat(&self, dialog: &InviteDialog, refused: &Notify) -> Infallible {
+        loop {
+            let due = self.due();
+            let due = async {
+                match due {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                () = self.settled.notified() => continue,
-                () = tokio::time::sleep_until(at.into()) => {}
+                () = self.changed.notified() => continue,
+                () = due => {}
             }
-            let due = self.said().reliable.as_mut().and_then(|reliable| reliable.handle_timeout(Instant::now()));
-            is_over = match due {
-                _ if !dialog.state().can_cancel() => true,
-                Some(Due::Again) => dialog.ringing(Some(headers.clone()), body.clone()).is_err(),
-                Some(Due::Refuse) => {
-                    self.said().answer = None;
+            let mut said = self.said();
+            match said.reliable.as_mut().and_then(|reliable| reliable.handle_timeout(Instant::now())) {
+                Some(Due::Again) => said.say(dialog),
+                Some(Due::Refuse) if dialog.state().can_cancel() => {
+                    said.answer = None;
                     // An INVITE that is over needs no answer.
                     let _ = dialog.reject(Some(StatusCode::ServerTimeOut), None);
                     refused.notify_one();
-                    true
                 }
-                None => false,
-            };
+                _ => {}
+            }
         }
     }
 
@@ -106,14 +105,14 @@ impl Insistence {
         let is_its = said.reliable.as_mut()?.handle_prack(rack);
         let answer = said.answer.take_if(|_| is_its);
         drop(said);
-        self.settled.notify_one();
+        self.changed.notify_one();
         is_its.then(|| answer.unwrap_or_else(|| Box::new(|| {})))
     }
 
     /// The 200: now, or when what was said before has arrived.
     pub(super) fn answer(&self, answer: impl FnOnce() + Send + 'static) {
         let mut said = self.said();
-        if said.is_described && said.reliable.as_ref().is_some_and(Reliable::is_open) {
+        if said.body.is_some() && said.reliable.as_ref().is_some_and(Reliable::is_open) {
             said.answer = Some(Box::new(answer));
             return;
         }
@@ -128,6 +127,15 @@ impl Insistence {
         said.answer = None;
         said.reliable.iter_mut().for_each(Reliable::close);
         drop(said);
-        self.settled.notify_one();
+        self.changed.notify_one();
+    }
+}
+
+impl Said {
+    fn say(&mut self, dialog: &InviteDialog) {
+        let is_over = !dialog.state().can_cancel();
+        if is_over || dialog.ringing(Some(self.headers.clone()), self.body.clone()).is_err() {
+            self.reliable.iter_mut().for_each(Reliable::close);
+        }
     }
 }

@@ -61,7 +61,9 @@ impl Taker {
             // Apart, because a transaction has to be driven to its end by one owner.
             tokio::spawn(async move {
                 let method = transaction.original.method;
-                if let Err(error) = taker.take(&mut transaction).await {
+                // It ends with the stack: a call that rings has no other end of its own.
+                let taken = taker.connections.ending.run_until_cancelled(taker.take(&mut transaction)).await;
+                if let Some(Err(error)) = taken {
                     tracing::debug!(%method, %error, "a request was not answered");
                 }
                 came::forget_refusal(&transaction);
