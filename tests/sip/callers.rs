@@ -1,5 +1,7 @@
 //! Callers who write, repeat and demand otherwise than most: what they are answered, and what the record says.
 
+use std::time::Duration;
+
 use clutchcall::call::{EndReason, EndedBy, Status};
 use clutchcall::engine::config::Inbound;
 use clutchcall::engine::sip::Transport;
@@ -7,15 +9,19 @@ use serde_json::json;
 
 use crate::called::{Called, echo, notify, rule, to_its_end};
 use crate::engine::{beside, originate};
-use crate::rig::{Caller, Far, case, free_port, towards};
+use crate::rig::{Caller, Far, T1, case, free_port, towards};
 
 const NUMBER: &str = "+15550001234";
 const LEFT: (Status, EndReason, Option<u16>, Option<u8>) = (Status::NoAnswer, EndReason::Canceled, None, Some(31));
 
 /// By a clock of its own: the RFC's timers pass within a test.
 pub(crate) async fn called(scenario: &str, keys: &[(&str, &str)]) -> (Caller, Far) {
+    called_by(T1, scenario, keys).await
+}
+
+async fn called_by(t1: Duration, scenario: &str, keys: &[(&str, &str)]) -> (Caller, Far) {
     let from = free_port();
-    let mut callee = Caller::idle(towards(Transport::Udp, from)).await;
+    let mut callee = Caller::at(t1, towards(Transport::Udp, from)).await;
     callee.trunk.receive_as("carrier", &Inbound { rules: vec![rule("*", notify())], ..Inbound::default() });
     let keys: Vec<_> = keys.iter().copied().chain([("number", NUMBER)]).collect();
     let far = Far::calls(scenario, from, callee.address, &keys);
@@ -71,6 +77,20 @@ fn a_refusal_is_repeated_until_it_is_acknowledged() {
         let traffic = far.played().await;
         traffic.our("SIP/2.0 603");
         assert!(traffic.ours("SIP/2.0 603").len() > 7, "it was not repeated to the end: {traffic:?}");
+    });
+}
+
+/// RFC 3261 §13.3.1.1. By this clock a minute is 0.6 s.
+#[test]
+fn a_180_is_said_again_each_minute() {
+    case(async || {
+        let (mut callee, far) = called_by(Duration::from_millis(5), "caller_refused", &[("code", "603")]).await;
+        callee.until_heard_times(&far, "SIP/2.0 180", 3).await;
+        callee.turn_down();
+        callee.settled().await;
+        assert_eq!(callee.ending(), (Status::Failed, EndReason::Declined, Some(603), Some(21)));
+        // All of them are the same.
+        far.played().await.our("SIP/2.0 180");
     });
 }
 

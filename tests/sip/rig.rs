@@ -21,7 +21,7 @@ pub(crate) use crate::ports::{free_port, free_ports};
 
 /// Nothing in a test waits longer.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
-const T1: Duration = Duration::from_millis(50);
+pub(crate) const T1: Duration = Duration::from_millis(50);
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Between two looks at something that wakes nobody.
 const LOOK: Duration = Duration::from_millis(10);

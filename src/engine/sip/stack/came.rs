@@ -1,9 +1,10 @@
 //! A call that comes in. A [`Reception`] is asked once for each INVITE of no known call; what it rules is done here: silence, a final
 //! answer, or a [`Line`] as every other call has, by which its caller is rung, answered or refused.
 //!
-//! The INVITE is driven by the task that took it, to its end: 100 at once, the last answer again for each INVITE that is repeated, 487 for
-//! a CANCEL, a 200 again and again until its ACK, and a BYE where none comes in 64·T1 (RFC 3261 §13.3.1.4). It ends without an answer where
-//! the caller's connection broke before there was one, and where what was ordered can't be sent.
+//! The INVITE is driven by the task that took it, to its end: 100 at once, the last answer again for each INVITE that is repeated and 180
+//! each minute (RFC 3261 §13.3.1.1), 487 for a CANCEL, a 200 again and again until its ACK, and a BYE where none comes in 64·T1
+//! (§13.3.1.4). It ends without an answer where the caller's connection broke before there was one, and where what was ordered can't be
+//! sent.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -31,6 +32,9 @@ use super::{Call, Cancelled, Expected, Heard, Insistence};
 
 /// Beyond what the RFC's timers take, in T1: those of the stack come first.
 const MARGIN_T1: u32 = 8;
+/// A minute in T1. A proxy gives an INVITE up after three without a word beyond 100, and one such word may get lost (RFC 3261 §13.3.1.1,
+/// §16.6, Timer C).
+const MINUTE_T1: u32 = 120;
 
 /// An INVITE outside of any call, in texts.
 #[derive(Clone, Debug)]
@@ -212,7 +216,7 @@ impl Taker {
         let (dialogs, calls) = (Arc::clone(&self.dialogs), Arc::clone(&self.calls));
         let decided = Arc::<Notify>::default();
         let unheard = unheard(request.connection.clone(), Arc::clone(&decided), self.timers);
-        let repeated = repeated(dialog.clone(), insistence.clone(), Arc::clone(&decided));
+        let repeated = repeated(dialog.clone(), insistence.clone(), Arc::clone(&decided), self.timers);
         let line = Line {
             dialog: dialog.clone(),
             dialogs,
@@ -246,11 +250,25 @@ async fn driven(dialog: &mut InviteDialog, request: &mut Transaction) -> rsipsta
     Ok(())
 }
 
-/// What has to arrive is said again, to the end of the INVITE.
-async fn repeated(dialog: InviteDialog, insistence: Option<Arc<Insistence>>, refused: Arc<Notify>) -> Infallible {
-    match insistence {
-        Some(insistence) => insistence.repeat(&dialog, &refused).await,
-        None => std::future::pending().await,
+/// What was said before the answer is said again, to the end of the INVITE: until its PRACK where it has to arrive, and what has arrived
+/// holds for as long as anything rings here; else each minute.
+async fn repeated(
+    dialog: InviteDialog,
+    insistence: Option<Arc<Insistence>>,
+    refused: Arc<Notify>,
+    timers: Timers,
+) -> Infallible {
+    if let Some(insistence) = insistence {
+        return insistence.repeat(&dialog, &refused).await;
+    }
+    loop {
+        tokio::time::sleep(timers.t1 * MINUTE_T1).await;
+        if let DialogState::Early(_, said) = dialog.state() {
+            let body = (!said.body.is_empty()).then_some(said.body);
+            let kind = body.iter().map(|_| Header::ContentType("application/sdp".into())).collect();
+            // An INVITE that is over needs no answer.
+            let _ = dialog.ringing(Some(kind), body);
+        }
     }
 }
 
