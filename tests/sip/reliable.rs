@@ -99,11 +99,14 @@ fn an_answer_waits_for_the_prack_of_what_was_described_before() {
     });
 }
 
-/// We offer nothing of the kind; a far side that asks for it all the same is given its word.
+/// We offer nothing of the kind; a far side that asks for it all the same is given its word: to its Contact, by the Routes of the answer
+/// that asks for it, the nearest first (§4, RFC 3261 §12.1.2).
 #[test]
 fn a_far_side_that_wants_a_prack_has_one() {
     case(async || {
-        let far = Far::start("wants_prack", &[]).await;
+        let routes = "Record-Route: <sip:far.invalid;lr>, <sip:[local_ip]:[local_port];lr>";
+        let far = Far::start("wants_prack", &[("contact", "sip:far@127.0.0.1:9"), ("routes", routes)]).await;
+        let nearest = format!("<sip:127.0.0.1:{};lr>", far.port);
         let mut caller = Caller::dial(&far).await;
         caller.settled().await;
         assert_eq!((caller.ending(), caller.legs), (NORMAL, 1));
@@ -111,6 +114,27 @@ fn a_far_side_that_wants_a_prack_has_one() {
         assert!(
             traffic.our("INVITE").lacks("Supported") || !traffic.our("INVITE").header("Supported").contains("100rel")
         );
-        assert!(traffic.our("PRACK").line().starts_with("PRACK sip:far@"), "to where its Contact says");
+        for method in ["PRACK", "ACK"] {
+            let request = traffic.our(method);
+            assert_eq!(request.line(), format!("{method} sip:far@127.0.0.1:9 SIP/2.0"));
+            let routes = request.text.lines().filter_map(|line| line.strip_prefix("Route: "));
+            assert_eq!(routes.collect::<Vec<_>>(), [&nearest, "<sip:far.invalid;lr>"], "{method}");
+        }
+    });
+}
+
+/// The same without a proxy in between.
+#[test]
+fn a_prack_without_routes_goes_to_the_contact() {
+    case(async || {
+        let keys = [("contact", "sip:far@[local_ip]:[local_port]"), ("routes", "Server: far")];
+        let far = Far::start("wants_prack", &keys).await;
+        let contact = format!("PRACK sip:far@127.0.0.1:{} SIP/2.0", far.port);
+        let mut caller = Caller::dial(&far).await;
+        caller.settled().await;
+        assert_eq!((caller.ending(), caller.legs), (NORMAL, 1));
+        let traffic = far.played().await;
+        assert_eq!(traffic.our("PRACK").line(), contact);
+        assert!(traffic.our("PRACK").lacks("Route"));
     });
 }

@@ -9,6 +9,7 @@ use rsipstack::dialog::invite_dialog::InviteDialog;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::connections::Flow;
+use super::prack::Aim;
 use super::proofs::Challenges;
 use super::{Heard, Insistence};
 
@@ -43,6 +44,8 @@ pub(super) struct Call {
     pub(super) caller: Option<String>,
     pub(super) challenges: Arc<Challenges>,
     pub(super) flow: Flow,
+    /// Of one of ours.
+    pub(super) aim: Arc<Aim>,
     /// Taken while the answer to a re-INVITE waits for its ACK.
     pub(super) change: Arc<Semaphore>,
     pub(super) heard: mpsc::UnboundedSender<Heard>,

@@ -202,6 +202,7 @@ impl Taker {
             caller: Some(id.remote_tag),
             challenges: Arc::default(),
             flow: Arc::clone(&way.flow),
+            aim: Arc::default(),
             change: Arc::new(Semaphore::new(1)),
             heard: heard.clone(),
             confirmed,

@@ -13,7 +13,6 @@
 
 use std::sync::Arc;
 
-use rsipstack::dialog::dialog::Dialog;
 use rsipstack::sip::{
     HasHeaders as _, Header, HeadersExt, Method, Request, Response, SipMessage, StatusCode, StatusCodeKind, Transport,
 };
@@ -86,19 +85,6 @@ impl Mend {
         of_call.or_else(|| self.calls.challenges(message.call_id_header().ok()?.value()))
     }
 
-    /// Where a PRACK of ours goes: the crate would send it to where the INVITE went (RFC 3262 §4, RFC 3261 §12.1.2).
-    fn aim(&self, response: &Response) {
-        let is_reliable = response.status_code.code() < 200 && response.header_contains_token("Require", OPTION);
-        let Some(call) = self.call(response).filter(|call| is_reliable && !call.is_up()) else {
-            return;
-        };
-        let contact = response.typed_contact_headers().unwrap_or_default().into_iter().next();
-        if let Some(contact) = contact {
-            let header = response.contact_header().ok().cloned();
-            Dialog::Invite(call.dialog).set_remote_target(contact.uri, header);
-        }
-    }
-
     /// Where a 2xx names no Contact the far end is where it was (RFC 3261 §12.2.1.2); of a new call, where the answer came from.
     fn mend(&self, response: &mut Response, from: &SipAddr) {
         let is_of_invite =
@@ -134,6 +120,11 @@ impl MessageInspector for Mend {
             }
         };
         request.headers.retain(|header| !matches!(header, Header::Route(value) if value.value().contains(PLACE)));
+        if request.method == Method::PRack
+            && let Some(call) = self.call(&request).filter(|call| !call.is_up())
+        {
+            call.aim.give(&mut request);
+        }
         if let Some(to) = to.filter(|to| matches!(to.r#type, Some(Transport::Tcp | Transport::Tls))) {
             let call = self.call(&request).filter(|call| request.method == Method::Invite && !call.is_up());
             self.connections.sends(&request, to, call.as_ref().map(|call| &call.flow));
@@ -163,7 +154,11 @@ impl MessageInspector for Mend {
                 self.judge(&mut response);
             }
             Some(from) => {
-                self.aim(&response);
+                let is_reliable =
+                    response.status_code.code() < 200 && response.header_contains_token("Require", OPTION);
+                if is_reliable && let Some(call) = self.call(&response).filter(|call| !call.is_up()) {
+                    call.aim.take(call.dialog, &response);
+                }
                 self.mend(&mut response, from);
             }
         }

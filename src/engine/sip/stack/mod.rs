@@ -18,6 +18,7 @@
 //! | `insist` | provisional answers to a caller who demands that they arrive |
 //! | `info` | INFO: keys of the far side, and ours for it |
 //! | `route` | where a request goes: places, ports, transports |
+//! | `prack` | where a PRACK of ours goes |
 //! | `proofs` | what proves who we are, to each party that asks, and who is answered |
 //! | `past` | what is kept of transactions that are over |
 //! | `mend` | what is put right in messages between the wire and the crate |
@@ -38,6 +39,7 @@ mod insist;
 mod mend;
 mod owed;
 mod past;
+mod prack;
 mod proofs;
 mod refresh;
 mod request;

@@ -78,6 +78,7 @@ impl Stack {
             caller: None,
             challenges,
             flow: Arc::clone(&way.flow),
+            aim: Arc::default(),
             change: Arc::new(Semaphore::new(1)),
             heard: heard.clone(),
             confirmed,
