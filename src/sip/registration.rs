@@ -122,11 +122,13 @@ impl Registration {
     }
 }
 
-/// What the binding of this URI was given: its own `expires`, or the header's (RFC 3261 §10.2.4). Others may be registered beside us.
+/// What the binding of this URI was given: its own `expires`, or the header's (RFC 3261 §10.2.4). Others may be registered beside us. A
+/// registrar that has written our address anew, as behind a translator, may say neither: then ours is not shorter than the shortest.
 pub fn granted(contacts: &[String], ours: &str, expires: Option<Duration>) -> Option<Duration> {
     let bindings = contact::contacts(contacts.iter().map(String::as_str));
-    let own = bindings.into_iter().filter(|binding| uri::is_same_place(binding.uri, ours));
-    own.filter_map(|binding| binding.expires()).next().or(expires)
+    let own = bindings.iter().filter(|binding| uri::is_same_place(binding.uri, ours));
+    let own = own.filter_map(contact::Contact::expires).next();
+    own.or(expires).or_else(|| bindings.iter().filter_map(contact::Contact::expires).min())
 }
 
 #[cfg(test)]
@@ -260,5 +262,8 @@ mod tests {
         assert_eq!(seconds("<sip:trunk@192.0.2.1:5061>;expires=10", minutes), Some(60));
         assert_eq!(seconds("<sip:trunk@192.0.2.1:5060>", minutes), Some(60));
         assert_eq!(seconds("", None), None);
+        // Behind a translator, whose address the registrar sees.
+        let rewritten = "<sip:trunk@198.51.100.1:61000>;expires=60, <sip:trunk@192.0.2.11>;expires=3000";
+        assert_eq!((seconds(rewritten, None), seconds("<sip:trunk@198.51.100.1>", None)), (Some(60), None));
     }
 }
