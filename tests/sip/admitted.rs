@@ -2,13 +2,13 @@
 
 use std::net::UdpSocket;
 
-use clutchcall::engine::config::{Challenge, Config, Secret, Trunk, TrunkKind};
+use clutchcall::engine::config::{Challenge, Config, Secret, SipTrunk, Trunk, TrunkKind};
 use clutchcall::sip::digest::Algorithm;
 use serde_json::{Value, json};
 
 use crate::called::{Called, NUMBER, assert_end, echo, notify, rule, to_its_end};
 use crate::engine::beside;
-use crate::rig::{Far, case, free_port};
+use crate::rig::{Far, case, free_port, free_ports};
 
 #[test]
 fn what_is_demanded_and_not_there_is_named() {
@@ -66,6 +66,40 @@ fn an_engine_that_is_full_says_when_to_come_again() {
 }
 
 #[test]
+fn a_call_without_rtp_ports_for_it_is_told_when_to_come_again() {
+    case(async || {
+        let called = Called::with(47, |trunk| {
+            trunk.inbound.rules = vec![rule("*", notify())];
+            sip(trunk).rtp_ports = free_ports(2);
+        });
+        let first = called.call("caller_stays");
+        let (called, row) = beside(move || {
+            let row = called.until(&["ringing"]);
+            (called, row)
+        })
+        .await;
+        for _ in 0..2 {
+            let second = Far::calls("caller_refused", free_port(), called.at, &[("number", NUMBER), ("code", "503")]);
+            let after = second.played().await.our("SIP/2.0 503").header("Retry-After").parse::<u32>().unwrap();
+            assert!((1..=60).contains(&after), "{after}");
+        }
+        assert_eq!(called.row()["sid"], row["sid"], "a call that is turned away has no record");
+        let metrics = called.bench.metrics();
+        assert!(metrics.contains("clutchcall_arrivals_turned_away_total 2\n"), "{metrics}");
+        // The first one has lost nothing.
+        let row = beside(move || {
+            called.decide("voice.calls.answer", &json!({"sid": row["sid"]}));
+            called.until(&["in_progress"]);
+            called.bench.hangup(row["sid"].as_str().unwrap()).data();
+            called.ended()
+        })
+        .await;
+        assert_end(&row, ("completed", "normal", "local", None, 16));
+        first.played().await.our("BYE");
+    });
+}
+
+#[test]
 fn who_is_no_trunks_is_dropped() {
     case(async || {
         let called = Called::new(14, echo());
@@ -87,6 +121,11 @@ fn who_is_no_trunks_is_dropped() {
     });
 }
 
+fn sip(trunk: &mut Trunk) -> &mut SipTrunk {
+    let TrunkKind::Sip(sip) = &mut trunk.kind else { panic!("it is one") };
+    sip
+}
+
 fn challenged(nth: u16, change: impl FnOnce(&mut Trunk)) -> Called {
     Called::with(nth, |trunk| {
         trunk.inbound.rules = vec![rule("*", echo())];
@@ -105,8 +144,7 @@ fn who_knows_the_password_is_let_in_from_anywhere() {
     case(async || {
         // Its calls come from an address that the trunk does not have.
         let called = challenged(15, |trunk| {
-            let TrunkKind::Sip(sip) = &mut trunk.kind else { panic!("it is one") };
-            sip.sbc_ip = Some("192.0.2.1".parse().unwrap());
+            sip(trunk).sbc_ip = Some("192.0.2.1".parse().unwrap());
         });
         let keys = [("user", "pbx"), ("pass", "p4ss")];
         let (traffic, row, _) = to_its_end(called, "caller_proves_itself", &keys).await;

@@ -16,7 +16,7 @@ use crate::engine::config::{InboundRule, Then};
 use crate::engine::trunk::Arrival;
 use crate::engine::webhooks::Callback;
 
-/// No rule has this number, the trunk's channels are taken, the engine's are or it ends (RFC 3261 §21).
+/// No rule has this number; the trunk's channels are taken; the engine's are, or the RTP ports, or it ends (RFC 3261 §21).
 const NOT_FOUND: u16 = 404;
 const BUSY: u16 = 486;
 const UNAVAILABLE: u16 = 503;
@@ -40,7 +40,7 @@ struct Turned {
 
 impl Board {
     pub(super) fn arrived(&mut self, arrival: &Arrival, now: Instant) {
-        match self.admit_arrival(arrival) {
+        match self.admit_arrival(arrival, now) {
             Ok(rule) => self.take_in(arrival, rule, now),
             Err(Turned { code, retry_after }) => {
                 self.metrics.turned_away();
@@ -51,17 +51,18 @@ impl Board {
         }
     }
 
-    fn admit_arrival(&mut self, arrival: &Arrival) -> Result<InboundRule, Turned> {
+    fn admit_arrival(&mut self, arrival: &Arrival, now: Instant) -> Result<InboundRule, Turned> {
         let later = Turned { code: UNAVAILABLE, retry_after: Some(LATER) };
         if self.is_closing {
             return Err(later);
         }
         let rule = self.trunks.inbound(&arrival.trunk_id).and_then(|inbound| inbound.rule(&arrival.to)).cloned();
         let rule = rule.ok_or(Turned { code: NOT_FOUND, retry_after: None })?;
-        match self.trunks.enter_arrival(&arrival.trunk_id) {
+        match self.trunks.enter_arrival(&arrival.trunk_id, now) {
             Ok(()) => Ok(rule),
             Err(super::trunks::Full::Engine) => Err(later),
             Err(super::trunks::Full::Trunk) => Err(Turned { code: BUSY, retry_after: Some(LATER) }),
+            Err(super::trunks::Full::Ports(wait)) => Err(Turned { code: UNAVAILABLE, retry_after: Some(wait) }),
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Trunks {
 pub(super) enum Full {
     Engine,
     Trunk,
+    /// No RTP ports are left; one may be after this.
+    Ports(Duration),
 }
 
 struct Carried {
@@ -67,13 +69,8 @@ impl Trunks {
 
     /// Counts a new call, or a second leg, in and says when its turn is, or which limit it would pass. `longest_wait`: how long it may ring.
     pub(super) fn enter(&mut self, id: &str, longest_wait: Duration, now: Instant) -> Result<Instant, Refused> {
-        self.check_room(id)?;
+        self.check_room(id, now)?;
         let Some(carried) = self.lines.get_mut(id) else { return Ok(now) };
-        if let Err(wait) = carried.line.trunk.check_room(now) {
-            let message =
-                format!("trunk {id} has no RTP ports left: widen rtp_start_port to rtp_end_port, or try again later");
-            return Err(Refused { retry_after: Some(wait), ..Refused::new(Why::Unavailable, message) });
-        }
         let turn = carried.rate.turn(longest_wait, now).map_err(|full| {
             let (cps, wait) = (carried.line.max_cps, longest_wait.as_secs());
             let message =
@@ -92,8 +89,8 @@ impl Trunks {
     }
 
     /// The same for a call that came in.
-    pub(super) fn enter_arrival(&mut self, id: &str) -> Result<(), Full> {
-        self.room(id)?;
+    pub(super) fn enter_arrival(&mut self, id: &str, now: Instant) -> Result<(), Full> {
+        self.room(id, now)?;
         if let Some(carried) = self.lines.get_mut(id) {
             carried.active += 1;
             self.active += 1;
@@ -101,23 +98,30 @@ impl Trunks {
         Ok(())
     }
 
-    fn check_room(&self, id: &str) -> Result<(), Refused> {
-        let full = match self.room(id) {
+    fn check_room(&self, id: &str, now: Instant) -> Result<(), Refused> {
+        let full = match self.room(id, now) {
             Ok(()) => return Ok(()),
             Err(Full::Engine) => format!("the engine carries {} calls, its limit (limits.calls)", self.active),
             Err(Full::Trunk) => {
                 let channels = self.lines.get(id).map_or(0, |carried| carried.line.channel_limit);
                 format!("trunk {id} carries {channels} calls, its channel_limit")
             }
+            Err(Full::Ports(wait)) => {
+                let message = format!(
+                    "trunk {id} has no RTP ports left: widen rtp_start_port to rtp_end_port, or try again later"
+                );
+                return Err(Refused { retry_after: Some(wait), ..Refused::new(Why::Unavailable, message) });
+            }
         };
         Err(Refused::new(Why::TooMany, format!("{full}: try again when one has ended")))
     }
 
-    fn room(&self, id: &str) -> Result<(), Full> {
+    fn room(&self, id: &str, now: Instant) -> Result<(), Full> {
         match self.lines.get(id) {
             Some(_) if self.active >= self.max_calls => Err(Full::Engine),
             Some(carried) if carried.active >= carried.line.channel_limit => Err(Full::Trunk),
-            _ => Ok(()),
+            Some(carried) => carried.line.trunk.check_room(now).map_err(Full::Ports),
+            None => Ok(()),
         }
     }
 
