@@ -20,6 +20,7 @@ mod common;
 mod digest;
 mod engine;
 mod faults;
+mod forwarded;
 mod inbound;
 mod info;
 mod joined;

@@ -17,6 +17,8 @@ use crate::engine::trunk::{Dial, TrunkKind};
 
 /// What a leg is told that can't be dialled at all (RFC 3261 §21.5.4).
 const UNAVAILABLE: u16 = 503;
+/// What one is told that may show no number.
+const FORBIDDEN: u16 = 403;
 
 /// The newest second leg of a call.
 pub(super) struct Second {
@@ -113,7 +115,12 @@ impl Board {
         let Some(entry) = self.calls.get_mut(sid) else { return };
         let record = entry.record();
         let ring_timeout = Duration::from_secs(u64::from(record.ring_timeout_s));
-        let (from, carried) = (record.from.clone(), Carried::default());
+        // Whoever called in is nobody of ours, unless caller_ids say so; the number that she called is.
+        let Some(from) = self.trunks.shown(&entry.trunk_id, [&record.from, &record.to]).map(str::to_owned) else {
+            tracing::info!(%sid, "a second leg is not dialled: the trunk's caller_ids have no number for it");
+            return self.tell_leg(sid, leg, LegEvent::Rejected { code: FORBIDDEN, q850: Some(21) }, now);
+        };
+        let carried = Carried::default();
         let turn = match self.trunks.enter(&entry.trunk_id, ring_timeout, now) {
             Ok(turn) => turn,
             Err(refused) => {

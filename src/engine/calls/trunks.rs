@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Announcement, Line, Refused, TrunkState, Why};
 use crate::call::TransferMode;
-use crate::engine::config::Inbound;
+use crate::engine::config::{CallerId, Inbound};
 use crate::engine::trunk::Trunk;
 use crate::sip::Rate;
 
@@ -55,12 +55,28 @@ impl Trunks {
         self.lines.get_mut(id).map(|carried| &mut *carried.line.trunk)
     }
 
+    fn caller_ids(&self, id: &str) -> &[CallerId] {
+        self.lines.get(id).map(|carried| &carried.line.caller_ids[..]).unwrap_or_default()
+    }
+
+    fn may_show(&self, id: &str, number: &str) -> bool {
+        let allowed = self.caller_ids(id);
+        allowed.is_empty() || allowed.iter().any(|caller_id| caller_id.fits(number))
+    }
+
+    /// What the second leg of a call shows: the first of its numbers that calls of its trunk may show, else the first number among
+    /// those; beginnings of numbers are none.
+    pub(super) fn shown<'a>(&'a self, id: &str, numbers: [&'a str; 2]) -> Option<&'a str> {
+        let own = || self.caller_ids(id).iter().map(CallerId::as_str).find(|number| !number.ends_with('*'));
+        numbers.into_iter().find(|number| self.may_show(id, number)).or_else(own)
+    }
+
     /// Whether calls of this trunk may show this number.
     pub(super) fn check_caller_id(&self, id: &str, from: &str) -> Result<(), Refused> {
-        let allowed = self.lines.get(id).map(|carried| &carried.line.caller_ids[..]).unwrap_or_default();
-        if allowed.is_empty() || allowed.iter().any(|caller_id| caller_id.fits(from)) {
+        if self.may_show(id, from) {
             return Ok(());
         }
+        let allowed = self.caller_ids(id);
         let shown: Vec<&str> = allowed.iter().map(|caller_id| caller_id.as_str()).collect();
         let message =
             format!("from {from:?} may not be shown over trunk {id}: its caller_ids are {}", shown.join(", "));
