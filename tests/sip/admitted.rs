@@ -1,14 +1,15 @@
 //! Who may call: trunks by address or password, numbers by rule, as many as there is room for.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 
-use clutchcall::engine::config::{Challenge, Config, Secret, SipTrunk, Trunk, TrunkKind};
+use clutchcall::call::Reject;
+use clutchcall::engine::config::{Challenge, Config, Secret, SipTrunk, Then, Trunk, TrunkKind};
 use clutchcall::sip::digest::Algorithm;
 use serde_json::{Value, json};
 
 use crate::called::{Called, NUMBER, assert_end, echo, notify, rule, to_its_end};
 use crate::engine::beside;
-use crate::rig::{Far, case, free_port, free_ports};
+use crate::rig::{Far, LIMIT, case, free_port, free_ports};
 
 #[test]
 fn what_is_demanded_and_not_there_is_named() {
@@ -99,23 +100,61 @@ fn a_call_without_rtp_ports_for_it_is_told_when_to_come_again() {
     });
 }
 
+/// An INVITE from such an address, to be sent from `us`.
+fn invite(us: SocketAddr, to: SocketAddr) -> String {
+    format!(
+        "INVITE sip:{NUMBER}@{to} SIP/2.0\r\nVia: SIP/2.0/UDP {us};branch=z9hG4bKstranger\r\n\
+         From: <sip:+15558675309@127.0.0.1>;tag=1\r\nTo: <sip:{NUMBER}@{to}>\r\nCall-ID: 1@{us}\r\n\
+         CSeq: 1 INVITE\r\nContact: <sip:x@{us}>\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+    )
+}
+
 #[test]
 fn who_is_no_trunks_is_dropped() {
     case(async || {
         let called = Called::new(14, echo());
         let stranger = UdpSocket::bind("127.0.0.2:0").unwrap();
         let us = stranger.local_addr().unwrap();
-        let invite = format!(
-            "INVITE sip:{NUMBER}@{to} SIP/2.0\r\nVia: SIP/2.0/UDP {us};branch=z9hG4bKstranger\r\n\
-             From: <sip:+15558675309@127.0.0.1>;tag=1\r\nTo: <sip:{NUMBER}@{to}>\r\nCall-ID: 1@stranger\r\n\
-             CSeq: 1 INVITE\r\nContact: <sip:x@{us}>\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n",
-            to = called.at
-        );
-        stranger.send_to(invite.as_bytes(), called.at).unwrap();
+        stranger.send_to(invite(us, called.at).as_bytes(), called.at).unwrap();
         // Behind it in the same socket: when this one is answered the stranger has been heard.
         let (_, row, called) = to_its_end(called, "caller_leaves", &[]).await;
         assert_end(&row, ("completed", "normal", "remote", None, 16));
         assert_eq!(called.rows().len(), 1);
+        stranger.set_nonblocking(true).unwrap();
+        assert!(stranger.recv(&mut [0; 2000]).is_err(), "nothing was said to a stranger");
+    });
+}
+
+/// `inbound_acl`: of two neighbours one is on it.
+#[test]
+fn who_is_on_the_list_may_call_too() {
+    case(async || {
+        let called = Called::with(48, |trunk| {
+            trunk.inbound.rules = vec![rule("*", Then::Reject(Reject::Busy))];
+            trunk.inbound.acl = vec!["127.0.0.2/31".parse().unwrap()];
+        });
+        let [stranger, listed] = ["127.0.0.4:0", "127.0.0.3:0"].map(|at| UdpSocket::bind(at).unwrap());
+        for socket in [&stranger, &listed] {
+            let us = socket.local_addr().unwrap();
+            socket.send_to(invite(us, called.at).as_bytes(), called.at).unwrap();
+        }
+        listed.set_read_timeout(Some(LIMIT)).unwrap();
+        let row = beside(move || {
+            let mut bytes = [0; 2000];
+            loop {
+                let length = listed.recv(&mut bytes).expect("whoever is on the list is answered");
+                if bytes[..length].starts_with(b"SIP/2.0 486 ") {
+                    break;
+                }
+            }
+            let row = called.ended();
+            let metrics = called.bench.metrics();
+            assert!(metrics.contains("clutchcall_sip_dropped_total{what=\"stranger\"} 1\n"), "{metrics}");
+            row
+        })
+        .await;
+        assert_end(&row, ("failed", "busy", "local", Some(486), 17));
+        assert_eq!(row["trunkId"], "carrier");
         stranger.set_nonblocking(true).unwrap();
         assert!(stranger.recv(&mut [0; 2000]).is_err(), "nothing was said to a stranger");
     });
