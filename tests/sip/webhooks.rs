@@ -49,7 +49,7 @@ impl Posted {
     }
 }
 
-/// A server that answers the first requests with these statuses, and all others with 204.
+/// A server that answers the first requests with these statuses, and all others with 204; 0 is no answer at all.
 struct Receiver {
     url: String,
     posted: mpsc::Receiver<Posted>,
@@ -61,7 +61,7 @@ impl Receiver {
         let url = format!("http://{}/calls?x=1", listener.local_addr().unwrap());
         let (sender, posted) = mpsc::channel();
         std::thread::spawn(move || {
-            let mut statuses = statuses.iter();
+            let (mut statuses, mut unanswered) = (statuses.iter(), Vec::new());
             while let Ok((stream, _)) = listener.accept() {
                 let mut reader = BufReader::new(stream.try_clone().unwrap());
                 let mut head = String::new();
@@ -71,7 +71,11 @@ impl Receiver {
                 reader.read_exact(&mut body).unwrap();
                 let status = statuses.next().unwrap_or(&204);
                 let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-                drop((&stream).write_all(answer.as_bytes()));
+                if *status == 0 {
+                    unanswered.push(stream);
+                } else {
+                    drop((&stream).write_all(answer.as_bytes()));
+                }
                 if sender.send(Posted { head, body: String::from_utf8(body).unwrap() }).is_err() {
                     return;
                 }
@@ -158,6 +162,45 @@ fn every_status_of_a_call_that_goes_out_is_told_in_order() {
         })
         .await;
         assert_eq!(told, ["dialing", "dialing", "dialing", "ringing", "in_progress", "completed"]);
+        far.played().await;
+    });
+}
+
+/// 410 gives a message up at once, no answer in time and anything else after so many attempts; the next one comes all the same.
+#[test]
+fn what_nobody_takes_is_given_up_and_the_next_one_is_told() {
+    case(async || {
+        let far = Far::start("far_bye", &[]).await;
+        let receiver = Receiver::new(&[410, 0, 404, 500]);
+        let mut sip = towards(Transport::Udp, far.port);
+        sip.rtp_ports = rtp_ports(58);
+        let trunk = Trunk { kind: TrunkKind::Sip(Box::new(sip)), channel_limit: 2, ..Trunk::default() };
+        let bench = Bench::with(|config| {
+            signed(config);
+            (config.webhooks.pace.attempts, config.webhooks.pace.limit) = (3, Duration::from_millis(500));
+            config.trunks.insert("carrier".to_owned(), trunk);
+        });
+        let (told, metrics) = beside(move || {
+            let mut asked = call("+15550001234");
+            (asked["trunkId"], asked["statusCallback"]) = (json!("carrier"), json!(receiver.url));
+            bench.post("voice.calls.originate", &asked).data();
+            let told: Vec<_> = (0..6).map(|_| receiver.next()).collect();
+            let metrics = crate::common::wait_for(|| {
+                Some(bench.metrics()).filter(|metrics| metrics.contains("{result=\"delivered\"} 2\n"))
+            });
+            (told, metrics)
+        })
+        .await;
+        let types: Vec<_> = told.iter().map(|told| told.checked()["type"].as_str().unwrap().to_owned()).collect();
+        let status = |status: &str| format!("call.{status}");
+        let expected = ["dialing", "ringing", "ringing", "ringing", "in_progress", "completed"].map(status);
+        assert_eq!(types, expected);
+        let ids: Vec<_> = told.iter().map(|told| told.header("webhook-id").unwrap()).collect();
+        assert!(ids[1] == ids[2] && ids[2] == ids[3], "one message, tried three times: {ids:?}");
+        assert!(ids[0] != ids[1] && ids[3] != ids[4] && ids[4] != ids[5], "{ids:?}");
+        for count in ["given_up\"} 2", "retried\"} 2", "dropped\"} 0"] {
+            assert!(metrics.contains(&format!("clutchcall_webhooks_total{{result=\"{count}\n")), "{metrics}");
+        }
         far.played().await;
     });
 }
