@@ -134,3 +134,14 @@ fn a_change_that_demands_what_is_not_there_is_refused() {
         assert_eq!(traffic.our("SIP/2.0 420").header("Unsupported"), "precondition");
     });
 }
+
+/// OPTIONS as a sign of life, a REFER that we do not follow, a message, events that nobody asked for: the call goes on.
+#[test]
+fn what_is_none_of_the_calls_is_answered_by_the_rfc_and_ends_nothing() {
+    case(async || {
+        let (caller, traffic) = to_its_end("asks_other_things").await;
+        assert_eq!((caller.ending(), caller.legs), (NORMAL, 1));
+        assert_eq!((caller.record().ended_by, &caller.record().transfer), (Some(EndedBy::Remote), &None));
+        assert!(traffic.ours("BYE").is_empty() && traffic.each("INVITE").len() == 1, "{traffic:?}");
+    });
+}
