@@ -7,7 +7,7 @@ use clutchcall::engine::config::Inbound;
 use clutchcall::engine::sip::Transport;
 use serde_json::json;
 
-use crate::called::{Called, echo, notify, rule, to_its_end};
+use crate::called::{Called, assert_end, echo, notify, rule, to_its_end};
 use crate::engine::{beside, originate};
 use crate::rig::{Caller, Far, T1, case, free_port, towards};
 
@@ -38,6 +38,18 @@ fn an_invite_without_a_content_length_has_its_description() {
         // It is an answer to her offer, and none of ours.
         let ok = &traffic.ours("SIP/2.0 200")[0].text;
         assert!(ok.contains(" RTP/AVP 0 101") && !ok.contains("opus"), "{ok}");
+    });
+}
+
+/// Her name is no UTF-8 (RFC 3261 §7.3.1); headers with short names she may write (§7.3.3).
+#[test]
+fn a_caller_who_writes_in_latin_1_gets_through() {
+    case(async || {
+        let keys = [("name", "Müller, Köln")];
+        let (traffic, row, _) = to_its_end(Called::new(59, echo()), "caller_of_latin_1", &keys).await;
+        assert_end(&row, ("completed", "normal", "remote", None, 16));
+        let from = traffic.ours("SIP/2.0 200")[0].header("From");
+        assert!(from.contains("M?ller, K?ln") && from.ends_with(";tag=caller"), "{from}");
     });
 }
 

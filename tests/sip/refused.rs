@@ -1,6 +1,7 @@
 //! Calls that are refused, or that nobody answers.
 
 use clutchcall::call::{EndReason, EndedBy, Status};
+use clutchcall::engine::sip::Transport;
 
 use crate::rig::{Caller, Far, Wishes, case};
 
@@ -70,6 +71,22 @@ fn rarer_final_answers() {
             refused("rings_then_refuses", (&code.to_string(), phrase, NONE), want).await;
         }
     });
+}
+
+/// A phrase, and headers ahead of those that count, in Latin-1: RFC 3261 §7.3.1 has UTF-8 alone, exchanges have not.
+#[test]
+fn a_refusal_in_latin_1_is_one() {
+    for transport in [Transport::Udp, Transport::Tcp] {
+        case(async || {
+            let keys = [("code", "486"), ("phrase", "Nicht verfügbar"), ("extra", "Warning: 399 h \"für jetzt\"")];
+            let far = Far::over(transport, "refuses", &keys).await;
+            let mut caller = Caller::dial(&far).await;
+            caller.settled().await;
+            assert_eq!(caller.ending(), (Status::Failed, EndReason::Busy, Some(486), Some(17)));
+            assert_eq!(caller.record().sip_phrase.as_deref(), Some("Nicht verf?gbar"));
+            far.played().await.our("ACK");
+        });
+    }
 }
 
 #[test]

@@ -154,7 +154,7 @@ impl Far {
         };
         assert!(status.success(), "the scenario went otherwise:\n{}", self.said());
         let traffic = self.traffic();
-        let errors = std::fs::read_to_string(self.folder.path().join("errors")).unwrap_or_default();
+        let errors = read(&self.folder.path().join("errors"));
         for at in unexpected(&errors) {
             assert!(traffic.was_repeated(&at), "what came at {at} was not expected:\n{}", self.said());
         }
@@ -162,13 +162,13 @@ impl Far {
     }
 
     fn said(&self) -> String {
-        let read = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+        let read = |name: &str| read(&self.folder.path().join(name));
         format!("{}\n{}", read("errors"), read("messages"))
     }
 
     pub(crate) fn traffic(&self) -> Traffic {
         // The file comes with the first message.
-        let text = std::fs::read_to_string(self.folder.path().join("messages")).unwrap_or_default();
+        let text = read(&self.folder.path().join("messages"));
         let messages = text.split("-----------------------------------------------").filter_map(|part| {
             let (head, text) =
                 part.split_once("bytes").and_then(|(head, rest)| Some((head, rest.split_once('\n')?.1)))?;
@@ -179,14 +179,20 @@ impl Far {
     }
 }
 
-/// The scenario with its keys filled in: SIPp takes a key for anything but a code.
+/// What SIPp wrote, in whatever letters; nothing while it has not.
+fn read(path: &Path) -> String {
+    String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+}
+
+/// The scenario with its keys filled in: SIPp takes a key for anything but a code. In Latin-1, as its first line says.
 fn written(scenario: &str, keys: &[(&str, &str)], path: &Path) -> PathBuf {
     let source = format!("{}/tests/data/sipp/{scenario}.xml", env!("CARGO_MANIFEST_DIR"));
     let mut text = std::fs::read_to_string(source).unwrap();
     for (name, value) in keys {
         text = text.replace(&format!("[{name}]"), value);
     }
-    std::fs::write(path, text).unwrap();
+    let latin_1: Vec<u8> = text.chars().map(|letter| u8::try_from(letter).expect("a letter of Latin-1")).collect();
+    std::fs::write(path, latin_1).unwrap();
     path.to_owned()
 }
 

@@ -4,7 +4,8 @@
 //! What the crate writes is taken at once, so that a far side that does not read holds up nobody but itself. It waits here: what the far
 //! side has not taken within 5 s, and more than 256 KiB, end the connection. What the kernel has taken and the far side's has not is in
 //! the same way the kernel's to end ([`patience`]). What the far side says is looked through for one thing: a message that announces more
-//! than one may have ends the connection, before the crate reckons with that number, which may be any ([`Lengths`]).
+//! than one may have ends the connection, before the crate reckons with that number, which may be any ([`Lengths`]); and what it can't read
+//! is made readable ([`Letters`]).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,6 +17,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use super::letters::Letters;
 
 /// A far side that takes nothing for so long has no connection any more.
 pub(super) const UNTAKEN: Duration = Duration::from_secs(5);
@@ -82,7 +85,7 @@ pub(super) async fn carry(far: impl Stream, near: UnixStream, untaken: Duration)
 
 /// What the far side says, until it says no more.
 async fn hear(far: &mut (impl AsyncRead + Unpin), near: &mut (impl AsyncWrite + Unpin)) -> io::Result<Ended> {
-    let (mut piece, mut lengths) = (vec![0; PIECE], Lengths::default());
+    let (mut piece, mut lengths, mut letters) = (vec![0; PIECE], Lengths::default(), Letters::default());
     loop {
         let read = far.read(&mut piece).await?;
         if read == 0 {
@@ -91,6 +94,7 @@ async fn hear(far: &mut (impl AsyncRead + Unpin), near: &mut (impl AsyncWrite + 
         if !lengths.take(&piece[..read]) {
             return Ok(Ended::TooLong);
         }
+        letters.take(&mut piece[..read]);
         near.write_all(&piece[..read]).await?;
     }
 }

@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::super::{Gate, Local, Transport};
 use super::connections::Connections;
-use super::{Calls, mend, reasons};
+use super::{Calls, letters, mend, reasons};
 
 /// Of a UDP socket; the kernel's default holds a few hundred requests.
 const SOCKET_BYTES: usize = 4 << 20;
@@ -176,6 +176,7 @@ impl rsipstack::platform::net::UdpSocket for Watched {
         loop {
             let (length, from) = self.socket.recv_from(buffer).await?;
             if self.door.takes(from.ip(), &buffer[..length]) {
+                letters::head(&mut buffer[..length]);
                 return Ok((mend::measured(buffer, length), from));
             }
         }

@@ -21,6 +21,7 @@
 //! | `prack` | where a PRACK of ours goes |
 //! | `proofs` | what proves who we are, to each party that asks, and who is answered |
 //! | `past` | what is kept of transactions that are over |
+//! | `letters` | bytes of the wire that are no UTF-8, before anybody reads them |
 //! | `mend` | what is put right in messages between the wire and the crate |
 //!
 //! A [`Stack`] lives on the control thread's runtime. Its tasks end with it: one reads the sockets, one takes requests, one
@@ -36,6 +37,7 @@ mod demands;
 mod door;
 mod info;
 mod insist;
+mod letters;
 mod mend;
 mod owed;
 mod past;
@@ -335,5 +337,6 @@ pub(crate) fn fuzz(data: &[u8]) {
     if let Some(call_id) = door::call_id(data) {
         assert!(call_id == call_id.trim_ascii() && !call_id.contains('\n'));
     }
+    letters::fuzz(data);
     mend::fuzz(data);
 }
