@@ -122,6 +122,41 @@ fn a_caller_whose_port_is_closed_when_she_is_answered_has_no_call() {
     });
 }
 
+/// Each proxy on her way writes a Via in front; a line may hold them all (RFC 3261 §7.3.1). The CANCEL of the last one has its own alone.
+#[test]
+fn a_caller_behind_proxies_that_write_one_line_gives_up() {
+    case(async || {
+        let mut callee = Caller::idle(towards(Transport::Udp, 9)).await;
+        callee.trunk.receive_as("carrier", &inbound());
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let us = socket.local_addr().unwrap();
+        let to = callee.address.to_string();
+        let behind = ", SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKbehind";
+        let invite = request("INVITE", &to, us, "line");
+        let via = invite.lines().find(|line| line.starts_with("Via: ")).unwrap().to_owned();
+        let long = format!("{via}{behind}");
+        socket.send_to(invite.replace(&via, &long).as_bytes(), callee.address).await.unwrap();
+        callee.is_called().await;
+        while !heard(&socket).await.starts_with("SIP/2.0 180") {}
+        let cancel = request("CANCEL", &to, us, "line")
+            .replace("CANCEL-astray", "INVITE-astray")
+            .lines()
+            .fold(String::new(), |text, line| text + if line.starts_with("Via: ") { &via } else { line } + "\r\n");
+        socket.send_to(cancel.as_bytes(), callee.address).await.unwrap();
+        let told = loop {
+            let told = heard(&socket).await;
+            if told.starts_with("SIP/2.0 487") {
+                break told;
+            }
+        };
+        assert!(told.contains("192.0.2.1") && told.contains("z9hG4bKbehind"), "{told}");
+        let ack = cancel.replace("CANCEL", "ACK");
+        socket.send_to(ack.as_bytes(), callee.address).await.unwrap();
+        callee.settled().await;
+        assert_eq!(callee.ending(), (Status::NoAnswer, EndReason::Canceled, None, Some(31)));
+    });
+}
+
 #[test]
 fn who_may_call_from_anywhere_is_told_nothing_but_of_calls() {
     case(async || {
