@@ -72,6 +72,12 @@ wheel: $(VENV_TEST)/tools ## the release wheel, into target/wheels
 	$(say) "wheel (release, a few minutes when cold)"
 	rm -rf $(WHEELS)
 	$(wheel_env) $(VENV_TEST)/bin/maturin build --locked --quiet --release --compression-level 9 --out $(WHEELS)
+	# The same files, packed by zopfli: 3 % smaller.
+	if command -v advzip >/dev/null; then
+	  advzip --recompress --shrink-insane --iter=5 --quiet $(WHEELS)/*.whl
+	else
+	  echo "no advzip (Debian: advancecomp): the wheel stays 3 % larger"
+	fi
 	ls -l $(WHEELS)
 
 stubs: $(VENV_TEST)/tools ## fails when python/clutchcall/_core.pyi differs from the Rust source; FIX=1 rewrites it
@@ -213,6 +219,7 @@ packages:
 	command -v cc >/dev/null || missing+=(build-essential)
 	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 	command -v ip >/dev/null || missing+=(iproute2)
+	command -v advzip >/dev/null || missing+=(advancecomp)
 	command -v sipp >/dev/null || missing+=(sip-tester)
 	command -v baresip >/dev/null || missing+=(baresip-core)
 	command -v dnsmasq >/dev/null || [ -x /usr/sbin/dnsmasq ] || missing+=(dnsmasq-base)
