@@ -13,6 +13,7 @@ from processes import Stage
 from talking import (
     BACK_WITHIN_US,
     BRIDGES,
+    FRAME_US,
     PAUSE_US,
     STALE_US,
     ages,
@@ -27,6 +28,8 @@ from talking import (
 )
 
 RINGS = "+15550009000"
+# What is said before a pause, and how soon in it an engine asks whether its path lives.
+PAUSES_S, ASKED_US, TRIES = 0.6, 200_000, 10
 
 
 # Bridges on one connection: each has its own, or as many as may share one.
@@ -88,6 +91,34 @@ def test_packets_and_a_partition(stage: Stage) -> None:
     print(f"the oldest frame came {heard_late / 1000:.0f} ms late to us, {said_late / 1000:.0f} ms there and back")
     assert heard_late < STALE_US
     assert said_late < STALE_US
+
+
+def test_a_partition_that_begins_in_a_pause(stage: Stage) -> None:
+    """An echo of nothing is nothing: the engine has no word on its way that could tell it of the dead path."""
+    child = stage.sdk()
+    talking(child, BRIDGES, PAUSES_S)
+    said = int(PAUSES_S * 50)
+    for _ in range(TRIES):
+        child.ask("silent")
+        stage.engine_side.tell("cut")
+        heard = max(at for call in child.ask("told").values() for at, *_ in call["heard"])
+        if now_us() - heard < ASKED_US:
+            break
+        # On a slow machine the pause was longer, and the path asked before it died.
+        stage.engine_side.tell("heal")
+        child.ask("say", seconds=PAUSES_S)
+        hear_more(child)
+        said += int(PAUSES_S * 50)
+    else:
+        pytest.fail("this machine is too slow for a pause of 0.1 s")
+    speaks = now_us()
+    child.ask("say", seconds=2.5)
+    _, healed = stage.engine_side.cut_for(1.5)
+    hear_more(child, since=healed)
+    calls = child.ask("told").values()
+    late = [at - speaks - (n - said) * FRAME_US for call in calls for at, _, n in call["heard"] if n >= said]
+    print(f"the oldest frame came {max(late) / 1000:.0f} ms late there and back")
+    assert max(late) < STALE_US
 
 
 def test_the_engine_is_killed(stage: Stage) -> None:
