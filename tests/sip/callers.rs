@@ -53,6 +53,37 @@ fn a_caller_who_writes_in_latin_1_gets_through() {
     });
 }
 
+/// RFC 3966 and RFC 4694: numbers as carriers write them.
+#[test]
+fn numbers_are_known_however_they_are_written() {
+    case(async || {
+        for (nth, uri, from, to) in [
+            (61, "tel:+1-555-000-1234", "<tel:+15558675309>", "<tel:+15550001234>"),
+            (
+                62,
+                "sip:+15550001234;npdi;rn=+15559990000@HOST;user=phone",
+                "<sip:+15558675309;isub=1@h.invalid;user=phone>",
+                "<sip:+15550001234@h.invalid;user=phone>",
+            ),
+            (
+                63,
+                "sip:+1(555)000-1234@HOST",
+                "\"A; B <c>\" <sip:+1-555-867-5309@h.invalid:5070>",
+                "sip:+15550001234@h.invalid",
+            ),
+            (64, "sip:%2B15550001234@HOST", "tel:+15558675309", "<sip:%2B15550001234@h.invalid>"),
+            (65, "sips:+15550001234@HOST", "<sips:+15558675309@h.invalid>", "<sips:+15550001234@h.invalid>"),
+        ] {
+            let called = Called::new(nth, echo());
+            let uri = uri.replace("HOST", &called.at.to_string());
+            let (traffic, row, _) =
+                to_its_end(called, "caller_of_numbers", &[("uri", &uri), ("from", from), ("to", to)]).await;
+            assert_end(&row, ("completed", "normal", "remote", None, 16));
+            assert!(traffic.ours("SIP/2.0 200")[0].header("From").ends_with(";tag=caller"), "{traffic:?}");
+        }
+    });
+}
+
 /// RFC 3261 §18.2.2: an answer goes to where the request came from.
 #[test]
 fn a_caller_whose_via_names_nobody_is_answered_where_she_is() {
