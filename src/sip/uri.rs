@@ -213,7 +213,7 @@ fn parted(uri: &str) -> Option<(&str, &str)> {
     ["sip", "sips", "tel"].iter().any(|known| scheme.eq_ignore_ascii_case(known)).then_some((scheme, rest))
 }
 
-fn unescaped(text: &str) -> Option<String> {
+pub(crate) fn unescaped(text: &str) -> Option<String> {
     let (mut plain, mut bytes) = (Vec::new(), text.bytes());
     let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
     while let Some(byte) = bytes.next() {

@@ -84,6 +84,39 @@ fn numbers_are_known_however_they_are_written() {
     });
 }
 
+/// RFC 4904: parameters ahead of the `@` are the user's. Both ways.
+#[test]
+fn a_trunk_group_in_a_contact_is_spoken_to() {
+    case(async || {
+        let far = Far::start("trunk_group", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.until(Status::InProgress).await;
+        caller.hangup();
+        caller.settled().await;
+        assert_eq!(caller.ending(), (Status::Completed, EndReason::Normal, None, Some(16)));
+        let traffic = far.played().await;
+        for method in ["ACK", "BYE"] {
+            let line = traffic.our(method).line();
+            let begins = format!("{method} sip:far;tgrp=one;trunk-context=far.invalid@127.0.0.1:");
+            assert!(line.starts_with(&begins), "{line}");
+        }
+
+        let called = Called::new(66, notify());
+        let far = called.call("caller_of_a_trunk_group");
+        let row = beside(move || {
+            let sid = called.until(&["ringing"])["sid"].as_str().unwrap().to_owned();
+            called.decide("voice.calls.answer", &json!({"sid": sid}));
+            called.until(&["in_progress"]);
+            called.bench.hangup(&sid).data();
+            called.ended()
+        })
+        .await;
+        assert_end(&row, ("completed", "normal", "local", None, 16));
+        let line = far.played().await.our("BYE").line();
+        assert!(line.starts_with("BYE sip:caller;tgrp=one;trunk-context=far.invalid@127.0.0.1:"), "{line}");
+    });
+}
+
 /// RFC 3261 §18.2.2: an answer goes to where the request came from.
 #[test]
 fn a_caller_whose_via_names_nobody_is_answered_where_she_is() {

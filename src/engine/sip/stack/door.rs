@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::super::{Gate, Local, Transport};
 use super::connections::Connections;
-use super::{Calls, letters, mend, reasons};
+use super::{Calls, letters, mend, reasons, users};
 
 /// Of a UDP socket; the kernel's default holds a few hundred requests.
 const SOCKET_BYTES: usize = 4 << 20;
@@ -205,6 +205,7 @@ impl TransportEventInspector for Door {
     async fn handle(&self, mut event: TransportEvent) -> Option<TransportEvent> {
         if let TransportEvent::Incoming(message, ..) = &mut event {
             mend::name_plainly(message);
+            users::hide(message);
         }
         let TransportEvent::Incoming(message, connection, from) = &event else { return Some(event) };
         if let SipMessage::Request(request) = message

@@ -19,10 +19,10 @@ use rsipstack::sip::{
 use rsipstack::transaction::endpoint::MessageInspector;
 use rsipstack::transport::SipAddr;
 
-use super::Calls;
 use super::connections::Connections;
 use super::proofs::{Asked, Challenges, Party};
 use super::route::PLACE;
+use super::{Calls, users};
 use crate::sip::digest::parameters;
 use crate::sip::reliable::OPTION;
 use crate::sip::uri::plainly_named;
@@ -95,9 +95,9 @@ impl Mend {
         response.status_code = StatusCode::OK;
         if !response.typed_contact_headers().is_ok_and(|contacts| !contacts.is_empty()) {
             let known = self.call(&*response).filter(|call| call.is_up()).map(|call| call.dialog.snapshot().remote_uri);
-            let place = known.map_or_else(|| format!("sip:{}", from.addr), |uri| uri.to_string());
+            let contact = known.map_or_else(|| format!("<sip:{}>", from.addr), users::contact);
             response.headers.retain(|header| !matches!(header, Header::Contact(_)));
-            response.headers.push(Header::Contact(format!("<{place}>").into()));
+            response.headers.push(Header::Contact(contact.into()));
         }
     }
 
@@ -136,6 +136,7 @@ impl MessageInspector for Mend {
                 _ => {}
             }
         }
+        users::show(&mut request.uri);
         self.prove(&mut request);
         SipMessage::Request(request)
     }
