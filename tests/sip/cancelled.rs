@@ -72,17 +72,74 @@ fn an_answer_comes_without_a_provisional_after_it_was_given_up() {
     });
 }
 
-/// The ring timer is over without a word, and the time of our INVITE is not (3.2 s).
+/// The ring timer (2 s) is over without a word: behind it, and behind the time of our INVITE (3.2 s), which the crate ends.
 #[test]
 fn an_answer_comes_after_nobody_said_a_word_in_time() {
     case(async || {
-        let far = Far::start("late_answer", &[("late_ms", "2600")]).await;
-        let mut caller = Caller::with(&far, Wishes { ring_timeout_s: Some(2), ..Wishes::default() }).await;
-        caller.settled().await;
-        assert_eq!((caller.ending(), caller.record().ended_by), (UNHEARD, Some(EndedBy::System)));
-        let traffic = far.played().await;
-        assert!(traffic.ours("CANCEL").is_empty());
-        traffic.our("BYE");
+        for late_ms in ["2600", "4000"] {
+            let far = Far::start("late_answer", &[("late_ms", late_ms)]).await;
+            let mut caller = Caller::with(&far, Wishes { ring_timeout_s: Some(2), ..Wishes::default() }).await;
+            caller.settled().await;
+            assert_eq!((caller.ending(), caller.record().ended_by), (UNHEARD, Some(EndedBy::System)));
+            assert_eq!(caller.legs, 0);
+            let traffic = far.played().await;
+            assert!(traffic.ours("CANCEL").is_empty());
+            let (invite, ack, bye) = (traffic.our("INVITE"), traffic.our("ACK"), traffic.our("BYE"));
+            for name in ["From", "Call-ID"] {
+                assert_eq!((ack.header(name), bye.header(name)), (invite.header(name), invite.header(name)));
+            }
+            assert!(bye.header("To").ends_with(";tag=far") && bye.line().starts_with("BYE sip:far@"), "{}", bye.text);
+            assert_ne!(ack.header("Via"), bye.header("Via"));
+        }
+    });
+}
+
+/// A phone that begins to ring behind that time is not left to ring.
+#[test]
+fn a_phone_rings_after_nobody_said_a_word_in_time() {
+    case(async || {
+        for ring_timeout_s in [2, 5] {
+            let far = Far::start("late_ringing", &[]).await;
+            let wishes = Wishes { ring_timeout_s: Some(ring_timeout_s), ..Wishes::default() };
+            let mut caller = Caller::with(&far, wishes).await;
+            caller.settled().await;
+            assert_eq!((caller.ending(), caller.record().ended_by), (UNHEARD, Some(EndedBy::System)));
+            assert_eq!(caller.record().ringing_ms, None);
+            let traffic = far.played().await;
+            let (invite, cancel) = (traffic.our("INVITE"), traffic.our("CANCEL"));
+            for name in ["Via", "From", "To", "Call-ID"] {
+                assert_eq!(invite.header(name), cancel.header(name));
+            }
+            assert_eq!(traffic.our("ACK").header("CSeq"), "1 ACK");
+            assert!(traffic.ours("BYE").is_empty());
+        }
+    });
+}
+
+/// RFC 3261 §16.7: a proxy sends each 2xx on, behind a final answer too, whether we have cancelled the call or one phone refused it.
+#[test]
+fn a_phone_answers_behind_the_end() {
+    case(async || {
+        let busy = (Status::Failed, EndReason::Busy, Some(600), Some(17));
+        for (scenario, code, phrase, other, ending) in [
+            ("answers_behind_487", "487", "Request Terminated", "far", CANCELED),
+            ("answers_behind_487", "487", "Request Terminated", "other", CANCELED),
+            ("refuses_and_answers", "600", "Busy Everywhere", "other", busy),
+        ] {
+            let keys = [("code", code), ("phrase", phrase), ("one", "far"), ("other", other)];
+            let far = Far::start(scenario, &keys).await;
+            let mut caller = Caller::dial(&far).await;
+            caller.until(Status::Ringing).await;
+            if ending == CANCELED {
+                caller.hangup();
+            }
+            caller.settled().await;
+            assert_eq!((caller.ending(), caller.legs, caller.record().answered_ms), (ending, 0, None));
+            let traffic = far.played().await;
+            let (acks, bye) = (traffic.each("ACK"), traffic.our("BYE"));
+            assert_eq!((acks.len(), acks[1].line()), (2, bye.line().replace("BYE", "ACK")));
+            assert!(bye.line().starts_with("BYE sip:far@127.0.0.1:"), "{}", bye.text);
+        }
     });
 }
 

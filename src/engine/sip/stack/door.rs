@@ -24,6 +24,7 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use super::super::{Gate, Local, Transport};
 use super::connections::Connections;
+use super::stray::Strays;
 use super::{Calls, letters, mend, reasons, users};
 
 /// Of a UDP socket; the kernel's default holds a few hundred requests.
@@ -128,6 +129,7 @@ fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
 pub(super) struct Door {
     pub(super) gate: Arc<Gate>,
     pub(super) calls: Arc<Calls>,
+    pub(super) strays: Strays,
 }
 
 impl Door {
@@ -214,6 +216,11 @@ impl TransportEventInspector for Door {
             && let Ok(Some(tag)) = caller.tag()
         {
             self.calls.note_cancel(call_id.value(), tag.value(), reasons(request));
+        }
+        if let SipMessage::Response(response) = message
+            && self.strays.take(response, from)
+        {
+            return None;
         }
         if !connection.is_reliable() {
             return Some(event);

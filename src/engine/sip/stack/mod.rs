@@ -21,6 +21,7 @@
 //! | `route` | where a request goes: places, ports, transports |
 //! | `prack` | where a PRACK of ours goes |
 //! | `proofs` | what proves who we are, to each party that asks, and who is answered |
+//! | `stray` | answers to INVITEs of ours that are over |
 //! | `past` | what is kept of transactions that are over |
 //! | `letters` | bytes of the wire that are no UTF-8, before anybody reads them |
 //! | `mend` | what is put right in messages between the wire and the crate |
@@ -48,6 +49,7 @@ mod refresh;
 mod request;
 mod route;
 mod shown;
+mod stray;
 mod uac;
 mod uas;
 mod users;
@@ -243,7 +245,8 @@ impl Stack {
         let resolver = route::Resolver(Arc::clone(&names));
         let layer = TransportLayer::new_with_domain_resolver(ending.clone(), Box::new(resolver.clone()));
         let calls = Arc::<Calls>::default();
-        let door = door::Door { gate: Arc::clone(&gate), calls: Arc::clone(&calls) };
+        let strays = stray::Strays::default();
+        let door = door::Door { gate: Arc::clone(&gate), calls: Arc::clone(&calls), strays: strays.clone() };
         let connections = Connections::new(local, address, resolver, Arc::clone(&gate), ending.clone())?;
         let endpoint = EndpointBuilder::new()
             .with_transport_layer(layer)
@@ -257,6 +260,7 @@ impl Stack {
             .build();
         let incoming = endpoint.incoming_transactions().map_err(|error| error.to_string())?;
         let inner = Arc::clone(&endpoint.inner);
+        strays.watch(&inner, ending.clone());
         bound.serve(endpoint, door, Arc::clone(&connections)).await.map_err(named)?;
         let dialogs = Arc::new(DialogLayer::new(Arc::clone(&inner)));
         let reception = Arc::<OnceLock<_>>::default();
