@@ -118,7 +118,7 @@ exits: $(VENV_TEST)/wheel ## how programs end that have audio running: each cell
 	$(say) "exits"
 	CLUTCHCALL_EXIT_RUNS=200 $(VENV_TEST)/bin/python -m pytest tests/python/test_exit.py -k test_a_program_ends $(PYTEST)
 
-soak: $(VENV_TEST)/wheel ## ten thousand calls and ten thousand bridges: threads, files and tasks as before, memory within 1 % (thirteen minutes)
+soak: $(VENV_TEST)/wheel ## ten thousand calls and ten thousand bridges: threads, files and tasks as before, memory within 1 % (thirteen minutes; needs a quiet machine)
 	$(say) "through the Python API, with the wheel"
 	$(VENV_TEST)/bin/python -m pytest -m soak -s tests/python/test_soak.py $(PYTEST)
 
