@@ -22,6 +22,7 @@ const VENDORS: &str = r#"
 [[trunks]]
 trunk_id = "trunk_main"
 display_name = "Carrier"
+tenant_id = "org_abc"
 channel_limit = 100
 gateway_ip = "203.0.113.9"
 sbc_ip = "203.0.113.8"
@@ -48,6 +49,7 @@ fn the_vendors_names_in_rows() {
         (trunk.kind.as_str(), trunk.channel_limit, trunk.display_name.as_deref()),
         ("sip", 100, Some("Carrier"))
     );
+    assert_eq!(trunk.org.as_deref(), Some("org_abc"));
     let TrunkKind::Sip(sip) = &trunk.kind else { panic!("no SIP trunk") };
     assert_eq!(sip.peer(), "edge.example.com:5090".parse().unwrap());
     assert_eq!(sip.trunk_host(), "carrier.example.com");
@@ -206,6 +208,7 @@ fn mistakes_name_their_key_and_the_remedy() {
         ("[trunks.t]\nsbc_ip = \"h\"\ndtmf_mode = \"inband\"", &["dtmf_mode", "auto, rfc2833, info"]),
         ("[trunks.t]\nsbc_ip = \"h\"\ncaller_ids = [\"1555\"]", &["caller_ids[0]", "+1555*"]),
         ("[trunks.t]\nsbc_ip = \"h\"\nregister_expires_sec = 5", &["register_expires_sec", "from 60"]),
+        ("[trunks.t]\nsbc_ip = \"h\"\norg = \"a\"\ntenant_id = \"a\"", &["trunks.t.org", "tenant_id", "keep one"]),
         ("[trunks.t]\nsbc_ip = \"h\"\nsession_expires_sec = 30", &["session_expires_sec", "0 for none", "90"]),
         (
             "[trunks.t]\nsbc_ip = \"h\"\nsession_expires_sec = 100\nmin_se_sec = 200",

@@ -60,7 +60,7 @@ fn trunk(mut table: Table, base: &Path) -> Result<Trunk, String> {
     };
     let mut trunk = Trunk {
         display_name: table.text("display_name")?,
-        org: table.text("org")?,
+        org: org(&mut table)?,
         channel_limit: table.number("channel_limit", default.channel_limit as u64, 1..=100_000)? as usize,
         max_cps: table.number("max_cps", default.max_cps as u64, 1..=10_000)? as usize,
         caller_ids: caller_ids(&mut table)?,
@@ -80,6 +80,14 @@ fn trunk(mut table: Table, base: &Path) -> Result<Trunk, String> {
     }
     table.finish()?;
     Ok(trunk)
+}
+
+/// By our name, or by the vendor's.
+fn org(table: &mut Table) -> Result<Option<String>, String> {
+    match (table.text("org")?, table.text("tenant_id")?) {
+        (Some(_), Some(_)) => Err(format!("{} is written beside tenant_id: keep one of both", table.at("org"))),
+        (org, tenant_id) => Ok(org.or(tenant_id)),
+    }
 }
 
 fn sip(table: &mut Table, base: &Path) -> Result<SipTrunk, String> {
