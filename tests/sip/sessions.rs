@@ -90,6 +90,17 @@ fn a_far_side_that_is_never_content_is_asked_twice_more() {
     });
 }
 
+/// RFC 4028 §7.4, of a session that runs: its refresh is asked for again, with the larger interval.
+#[test]
+fn a_far_side_that_wants_longer_sessions_later_is_asked_again() {
+    case(async || {
+        let (caller, traffic) = to_its_end("too_short_later").await;
+        assert_eq!((caller.ending(), caller.record().ended_by), (NORMAL, Some(EndedBy::Remote)));
+        assert_eq!(traffic.each("UPDATE").len(), 2);
+        assert!(traffic.ours("BYE").is_empty());
+    });
+}
+
 #[test]
 fn we_refresh_by_update() {
     case(async || {
@@ -173,8 +184,15 @@ fn a_session_that_is_too_short_for_us_is_refused() {
 #[test]
 fn a_far_end_that_knows_the_call_no_more_is_hung_up() {
     case(async || {
-        let (caller, _) = to_its_end("forgets").await;
-        assert_eq!((caller.ending(), caller.record().ended_by), (EXPIRED, Some(EndedBy::System)));
+        // RFC 4028 §10: of a far end that answers 408 itself as of one that has no such call.
+        for (code, phrase) in [("481", "Call/Transaction Does Not Exist"), ("408", "Request Timeout")] {
+            let far = Far::start("forgets", &[("code", code), ("phrase", phrase)]).await;
+            let mut caller = Caller::at(T1, towards(Transport::Udp, far.port)).await;
+            caller.place(20);
+            caller.settled().await;
+            assert_eq!((caller.ending(), caller.record().ended_by), (EXPIRED, Some(EndedBy::System)), "{code}");
+            assert_eq!(far.played().await.each("UPDATE").len(), 1);
+        }
     });
 }
 
