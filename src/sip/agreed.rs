@@ -124,13 +124,4 @@ impl Refused {
             Self::Glare => 491,
         }
     }
-
-    /// The Warning header's code beside it (RFC 3261 §20.43).
-    pub fn warning(&self) -> Option<u16> {
-        match self {
-            Self::NoAudio => Some(304),
-            Self::NoCommonCodec => Some(305),
-            _ => None,
-        }
-    }
 }

@@ -231,7 +231,6 @@ fn what_is_refused_and_with_which_code() {
     assert_eq!(negotiation.handle_offer(&vec![0; 20_000]).unwrap_err().sip_code(), 413);
     negotiation.offer().unwrap();
     assert_eq!(negotiation.handle_offer(&lines(PBX)).unwrap_err().sip_code(), 491);
-    assert_eq!(Refused::NoCommonCodec.warning(), Some(305));
 }
 
 #[test]
