@@ -37,6 +37,7 @@ mod proxied;
 mod refused;
 mod reliable;
 mod rig;
+mod routes;
 mod sessions;
 mod settings;
 mod simulated;

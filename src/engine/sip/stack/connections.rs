@@ -2,7 +2,7 @@
 //! given the end of a pipe. Who connects is let in by `door`.
 //!
 //! The crate opens a connection where it finds none for an address, so one of ours is there before it looks ([`Connections::reach`], which
-//! requests pass on their way; those inside of a dialog by its [`Way`]).
+//! requests pass on their way).
 
 use std::collections::HashMap;
 use std::io;
@@ -32,8 +32,6 @@ use crate::net;
 
 /// What a connection may take, its TLS handshake included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-const SIP_PORT: u16 = 5060;
-const SIPS_PORT: u16 = 5061;
 /// Names that are remembered; beyond that all are forgotten, and learnt again.
 const MOST_NAMES: usize = 1024;
 
@@ -65,7 +63,7 @@ struct Table {
     named: Mutex<HashMap<SipAddr, Host>>,
 }
 
-fn is_tls(address: &SipAddr) -> bool {
+pub(super) fn is_tls(address: &SipAddr) -> bool {
     address.r#type == Some(rsipstack::sip::Transport::Tls)
 }
 
@@ -99,11 +97,7 @@ impl Connections {
 
     /// The address of the far side, with which there is a connection afterwards. Its certificate names the host as it is written here.
     pub(super) async fn reach(self: &Arc<Self>, target: &SipAddr) -> Result<SipAddr, String> {
-        let mut target = target.clone();
-        if let Host::IpAddr(_) = target.addr.host {
-            target.addr.port.get_or_insert(if is_tls(&target) { SIPS_PORT } else { SIP_PORT }.into());
-        }
-        let at = self.resolver.find(&target).await.map_err(|error| error.to_string())?;
+        let at = self.resolver.find(target).await.map_err(|error| error.to_string())?;
         self.reach_at(&at, &target.addr.host).await?;
         Ok(at)
     }
@@ -264,8 +258,7 @@ impl Connections {
 /// Cancelled with the connection over which a call's INVITE went last: a redirect or challenge may have led it to another one. `None`: over none.
 pub(super) type Flow = Arc<Mutex<Option<CancellationToken>>>;
 
-/// Over which connection the requests of a call go: that of its INVITE, as long as it lasts. The crate sees to that; behind it, it opens one
-/// by itself to where a Route leads, if there is none of ours.
+/// Over which connection the requests of a call go: that of its INVITE, as long as it lasts. The crate sees to that.
 #[derive(Clone)]
 pub(super) struct Way {
     pub(super) connections: Arc<Connections>,
@@ -273,20 +266,18 @@ pub(super) struct Way {
 }
 
 impl Way {
-    /// There is a connection of ours afterwards, if there can be one. `false`: what is said over TLS would go in the clear.
-    pub(super) async fn ready(&self, dialog: &InviteDialog) -> bool {
+    /// `false`: what is said over TLS would go in the clear.
+    pub(super) fn is_fit(&self, dialog: &InviteDialog) -> bool {
         if locked(&self.flow).as_ref().is_none_or(|flow| !flow.is_cancelled()) {
             return true;
         }
         let first = dialog.snapshot().route_set.into_iter().next();
         let Some(route) = first.and_then(|route| route.typed().ok()) else { return true };
-        let target = self.connections.target(&route.uri);
-        if is_tls(&target) && route.uri.transport().is_some_and(|named| *named != rsipstack::sip::Transport::Tls) {
+        if self.connections.transport == Transport::Tls
+            && route.uri.transport().is_some_and(|named| *named != rsipstack::sip::Transport::Tls)
+        {
             tracing::info!(route = %route.uri, "a Route leads away from TLS: nothing is said there");
             return false;
-        }
-        if let Err(error) = self.connections.reach(&target).await {
-            tracing::debug!(route = %route.uri, error, "a far side can't be reached");
         }
         true
     }

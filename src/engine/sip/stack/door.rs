@@ -25,7 +25,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use super::super::{Gate, Local, Transport};
 use super::connections::Connections;
 use super::stray::Strays;
-use super::{Calls, letters, mend, reasons, users};
+use super::{Calls, letters, mend, reasons, route, users};
 
 /// Of a UDP socket; the kernel's default holds a few hundred requests.
 const SOCKET_BYTES: usize = 4 << 20;
@@ -208,6 +208,7 @@ impl TransportEventInspector for Door {
         if let TransportEvent::Incoming(message, ..) = &mut event {
             mend::name_plainly(message);
             users::hide(message);
+            route::name(message);
         }
         let TransportEvent::Incoming(message, connection, from) = &event else { return Some(event) };
         if let SipMessage::Request(request) = message

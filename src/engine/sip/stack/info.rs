@@ -36,7 +36,7 @@ impl Line {
         tokio::spawn(async move {
             // Not by the crate's `info`, which logs the body: digits may be a secret.
             let body = relay(key, duration_ms).into_bytes();
-            let answered = match way.ready(&dialog).await {
+            let answered = match way.is_fit(&dialog) {
                 true => dialog.request(Method::Info, Some(headers), Some(body)).await.ok().flatten(),
                 false => None,
             };

@@ -8,20 +8,20 @@
 //! - A datagram without Content-Length has no body for it (RFC 3261 §18.3 takes it to the end of the datagram): it is written in.
 //! - A 2xx to an INVITE is an answer for it only if it is a 200 with a Contact.
 //! - Its refusals name a Contact, which in a 3xx is a place to go on to (RFC 3261 §8.1.3.4): ours name none.
-//! - A Route of ours tells it alone where a call goes (`route`): no far side sees it.
+//! - A Route of ours tells it alone where a call goes, and those of far sides have names for it (`route`): no far side sees that.
 //! - Answers that it makes itself, for a timer or a broken connection, look like the far side's: they are marked.
 
 use std::sync::Arc;
 
 use rsipstack::sip::{
-    HasHeaders as _, Header, HeadersExt, Method, Request, Response, SipMessage, StatusCode, StatusCodeKind, Transport,
+    HasHeaders as _, Header, HeadersExt, Method, Request, Response, SipMessage, StatusCode, StatusCodeKind,
 };
 use rsipstack::transaction::endpoint::MessageInspector;
 use rsipstack::transport::SipAddr;
 
 use super::connections::Connections;
 use super::proofs::{Asked, Challenges, Party};
-use super::route::PLACE;
+use super::route::{self, PLACE};
 use super::{Calls, users};
 use crate::sip::digest::parameters;
 use crate::sip::reliable::OPTION;
@@ -116,6 +116,7 @@ impl MessageInspector for Mend {
                 if response.status_code.code() >= 300 {
                     response.headers.retain(|header| !matches!(header, Header::Contact(_)));
                 }
+                route::name_no_more(&mut response.headers);
                 return SipMessage::Response(response);
             }
         };
@@ -125,9 +126,11 @@ impl MessageInspector for Mend {
         {
             call.aim.give(&mut request);
         }
-        if let Some(to) = to.filter(|to| matches!(to.r#type, Some(Transport::Tcp | Transport::Tls))) {
+        route::name_no_more(&mut request.headers);
+        let to = to.map(|to| self.connections.place(to));
+        if let Some(to) = to.filter(route::is_stream) {
             let call = self.call(&request).filter(|call| request.method == Method::Invite && !call.is_up());
-            self.connections.sends(&request, to, call.as_ref().map(|call| &call.flow));
+            self.connections.sends(&request, &to, call.as_ref().map(|call| &call.flow));
         }
         for header in request.headers_mut().iter_mut() {
             match header {

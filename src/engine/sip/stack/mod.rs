@@ -243,11 +243,12 @@ impl Stack {
         let (bound, address) = door::Bound::at(local).map_err(|error| named(error.to_string()))?;
         let names = Arc::new(Names::new(transport, Some(local.bind.ip()), servers));
         let resolver = route::Resolver(Arc::clone(&names));
-        let layer = TransportLayer::new_with_domain_resolver(ending.clone(), Box::new(resolver.clone()));
         let calls = Arc::<Calls>::default();
         let strays = stray::Strays::default();
         let door = door::Door { gate: Arc::clone(&gate), calls: Arc::clone(&calls), strays: strays.clone() };
         let connections = Connections::new(local, address, resolver, Arc::clone(&gate), ending.clone())?;
+        let resolver = Box::new(route::Targets(Arc::clone(&connections)));
+        let layer = TransportLayer::new_with_domain_resolver(ending.clone(), resolver);
         let endpoint = EndpointBuilder::new()
             .with_transport_layer(layer)
             .with_cancel_token(ending.clone())

@@ -72,7 +72,7 @@ impl Line {
         let mut headers = asked(timer.as_ref());
         tokio::spawn(async move {
             let answered = match body {
-                _ if !way.ready(&dialog).await => Ok(None),
+                _ if !way.is_fit(&dialog) => Ok(None),
                 Some(body) => {
                     headers.push(Header::ContentType("application/sdp".into()));
                     dialog.reinvite(Some(headers), Some(body.into_bytes())).await

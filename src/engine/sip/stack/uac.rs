@@ -168,7 +168,7 @@ impl Line {
         let (dialog, way, heard) = (self.dialog.clone(), self.way.clone(), self.heard.clone());
         let headers = reason.map(|reason| vec![Header::Reason(reason.into())]);
         tokio::spawn(async move {
-            if !way.ready(&dialog).await {
+            if !way.is_fit(&dialog) {
                 // A call that nobody follows any more is over.
                 let _ = heard.send(Heard::Gone);
                 return;
@@ -185,7 +185,7 @@ impl Line {
         let refer_to = ReferTo::from(refer_to);
         let headers = vec![Header::ReferredBy(referred_by.into())];
         tokio::spawn(async move {
-            let answered = match way.ready(&dialog).await {
+            let answered = match way.is_fit(&dialog) {
                 true => dialog.refer(refer_to, Some(headers), None).await.ok().flatten(),
                 false => None,
             };
