@@ -268,6 +268,24 @@ fn an_answer_without_a_content_length_has_its_description() {
     });
 }
 
+/// No phrases, no tag and no Contact before the answer (RFC 2543), a Contact without brackets, a description of what it can't do without.
+#[test]
+fn a_far_end_that_says_no_more_than_it_must_is_talked_to_and_hung_up() {
+    case(async || {
+        let far = Far::start("sparing", &[]).await;
+        let mut caller = Caller::dial(&far).await;
+        caller.until(Status::InProgress).await;
+        assert!(caller.record().ringing_ms.is_some());
+        caller.hangup();
+        caller.settled().await;
+        assert_eq!((caller.ending(), caller.legs), (NORMAL, 1));
+        let traffic = far.played().await;
+        let bye = traffic.our("BYE");
+        assert!(bye.line().starts_with("BYE sip:far@127.0.0.1:") && !bye.line().contains(";q="), "{}", bye.text);
+        assert!(bye.header("To").ends_with(";tag=far"), "{}", bye.text);
+    });
+}
+
 #[test]
 fn a_far_end_that_hangs_up_for_two_reasons() {
     case(async || {

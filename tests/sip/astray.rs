@@ -122,16 +122,16 @@ fn a_caller_whose_port_is_closed_when_she_is_answered_has_no_call() {
     });
 }
 
-/// Each proxy on her way writes a Via in front; a line may hold them all (RFC 3261 §7.3.1). The CANCEL of the last one has its own alone.
+/// Each proxy on her way writes a Via in front; one header may hold them all, and go on in the next line (RFC 3261 §7.3.1). The CANCEL of the last one has its own alone.
 #[test]
-fn a_caller_behind_proxies_that_write_one_line_gives_up() {
+fn a_caller_behind_proxies_that_write_one_via_gives_up() {
     case(async || {
         let mut callee = Caller::idle(towards(Transport::Udp, 9)).await;
         callee.trunk.receive_as("carrier", &inbound());
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let us = socket.local_addr().unwrap();
         let to = callee.address.to_string();
-        let behind = ", SIP/2.0/UDP 192.0.2.1;branch=z9hG4bKbehind";
+        let behind = ",\r\n\tSIP/2.0/UDP 192.0.2.1;branch=z9hG4bKbehind";
         let invite = request("INVITE", &to, us, "line");
         let via = invite.lines().find(|line| line.starts_with("Via: ")).unwrap().to_owned();
         let long = format!("{via}{behind}");
