@@ -101,13 +101,35 @@ fn readable(body: &[u8]) -> Result<String, SdpError> {
     }
     let mut kept = String::with_capacity(text.len());
     for line in text.lines().map(|line| line.trim_end()) {
-        let bytes = line.as_bytes();
-        if bytes.first().is_some_and(|kind| READ.contains(kind)) && bytes.get(1) == Some(&b'=') {
-            kept.push_str(line);
-            kept.push_str("\r\n");
+        let Some((kind, value)) = line.split_once('=') else { continue };
+        if !matches!(kind.as_bytes(), [kind] if READ.contains(kind)) || !is_of_use(kind, value) {
+            continue;
         }
+        kept.push_str(kind);
+        kept.push('=');
+        match kind {
+            // One space parts its words (RFC 8866 §5.14), and some write more.
+            "m" => value.split_ascii_whitespace().for_each(|word| {
+                kept.push_str(word);
+                kept.push(' ');
+            }),
+            _ => kept.push_str(value),
+        }
+        kept.truncate(kept.trim_end().len());
+        kept.push_str("\r\n");
     }
     Ok(kept)
+}
+
+/// Nothing hangs on who describes and for when: a wrong `o=` or `t=` is none.
+fn is_of_use(kind: &str, value: &str) -> bool {
+    let mut words = value.split_ascii_whitespace();
+    let is_number = |word: Option<&str>| word.is_some_and(|word| word.parse::<u64>().is_ok());
+    match kind {
+        "o" => is_number(words.clone().nth(2)) && words.count() == 6,
+        "t" => is_number(words.next()) && is_number(words.next()) && words.next().is_none(),
+        _ => true,
+    }
 }
 
 impl Stream {

@@ -231,6 +231,28 @@ fn a_body_in_another_charset_with_short_lines_is_read() {
     assert_eq!(read.streams[0].payloads[0].coding, Coding::Audio(Codec::Pcmu));
 }
 
+/// RFC 8866 §5.2 and §5.9 are kept by most; nobody's call hangs on it.
+#[test]
+fn a_wrong_origin_or_time_ends_no_call() {
+    for (nth, line) in [
+        (1, "o=A Gateway 7 7 IN IP4 198.51.100.7"),
+        (1, "o=- 7 -7 IN IP4 198.51.100.7"),
+        (1, "o=- 7 99999999999999999999 IN IP4 198.51.100.7"),
+        (1, "o=- 7 7 IN IP4"),
+        (1, "o="),
+        (4, "t=0"),
+        (4, "t=-1 0"),
+        (4, "t=now"),
+        (5, "m=audio  18250   RTP/AVP 8 0 101"),
+    ] {
+        let mut body = PBX.to_vec();
+        body[nth] = line;
+        let read = Description::read(&lines(&body)).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let stream = &read.streams[0];
+        assert_eq!((stream.port, stream.payloads.len(), &*stream.proto), (18250, 3, "RTP/AVP"), "{line}");
+    }
+}
+
 #[test]
 fn what_can_stand_behind_a_connection() {
     let read = |connection: &str| {
