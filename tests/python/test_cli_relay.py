@@ -121,7 +121,9 @@ def test_cases_are_told_in_json(tmp_path: Path) -> None:
         cases = [json.loads(line)["case"] for line in done(*against).splitlines()]
         assert cases == json.loads(done("interop", "--list", "--json")) == done("interop", "--list").splitlines()
     gone = run(*against, "-t", "setup-only")
-    assert (gone.returncode, json.loads(gone.stdout)["verdict"]) == (1, "failed")
+    # Which of them depends on what ends first, the time of the case or that of the handshake.
+    assert gone.returncode == 1
+    assert json.loads(gone.stdout)["verdict"] in {"failed", "unreachable"}
     nowhere = run("interop", "--json", "-r", "moqt://relay.invalid:4443")
     (told_of,) = map(json.loads, nowhere.stdout.splitlines())
     assert (nowhere.returncode, told_of["verdict"]) == (1, "unreachable"), "the first case is the last one"
