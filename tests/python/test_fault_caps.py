@@ -229,8 +229,9 @@ def test_a_memory_cap_above_the_bounds_is_never_met(tmp_path: Path, cap: MemoryC
         bridge.close()
 
 
+# What the SDK imports when it is first used is there before: CPython out of memory in an import may raise SystemError.
 OUT_OF_MEMORY = """
-    import resource, sys, threading
+    import logging, resource, sys, threading
     from clutchcall.errors import ClutchCallError
     from clutchcall.voice import Voice
 
