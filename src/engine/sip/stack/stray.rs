@@ -2,8 +2,9 @@
 //! A 2xx is acknowledged and hung up (RFC 3261 §13.2.2.4; a proxy sends each on, whatever it sent before, §16.7), and where nobody had
 //! answered a phone that begins to ring is cancelled (§9.1). The crate would acknowledge such an answer, and leave it up.
 //!
-//! What is known of the INVITE is the ACK that the crate keeps of it for 64·T1. Each answer is looked at before the crate sees it, and is
-//! taken once: then the ACK of the answer is kept instead. The requests are tasks that end when they are answered, in 64·T1 at most.
+//! What is known of the INVITE is the ACK that the crate keeps of it for 64·T1. Each answer is looked at before the crate sees it. A 2xx is
+//! taken once: then its ACK is kept instead. One CANCEL of an INVITE runs at a time. The requests are tasks that end when they are answered,
+//! in 64·T1 at most.
 
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -33,8 +34,13 @@ impl Strays {
         let Some((endpoint, key, kept)) = self.kept(response) else { return false };
         let is_answered = kept.transaction_id().ok() != response.transaction_id().ok();
         if kind == StatusCodeKind::Provisional {
-            let cancel = cancel(&kept).filter(|_| !is_answered);
-            return cancel.map(|cancel| self.begin(ask(endpoint, cancel, Some(from.clone())))).is_some();
+            let Some(cancel) = cancel(&kept).filter(|_| !is_answered) else { return false };
+            // One CANCEL at a time, however often it rings.
+            let cancels = TransactionKey::from_request(&cancel, TransactionRole::Client);
+            if cancels.is_ok_and(|key| endpoint.transactions.get(&key).is_none()) {
+                self.begin(ask(endpoint, cancel, Some(from.clone())));
+            }
+            return true;
         }
         if is_answered && tag(&kept) == tag(response) {
             return false;
