@@ -120,19 +120,21 @@ impl Answer {
 /// The same proof in another request: with the next count, since whoever counts takes what was counted for a replay (RFC 7616 §3.4.5).
 /// `None`: it is none, or was counted to the end.
 pub fn again(proof: &str, method: &str, uri: &str, password: &str) -> Option<String> {
-    let before = Answer::parse(proof)?;
-    let mut now = Answer { uri: uri.to_owned(), ..before.clone() };
     let mut text = proof.to_owned();
-    if let Some((count, _)) = &mut now.qop {
-        let next = before.count()?.checked_add(1)?;
+    if let Some((count, _)) = Answer::parse(proof)?.qop {
+        let next = u32::from_str_radix(&count, 16).unwrap_or(0).checked_add(1)?;
         text = text.replace(&format!("nc={count}"), &format!("nc={next:08x}"));
-        *count = format!("{next:08x}");
     }
-    now.response = now.expected(method, password);
-    for (name, before, now) in [("response", &before.response, &now.response), ("uri", &before.uri, &now.uri)] {
-        text = text.replace(&format!("{name}=\"{before}\""), &format!("{name}=\"{now}\""));
-    }
-    Some(text)
+    of_uri(&text, method, uri, password)
+}
+
+/// The same proof of this URI, with its own count: a request is checked against the URI that it has (RFC 7616 §3.4.6). `None`: it is none.
+pub fn of_uri(proof: &str, method: &str, uri: &str, password: &str) -> Option<String> {
+    let before = Answer::parse(proof)?;
+    let now = Answer { uri: uri.to_owned(), ..before.clone() };
+    let response = now.expected(method, password);
+    let text = proof.replace(&format!("response=\"{}\"", before.response), &format!("response=\"{response}\""));
+    Some(text.replace(&format!("uri=\"{}\"", before.uri), &format!("uri=\"{uri}\"")))
 }
 
 /// See the file's contract.

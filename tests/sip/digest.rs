@@ -289,13 +289,35 @@ fn in_a_call_a_proxy_asks_and_then_whoever_is_behind_it() {
     });
 }
 
+/// Whatever the user of its Contact has (RFC 4904): the proof names it as the request does.
 #[test]
 fn who_hangs_up_is_asked_by_a_proxy_and_then_by_the_far_end() {
     case(async || {
-        let traffic = talk(Far::start("asks_who_leaves_in_turn", &[]).await, knows("secret")).await;
-        let byes = traffic.each("BYE");
-        assert_eq!(byes.len(), 3);
-        assert_in_turn(&byes);
+        for user in ["far", "far;tgrp=one;trunk-context=far.invalid", "%23far%40x"] {
+            let traffic = talk(Far::start("asks_who_leaves_in_turn", &[("user", user)]).await, knows("secret")).await;
+            let byes = traffic.each("BYE");
+            assert_eq!(byes.len(), 3, "{user}");
+            assert_in_turn(&byes);
+            assert!(byes[2].line().starts_with(&format!("BYE sip:{user}@")), "{}", byes[2].text);
+        }
+    });
+}
+
+/// Behind a Route, which is where it is sent and not what it is for.
+#[test]
+fn who_pracks_is_asked_by_a_proxy() {
+    case(async || {
+        let routes = "Record-Route: <sip:far.invalid;lr>, <sip:[local_ip]:[local_port];lr>";
+        let far = Far::start("asks_who_pracks", &[("contact", "sip:far@127.0.0.1:9"), ("routes", routes)]).await;
+        let mut caller = Caller::with(&far, knows("secret")).await;
+        caller.settled().await;
+        assert_eq!((caller.ending(), caller.legs), (NORMAL, 1));
+        let traffic = far.played().await;
+        let [first, second] = traffic.each("PRACK")[..] else { panic!("{traffic:?}") };
+        assert!(first.lacks("Proxy-Authorization"));
+        assert_eq!(second.line(), "PRACK sip:far@127.0.0.1:9 SIP/2.0");
+        assert_eq!(second.header("Route"), first.header("Route"));
+        assert_proves(second, "Proxy-Authorization", sha256);
     });
 }
 

@@ -39,8 +39,7 @@ pub(super) struct Mend {
 }
 
 impl Mend {
-    /// What proves who we are is noted; what others have asked for before stands beside it. In the ACK of a 2xx that comes again it
-    /// stands already.
+    /// What proves who we are is noted; what others have asked for before stands beside it.
     fn prove(&self, request: &mut Request) {
         let (Some(challenges), Ok(number)) =
             (self.challenges(&*request), request.cseq_header().and_then(|cseq| cseq.seq()))
@@ -55,9 +54,9 @@ impl Mend {
             _ => {}
         }
         let (method, uri) = (request.method.to_string(), request.uri.to_string());
-        let mut others = challenges.show(Asked { number, method: &method, uri: &uri }, own);
-        others.retain(|(party, _)| !request.headers.iter().filter_map(proof_of).any(|(stands, _)| stands == *party));
-        request.headers.0.extend(others.into_iter().map(|(party, proof)| match party.is_proxy() {
+        let shows = challenges.show(Asked { number, method: &method, uri: &uri }, own);
+        request.headers.retain(|header| proof_of(header).is_none());
+        request.headers.0.extend(shows.into_iter().map(|(party, proof)| match party.is_proxy() {
             true => Header::ProxyAuthorization(proof.into()),
             false => Header::Authorization(proof.into()),
         }));

@@ -2,7 +2,6 @@
 //! 3261 §12.1.2, §12.2.1.1). The crate reads both in a 2xx alone, and would send it to where the INVITE went.
 //!
 //! It is told that the first Route is whom it speaks to, so that the PRACK goes there; what stands in it then is put right on its way out.
-//! The proof that a challenge to the PRACK itself is answered with is one for that Route.
 
 use std::sync::{Mutex, PoisonError};
 

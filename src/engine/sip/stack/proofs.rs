@@ -68,8 +68,8 @@ struct Sent {
     answers: Option<Party>,
     /// How many were made for it, and for those that were challenged in its place.
     proofs: usize,
-    /// What it shows to the others.
-    beside: Vec<(Party, String)>,
+    /// What it shows, to each.
+    shows: Vec<(Party, String)>,
 }
 
 impl Known {
@@ -101,37 +101,41 @@ impl Challenges {
         answers
     }
 
-    /// A request of ours is about to be sent, with a proof that was made for it, or with none: what else it shows.
+    /// A request of ours is about to be sent, with a proof that was made for it, or with none: all that it shows. Its own is of its URI as
+    /// it is sent, which the crate may have known otherwise.
     pub(super) fn show(&self, asked: Asked<'_>, own: Option<(Party, String)>) -> Vec<(Party, String)> {
-        let Some(password) = &self.password else { return Vec::new() };
+        let Some(password) = &self.password else { return own.into_iter().collect() };
         let mut known = self.known();
         let known = &mut *known;
         // Once more, or its ACK, which shows the same (RFC 3261 §22.1).
         if let Some(sent) = known.sent(asked.number) {
-            return sent.beside.clone();
+            return sent.shows.clone();
         }
         let was_asked = !known.shown.is_empty() || !known.sent.is_empty();
         if own.is_none() && (!was_asked || asked.method == "ACK") {
             return Vec::new();
         }
+        let Asked { number, method, uri } = asked;
         let answers = own.as_ref().map(|(party, _)| party.clone());
         known.shown.retain(|(other, _)| Some(other) != answers.as_ref());
         for (_, theirs) in &mut known.shown {
-            if let Some(again) = digest::again(theirs, asked.method, asked.uri, password.reveal()) {
+            if let Some(again) = digest::again(theirs, method, uri, password.reveal()) {
                 *theirs = again;
             }
         }
-        let beside = known.shown.clone();
+        known.shown.extend(own.map(|(party, proof)| {
+            let of_uri = digest::of_uri(&proof, method, uri, password.reveal());
+            (party, of_uri.unwrap_or(proof))
+        }));
+        let shows = known.shown.clone();
         // One request of a method waits for its answer before the next.
-        let before = known.sent.iter().find(|sent| sent.method == asked.method).map_or(0, |sent| sent.proofs);
+        let before = known.sent.iter().find(|sent| sent.method == method).map_or(0, |sent| sent.proofs);
         let proofs = answers.as_ref().map_or(0, |_| before + 1);
-        known.shown.extend(own);
         let many = known.shown.len().saturating_sub(MOST_PARTIES);
         known.shown.drain(..many);
         known.sent.truncate(MOST_SENT - 1);
-        let Asked { number, method, .. } = asked;
-        known.sent.push_front(Sent { number, method: method.to_owned(), answers, proofs, beside: beside.clone() });
-        beside
+        known.sent.push_front(Sent { number, method: method.to_owned(), answers, proofs, shows: shows.clone() });
+        shows
     }
 }
 
@@ -167,16 +171,33 @@ mod tests {
     fn each_party_is_shown_its_own_proof_again() {
         let challenges = challenges();
         assert!(challenges.show(asked(1, "INVITE"), None).is_empty(), "nobody has asked");
-        assert!(answered(&challenges, asked(2, "INVITE"), (true, PROXYS)).is_empty());
-        let others = answered(&challenges, asked(3, "INVITE"), (false, CARRIERS));
-        assert_eq!(challenges.show(asked(3, "INVITE"), None), others, "what is sent again is the same");
-        assert_eq!(challenges.show(asked(3, "ACK"), None), others, "and what acknowledges it");
-        let [(proxy, proof)] = &others[..] else { panic!("{others:?}") };
+        let [(proxy, proof)] = &answered(&challenges, asked(2, "INVITE"), (true, PROXYS))[..] else { panic!() };
+        assert!(*proxy == party(true, PROXYS) && proof.contains("nc=00000001"), "{proof}");
+        let shows = answered(&challenges, asked(3, "INVITE"), (false, CARRIERS));
+        assert_eq!(challenges.show(asked(3, "INVITE"), None), shows, "what is sent again is the same");
+        assert_eq!(challenges.show(asked(3, "ACK"), None), shows, "and what acknowledges it");
+        let [(proxy, proof), (carrier, _)] = &shows[..] else { panic!("{shows:?}") };
         assert!(*proxy == party(true, PROXYS) && proof.contains("nc=00000002"), "{proof}");
+        assert!(*carrier == party(false, CARRIERS));
         // It has let the carrier speak, and wants another nonce all the same.
-        let others = answered(&challenges, asked(4, "INVITE"), (true, PROXYS));
-        assert!(others.len() == 1 && others[0].0 == party(false, CARRIERS), "{others:?}");
+        let shows = answered(&challenges, asked(4, "INVITE"), (true, PROXYS));
+        assert!(shows.len() == 2 && shows[0].0 == party(false, CARRIERS), "{shows:?}");
         assert!(challenges.show(asked(1, "ACK"), None).is_empty(), "its INVITE showed nothing");
+    }
+
+    /// The crate names where it sends a request, and the request where it is to arrive.
+    #[test]
+    fn a_proof_is_one_for_the_uri_of_its_request() {
+        let challenges = challenges();
+        let of = |challenges: &Challenges, number, uri| {
+            challenges.show(Asked { uri, ..asked(number, "PRACK") }, Some((party(true, PROXYS), PROXYS.to_owned())))
+        };
+        let there = of(&challenges, 2, "sip:far;x=1@there");
+        assert!(there[0].1.contains("uri=\"sip:far;x=1@there\"") && there[0].1.contains("nc=00000001"), "{there:?}");
+        let expected = digest::of_uri(PROXYS, "PRACK", "sip:far;x=1@there", "secret").unwrap();
+        assert_eq!(there[0].1, expected);
+        assert_ne!(expected, PROXYS);
+        assert_eq!(of(&challenges, 2, "sip:far;x=1@there"), there, "sent again");
     }
 
     #[test]
@@ -231,7 +252,7 @@ mod tests {
         assert_eq!((known.shown.len(), known.sent.len()), (MOST_PARTIES, MOST_SENT));
         assert_eq!(known.shown[0].0, party(true, "Digest realm=\"37\""));
         let nobodys = Challenges::default();
-        assert!(nobodys.show(asked(2, "BYE"), Some((party(true, PROXYS), PROXYS.to_owned()))).is_empty());
+        assert!(nobodys.show(asked(2, "BYE"), None).is_empty());
         assert!(!nobodys.may_answer(1, &party(true, PROXYS), true));
         assert_eq!(Party::of(true, "Digest nonce=\"n\""), None);
     }
