@@ -104,9 +104,9 @@ fn an_answer_waits_for_the_prack_of_what_was_described_before() {
 #[test]
 fn a_far_side_that_wants_a_prack_has_one() {
     case(async || {
-        let routes = "Record-Route: <sip:far.invalid;lr>, <sip:[local_ip]:[local_port];lr>";
+        let routes = "Record-Route: <sip:far.invalid;lr>, <sip:p;x=1%23@[local_ip]:[local_port];lr>";
         let far = Far::start("wants_prack", &[("contact", "sip:far@127.0.0.1:9"), ("routes", routes)]).await;
-        let nearest = format!("<sip:127.0.0.1:{};lr>", far.port);
+        let nearest = format!("<sip:p;x=1%23@127.0.0.1:{};lr>", far.port);
         let mut caller = Caller::dial(&far).await;
         caller.settled().await;
         assert_eq!((caller.ending(), caller.legs), (NORMAL, 1));

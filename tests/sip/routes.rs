@@ -1,4 +1,5 @@
-//! Routes that leave out what goes without saying (RFC 3261 §19.1.2), in calls whose connection has gone: the port, the transport.
+//! Routes that leave out what goes without saying (RFC 3261 §19.1.2), the port and the transport, in calls whose connection has gone; and
+//! one whose user has what else parts a URI (RFC 4904 §4).
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ const SDP: &str = "v=0\r\no=far 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.
 /// A proxy at an address of its own, whose Routes need no port.
 async fn proxy(address: &str) -> (TcpListener, [String; 2]) {
     let listener = TcpListener::bind((address, 5060)).await.unwrap();
-    (listener, ["", ";transport=tcp"].map(|transport| format!("<sip:{address}{transport};lr>")))
+    (listener, [("", ""), ("p;x=%3A@", ";transport=tcp")].map(|(user, rest)| format!("<sip:{user}{address}{rest};lr>")))
 }
 
 fn header<'a>(text: &'a str, name: &str) -> &'a str {
@@ -26,8 +27,9 @@ fn header<'a>(text: &'a str, name: &str) -> &'a str {
     lines.rfind(|(found, _)| found.eq_ignore_ascii_case(name)).unwrap_or_else(|| panic!("no {name}: {text}")).1
 }
 
+/// With a space ahead of a colon (RFC 3261 §25.1, HCOLON).
 fn with_body(head: &str, body: &str) -> String {
-    format!("{head}Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    format!("{head}Content-Type: application/sdp\r\nContent-Length : {}\r\n\r\n{body}", body.len())
 }
 
 /// The head of a 200.

@@ -9,7 +9,7 @@
 //! | `uac` | a call that we place: its INVITE followed to the end, and what is asked of its dialog |
 //! | `refresh` | the refresh of a session, and what messages say of session timers |
 //! | `request` | requests outside of any call |
-//! | `users` | users of Contacts, which the crate reads otherwise than the RFC |
+//! | `users` | users of Contacts and Record-Routes, which the crate reads otherwise than the RFC |
 //! | `uas` | requests of the far side, given to their calls or refused |
 //! | `door` | the socket, and who is let in |
 //! | `connections` | TCP and TLS: those that we open and those that are opened to us |

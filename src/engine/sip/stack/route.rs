@@ -17,8 +17,8 @@ use rsipstack::{Error, Result};
 
 use super::super::Transport;
 use super::super::names::{Draw, Names};
-use super::Stack;
 use super::connections::{Connections, is_tls};
+use super::{Stack, users};
 use crate::engine::config;
 
 /// Places that one call tries.
@@ -75,7 +75,7 @@ pub(super) fn is_stream(place: &SipAddr) -> bool {
     matches!(place.r#type, Some(rsipstack::sip::Transport::Tcp | rsipstack::sip::Transport::Tls))
 }
 
-/// Gives the addresses in what is recorded of the way a name. Those of IPv6 stay what they are.
+/// Gives the addresses in what is recorded of the way a name, and hides the users. Addresses of IPv6 stay what they are.
 pub(super) fn name(message: &mut SipMessage) {
     let headers = match message {
         SipMessage::Request(request) => &mut request.headers,
@@ -83,8 +83,8 @@ pub(super) fn name(message: &mut SipMessage) {
     };
     for header in headers.iter_mut() {
         let Header::RecordRoute(value) = header else { continue };
-        let routes = typed::RecordRoute::parse_header_list(value.value()).unwrap_or_default();
-        let mut text = value.value().to_owned();
+        let mut text = users::hidden(value.value());
+        let routes = typed::RecordRoute::parse_header_list(&text).unwrap_or_default();
         for route in routes {
             if let Host::IpAddr(ip @ IpAddr::V4(_)) = route.uri.host_with_port.host
                 && !text.contains(&format!("{ip}{NAMED}"))
@@ -105,8 +105,8 @@ fn address_of(name: &str) -> Option<IpAddr> {
 pub(super) fn name_no_more(headers: &mut Headers) {
     for header in headers.iter_mut() {
         match header {
-            Header::RecordRoute(value) => *value = value.value().replace(NAMED, "").into(),
-            Header::Route(value) => *value = value.value().replace(NAMED, "").into(),
+            Header::RecordRoute(value) => *value = users::shown(value.value()).replace(NAMED, "").into(),
+            Header::Route(value) => *value = users::shown(value.value()).replace(NAMED, "").into(),
             _ => {}
         }
     }
@@ -246,6 +246,10 @@ mod tests {
                 "<sip:10.0.0.1.x-clutchcall;lr>, <sip:10.0.0.1.x-clutchcall2;lr>",
             ),
             ("<sip:[2001:db8::1]:5060;lr>", "<sip:[2001:db8::1]:5060;lr>"),
+            (
+                "<sip:p;x=%3A@10.0.0.1;lr;y=%41>, <sip:q@p.test;lr>",
+                "<sip:p\u{1}x=\u{2}3A@10.0.0.1.x-clutchcall;lr;y=%41>, <sip:q@p.test;lr>",
+            ),
             ("<sip:", "<sip:"),
         ] {
             let (names, mut headers) = recorded(written);

@@ -1,6 +1,7 @@
-//! Users in Contacts of the far side, from which our requests to it have their URI (RFC 3261 §12.1). The crate takes the first semicolon of a
-//! URI for the end of its host, in a user too (RFC 4904 has trunk groups there), so that nothing of ours would find its way; and it escapes the
-//! percent sign of what is escaped already. Letters that no URI has stand for both while it reads, and are put back on the way out.
+//! Users in Contacts and Record-Routes of the far side, from which our requests to it have their URI and their way (RFC 3261 §12.1). The crate
+//! takes the first semicolon of a URI for the end of its host, in a user too (RFC 4904 has trunk groups there), so that nothing of ours would
+//! find its way; and it escapes the percent sign of what is escaped already. Letters that no URI has stand for both while it reads, and are put
+//! back on the way out. Those of Record-Routes are `route`'s to hide and to show.
 
 use rsipstack::sip::{Header, HeadersExt as _, Method, SipMessage, Uri};
 
@@ -28,9 +29,10 @@ pub(super) fn hide(message: &mut SipMessage) {
     }
 }
 
-fn hidden(contact: &str) -> String {
-    let mut hidden = String::with_capacity(contact.len());
-    for part in contact.split_inclusive('<') {
+/// Of a list of Contacts or Routes.
+pub(super) fn hidden(list: &str) -> String {
+    let mut hidden = String::with_capacity(list.len());
+    for part in list.split_inclusive('<') {
         let end = part.find('>').unwrap_or(part.len());
         let (user, rest) = part.split_at(part[..end].find('@').unwrap_or(0));
         hidden.extend(user.chars().map(|letter| match letter {
@@ -46,9 +48,14 @@ fn hidden(contact: &str) -> String {
 /// In a request of ours. The crate escapes what has to be when it writes.
 pub(super) fn show(uri: &mut Uri) {
     if let Some(auth) = uri.auth.as_mut().filter(|auth| auth.user.contains([SEMICOLON, PERCENT])) {
-        let user = auth.user.replace(SEMICOLON, ";").replace(PERCENT, "%");
+        let user = shown(&auth.user);
         auth.user = unescaped(&user).unwrap_or(user);
     }
+}
+
+/// As the far side wrote it. The crate copies a list, or writes it anew, with each of the two letters escaped.
+pub(super) fn shown(text: &str) -> String {
+    text.replace("%01", ";").replace("%02", "%").replace(SEMICOLON, ";").replace(PERCENT, "%")
 }
 
 /// A Contact that the crate reads as this again.
@@ -88,6 +95,15 @@ mod tests {
         ] {
             let (at, said) = target(text);
             assert_eq!((&*at, said.to_lowercase()), (host, expected.to_lowercase()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_is_shown_as_it_was_however_the_crate_writes_it() {
+        for list in ["<sip:p;x=%3a@h;lr>, \"a;b\" <sip:q@h;lr>", "<sip:%01%02;%25@h>", "<sip:h;y=1>"] {
+            let hidden = hidden(list);
+            assert_eq!(shown(&hidden), list);
+            assert_eq!(shown(&hidden.replace(SEMICOLON, "%01").replace(PERCENT, "%02")), list);
         }
     }
 
