@@ -23,6 +23,11 @@ const BANDWIDTHS: [(u32, Bandwidth); 5] = [
 ];
 /// Five keeps 98 % of the score of nine for 70 % of its cost.
 const COMPLEXITY: u8 = 5;
+/// Speech of 8 kHz has bits to spare at our rate: one costs half of what five does, and two hundredths of its score
+/// (`docs/decisions/0225-narrow-speech-is-encoded-lightly.md`).
+const NARROW_COMPLEXITY: u8 = 1;
+/// Bits per second and channel below which that would be heard.
+const NARROW_BITRATE: i32 = 20_000;
 /// RFC 6716 §3.2.5: no packet is longer.
 const MAX_PACKET_MS: usize = 120;
 /// Of a 60 ms packet: three frames of 1275 bytes (RFC 6716 §3.4) and their lengths.
@@ -87,6 +92,8 @@ pub struct Encoder {
     /// Bits per second that we think right, and that are borne at most.
     bitrate: i32,
     most: i32,
+    /// Nobody hears more than 4 kHz of it.
+    is_narrow: bool,
     packet: Vec<u8>,
 }
 
@@ -95,15 +102,14 @@ impl Encoder {
         let (rate, layout) = rate_and_channels(sample_rate, channels)?;
         let mut lib = LibEncoder::new(rate, layout, Application::Voip).map_err(lib_error)?;
         let mut set = || {
-            lib.set_complexity(COMPLEXITY)?;
             lib.set_signal(Signal::Voice)?;
             lib.enable_inband_fec()?;
             lib.disable_dtx()
         };
         set().map_err(lib_error)?;
         let lookahead = lib.lookahead().map_err(lib_error)? as usize;
-        let (bitrate, most, packet) = (BITRATE, i32::MAX, vec![0; MAX_PACKET_BYTES]);
-        let mut encoder = Self { lib, sample_rate, channels, lookahead, bitrate, most, packet };
+        let (bitrate, most, is_narrow, packet) = (BITRATE, i32::MAX, false, vec![0; MAX_PACKET_BYTES]);
+        let mut encoder = Self { lib, sample_rate, channels, lookahead, bitrate, most, is_narrow, packet };
         encoder.limit(Limits::default())?;
         Ok(encoder)
     }
@@ -111,7 +117,9 @@ impl Encoder {
     /// From the next packet on.
     pub fn limit(&mut self, limits: Limits) -> Result<(), CodecError> {
         let (rate, bandwidth) = widest(limits.playback_rate);
-        let own = if self.sample_rate.min(rate) > 16_000 { WIDE_BITRATE } else { BITRATE };
+        let heard = self.sample_rate.min(rate);
+        let own = if heard > 16_000 { WIDE_BITRATE } else { BITRATE };
+        self.is_narrow = heard <= 8000;
         self.bitrate = own * i32::from(self.channels);
         self.most = limits.bitrate.and_then(|most| i32::try_from(most).ok()).unwrap_or(i32::MAX);
         let mut set = || {
@@ -132,9 +140,12 @@ impl Encoder {
     /// borne: with fewer libopus repeats nothing below 6 %, and takes them from the bandwidth above. It costs a tenth of a point of quality
     /// and up to 40 % of time, and only datagrams leave holes: on streams a loss is a delay.
     pub fn expect_loss(&mut self, percent: u8) -> Result<(), CodecError> {
-        let bitrate = if percent > 0 { self.bitrate * 5 / 4 } else { self.bitrate };
+        let wanted = if percent > 0 { self.bitrate * 5 / 4 } else { self.bitrate };
+        let bitrate = wanted.min(self.most);
+        let is_light = self.is_narrow && bitrate >= NARROW_BITRATE * i32::from(self.channels);
         let mut set = || {
-            self.lib.set_bitrate(Bitrate::BitsPerSecond(bitrate.min(self.most)))?;
+            self.lib.set_complexity(if is_light { NARROW_COMPLEXITY } else { COMPLEXITY })?;
+            self.lib.set_bitrate(Bitrate::BitsPerSecond(bitrate))?;
             self.lib.set_packet_loss_perc(percent.min(100))
         };
         set().map_err(lib_error)
@@ -213,6 +224,30 @@ mod tests {
     #[test]
     fn libopus_is_the_wanted_one() {
         assert!(version().starts_with("libopus 1.6.1"), "{}", version());
+    }
+
+    #[test]
+    fn narrow_speech_is_encoded_lightly_while_it_has_bits() {
+        let complexity = |rate, channels, limits| {
+            let mut encoder = Encoder::new(rate, channels).unwrap();
+            encoder.limit(limits).unwrap();
+            encoder.lib.complexity().unwrap()
+        };
+        let all = Limits::default();
+        let of = |bits: u32| Limits { bitrate: Some(bits), ..all };
+        assert_eq!(complexity(8000, 1, all), NARROW_COMPLEXITY);
+        assert_eq!(complexity(8000, 2, of(40_000)), NARROW_COMPLEXITY);
+        assert_eq!(complexity(48_000, 1, Limits { playback_rate: 8000, ..all }), NARROW_COMPLEXITY);
+        assert_eq!(complexity(8000, 1, Limits { loss: 5, ..all }), NARROW_COMPLEXITY);
+        for (rate, channels, limits) in
+            [(8000, 1, of(19_999)), (8000, 2, of(39_999)), (12_000, 1, all), (16_000, 1, all)]
+        {
+            assert_eq!(complexity(rate, channels, limits), COMPLEXITY, "{rate} {channels} {limits:?}");
+        }
+        let mut encoder = Encoder::new(8000, 1).unwrap();
+        encoder.limit(of(12_000)).unwrap();
+        encoder.limit(all).unwrap();
+        assert_eq!(encoder.lib.complexity().unwrap(), NARROW_COMPLEXITY, "its limit has gone");
     }
 
     #[test]
