@@ -170,7 +170,9 @@ fn a_caller_without_a_description_gets_ours() {
 #[test]
 fn no_codec_in_common() {
     case(async || {
-        let (_, row, _) = to_its_end(Called::new(9, echo()), "caller_other_codec", &[]).await;
+        let (traffic, row, _) = to_its_end(Called::new(9, echo()), "caller_other_codec", &[]).await;
+        // RFC 3261 §13.3.1.3.
+        assert_eq!(traffic.our("SIP/2.0 488").header("Warning"), "305 clutchcall \"Incompatible media format\"");
         assert_end(&row, ("failed", "codec_mismatch", "system", Some(488), 79));
         assert_eq!(row["answeredAt"], Value::Null);
     });

@@ -1,13 +1,12 @@
 //! What is put right in messages between the wire and the crate, which reads and writes some of them otherwise than the RFCs.
 //!
-//! - Digest: it knows `SHA256` where RFC 7616 §3.3 says `SHA-256`, no list of `qop`, one challenge only, and quotes the `qop`
-//!   of its answer (RFC 3261 §25.1 does not). One challenge that we can answer is left of several, in its words, and its answer is
-//!   written in ours. One that nobody can answer is taken out: the crate then reports the code.
+//! - Challenges and proofs have other words for it (`digests`), and what it has proved once has to be proved again (`proofs`).
 //! - It takes the first `<` of From and To for the begin of their URI, inside of a display name too: such names are left out.
 //! - It ends a dialog in which a challenge can't be answered: in a call that is up such a challenge is a refusal (RFC 5057 §5.1).
 //! - A datagram without Content-Length has no body for it (RFC 3261 §18.3 takes it to the end of the datagram): it is written in.
 //! - A 2xx to an INVITE is an answer for it only if it is a 200 with a Contact.
-//! - Its refusals name a Contact, which in a 3xx is a place to go on to (RFC 3261 §8.1.3.4): ours name none.
+//! - Its refusals name a Contact, which in a 3xx is a place to go on to (RFC 3261 §8.1.3.4): ours name none. A 488 is to say
+//!   why (§13.3.1.3), which it leaves to us.
 //! - A Route of ours tells it alone where a call goes, and those of far sides have names for it (`route`): no far side sees that.
 //! - Answers that it makes itself, for a timer or a broken connection, look like the far side's: they are marked.
 
@@ -20,13 +19,14 @@ use rsipstack::transaction::endpoint::MessageInspector;
 use rsipstack::transport::SipAddr;
 
 use super::connections::Connections;
-use super::proofs::{Asked, Challenges, Party};
+use super::proofs::{Asked, Challenges};
 use super::route::{self, PLACE};
-use super::{Calls, users};
-use crate::sip::digest::parameters;
+use super::{Calls, digests, users};
 use crate::sip::reliable::OPTION;
 use crate::sip::uri::plainly_named;
 
+/// Of a 488.
+const WARNING: &str = "305 clutchcall \"Incompatible media format\"";
 /// Stands in answers that no far side sent.
 const MARK: &str = "X-No-Answer";
 /// Stands in refusals that were challenges: the code that was sent.
@@ -46,7 +46,7 @@ impl Mend {
         else {
             return;
         };
-        let own = request.headers.iter().find_map(proof_of);
+        let own = request.headers.iter().find_map(digests::proof_of);
         // Nobody challenges a CANCEL, or the ACK of a refusal (RFC 3261 §22.1).
         match request.method {
             Method::Cancel => return,
@@ -55,7 +55,7 @@ impl Mend {
         }
         let (method, uri) = (request.method.to_string(), request.uri.to_string());
         let shows = challenges.show(Asked { number, method: &method, uri: &uri }, own);
-        request.headers.retain(|header| proof_of(header).is_none());
+        request.headers.retain(|header| digests::proof_of(header).is_none());
         request.headers.0.extend(shows.into_iter().map(|(party, proof)| match party.is_proxy() {
             true => Header::ProxyAuthorization(proof.into()),
             false => Header::Authorization(proof.into()),
@@ -65,14 +65,14 @@ impl Mend {
     /// A challenge that is to be answered is called stale, so that the crate answers it as it does its first one. In a call that is up one
     /// that is not is a refusal.
     fn judge(&self, response: &mut Response) {
-        let asks = response.headers.iter().find_map(asks);
+        let asks = response.headers.iter().find_map(digests::asks);
         let number = response.cseq_header().and_then(|cseq| cseq.seq());
         let is_answered = match (self.challenges(&*response), asks, number) {
             (Some(challenges), Some((party, is_stale)), Ok(number)) => challenges.may_answer(number, &party, is_stale),
             _ => false,
         };
         if is_answered {
-            call_it_stale(response);
+            digests::call_it_stale(response);
         } else if self.call(&*response).is_some_and(|call| call.is_up()) {
             refuse(response);
         }
@@ -115,6 +115,9 @@ impl MessageInspector for Mend {
                 if response.status_code.code() >= 300 {
                     response.headers.retain(|header| !matches!(header, Header::Contact(_)));
                 }
+                if response.status_code == StatusCode::NotAcceptableHere {
+                    response.headers.unique_push(Header::Warning(WARNING.into()));
+                }
                 route::name_no_more(&mut response.headers);
                 return SipMessage::Response(response);
             }
@@ -133,8 +136,8 @@ impl MessageInspector for Mend {
         }
         for header in request.headers_mut().iter_mut() {
             match header {
-                Header::Authorization(value) => *value = answer(value.value()).into(),
-                Header::ProxyAuthorization(value) => *value = answer(value.value()).into(),
+                Header::Authorization(value) => *value = digests::answer(value.value()).into(),
+                Header::ProxyAuthorization(value) => *value = digests::answer(value.value()).into(),
                 _ => {}
             }
         }
@@ -153,7 +156,7 @@ impl MessageInspector for Mend {
         match from {
             None => mark(&mut response),
             Some(_) if is_challenge(&response) => {
-                choose(&mut response);
+                digests::choose(&mut response);
                 self.judge(&mut response);
             }
             Some(from) => {
@@ -232,94 +235,6 @@ fn says_length(head: &[u8]) -> bool {
     })
 }
 
-/// Leaves the first challenge that we can answer (RFC 8760 §2.4: the far side's order is its preference).
-fn choose(response: &mut Response) {
-    let is_proxys = response.status_code == StatusCode::ProxyAuthenticationRequired;
-    let challenge = response.headers.iter().find_map(|header| match header {
-        Header::WwwAuthenticate(value) if !is_proxys => challenge(value.value()),
-        Header::ProxyAuthenticate(value) if is_proxys => challenge(value.value()),
-        _ => None,
-    });
-    response.headers.retain(|header| !matches!(header, Header::WwwAuthenticate(_) | Header::ProxyAuthenticate(_)));
-    response.headers.0.extend(challenge.map(|text| match is_proxys {
-        true => Header::ProxyAuthenticate(text.into()),
-        false => Header::WwwAuthenticate(text.into()),
-    }));
-}
-
-fn call_it_stale(response: &mut Response) {
-    let stale = |value: &str| match value.rsplit_once(", stale=") {
-        Some((before, word)) if !word.contains(',') => format!("{before}, stale=true"),
-        _ => format!("{value}, stale=true"),
-    };
-    for header in &mut response.headers.0 {
-        match header {
-            Header::WwwAuthenticate(value) => *value = stale(value.value()).into(),
-            Header::ProxyAuthenticate(value) => *value = stale(value.value()).into(),
-            _ => {}
-        }
-    }
-}
-
-fn proof_of(header: &Header) -> Option<(Party, String)> {
-    let (is_proxy, value) = match header {
-        Header::Authorization(value) => (false, value.value()),
-        Header::ProxyAuthorization(value) => (true, value.value()),
-        _ => return None,
-    };
-    Some((Party::of(is_proxy, value)?, value.to_owned()))
-}
-
-/// Who asks, and whether its answer was only too old.
-fn asks(header: &Header) -> Option<(Party, bool)> {
-    let (is_proxy, value) = match header {
-        Header::WwwAuthenticate(value) => (false, value.value()),
-        Header::ProxyAuthenticate(value) => (true, value.value()),
-        _ => return None,
-    };
-    let stale = parameters(value).into_iter().find(|(name, _)| name.eq_ignore_ascii_case("stale"));
-    Some((Party::of(is_proxy, value)?, stale.is_some_and(|(_, word)| unquoted(word).eq_ignore_ascii_case("true"))))
-}
-
-/// A challenge in the crate's words; `None`: it can't be answered.
-fn challenge(value: &str) -> Option<String> {
-    let (scheme, rest) = value.trim().split_once(char::is_whitespace)?;
-    if !scheme.eq_ignore_ascii_case("digest") {
-        return None;
-    }
-    let parameters = parameters(rest);
-    let find = |name: &str| parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value);
-    let algorithm = match find("algorithm").map(unquoted) {
-        None => "MD5",
-        Some(name) if name.eq_ignore_ascii_case("MD5") => "MD5",
-        Some(name) if name.eq_ignore_ascii_case("SHA-256") => "SHA256",
-        Some(_) => return None,
-    };
-    let mut text = format!("Digest realm={}, nonce={}, algorithm={algorithm}", find("realm")?, find("nonce")?);
-    if let Some(qop) = find("qop") {
-        unquoted(qop).split(',').find(|word| word.trim().eq_ignore_ascii_case("auth"))?;
-        text.push_str(", qop=\"auth\"");
-    }
-    for name in ["opaque", "stale"] {
-        if let Some(value) = find(name) {
-            text.push_str(&format!(", {name}={value}"));
-        }
-    }
-    Some(text)
-}
-
-fn unquoted(value: &str) -> &str {
-    value.trim().trim_matches('"')
-}
-
-/// The crate's answer in the RFC's words. A name or realm stands before the response, and is left alone.
-fn answer(value: &str) -> String {
-    let Some(at) = value.rfind("response=\"") else { return value.to_owned() };
-    let (before, after) = value.split_at(at);
-    let after = after.replace("algorithm=SHA256", "algorithm=SHA-256").replace("qop=\"auth\"", "qop=auth");
-    format!("{before}{after}")
-}
-
 /// For `crate::fuzz`.
 #[cfg(any(test, feature = "fuzz"))]
 pub(super) fn fuzz(data: &[u8]) {
@@ -327,42 +242,11 @@ pub(super) fn fuzz(data: &[u8]) {
     let length = measured(&mut datagram, data.len());
     assert_eq!(measured(&mut datagram, length), length, "it says how long it is");
     assert!(length > data.len() || datagram[..length] == *data);
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Some(challenge) = challenge(text) {
-        assert!(challenge.starts_with("Digest realm=") && challenge.contains(", nonce="));
-        assert!(text.contains(['\r', '\n']) || !challenge.contains(['\r', '\n']), "one line stays one");
-    }
-    assert_eq!(answer(&answer(text)), answer(text));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_challenge_is_read_as_the_rfc_writes_it() {
-        let plain = r#"Digest realm="a, b", nonce="x=y""#;
-        assert_eq!(challenge(plain).unwrap(), r#"Digest realm="a, b", nonce="x=y", algorithm=MD5"#);
-        let full = r#"Digest algorithm=SHA-256, qop="auth,auth-int", nonce="n", realm="r", opaque="o", stale=TRUE"#;
-        let read = r#"Digest realm="r", nonce="n", algorithm=SHA256, qop="auth", opaque="o", stale=TRUE"#;
-        assert_eq!(challenge(full).unwrap(), read);
-        let escaped = r#"Digest realm="a\"b,c", nonce="n""#;
-        assert_eq!(challenge(escaped).unwrap(), r#"Digest realm="a\"b,c", nonce="n", algorithm=MD5"#);
-    }
-
-    #[test]
-    fn a_challenge_that_nobody_can_answer_is_left_out() {
-        for text in [
-            "Basic realm=\"r\"",
-            "Digest",
-            "",
-            r#"Digest realm="r""#,
-            r#"Digest realm="r", nonce="n", algorithm=MD5-sess"#,
-            r#"Digest realm="r", nonce="n", qop="auth-int""#,
-        ] {
-            assert_eq!(challenge(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn a_datagram_without_a_length_goes_to_its_end() {
@@ -385,14 +269,5 @@ mod tests {
         ] {
             assert_eq!(read(text, room), text);
         }
-    }
-
-    #[test]
-    fn an_answer_is_written_as_the_rfc_wants_it() {
-        let theirs =
-            r#"Digest username="qop=\"auth\"", response="00", algorithm=SHA256, qop="auth", nc=00000001, cnonce="c""#;
-        let ours =
-            r#"Digest username="qop=\"auth\"", response="00", algorithm=SHA-256, qop=auth, nc=00000001, cnonce="c""#;
-        assert_eq!(answer(theirs), ours);
     }
 }

@@ -20,6 +20,7 @@
 //! | `info` | INFO: keys of the far side, and ours for it |
 //! | `route` | where a request goes: places, ports, transports |
 //! | `prack` | where a PRACK of ours goes |
+//! | `digests` | challenges and proofs as texts in headers |
 //! | `proofs` | what proves who we are, to each party that asks, and who is answered |
 //! | `stray` | answers to INVITEs of ours that are over |
 //! | `past` | what is kept of transactions that are over |
@@ -36,6 +37,7 @@ mod came;
 mod carry;
 mod connections;
 mod demands;
+mod digests;
 mod door;
 mod info;
 mod insist;
@@ -346,4 +348,5 @@ pub(crate) fn fuzz(data: &[u8]) {
     }
     letters::fuzz(data);
     mend::fuzz(data);
+    digests::fuzz(data);
 }
