@@ -4,8 +4,7 @@
 //! What the crate writes is taken at once, so that a far side that does not read holds up nobody but itself. It waits here: what the far
 //! side has not taken within 5 s, and more than 256 KiB, end the connection. What the kernel has taken and the far side's has not is in
 //! the same way the kernel's to end ([`patience`]). What the far side says is looked through for one thing: a message that announces more
-//! than one may have ends the connection, before the crate reckons with that number, which may be any ([`Lengths`]); and what it can't read
-//! is made readable (there, and by [`Letters`]).
+//! than one may have ends the connection ([`Lengths`]); and what the crate can't read is made readable (there, and by [`Letters`]).
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,6 +17,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::lengths::Lengths;
 use super::letters::Letters;
 
 /// A far side that takes nothing for so long has no connection any more.
@@ -26,8 +26,6 @@ pub(super) const UNTAKEN: Duration = Duration::from_secs(5);
 const MOST_WAITING: usize = 256 << 10;
 /// Of one reading.
 const PIECE: usize = 16 << 10;
-/// The crate reads no longer message.
-const MOST_ANNOUNCED: u64 = 65_535;
 
 /// A far side's stream.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
@@ -96,65 +94,6 @@ async fn hear(far: &mut (impl AsyncRead + Unpin), near: &mut (impl AsyncWrite + 
         }
         letters.take(&mut piece[..read]);
         near.write_all(&piece[..read]).await?;
-    }
-}
-
-/// Reads the lines of a stream for what they say of Content-Length, in the way of the crate, which adds it to the length of the head without
-/// a look whether that can be done, and knows no space ahead of a colon (RFC 3261 §25.1, HCOLON): the two change places. A line of a body may
-/// look like one: nobody means so large a number there either, and no length changes.
-#[derive(Default)]
-struct Lengths {
-    name: Vec<u8>,
-    part: Part,
-}
-
-/// Of a line.
-#[derive(Default)]
-enum Part {
-    #[default]
-    Name,
-    /// Behind the name, since here. `None`: since a piece before this one, which is out of reach.
-    Space(Option<usize>),
-    /// What it says so far.
-    Length(u64),
-    Other,
-}
-
-impl Lengths {
-    /// `false`: a message announces too much.
-    fn take(&mut self, bytes: &mut [u8]) -> bool {
-        if let Part::Space(at) = &mut self.part {
-            *at = None;
-        }
-        (0..bytes.len()).all(|at| self.take_one(bytes, at))
-    }
-
-    fn take_one(&mut self, bytes: &mut [u8], at: usize) -> bool {
-        const NAMES: [&[u8]; 2] = [b"content-length", b"l"];
-        let is_it = NAMES.iter().any(|name| self.name.eq_ignore_ascii_case(name));
-        match (bytes[at], &mut self.part) {
-            (b'\n', part) => {
-                *part = Part::Name;
-                self.name.clear();
-            }
-            (b':', part @ Part::Name) => *part = if is_it { Part::Length(0) } else { Part::Other },
-            (b':', part @ Part::Space(_)) => {
-                if let Part::Space(Some(space)) = *part {
-                    bytes.swap(space, at);
-                }
-                *part = Part::Length(0);
-            }
-            (b' ' | b'\t', part @ Part::Name) if is_it => *part = Part::Space(Some(at)),
-            (b' ' | b'\t', Part::Space(_)) => {}
-            (_, Part::Name) if self.name.len() < NAMES[0].len() => self.name.push(bytes[at]),
-            (_, part @ (Part::Name | Part::Space(_))) => *part = Part::Other,
-            (digit @ b'0'..=b'9', Part::Length(length)) => {
-                *length = length.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
-                return *length <= MOST_ANNOUNCED;
-            }
-            _ => {}
-        }
-        true
     }
 }
 
@@ -263,49 +202,6 @@ mod tests {
     fn connection(untaken: Duration) -> (tokio::io::DuplexStream, TcpStream, tokio::task::JoinHandle<Ended>) {
         let ((far, ours), (near, crates)) = (duplex(64), pipe().unwrap());
         (far, crates, tokio::spawn(carry(ours, near, untaken)))
-    }
-
-    #[test]
-    fn a_message_announces_what_it_may_have() {
-        let takes = |text: &str| {
-            let (mut whole, mut parted) = (Lengths::default(), Lengths::default());
-            let taken = whole.take(&mut text.to_owned().into_bytes());
-            assert_eq!(text.bytes().all(|byte| parted.take(&mut [byte])), taken, "however it comes: {text}");
-            taken
-        };
-        for text in [
-            "INVITE sip:1@h SIP/2.0\r\nContent-Length: 65535\r\n\r\n",
-            "SIP/2.0 200 OK\nl:0\n\n",
-            "A\r\nl: 5\r\nX-Content-Length: 99999\r\nContent-Length-Of: 99999\r\nCall-ID: 99999\r\n",
-            "A\r\nContent-Length: \r\n99999\r\n:99999\r\n",
-        ] {
-            assert!(takes(text), "{text}");
-        }
-        for text in [
-            "A\r\nContent-Length: 65536\r\n",
-            "A\r\nContent-Length \t : 65536\r\n",
-            "A\r\ncontent-length:18446744073709551615",
-            "A\r\nContent-Length: 5\r\n\r\nhelloINVITE\r\nL:   99999999999999999999999999\r\n",
-            &format!("A\nCONTENT-LENGTH:{}0000018446744073709551615", " ".repeat(9000)),
-        ] {
-            assert!(!takes(text), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_colon_behind_a_space_changes_its_place() {
-        for (text, expected) in [
-            ("A: 1\r\nContent-Length \t: 5\r\n\r\nhello", "A: 1\r\nContent-Length:\t  5\r\n\r\nhello"),
-            ("L :5\n", "L: 5\n"),
-            (
-                "Content-Length: 5\r\nl\t5\r\nContent-Lengths : 5\r\n l : 5",
-                "Content-Length: 5\r\nl\t5\r\nContent-Lengths : 5\r\n l : 5",
-            ),
-        ] {
-            let mut bytes = text.to_owned().into_bytes();
-            assert!(Lengths::default().take(&mut bytes));
-            assert_eq!(String::from_utf8(bytes).unwrap(), expected);
-        }
     }
 
     #[test]

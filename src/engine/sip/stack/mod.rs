@@ -24,6 +24,7 @@
 //! | `proofs` | what proves who we are, to each party that asks, and who is answered |
 //! | `stray` | answers to INVITEs of ours that are over |
 //! | `past` | what is kept of transactions that are over |
+//! | `lengths` | what a stream says of the length of its messages |
 //! | `letters` | bytes of the wire that are no UTF-8, before anybody reads them |
 //! | `mend` | what is put right in messages between the wire and the crate |
 //!
@@ -41,6 +42,7 @@ mod digests;
 mod door;
 mod info;
 mod insist;
+mod lengths;
 mod letters;
 mod mend;
 mod owed;
@@ -346,7 +348,9 @@ pub(crate) fn fuzz(data: &[u8]) {
     if let Some(call_id) = door::call_id(data) {
         assert!(call_id == call_id.trim_ascii() && !call_id.contains('\n'));
     }
+    digests::fuzz(data);
+    lengths::fuzz(data);
     letters::fuzz(data);
     mend::fuzz(data);
-    digests::fuzz(data);
+    users::fuzz(data);
 }
