@@ -125,11 +125,16 @@ pub fn again(proof: &str, method: &str, uri: &str, password: &str) -> Option<Str
         let next = u32::from_str_radix(&count, 16).unwrap_or(0).checked_add(1)?;
         text = text.replace(&format!("nc={count}"), &format!("nc={next:08x}"));
     }
-    of_uri(&text, method, uri, password)
+    made_for(&text, method, uri, password)
 }
 
-/// The same proof of this URI, with its own count: a request is checked against the URI that it has (RFC 7616 §3.4.6). `None`: it is none.
+/// The same proof of this URI, with its own count: a request is checked against the URI that it has (RFC 7616 §3.4.6). `None`: it is none, or
+/// is one of this URI.
 pub fn of_uri(proof: &str, method: &str, uri: &str, password: &str) -> Option<String> {
+    if Answer::parse(proof)?.uri == uri { None } else { made_for(proof, method, uri, password) }
+}
+
+fn made_for(proof: &str, method: &str, uri: &str, password: &str) -> Option<String> {
     let before = Answer::parse(proof)?;
     let now = Answer { uri: uri.to_owned(), ..before.clone() };
     let response = now.expected(method, password);
