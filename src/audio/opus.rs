@@ -26,7 +26,7 @@ const COMPLEXITY: u8 = 5;
 /// Speech of 8 kHz has bits to spare at our rate: one costs half of what five does, and two hundredths of its score
 /// (`docs/decisions/0225-narrow-speech-is-encoded-lightly.md`).
 const NARROW_COMPLEXITY: u8 = 1;
-/// Bits per second and channel below which that would be heard.
+/// Bits per second and channel below which that would be heard; with a loss expected it is, and at this rate nothing is repeated.
 const NARROW_BITRATE: i32 = 20_000;
 /// RFC 6716 §3.2.5: no packet is longer.
 const MAX_PACKET_MS: usize = 120;
@@ -142,7 +142,7 @@ impl Encoder {
     pub fn expect_loss(&mut self, percent: u8) -> Result<(), CodecError> {
         let wanted = if percent > 0 { self.bitrate * 5 / 4 } else { self.bitrate };
         let bitrate = wanted.min(self.most);
-        let is_light = self.is_narrow && bitrate >= NARROW_BITRATE * i32::from(self.channels);
+        let is_light = self.is_narrow && percent == 0 && bitrate >= NARROW_BITRATE * i32::from(self.channels);
         let mut set = || {
             self.lib.set_complexity(if is_light { NARROW_COMPLEXITY } else { COMPLEXITY })?;
             self.lib.set_bitrate(Bitrate::BitsPerSecond(bitrate))?;
@@ -238,9 +238,9 @@ mod tests {
         assert_eq!(complexity(8000, 1, all), NARROW_COMPLEXITY);
         assert_eq!(complexity(8000, 2, of(40_000)), NARROW_COMPLEXITY);
         assert_eq!(complexity(48_000, 1, Limits { playback_rate: 8000, ..all }), NARROW_COMPLEXITY);
-        assert_eq!(complexity(8000, 1, Limits { loss: 5, ..all }), NARROW_COMPLEXITY);
+        let lossy = Limits { loss: 1, ..all };
         for (rate, channels, limits) in
-            [(8000, 1, of(19_999)), (8000, 2, of(39_999)), (12_000, 1, all), (16_000, 1, all)]
+            [(8000, 1, of(19_999)), (8000, 2, of(39_999)), (8000, 1, lossy), (12_000, 1, all), (16_000, 1, all)]
         {
             assert_eq!(complexity(rate, channels, limits), COMPLEXITY, "{rate} {channels} {limits:?}");
         }
@@ -248,6 +248,19 @@ mod tests {
         encoder.limit(of(12_000)).unwrap();
         encoder.limit(all).unwrap();
         assert_eq!(encoder.lib.complexity().unwrap(), NARROW_COMPLEXITY, "its limit has gone");
+    }
+
+    /// With less effort libopus repeats nothing at this rate.
+    #[test]
+    fn narrow_speech_of_few_bits_is_repeated_where_a_loss_is_expected() {
+        let mut encoder = Encoder::new(8000, 1).unwrap();
+        encoder.limit(Limits { bitrate: Some(NARROW_BITRATE as u32), loss: 5, ..Limits::default() }).unwrap();
+        // What stays the same is noise to it, and noise is not repeated.
+        let hz = |frame: usize| [250.0, 700.0, 1300.0][frame % 3];
+        let tone = |n: usize| (9000.0 * (n as f64 * hz(n / 160) * std::f64::consts::TAU / 8000.0).sin()) as i16;
+        let frame = |i: usize| (i * 160..(i + 1) * 160).map(tone).collect::<Vec<i16>>();
+        let repeating = (0..50).filter(|i| repeats(encoder.encode(&frame(*i)).unwrap())).count();
+        assert!(repeating >= 40, "{repeating} of 50");
     }
 
     #[test]
